@@ -1,0 +1,86 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// Data flows one way: a target imports only targets listed above it (Docs/architecture.md).
+
+let libraries: [Target] = [
+  // MARK: C islands
+  .systemLibrary(
+    name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+  .target(
+    name: "CKernels",
+    cSettings: [.define("_GNU_SOURCE", .when(platforms: [.linux]))],
+    linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
+
+  // MARK: Files, numbers, text
+  .target(name: "FileSupport", dependencies: ["CZlib", .product(name: "Crypto", package: "swift-crypto")]),
+  .target(name: "Numerics", dependencies: ["CKernels"]),
+  .target(name: "Checkpoints", dependencies: ["FileSupport", "Numerics"]),
+  .target(name: "Tokenization", dependencies: ["FileSupport"]),
+  .target(name: "PackedModel", dependencies: ["FileSupport", "Numerics", "Checkpoints"]),
+
+  // MARK: The model
+  .target(name: "Transformer", dependencies: ["Numerics", "Checkpoints"]),
+  .target(
+    name: "Models",
+    dependencies: ["FileSupport", "Checkpoints", "Tokenization", "PackedModel", "Transformer"]),
+
+  // MARK: What people do with it
+  .target(name: "Calibration", dependencies: ["FileSupport", "Tokenization"]),
+  .target(
+    name: "GPTQ",
+    dependencies: ["Numerics", "Checkpoints", "Transformer", "PackedModel", "Models", "Calibration"]),
+  .target(name: "Evaluation", dependencies: ["Numerics", "Transformer", "Models", "Tokenization"]),
+  .target(name: "Generation", dependencies: ["Transformer", "Models", "Tokenization"]),
+  .target(
+    name: "ToolSupport",
+    dependencies: [
+      "FileSupport", "Numerics", "Models",
+      .product(name: "ArgumentParser", package: "swift-argument-parser"),
+    ]),
+]
+
+let tools: [Target] = [
+  .executableTarget(
+    name: "zhinao-convert",
+    dependencies: ["ToolSupport", "Models", "PackedModel", "Checkpoints"]),
+  .executableTarget(
+    name: "zhinao-quantize",
+    dependencies: ["ToolSupport", "GPTQ", "Calibration", "Evaluation"],
+    resources: [.copy("Resources/tiny-zhinao")]),
+  .executableTarget(
+    name: "zhinao-verify",
+    dependencies: ["ToolSupport", "Evaluation", "Models", "PackedModel"]),
+  .executableTarget(
+    name: "zhinao-chat",
+    dependencies: ["ToolSupport", "Generation"]),
+]
+
+let testedLibraries = libraries.filter { $0.type == .regular && !["CKernels", "ToolSupport"].contains($0.name) }
+let tests: [Target] =
+  [.target(name: "TestSupport", dependencies: ["Numerics", "FileSupport"], path: "Tests/TestSupport")]
+  + testedLibraries.map { library in
+    .testTarget(
+      name: library.name + "Tests",
+      dependencies: library.dependencies + [.target(name: library.name), "TestSupport"])
+  }
+  + [
+    .testTarget(
+      name: "CommandLineTests",
+      dependencies: [
+        "TestSupport", "FileSupport", "Checkpoints", "ToolSupport",
+        "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat",
+      ])
+  ]
+
+let package = Package(
+  name: "zhinao-toolchain",
+  products: tools.map { .executable(name: $0.name, targets: [$0.name]) },
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+  ],
+  targets: libraries + tools + tests,
+  swiftLanguageModes: [.v6],
+  cLanguageStandard: .c17
+)

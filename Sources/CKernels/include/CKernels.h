@@ -1,0 +1,133 @@
+// Kernels: pure functions over caller-owned memory. No allocation, no files, no threads, no error paths; shapes are
+// checked by the caller (Swift, target Numerics). Row-major, little-endian, unaligned pointers are fine unless said.
+//
+// Reproducibility is part of the contract: every table gives the same bits.
+//   * A sum over k for one output is ONE chain of fused multiply-adds in ascending k, whatever the vector width.
+//   * A horizontal sum over an array keeps 16 partial sums, lane i taking elements i, i+16, ..., and adds them as
+//     ((0+8)+(4+12)) + ((2+10)+(6+14)) + the odd ones alike: zn_lane_sum in internal.h.
+//   * exp is a polynomial of our own, evaluated with fused multiply-adds.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum zn_isa {
+    ZN_ISA_SCALAR = 0,
+    ZN_ISA_AVX2 = 1,    // AVX2, FMA, F16C
+    ZN_ISA_AVX512 = 2,  // AVX-512 F, BW, VL, DQ, VNNI
+    ZN_ISA_NEON = 3,
+} zn_isa;
+
+// A matrix of 16-bit or 32-bit floats that is to be multiplied from the right: element type of `pack_panels`.
+typedef enum zn_float_type { ZN_F32 = 0, ZN_F16 = 1, ZN_BF16 = 2 } zn_float_type;
+
+// What a product does to C.
+typedef enum zn_gemm_mode { ZN_OVERWRITE = 0, ZN_ADD = 1, ZN_SUBTRACT = 2 } zn_gemm_mode;
+
+// Panels. A matrix B [N, K] (N outputs, K summed) is cut into panels of ZN_PANEL outputs; a panel is stored k-major:
+// element (n, k) of panel p = n / 16 is at p * panel_stride + k * 16 + n % 16. Outputs beyond N are zero.
+#define ZN_PANEL 16
+
+typedef struct zn_kernels {
+    zn_isa isa;
+    const char *_Nonnull name;
+
+    // ---- products --------------------------------------------------------------------------------------------
+    // Rows of C that one register tile holds (only a hint for packing A: any m works).
+    int64_t tile_rows;
+    // C[i, n] = / += / -= sum_k A[i, k] * B[n, k],   0 <= i < m, 0 <= n < n_count
+    //   A element (i, k) at a[i * a_row_stride + k * a_k_stride]
+    //   B panels as above, panel_stride floats apart, k from 0
+    //   C element (i, n) at c[(n / 16) * c_panel_stride + i * c_row_stride + n % 16]
+    // For an ordinary row-major C: c_panel_stride = 16, c_row_stride = row length. Columns >= n_count are not written.
+    void (*_Nonnull gemm)(int64_t m, int64_t n_count, int64_t k, const float *_Nonnull a, int64_t a_row_stride,
+                          int64_t a_k_stride, const float *_Nonnull b, int64_t b_panel_stride, float *_Nonnull c,
+                          int64_t c_row_stride, int64_t c_panel_stride, zn_gemm_mode mode);
+    // A[m, k] with any strides -> tiles of tile_rows rows, k-major: tile t at t * tile_rows * k, element (i, k) at
+    // k * tile_rows + i; missing rows of the last tile are zero.
+    void (*_Nonnull pack_rows)(float *_Nonnull packed, const float *_Nonnull a, int64_t a_row_stride,
+                               int64_t a_k_stride, int64_t m, int64_t k);
+    // gemm() with A as pack_rows() leaves it.
+    void (*_Nonnull gemm_packed)(int64_t m, int64_t n_count, int64_t k, const float *_Nonnull packed_a,
+                                 const float *_Nonnull b, int64_t b_panel_stride, float *_Nonnull c,
+                                 int64_t c_row_stride, int64_t c_panel_stride, zn_gemm_mode mode);
+    // One panel from a row-major B: rows <= 16 rows of `k` elements, row_stride elements apart -> [k][16] floats.
+    void (*_Nonnull pack_panel)(float *_Nonnull panel, const void *_Nonnull b, zn_float_type type, int64_t row_stride,
+                                int64_t rows, int64_t k);
+    // One panel [k][16] of floats from a panel of 16-bit or 32-bit elements [k][16].
+    void (*_Nonnull widen_panel)(float *_Nonnull panel, const void *_Nonnull source, zn_float_type type, int64_t k);
+    // y[n] = sum_k x[k] * B[n, k] over `panels` panels of any float type, stored back to back (panel stride 16 * k).
+    // y holds 16 * panels floats. Same bits as gemm.
+    void (*_Nonnull gemv_panels)(float *_Nonnull y, const float *_Nonnull x, const void *_Nonnull b, zn_float_type type,
+                                 int64_t panels, int64_t k);
+
+    // ---- integer panels (Formats/packed-model.md) -------------------------------------------------------------
+    // Panels of 16 outputs, fields of `bits` = 2, 4 or 8 bits. 64 bytes hold 16 outputs x 32 / bits inputs: byte
+    // r * 4 + j holds in field f (bits f * bits ..) the code of output r, input 4 * f + j of the block.
+    //   scales  f16 [groups][16]      zeros  u8 [groups][16], or NULL: all 2^(bits - 1)      group of input k: k / group_size
+    // Inputs [first_k, first_k + k) of one panel -> (code - zero) * scale as floats [k][16]. first_k and group_size are
+    // multiples of 16. The product is exact: 11 significant bits times at most 9.
+    void (*_Nonnull dequantize_panel)(float *_Nonnull panel, const uint8_t *_Nonnull codes, int bits,
+                                      const uint16_t *_Nonnull scales, const uint8_t *_Nullable zeros,
+                                      int64_t group_size, int64_t first_k, int64_t k);
+    // y[n] = sum_k x[k] * w[n, k] with w as dequantize_panel gives it; `panels` panels; codes, scales, zeros of one panel
+    // are panel_code_bytes, groups * 16 and groups * 16 elements long. Same bits as gemm on the dequantized panels.
+    void (*_Nonnull gemv_int_panels)(float *_Nonnull y, const float *_Nonnull x, const uint8_t *_Nonnull codes, int bits,
+                                     const uint16_t *_Nonnull scales, const uint8_t *_Nullable zeros, int64_t group_size,
+                                     int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k);
+
+    // ---- GPTQ -------------------------------------------------------------------------------------------------
+    // One block of the column sweep on 16 output rows (lanes), Formats/autogptq-int4.md and `GPTQ/ColumnSweep`.
+    //   w       [columns][16]  weights of the block, corrected in place
+    //   u       columns x columns upper triangle of the block of U, row stride u_stride
+    //   scales, zeros [columns][16]  the parameters of each column's group
+    //   codes   [columns][16]  out;  errors [columns][16]  out: e = (w - q) / U[i,i]
+    //   loss    [16] doubles, += (w - q)^2 / U[i,i]^2 / 2
+    // q = scale * (clamp(round_half_even(w / scale) + zero, 0, maxq) - zero); then w[j] -= e * U[i, j] for j > i, one
+    // fused multiply-add each, i ascending.
+    void (*_Nonnull gptq_block)(float *_Nonnull w, const float *_Nonnull u, int64_t u_stride, int64_t columns,
+                                const float *_Nonnull scales, const float *_Nonnull zeros, float maxq,
+                                uint8_t *_Nonnull codes, float *_Nonnull errors, double *_Nonnull loss);
+
+    // ---- element-wise -----------------------------------------------------------------------------------------
+    void (*_Nonnull widen)(float *_Nonnull y, const void *_Nonnull x, zn_float_type type, int64_t n);
+    // Round to nearest even; overflow to infinity, NaN stays NaN.
+    void (*_Nonnull narrow)(void *_Nonnull y, const float *_Nonnull x, zn_float_type type, int64_t n);
+    // y = x * weight / sqrt(mean(x^2) + eps); y may be x.
+    void (*_Nonnull rms_norm)(float *_Nonnull y, const float *_Nonnull x, const float *_Nonnull weight, int64_t n,
+                              float eps);
+    // y += x
+    void (*_Nonnull add)(float *_Nonnull y, const float *_Nonnull x, int64_t n);
+    // y = silu(gate) * up; y may be gate or up.
+    void (*_Nonnull silu_multiply)(float *_Nonnull y, const float *_Nonnull gate, const float *_Nonnull up, int64_t n);
+    // Neox rotation of one head in place: pair (e, e + rotary/2), cosines and sines [rotary / 2].
+    void (*_Nonnull rotate)(float *_Nonnull head, const float *_Nonnull cosines, const float *_Nonnull sines,
+                            int64_t rotary);
+    float (*_Nonnull maximum)(const float *_Nonnull x, int64_t n);
+    // x = exp(x - shift) in place; returns the sum (16-lane order).
+    float (*_Nonnull exp_sum)(float *_Nonnull x, float shift, int64_t n);
+    // sum of exp(x - shift) in double, x untouched.
+    double (*_Nonnull sum_exp)(const float *_Nonnull x, float shift, int64_t n);
+    // x *= factor
+    void (*_Nonnull scale)(float *_Nonnull x, float factor, int64_t n);
+} zn_kernels;
+
+// The fastest table this machine can run, or the one the environment variable ZHINAO_ISA names (scalar, avx2, avx512,
+// neon). Resolved once. A name that this machine cannot run gives NULL from zn_kernels_requested().
+const zn_kernels *_Nonnull zn_kernels_best(void);
+
+// What ZHINAO_ISA asks for: NULL when it is set to something this machine (CPU or operating system) cannot run.
+const zn_kernels *_Nullable zn_kernels_requested(void);
+
+// Table for `isa`, or NULL when this CPU or its operating system cannot run it. ZN_ISA_SCALAR is never NULL: it is the
+// reference every other table is tested against.
+const zn_kernels *_Nullable zn_kernels_for(zn_isa isa);
+
+// A hint to the core that this thread is spinning.
+static inline void zn_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}

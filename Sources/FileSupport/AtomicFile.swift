@@ -1,0 +1,137 @@
+import Foundation
+
+/// Writes a file that appears whole or not at all: bytes go to a temporary file beside the target, which
+/// `commit()` syncs and renames over it. Dropping the object without `commit()` removes the temporary file.
+package final class AtomicFile {
+  package let path: String
+  package let temporaryPath: String
+  /// Bytes written so far, which is also the offset of the next byte.
+  package private(set) var byteCount: Int = 0
+
+  private var descriptor: Int32
+  private var buffer: [UInt8] = []
+  private static let bufferLimit = 1 << 20
+
+  /// - Parameter expectedByteCount: when known, refused at once if the disk has less room.
+  package init(path: String, expectedByteCount: Int? = nil) throws {
+    self.path = path
+    let folder = AtomicFile.folder(of: path)
+    temporaryPath = "\(path).\(getpid()).tmp"
+    if let expected = expectedByteCount, let free = freeBytes(inFolder: folder), free < UInt64(expected) {
+      throw FileError(
+        .cannotWrite, path: path,
+        detail: "needs \(expected) bytes, the disk has \(free) free; make room and run the same command again")
+    }
+    descriptor = open(temporaryPath, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw FileError.fromErrno(.cannotWrite, path: path, doing: "cannot create") }
+    PendingOutputs.add(temporaryPath)
+    buffer.reserveCapacity(AtomicFile.bufferLimit)
+  }
+
+  deinit { discard() }
+
+  package func write(_ bytes: UnsafeRawBufferPointer) throws {
+    if buffer.count + bytes.count <= AtomicFile.bufferLimit {
+      buffer.append(contentsOf: bytes)
+    } else {
+      try flush()
+      try writeThrough(bytes)
+    }
+    byteCount += bytes.count
+  }
+
+  package func write(_ bytes: [UInt8]) throws {
+    try bytes.withUnsafeBytes { try write($0) }
+  }
+
+  package func write(_ text: String) throws { try write(Array(text.utf8)) }
+
+  /// Appends zero bytes until `byteCount` is a multiple of `alignment`.
+  package func pad(toMultipleOf alignment: Int) throws {
+    let missing = (alignment - byteCount % alignment) % alignment
+    if missing > 0 { try write([UInt8](repeating: 0, count: missing)) }
+  }
+
+  /// Overwrites bytes already written, for a preamble that is known only at the end.
+  package func overwrite(at offset: Int, with bytes: [UInt8]) throws {
+    precondition(offset >= 0 && offset + bytes.count <= byteCount, "overwrite beyond what was written")
+    try flush()
+    try bytes.withUnsafeBytes { source in
+      var done = 0
+      while done < source.count {
+        let n = pwrite(descriptor, source.baseAddress! + done, source.count - done, off_t(offset + done))
+        if n < 0 && errno == EINTR { continue }
+        guard n > 0 else { throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot write") }
+        done += n
+      }
+    }
+  }
+
+  /// Makes the file visible under its name, on stable storage.
+  package func commit() throws {
+    try flush()
+    guard fsync(descriptor) == 0 else {
+      throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot sync")
+    }
+    close(descriptor)
+    descriptor = -1
+    guard rename(temporaryPath, path) == 0 else {
+      throw FileError.fromErrno(.cannotWrite, path: path, doing: "cannot rename the finished file")
+    }
+    PendingOutputs.remove(temporaryPath)
+    try AtomicFile.syncFolder(AtomicFile.folder(of: path))
+  }
+
+  /// Forgets everything written. Safe to call twice and after `commit()`.
+  package func discard() {
+    guard descriptor >= 0 else {
+      PendingOutputs.discard(temporaryPath)
+      return
+    }
+    close(descriptor)
+    descriptor = -1
+    PendingOutputs.discard(temporaryPath)
+  }
+
+  /// Writes `bytes` to `path` in one step.
+  package static func write(_ bytes: [UInt8], to path: String) throws {
+    let file = try AtomicFile(path: path, expectedByteCount: bytes.count)
+    try file.write(bytes)
+    try file.commit()
+  }
+
+  package static func write(_ text: String, to path: String) throws { try write(Array(text.utf8), to: path) }
+
+  /// Makes the folder's entries durable.
+  package static func syncFolder(_ folder: String) throws {
+    let descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      throw FileError.fromErrno(.inputOutput, path: folder, doing: "cannot open folder")
+    }
+    defer { close(descriptor) }
+    guard fsync(descriptor) == 0 else {
+      throw FileError.fromErrno(.inputOutput, path: folder, doing: "cannot sync folder")
+    }
+  }
+
+  static func folder(of path: String) -> String {
+    let folder = (path as NSString).deletingLastPathComponent
+    return folder.isEmpty ? "." : folder
+  }
+
+  private func flush() throws {
+    guard !buffer.isEmpty else { return }
+    try buffer.withUnsafeBytes { try writeThrough($0) }
+    buffer.removeAll(keepingCapacity: true)
+  }
+
+  private func writeThrough(_ bytes: UnsafeRawBufferPointer) throws {
+    var done = 0
+    while done < bytes.count {
+      let n = Foundation.write(descriptor, bytes.baseAddress! + done, min(bytes.count - done, 1 << 26))
+      if n < 0 && errno == EINTR { continue }
+      guard n > 0 else { throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot write") }
+      done += n
+    }
+  }
+}

@@ -1,0 +1,58 @@
+import Foundation
+
+/// A whole file mapped read-only into memory; nothing is read until it is touched.
+///
+/// The mapping lives as long as the object: whoever keeps a pointer into `bytes` keeps the object too.
+package final class MappedFile: @unchecked Sendable {
+  package let path: String
+  /// The file's content. Empty files give an empty buffer.
+  package let bytes: UnsafeRawBufferPointer
+
+  package var byteCount: Int { bytes.count }
+
+  /// - Throws: ``FileError`` when the path is missing, unreadable, or not an ordinary file.
+  package init(path: String) throws {
+    self.path = path
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw FileError.fromErrno(.cannotOpen, path: path, doing: "cannot open") }
+    defer { close(descriptor) }
+    var info = stat()
+    guard fstat(descriptor, &info) == 0 else {
+      throw FileError.fromErrno(.cannotOpen, path: path, doing: "cannot stat")
+    }
+    guard info.st_mode & S_IFMT == S_IFREG else {
+      throw FileError(.cannotOpen, path: path, detail: "is not an ordinary file")
+    }
+    let count = Int(info.st_size)
+    guard count > 0 else {
+      bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+      return
+    }
+    guard let base = mmap(nil, count, PROT_READ, MAP_SHARED, descriptor, 0), base != MAP_FAILED else {
+      throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot map \(count) bytes")
+    }
+    bytes = UnsafeRawBufferPointer(start: base, count: count)
+  }
+
+  deinit {
+    if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
+  }
+
+  /// How a range is about to be used, for the kernel's read-ahead.
+  package enum Advice { case sequential, willNeed, dontNeed }
+
+  /// Tells the kernel how `range` is about to be used. Only speed and residency change.
+  package func advise(_ advice: Advice, range: Range<Int>) {
+    guard let base = bytes.baseAddress, !range.isEmpty else { return }
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let start = range.lowerBound / page * page
+    let end = min(bytes.count, range.upperBound)
+    let flag: Int32 =
+      switch advice {
+      case .sequential: MADV_SEQUENTIAL
+      case .willNeed: MADV_WILLNEED
+      case .dontNeed: MADV_DONTNEED
+      }
+    madvise(UnsafeMutableRawPointer(mutating: base + start), end - start, flag)
+  }
+}

@@ -1,0 +1,23 @@
+import Foundation
+import Synchronization
+
+/// The temporary files and folders of outputs under way, so that a command told to stop can remove them.
+package enum PendingOutputs {
+  private static let paths = Mutex<Set<String>>([])
+
+  static func add(_ path: String) { paths.withLock { _ = $0.insert(path) } }
+  static func remove(_ path: String) { paths.withLock { _ = $0.remove(path) } }
+
+  /// Deletes one pending output, if it is still pending.
+  static func discard(_ path: String) {
+    let known = paths.withLock { $0.remove(path) != nil }
+    if known { try? FileManager.default.removeItem(atPath: path) }
+  }
+
+  /// Deletes every pending output. Called on Ctrl-C and SIGTERM, just before the process ends.
+  package static func discardAll() {
+    for path in paths.withLock({ set in defer { set = [] }; return set }) {
+      try? FileManager.default.removeItem(atPath: path)
+    }
+  }
+}

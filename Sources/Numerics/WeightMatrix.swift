@@ -1,0 +1,110 @@
+/// A matrix W `[outFeatures, inFeatures]` that activations are multiplied with, in one of the orders it may be stored in.
+///
+/// `owner` keeps the memory alive: a mapped file, or a buffer.
+package enum WeightMatrix: Sendable {
+  case rows(RowMatrix)
+  case panels(PanelMatrix)
+  case intPanels(IntPanelMatrix)
+
+  package var outFeatures: Int {
+    switch self {
+    case .rows(let m): m.outFeatures
+    case .panels(let m): m.outFeatures
+    case .intPanels(let m): m.outFeatures
+    }
+  }
+  package var inFeatures: Int {
+    switch self {
+    case .rows(let m): m.inFeatures
+    case .panels(let m): m.inFeatures
+    case .intPanels(let m): m.inFeatures
+    }
+  }
+}
+
+/// Outputs in one panel; `ZN_PANEL` of the kernels.
+package let panelWidth = 16
+
+/// Row-major floats, as Hugging Face stores them: element (n, k) at `n * inFeatures + k`.
+package struct RowMatrix: @unchecked Sendable {
+  package let elements: UnsafeRawPointer
+  package let dtype: DType
+  package let outFeatures: Int
+  package let inFeatures: Int
+  package let owner: AnyObject
+
+  package init(elements: UnsafeRawPointer, dtype: DType, outFeatures: Int, inFeatures: Int, owner: AnyObject) {
+    precondition([.f32, .f16, .bf16].contains(dtype))
+    self.elements = elements
+    self.dtype = dtype
+    self.outFeatures = outFeatures
+    self.inFeatures = inFeatures
+    self.owner = owner
+  }
+}
+
+/// Floats in panels of 16 outputs, k-major inside a panel: element (n, k) at `(n / 16 * inFeatures + k) * 16 + n % 16`.
+/// Outputs that fill the last panel up are zero.
+package struct PanelMatrix: @unchecked Sendable {
+  package let elements: UnsafeRawPointer
+  package let dtype: DType
+  package let outFeatures: Int
+  package let inFeatures: Int
+  package let owner: AnyObject
+
+  package init(elements: UnsafeRawPointer, dtype: DType, outFeatures: Int, inFeatures: Int, owner: AnyObject) {
+    precondition([.f32, .f16, .bf16].contains(dtype))
+    self.elements = elements
+    self.dtype = dtype
+    self.outFeatures = outFeatures
+    self.inFeatures = inFeatures
+    self.owner = owner
+  }
+
+  package var panelCount: Int { (outFeatures + panelWidth - 1) / panelWidth }
+  package static func byteCount(outFeatures: Int, inFeatures: Int, dtype: DType) -> Int {
+    (outFeatures + panelWidth - 1) / panelWidth * panelWidth * inFeatures * dtype.byteCount
+  }
+}
+
+/// Integer codes in panels of 16 outputs with a scale and a zero point for every group of inputs:
+/// `w[n][k] = scale[g][n] * (code[n][k] - zero[g][n])`, `g = k / groupSize`.
+///
+/// `bits` is the width of a field, 2, 4 or 8 (3-bit codes are kept in 4-bit fields). 64 bytes hold 16 outputs ×
+/// `32 / bits` inputs: byte `4 r + j` has in field `f` (bits `f * bits` and up) the code of output `r`, input `4 f + j`
+/// of the block. Per panel: `inFeatures * bits / 32` blocks; `groupCount * 16` scales (IEEE half); as many zeros.
+package struct IntPanelMatrix: @unchecked Sendable {
+  package let bits: Int
+  package let codes: UnsafePointer<UInt8>
+  package let scales: UnsafePointer<UInt16>
+  /// Nil: every zero point is `2^(codeBits - 1)` where codeBits = bits (symmetric quantization).
+  package let zeros: UnsafePointer<UInt8>?
+  /// Inputs of one group, a multiple of 32; `inFeatures` when a group is a whole row. The last group may be shorter.
+  package let groupSize: Int
+  package let outFeatures: Int
+  package let inFeatures: Int
+  /// Input `k` of the panels is channel `permutation[k]` of the activations (act-order); nil: the same order.
+  package let permutation: UnsafePointer<UInt32>?
+  package let owner: AnyObject
+
+  package init(
+    bits: Int, codes: UnsafePointer<UInt8>, scales: UnsafePointer<UInt16>, zeros: UnsafePointer<UInt8>?,
+    groupSize: Int, outFeatures: Int, inFeatures: Int, permutation: UnsafePointer<UInt32>?, owner: AnyObject
+  ) {
+    precondition([2, 4, 8].contains(bits) && inFeatures % 32 == 0 && groupSize % 32 == 0)
+    self.bits = bits
+    self.codes = codes
+    self.scales = scales
+    self.zeros = zeros
+    self.groupSize = groupSize
+    self.outFeatures = outFeatures
+    self.inFeatures = inFeatures
+    self.permutation = permutation
+    self.owner = owner
+  }
+
+  package var panelCount: Int { (outFeatures + panelWidth - 1) / panelWidth }
+  package var groupCount: Int { (inFeatures + groupSize - 1) / groupSize }
+  /// Bytes of the codes of one panel.
+  package var panelCodeByteCount: Int { inFeatures * bits * panelWidth / 8 }
+}

@@ -1,0 +1,30 @@
+/// Which special tokens a text may contain.
+package enum SpecialTokens: Sendable {
+  /// The text of a special token becomes that token, wherever it stands. What the reference tokenizers do.
+  case recognized
+  /// Text is only text: `<|im_end|>` from a user is encoded as ordinary characters.
+  case plain
+}
+
+/// Text to token ids and back.
+package protocol Tokenizer: Sendable {
+  /// Ids run from 0 up to this, exclusive. The model's vocabulary may have more rows.
+  var tokenCount: Int { get }
+  /// Special tokens by their text.
+  var specialTokens: [String: Int] { get }
+
+  /// Encodes `text`. Nothing is added at either end unless `addingAffixes` and the tokenizer's post-processor says so
+  /// (for example Llama 3's `<|begin_of_text|>`).
+  func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int]
+
+  /// - Throws: ``TokenizationError`` for an id outside `0 ..< tokenCount`.
+  func decode(_ ids: [Int], skippingSpecials: Bool) throws -> String
+
+  /// Bytes one id adds to the decoded text, specials by their name; `nil` for ids that decoding skips.
+  func bytes(of id: Int, skippingSpecials: Bool) throws -> [UInt8]?
+}
+
+extension Tokenizer {
+  package func encode(_ text: String) -> [Int] { encode(text, specials: .recognized, addingAffixes: false) }
+  package func decode(_ ids: [Int]) throws -> String { try decode(ids, skippingSpecials: false) }
+}

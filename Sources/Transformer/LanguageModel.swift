@@ -1,0 +1,20 @@
+import Numerics
+
+/// What evaluation and generation need of a decoder.
+package protocol LanguageModel: Sendable {
+  /// Logits per position. May exceed the tokenizer's ids (padding rows of the embedding).
+  var vocabularySize: Int { get }
+  /// The longest context the model's configuration promises.
+  var contextLength: Int { get }
+
+  /// An empty cache for at most `capacity` tokens.
+  func makeCache(capacity: Int) -> KVCache
+
+  /// Runs `tokens` after those already in `cache` and appends them to it.
+  /// - Parameter tokens: ids in `0 ..< vocabularySize`; `cache.count + tokens.count <= cache.capacity`.
+  /// - Returns: hidden states after the final norm, `[tokens.count, hiddenSize]`.
+  func hiddenStates(_ tokens: [Int], cache: KVCache) -> AlignedBuffer<Float>
+
+  /// Logits of some rows of what `hiddenStates` returned: `[rows.count, vocabularySize]`.
+  func logits(_ hidden: AlignedBuffer<Float>, rows: Range<Int>) -> AlignedBuffer<Float>
+}
