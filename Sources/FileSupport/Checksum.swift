@@ -14,7 +14,7 @@ package enum Checksum {
 
   /// CRC-32 of two adjoining pieces from their own checksums.
   package static func combined(_ first: UInt32, _ second: UInt32, secondByteCount: Int) -> UInt32 {
-    UInt32(truncatingIfNeeded: crc32_combine(uLong(first), uLong(second), z_off_t(secondByteCount)))
+    UInt32(truncatingIfNeeded: crc32_combine(uLong(first), uLong(second), secondByteCount))
   }
 
   /// Lower-case hexadecimal SHA-256.
