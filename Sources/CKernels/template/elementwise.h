@@ -1,0 +1,145 @@
+// Element-wise kernels and the horizontal sums in their fixed order.
+
+#define EACH_VECTOR(n, full, partial)                                                                                  \
+    do {                                                                                                               \
+        int64_t at = 0;                                                                                                \
+        for (; at + 16 <= (n); at += 16) { full; }                                                                     \
+        const int64_t rest = (n) - at;                                                                                 \
+        if (rest > 0) { partial; }                                                                                     \
+    } while (0)
+
+// exp(x): x = n ln 2 + r, |r| <= ln 2 / 2, with ln 2 in two parts (Cody and Waite); e^r by a polynomial of degree 6
+// (Cephes expf, error below 1 ulp). Below -87.33 the result is 0, above 88.37 it stays at e^88.37.
+ZN_INLINE v16 v_exp(v16 x) {
+    const v16 clamped = v_min(v_max(x, v_set(-87.33f)), v_set(88.37f));
+    const v16 n = v_round(v_mul(clamped, v_set(1.44269504088896341f)));
+    v16 r = v_fnma(n, v_set(0.693359375f), clamped);
+    r = v_fnma(n, v_set(-2.12194440e-4f), r);
+    v16 p = v_set(1.9875691500e-4f);
+    p = v_fma(p, r, v_set(1.3981999507e-3f));
+    p = v_fma(p, r, v_set(8.3334519073e-3f));
+    p = v_fma(p, r, v_set(4.1665795894e-2f));
+    p = v_fma(p, r, v_set(1.6666665459e-1f));
+    p = v_fma(p, r, v_set(5.0000001201e-1f));
+    p = v_fma(p, v_mul(r, r), v_add(r, v_set(1.0f)));
+    // Too small: 0. NaN: itself (max and min have dropped it).
+    return v_keep_nan(x, v_zero_below(x, v_set(-87.33f), v_scale_by_power(p, n)));
+}
+
+static void widen(float *y, const void *x, zn_float_type type, int64_t n) {
+    EACH_VECTOR(n, v_store(y + at, load_typed(x, type, at)), store_n(y + at, load_typed_n(x, type, at, rest), rest));
+}
+
+static void narrow(void *y, const float *x, zn_float_type type, int64_t n) {
+    if (type == ZN_F32) {
+        memmove(y, x, (size_t)n * sizeof(float));
+        return;
+    }
+    uint16_t *out = y;
+    uint16_t buffer[16];
+    if (type == ZN_F16) {
+        EACH_VECTOR(n, v_store_f16(out + at, v_load(x + at)), {
+            v_store_f16(buffer, load_n(x + at, rest, 0));
+            memcpy(out + at, buffer, (size_t)rest * sizeof(uint16_t));
+        });
+    } else {
+        EACH_VECTOR(n, v_store_bf16(out + at, v_load(x + at)), {
+            v_store_bf16(buffer, load_n(x + at, rest, 0));
+            memcpy(out + at, buffer, (size_t)rest * sizeof(uint16_t));
+        });
+    }
+}
+
+static void rms_norm(float *y, const float *x, const float *weight, int64_t n, float eps) {
+    v16 sum = v_set(0);
+    EACH_VECTOR(n, sum = v_fma(v_load(x + at), v_load(x + at), sum), {
+        const v16 tail = load_n(x + at, rest, 0);
+        sum = v_fma(tail, tail, sum);
+    });
+    float lane[16];
+    v_store(lane, sum);
+    const float mean = zn_lane_sum(lane) / (float)n;
+    const float inverse = 1.0f / sqrtf(mean + eps);
+    const v16 factor = v_set(inverse);
+    EACH_VECTOR(n, v_store(y + at, v_mul(v_mul(v_load(x + at), factor), v_load(weight + at))),
+                store_n(y + at, v_mul(v_mul(load_n(x + at, rest, 0), factor), load_n(weight + at, rest, 0)), rest));
+}
+
+static void add(float *y, const float *x, int64_t n) {
+    EACH_VECTOR(n, v_store(y + at, v_add(v_load(y + at), v_load(x + at))),
+                store_n(y + at, v_add(load_n(y + at, rest, 0), load_n(x + at, rest, 0)), rest));
+}
+
+ZN_INLINE v16 silu_product(v16 gate, v16 up) {
+    const v16 one = v_set(1.0f);
+    return v_mul(v_div(gate, v_add(one, v_exp(v_sub(v_set(0), gate)))), up);
+}
+
+static void silu_multiply(float *y, const float *gate, const float *up, int64_t n) {
+    EACH_VECTOR(n, v_store(y + at, silu_product(v_load(gate + at), v_load(up + at))),
+                store_n(y + at, silu_product(load_n(gate + at, rest, 0), load_n(up + at, rest, 0)), rest));
+}
+
+static void rotate(float *head, const float *cosines, const float *sines, int64_t rotary) {
+    const int64_t half = rotary / 2;
+    float *upper = head + half;
+    for (int64_t at = 0; at < half; at += 16) {
+        const int64_t count = half - at < 16 ? half - at : 16;
+        const v16 a = load_n(head + at, count, 0), b = load_n(upper + at, count, 0);
+        const v16 c = load_n(cosines + at, count, 0), s = load_n(sines + at, count, 0);
+        store_n(head + at, v_fnma(b, s, v_mul(a, c)), count);
+        store_n(upper + at, v_fma(a, s, v_mul(b, c)), count);
+    }
+}
+
+static float maximum(const float *x, int64_t n) {
+    v16 most = v_set(-INFINITY);
+    EACH_VECTOR(n, most = v_max(most, v_load(x + at)), most = v_max(most, load_n(x + at, rest, -INFINITY)));
+    float lane[16], result = -INFINITY;
+    v_store(lane, most);
+    for (int i = 0; i < 16; i++) result = lane[i] > result ? lane[i] : result;
+    return result;
+}
+
+static float exp_sum(float *x, float shift, int64_t n) {
+    const v16 offset = v_set(shift);
+    v16 sum = v_set(0);
+    EACH_VECTOR(
+        n,
+        {
+            const v16 e = v_exp(v_sub(v_load(x + at), offset));
+            v_store(x + at, e);
+            sum = v_add(sum, e);
+        },
+        {
+            // Lanes beyond the end take -infinity, whose exponential is 0.
+            const v16 e = v_exp(v_sub(load_n(x + at, rest, -INFINITY), offset));
+            store_n(x + at, e, rest);
+            sum = v_add(sum, e);
+        });
+    float lane[16];
+    v_store(lane, sum);
+    return zn_lane_sum(lane);
+}
+
+static double sum_exp(const float *x, float shift, int64_t n) {
+    const v16 offset = v_set(shift);
+    double total[16] = {0};
+    float lane[16];
+    EACH_VECTOR(
+        n,
+        {
+            v_store(lane, v_exp(v_sub(v_load(x + at), offset)));
+            for (int i = 0; i < 16; i++) total[i] += (double)lane[i];
+        },
+        {
+            v_store(lane, v_exp(v_sub(load_n(x + at, rest, -INFINITY), offset)));
+            for (int i = 0; i < 16; i++) total[i] += (double)lane[i];
+        });
+    return zn_lane_sum_double(total);
+}
+
+static void scale(float *x, float factor, int64_t n) {
+    const v16 by = v_set(factor);
+    EACH_VECTOR(n, v_store(x + at, v_mul(v_load(x + at), by)), store_n(x + at, v_mul(load_n(x + at, rest, 0), by), rest));
+}

@@ -1,0 +1,179 @@
+// Products. TILE_ROWS x TILE_PANELS accumulators of 16 lanes stay in registers; each is one chain of fused multiply-adds
+// over k, so neither the tile's shape nor the vector's width changes a bit of the result.
+
+// One tile of `rows` x `panels`. A: row i at a + i * a_row_stride, step a_k_stride. All counts are constants once inlined.
+ZN_INLINE void tile(const int rows, const int panels, int64_t k, const float *a, int64_t a_row_stride,
+                    int64_t a_k_stride, const float *b, int64_t b_panel_stride, float *c, int64_t c_row_stride,
+                    int64_t c_panel_stride, int64_t last_columns, zn_gemm_mode mode) {
+    v16 sum[TILE_ROWS][TILE_PANELS];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+        for (int p = 0; p < panels; p++) {
+            const float *row = c + i * c_row_stride + p * c_panel_stride;
+            if (mode == ZN_OVERWRITE) {
+                sum[i][p] = v_set(0);
+            } else {
+                sum[i][p] = p == panels - 1 && last_columns < 16 ? load_n(row, last_columns, 0) : v_load(row);
+            }
+        }
+    }
+    if (mode == ZN_SUBTRACT) {
+        for (int64_t step = 0; step < k; step++) {
+            v16 right[TILE_PANELS];
+#pragma clang loop unroll(full)
+            for (int p = 0; p < panels; p++) right[p] = v_load(b + p * b_panel_stride + step * 16);
+#pragma clang loop unroll(full)
+            for (int i = 0; i < rows; i++) {
+                const v16 left = v_set(a[i * a_row_stride + step * a_k_stride]);
+#pragma clang loop unroll(full)
+                for (int p = 0; p < panels; p++) sum[i][p] = v_fnma(left, right[p], sum[i][p]);
+            }
+        }
+    } else {
+        for (int64_t step = 0; step < k; step++) {
+            v16 right[TILE_PANELS];
+#pragma clang loop unroll(full)
+            for (int p = 0; p < panels; p++) right[p] = v_load(b + p * b_panel_stride + step * 16);
+#pragma clang loop unroll(full)
+            for (int i = 0; i < rows; i++) {
+                const v16 left = v_set(a[i * a_row_stride + step * a_k_stride]);
+#pragma clang loop unroll(full)
+                for (int p = 0; p < panels; p++) sum[i][p] = v_fma(left, right[p], sum[i][p]);
+            }
+        }
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+        for (int p = 0; p < panels; p++) {
+            float *row = c + i * c_row_stride + p * c_panel_stride;
+            if (p == panels - 1 && last_columns < 16) {
+                store_n(row, sum[i][p], last_columns);
+            } else {
+                v_store(row, sum[i][p]);
+            }
+        }
+    }
+}
+
+#define ZN_TILE_CASE(ROWS)                                                                                             \
+    case ROWS:                                                                                                         \
+        tile(ROWS, panels, k, a, a_row_stride, a_k_stride, b, b_panel_stride, c, c_row_stride, c_panel_stride,         \
+             last_columns, mode);                                                                                      \
+        return;
+
+ZN_INLINE void tile_of(int64_t rows, const int panels, int64_t k, const float *a, int64_t a_row_stride,
+                       int64_t a_k_stride, const float *b, int64_t b_panel_stride, float *c, int64_t c_row_stride,
+                       int64_t c_panel_stride, int64_t last_columns, zn_gemm_mode mode) {
+    switch (rows) {
+        ZN_TILE_CASE(1)
+        ZN_TILE_CASE(2)
+        ZN_TILE_CASE(3)
+        ZN_TILE_CASE(4)
+#if TILE_ROWS > 4
+        ZN_TILE_CASE(5)
+        ZN_TILE_CASE(6)
+#endif
+#if TILE_ROWS > 6
+        ZN_TILE_CASE(7)
+        ZN_TILE_CASE(8)
+        ZN_TILE_CASE(9)
+        ZN_TILE_CASE(10)
+        ZN_TILE_CASE(11)
+        ZN_TILE_CASE(12)
+#endif
+    }
+}
+
+static __attribute__((noinline)) void tile_single(int64_t rows, int64_t k, const float *a, int64_t a_row_stride,
+                                                  int64_t a_k_stride, const float *b, int64_t b_panel_stride, float *c,
+                                                  int64_t c_row_stride, int64_t c_panel_stride, int64_t last_columns,
+                                                  zn_gemm_mode mode) {
+    tile_of(rows, 1, k, a, a_row_stride, a_k_stride, b, b_panel_stride, c, c_row_stride, c_panel_stride, last_columns,
+            mode);
+}
+
+static __attribute__((noinline)) void tile_full(int64_t rows, int64_t k, const float *a, int64_t a_row_stride,
+                                                int64_t a_k_stride, const float *b, int64_t b_panel_stride, float *c,
+                                                int64_t c_row_stride, int64_t c_panel_stride, int64_t last_columns,
+                                                zn_gemm_mode mode) {
+    tile_of(rows, TILE_PANELS, k, a, a_row_stride, a_k_stride, b, b_panel_stride, c, c_row_stride, c_panel_stride,
+            last_columns, mode);
+}
+
+// The packed case that carries all the weight: a full tile, strides known at compile time.
+static __attribute__((noinline)) void tile_packed(int64_t k, const float *a, const float *b, int64_t b_panel_stride,
+                                                  float *c, int64_t c_row_stride, int64_t c_panel_stride,
+                                                  int64_t last_columns, zn_gemm_mode mode) {
+    if (mode == ZN_SUBTRACT) {
+        tile(TILE_ROWS, TILE_PANELS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
+             last_columns, ZN_SUBTRACT);
+    } else {
+        tile(TILE_ROWS, TILE_PANELS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
+             last_columns, mode);
+    }
+}
+
+static void gemm(int64_t m, int64_t n_count, int64_t k, const float *a, int64_t a_row_stride, int64_t a_k_stride,
+                 const float *b, int64_t b_panel_stride, float *c, int64_t c_row_stride, int64_t c_panel_stride,
+                 zn_gemm_mode mode) {
+    const int64_t panels = (n_count + 15) / 16;
+    for (int64_t p = 0; p < panels; p += TILE_PANELS) {
+        const int64_t here = panels - p < TILE_PANELS ? panels - p : TILE_PANELS;
+        const int64_t columns = n_count - (p + here - 1) * 16;
+        const int64_t last = columns < 16 ? columns : 16;
+        for (int64_t i = 0; i < m; i += TILE_ROWS) {
+            const int64_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS;
+            const float *left = a + i * a_row_stride;
+            const float *right = b + p * b_panel_stride;
+            float *out = c + i * c_row_stride + p * c_panel_stride;
+            if (here == TILE_PANELS) {
+                tile_full(rows, k, left, a_row_stride, a_k_stride, right, b_panel_stride, out, c_row_stride,
+                          c_panel_stride, last, mode);
+            } else {
+                tile_single(rows, k, left, a_row_stride, a_k_stride, right, b_panel_stride, out, c_row_stride,
+                            c_panel_stride, last, mode);
+            }
+        }
+    }
+}
+
+static void pack_rows(float *packed, const float *a, int64_t a_row_stride, int64_t a_k_stride, int64_t m, int64_t k) {
+    for (int64_t i = 0; i < m; i += TILE_ROWS) {
+        const int64_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS;
+        const float *source = a + i * a_row_stride;
+        float *tile_start = packed + i * k;
+        for (int64_t step = 0; step < k; step++) {
+            float *out = tile_start + step * TILE_ROWS;
+            for (int64_t r = 0; r < rows; r++) out[r] = source[r * a_row_stride + step * a_k_stride];
+            for (int64_t r = rows; r < TILE_ROWS; r++) out[r] = 0;
+        }
+    }
+}
+
+static void gemm_packed(int64_t m, int64_t n_count, int64_t k, const float *packed_a, const float *b,
+                        int64_t b_panel_stride, float *c, int64_t c_row_stride, int64_t c_panel_stride,
+                        zn_gemm_mode mode) {
+    const int64_t panels = (n_count + 15) / 16;
+    for (int64_t p = 0; p < panels; p += TILE_PANELS) {
+        const int64_t here = panels - p < TILE_PANELS ? panels - p : TILE_PANELS;
+        const int64_t columns = n_count - (p + here - 1) * 16;
+        const int64_t last = columns < 16 ? columns : 16;
+        for (int64_t i = 0; i < m; i += TILE_ROWS) {
+            const int64_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS;
+            const float *left = packed_a + i * k;
+            const float *right = b + p * b_panel_stride;
+            float *out = c + i * c_row_stride + p * c_panel_stride;
+            if (here < TILE_PANELS) {
+                tile_single(rows, k, left, 1, TILE_ROWS, right, b_panel_stride, out, c_row_stride, c_panel_stride,
+                            last, mode);
+            } else if (rows == TILE_ROWS) {
+                tile_packed(k, left, right, b_panel_stride, out, c_row_stride, c_panel_stride, last, mode);
+            } else {
+                tile_full(rows, k, left, 1, TILE_ROWS, right, b_panel_stride, out, c_row_stride, c_panel_stride, last,
+                          mode);
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+// The table of the including file. It defines before: v16 and v16i with their operations, TILE_ROWS, TILE_PANELS,
+// GEMV_PANELS, TABLE_ISA, TABLE_NAME and TABLE (the symbol).
+#include "vector_tail.h"
+
+#include "gemm.h"
+#include "panels.h"
+#include "int_panels.h"
+#include "gptq.h"
+#include "elementwise.h"
+
+const zn_kernels TABLE = {
+    .isa = TABLE_ISA,
+    .name = TABLE_NAME,
+    .tile_rows = TILE_ROWS,
+    .gemm = gemm,
+    .pack_rows = pack_rows,
+    .gemm_packed = gemm_packed,
+    .pack_panel = pack_panel,
+    .widen_panel = widen_panel,
+    .gemv_panels = gemv_panels,
+    .dequantize_panel = dequantize_panel,
+    .gemv_int_panels = gemv_int_panels,
+    .gptq_block = gptq_block,
+    .widen = widen,
+    .narrow = narrow,
+    .rms_norm = rms_norm,
+    .add = add,
+    .silu_multiply = silu_multiply,
+    .rotate = rotate,
+    .maximum = maximum,
+    .exp_sum = exp_sum,
+    .sum_exp = sum_exp,
+    .scale = scale,
+};

@@ -1,0 +1,120 @@
+// AVX2, FMA, F16C: a vector of 16 lanes is two registers.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "../internal.h"
+#pragma STDC FP_CONTRACT OFF
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+
+#include "transpose8.h"
+
+typedef struct { __m256 a, b; } v16;
+typedef struct { __m256i a, b; } v16i;
+
+#define BOTH(operation) ((v16){operation(x.a, y.a), operation(x.b, y.b)})
+
+ZN_INLINE v16 v_load(const float *p) { return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+ZN_INLINE void v_store(float *p, v16 v) {
+    _mm256_storeu_ps(p, v.a);
+    _mm256_storeu_ps(p + 8, v.b);
+}
+ZN_INLINE v16 v_set(float x) {
+    const __m256 v = _mm256_set1_ps(x);
+    return (v16){v, v};
+}
+ZN_INLINE v16 v_fma(v16 x, v16 y, v16 z) {
+    return (v16){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+ZN_INLINE v16 v_fnma(v16 x, v16 y, v16 z) {
+    return (v16){_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b)};
+}
+ZN_INLINE v16 v_add(v16 x, v16 y) { return BOTH(_mm256_add_ps); }
+ZN_INLINE v16 v_sub(v16 x, v16 y) { return BOTH(_mm256_sub_ps); }
+ZN_INLINE v16 v_mul(v16 x, v16 y) { return BOTH(_mm256_mul_ps); }
+ZN_INLINE v16 v_div(v16 x, v16 y) { return BOTH(_mm256_div_ps); }
+ZN_INLINE v16 v_max(v16 x, v16 y) { return BOTH(_mm256_max_ps); }
+ZN_INLINE v16 v_min(v16 x, v16 y) { return BOTH(_mm256_min_ps); }
+ZN_INLINE v16 v_round(v16 x) {
+    return (v16){_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+                 _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+ZN_INLINE v16 v_keep_nan(v16 x, v16 y) {
+    return (v16){_mm256_blendv_ps(y.a, x.a, _mm256_cmp_ps(x.a, x.a, _CMP_UNORD_Q)),
+                 _mm256_blendv_ps(y.b, x.b, _mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q))};
+}
+ZN_INLINE v16 v_zero_below(v16 x, v16 limit, v16 y) {
+    return (v16){_mm256_andnot_ps(_mm256_cmp_ps(x.a, limit.a, _CMP_LT_OQ), y.a),
+                 _mm256_andnot_ps(_mm256_cmp_ps(x.b, limit.b, _CMP_LT_OQ), y.b)};
+}
+ZN_INLINE __m256 power_of_two(__m256 n) {
+    const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
+}
+ZN_INLINE v16 v_scale_by_power(v16 p, v16 n) {
+    return (v16){_mm256_mul_ps(p.a, power_of_two(n.a)), _mm256_mul_ps(p.b, power_of_two(n.b))};
+}
+ZN_INLINE v16 v_load_f16(const uint16_t *p) {
+    return (v16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
+}
+ZN_INLINE __m256 widen_bf16(const uint16_t *p) {
+    return _mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+}
+ZN_INLINE v16 v_load_bf16(const uint16_t *p) { return (v16){widen_bf16(p), widen_bf16(p + 8)}; }
+ZN_INLINE v16 v_load_u8(const uint8_t *p) {
+    return (v16){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))),
+                 _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8))))};
+}
+ZN_INLINE void v_store_f16(uint16_t *p, v16 v) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(v.b, _MM_FROUND_TO_NEAREST_INT));
+}
+ZN_INLINE __m128i narrow_bf16(__m256 v) {
+    const __m256i bits = _mm256_castps_si256(v);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded =
+        _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd), 16);
+    const __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i chosen = _mm256_blendv_epi8(rounded, quiet, nan);
+    return _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1));
+}
+ZN_INLINE void v_store_bf16(uint16_t *p, v16 v) {
+    _mm_storeu_si128((__m128i *)p, narrow_bf16(v.a));
+    _mm_storeu_si128((__m128i *)(p + 8), narrow_bf16(v.b));
+}
+
+ZN_INLINE v16i vi_load(const void *p) {
+    return (v16i){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1)};
+}
+ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
+    const __m256i m = _mm256_set1_epi32((int)mask);
+    return (v16i){_mm256_and_si256(_mm256_srli_epi32(v.a, shift), m), _mm256_and_si256(_mm256_srli_epi32(v.b, shift), m)};
+}
+ZN_INLINE v16 v_from_int(v16i v) { return (v16){_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
+
+ZN_INLINE void v_transpose(v16 rows[16]) {
+    __m256 quarter[4][8];
+    for (int i = 0; i < 8; i++) {
+        quarter[0][i] = rows[i].a;
+        quarter[1][i] = rows[i].b;
+        quarter[2][i] = rows[i + 8].a;
+        quarter[3][i] = rows[i + 8].b;
+    }
+    for (int q = 0; q < 4; q++) transpose8(quarter[q]);
+    for (int i = 0; i < 8; i++) {
+        rows[i] = (v16){quarter[0][i], quarter[2][i]};
+        rows[i + 8] = (v16){quarter[1][i], quarter[3][i]};
+    }
+}
+
+#define TILE_ROWS 6
+#define TILE_PANELS 1
+#define GEMV_PANELS 4
+#define TABLE zn_table_avx2
+#define TABLE_ISA ZN_ISA_AVX2
+#define TABLE_NAME "avx2"
+#include "../template/table.h"
+#pragma clang attribute pop
+#endif

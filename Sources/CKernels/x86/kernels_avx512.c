@@ -1,0 +1,90 @@
+// AVX-512: a vector of 16 lanes is one register.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "../internal.h"
+#pragma STDC FP_CONTRACT OFF
+#pragma clang attribute push(                                                                                          \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
+
+#include "transpose8.h"
+
+typedef __m512 v16;
+typedef __m512i v16i;
+
+ZN_INLINE v16 v_load(const float *p) { return _mm512_loadu_ps(p); }
+ZN_INLINE void v_store(float *p, v16 v) { _mm512_storeu_ps(p, v); }
+ZN_INLINE v16 v_set(float x) { return _mm512_set1_ps(x); }
+ZN_INLINE v16 v_fma(v16 x, v16 y, v16 z) { return _mm512_fmadd_ps(x, y, z); }
+ZN_INLINE v16 v_fnma(v16 x, v16 y, v16 z) { return _mm512_fnmadd_ps(x, y, z); }
+ZN_INLINE v16 v_add(v16 x, v16 y) { return _mm512_add_ps(x, y); }
+ZN_INLINE v16 v_sub(v16 x, v16 y) { return _mm512_sub_ps(x, y); }
+ZN_INLINE v16 v_mul(v16 x, v16 y) { return _mm512_mul_ps(x, y); }
+ZN_INLINE v16 v_div(v16 x, v16 y) { return _mm512_div_ps(x, y); }
+ZN_INLINE v16 v_max(v16 x, v16 y) { return _mm512_max_ps(x, y); }
+ZN_INLINE v16 v_min(v16 x, v16 y) { return _mm512_min_ps(x, y); }
+ZN_INLINE v16 v_round(v16 x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+ZN_INLINE v16 v_keep_nan(v16 x, v16 y) {
+    return _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x);
+}
+ZN_INLINE v16 v_zero_below(v16 x, v16 limit, v16 y) {
+    return _mm512_maskz_mov_ps(_mm512_knot(_mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ)), y);
+}
+ZN_INLINE v16 v_scale_by_power(v16 p, v16 n) {
+    const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_mul_ps(p, _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23)));
+}
+ZN_INLINE v16 v_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+ZN_INLINE v16 v_load_bf16(const uint16_t *p) {
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+ZN_INLINE v16 v_load_u8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+ZN_INLINE void v_store_f16(uint16_t *p, v16 v) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+// Not the instruction of AVX512-BF16: it flushes subnormals, and not every AVX-512 machine has it.
+ZN_INLINE void v_store_bf16(uint16_t *p, v16 v) {
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded =
+        _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd), 16);
+    const __m512i quiet = _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, quiet)));
+}
+
+ZN_INLINE v16i vi_load(const void *p) { return _mm512_loadu_si512(p); }
+ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
+    return _mm512_and_si512(_mm512_srli_epi32(v, (unsigned)shift), _mm512_set1_epi32((int)mask));
+}
+ZN_INLINE v16 v_from_int(v16i v) { return _mm512_cvtepi32_ps(v); }
+
+ZN_INLINE void v_transpose(v16 rows[16]) {
+    __m256 quarter[4][8];
+    for (int i = 0; i < 8; i++) {
+        quarter[0][i] = _mm512_castps512_ps256(rows[i]);
+        quarter[1][i] = _mm512_extractf32x8_ps(rows[i], 1);
+        quarter[2][i] = _mm512_castps512_ps256(rows[i + 8]);
+        quarter[3][i] = _mm512_extractf32x8_ps(rows[i + 8], 1);
+    }
+    for (int q = 0; q < 4; q++) transpose8(quarter[q]);
+    for (int i = 0; i < 8; i++) {
+        rows[i] = _mm512_insertf32x8(_mm512_castps256_ps512(quarter[0][i]), quarter[2][i], 1);
+        rows[i + 8] = _mm512_insertf32x8(_mm512_castps256_ps512(quarter[1][i]), quarter[3][i], 1);
+    }
+}
+
+#define TILE_ROWS 12
+#define TILE_PANELS 2
+#define GEMV_PANELS 8
+#define TABLE zn_table_avx512
+#define TABLE_ISA ZN_ISA_AVX512
+#define TABLE_NAME "avx512"
+#include "../template/table.h"
+#pragma clang attribute pop
+#endif

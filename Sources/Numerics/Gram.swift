@@ -1,0 +1,74 @@
+import CKernels
+
+extension LinearAlgebra {
+  /// Adds XᵀX to the upper triangle of H: `h[i][j] += Σ_t x[t][i] · x[t][j]` for `i <= j`, one chain of fused
+  /// multiply-adds in ascending `t`.
+  ///
+  /// What lies below the diagonal is left undefined inside the blocks the diagonal crosses and untouched elsewhere; use
+  /// ``mirrorUpperTriangle(_:order:)`` when both halves are wanted.
+  /// - Parameters:
+  ///   - h: `[n, n]`, row-major.
+  ///   - x: `rows` rows of `n` floats, `rowStride` floats apart.
+  package static func accumulateGram(
+    _ h: UnsafeMutablePointer<Float>, order n: Int, x: UnsafePointer<Float>, rows: Int, rowStride: Int,
+    pool: WorkerPool = .shared, kernels: Kernels = .best
+  ) {
+    guard n > 0, rows > 0 else { return }
+    let table = kernels.table
+    let tileRows = Int(table.pointee.tile_rows)
+    let panels = (n + panelWidth - 1) / panelWidth
+    let share = (panels + pool.threadCount * 6 - 1) / (pool.threadCount * 6)
+    let panelsPerTask = max(2, min(8, (share + 1) / 2 * 2))
+    let tasks = (panels + panelsPerTask - 1) / panelsPerTask
+    let tiles = (n + tileRows - 1) / tileRows
+    let left = AlignedBuffer<Float>(count: tiles * tileRows * min(depth, rows))
+    let h = SharedMutable(h)
+
+    for first in stride(from: 0, to: rows, by: depth) {
+      let step = min(depth, rows - first)
+      let block = Shared(x + first * rowStride)
+      // Xᵀ in row tiles: element (i, t) of A is x[t][i].
+      pool.runRanges(tiles) { range in
+        for tile in range {
+          table.pointee.pack_rows(
+            left.pointer + tile * tileRows * step, block.pointer + tile * tileRows, 1, Int64(rowStride),
+            Int64(min(tileRows, n - tile * tileRows)), Int64(step))
+        }
+      }
+      // The widest blocks (those furthest right) first, for an even finish.
+      pool.run(tasks) { task in
+        let panel = (tasks - 1 - task) * panelsPerTask
+        let count = min(panelsPerTask, panels - panel)
+        let firstColumn = panel * panelWidth
+        let columns = min(count * panelWidth, n - firstColumn)
+        Scratch.withFloats(count * step * panelWidth) { right in
+          for index in 0..<count {
+            let column = firstColumn + index * panelWidth
+            let width = min(panelWidth, n - column)
+            let out = right + index * step * panelWidth
+            for t in 0..<step {
+              let source = block.pointer + t * rowStride + column
+              for j in 0..<width { out[t * panelWidth + j] = source[j] }
+              for j in width..<panelWidth { out[t * panelWidth + j] = 0 }
+            }
+          }
+          table.pointee.gemm_packed(
+            Int64(firstColumn + columns), Int64(columns), Int64(step), left.pointer, right,
+            Int64(step * panelWidth), h.pointer + firstColumn, Int64(n), Int64(panelWidth), ZN_ADD)
+        }
+      }
+    }
+  }
+
+  /// Copies the upper triangle of a row-major `[n, n]` matrix onto the lower one.
+  package static func mirrorUpperTriangle(_ h: UnsafeMutablePointer<Float>, order n: Int) {
+    let block = 64
+    for i0 in stride(from: 0, to: n, by: block) {
+      for j0 in stride(from: i0, to: n, by: block) {
+        for i in i0..<min(i0 + block, n) {
+          for j in max(i + 1, j0)..<max(i + 1, min(j0 + block, n)) { h[j * n + i] = h[i * n + j] }
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,271 @@
+import CKernels
+
+/// Matrix products over the kernels: blocking for the caches and sharing among threads.
+///
+/// Threads split outputs, never sums: whatever their number, every output is one chain of fused multiply-adds in
+/// ascending order of the summed index (`CKernels.h`).
+package enum LinearAlgebra {
+  /// Summed indices of one block: a block of 16 panels then takes 256 KiB, half of a second-level cache.
+  static let depth = 256
+  /// Rows of A handled at a time: bounds the packed copy of A.
+  static let rowsAtATime = 2048
+
+  /// C `[m, n]` = / += / −= A `[m, k]` · B`[n, k]`ᵀ with B in panels of floats.
+  ///
+  /// Element (i, k) of A is at `a[i * aRowStride + k * aKStride]`, element (n, k) of B at
+  /// `bPanels[n / 16 * bPanelStride + k * 16 + n % 16]`, element (i, n) of C at
+  /// `c[n / 16 * cPanelStride + i * cRowStride + n % 16]` (an ordinary row-major C has `cPanelStride` 16).
+  package static func gemm(
+    m: Int, n: Int, k: Int,
+    a: UnsafePointer<Float>, aRowStride: Int, aKStride: Int,
+    bPanels: UnsafePointer<Float>, bPanelStride: Int,
+    c: UnsafeMutablePointer<Float>, cRowStride: Int, cPanelStride: Int,
+    mode: zn_gemm_mode, pool: WorkerPool = .shared, kernels: Kernels = .best
+  ) {
+    guard m > 0, n > 0 else { return }
+    let a = Shared(a)
+    let b = Shared(bPanels)
+    let c = SharedMutable(c)
+    blocked(
+      m: m, n: n, k: k, a: a, aRowStride: aRowStride, aKStride: aKStride, pool: pool, kernels: kernels,
+      provide: { panel, _, firstK, _, _ in (b.pointer + panel * bPanelStride + firstK * 16, bPanelStride) },
+      output: { row, panel in c.pointer + row * cRowStride + panel * cPanelStride },
+      cRowStride: cRowStride, cPanelStride: cPanelStride, mode: mode, scratchPerPanel: 0)
+  }
+
+  /// y `[rows, outFeatures]` = x `[rows, inFeatures]` · Wᵀ.
+  /// - Parameters:
+  ///   - xRowStride: floats from one row of x to the next.
+  ///   - yRowStride: floats from one row of y to the next.
+  package static func multiply(
+    x: UnsafePointer<Float>, rows: Int, xRowStride: Int, by weights: WeightMatrix,
+    into y: UnsafeMutablePointer<Float>, yRowStride: Int, pool: WorkerPool = .shared, kernels: Kernels = .best
+  ) {
+    guard rows > 0 else { return }
+    if case .intPanels(let matrix) = weights, let permutation = matrix.permutation {
+      // Act-order: bring the activations into the order the codes are stored in, once per input.
+      let permuted = AlignedBuffer<Float>(count: rows * matrix.inFeatures)
+      let source = Shared(x)
+      pool.runRanges(rows) { range in
+        for row in range {
+          let from = source.pointer + row * xRowStride
+          let to = permuted.pointer + row * matrix.inFeatures
+          for k in 0..<matrix.inFeatures { to[k] = from[Int(permutation[k])] }
+        }
+      }
+      multiplyInOrder(
+        x: permuted.pointer, rows: rows, xRowStride: matrix.inFeatures, by: weights, into: y,
+        yRowStride: yRowStride, pool: pool, kernels: kernels)
+      return
+    }
+    multiplyInOrder(
+      x: x, rows: rows, xRowStride: xRowStride, by: weights, into: y, yRowStride: yRowStride, pool: pool,
+      kernels: kernels)
+  }
+
+  private static func multiplyInOrder(
+    x: UnsafePointer<Float>, rows: Int, xRowStride: Int, by weights: WeightMatrix,
+    into y: UnsafeMutablePointer<Float>, yRowStride: Int, pool: WorkerPool, kernels: Kernels
+  ) {
+    if rows == 1 {
+      switch weights {
+      case .panels(let matrix): return vector(x, by: matrix, into: y, pool: pool, kernels: kernels)
+      case .intPanels(let matrix): return vector(x, by: matrix, into: y, pool: pool, kernels: kernels)
+      case .rows: break
+      }
+    }
+    let c = SharedMutable(y)
+    let table = kernels.table
+    let provide: PanelProvider
+    switch weights {
+    case .rows(let matrix):
+      provide = { panel, count, firstK, k, scratch in
+        let size = matrix.dtype.byteCount
+        for index in 0..<count {
+          let row = (panel + index) * panelWidth
+          table.pointee.pack_panel(
+            scratch + index * k * 16, matrix.elements + (row * matrix.inFeatures + firstK) * size,
+            matrix.dtype.kernelType, Int64(matrix.inFeatures), Int64(min(panelWidth, matrix.outFeatures - row)),
+            Int64(k))
+        }
+        return (UnsafePointer(scratch), k * 16)
+      }
+    case .panels(let matrix):
+      if matrix.dtype == .f32 {
+        provide = { panel, _, firstK, _, _ in
+          let start = matrix.elements.assumingMemoryBound(to: Float.self)
+          return (start + (panel * matrix.inFeatures + firstK) * 16, matrix.inFeatures * 16)
+        }
+      } else {
+        provide = { panel, count, firstK, k, scratch in
+          for index in 0..<count {
+            let offset = ((panel + index) * matrix.inFeatures + firstK) * 16 * matrix.dtype.byteCount
+            table.pointee.widen_panel(
+              scratch + index * k * 16, matrix.elements + offset, matrix.dtype.kernelType, Int64(k))
+          }
+          return (UnsafePointer(scratch), k * 16)
+        }
+      }
+    case .intPanels(let matrix):
+      provide = { panel, count, firstK, k, scratch in
+        for index in 0..<count {
+          let p = panel + index
+          table.pointee.dequantize_panel(
+            scratch + index * k * 16, matrix.codes + p * matrix.panelCodeByteCount, Int32(matrix.bits),
+            matrix.scales + p * matrix.groupCount * 16, matrix.zeros.map { $0 + p * matrix.groupCount * 16 },
+            Int64(matrix.groupSize), Int64(firstK), Int64(k))
+        }
+        return (UnsafePointer(scratch), k * 16)
+      }
+    }
+    blocked(
+      m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride, aKStride: 1,
+      pool: pool, kernels: kernels, provide: provide,
+      output: { row, panel in c.pointer + row * yRowStride + panel * 16 },
+      cRowStride: yRowStride, cPanelStride: 16, mode: ZN_OVERWRITE, scratchPerPanel: depth * 16)
+  }
+
+  // MARK: Blocks
+
+  /// Gives `count` panels of B from panel `panel`, inputs `firstK ..< firstK + k`, as floats: where they start and how far
+  /// apart they are. May build them in `scratch`.
+  typealias PanelProvider = (
+    _ panel: Int, _ count: Int, _ firstK: Int, _ k: Int, _ scratch: UnsafeMutablePointer<Float>
+  ) -> (UnsafePointer<Float>, Int)
+
+  private static func blocked(
+    m: Int, n: Int, k: Int, a: Shared, aRowStride: Int, aKStride: Int, pool: WorkerPool, kernels: Kernels,
+    provide: PanelProvider, output: (Int, Int) -> UnsafeMutablePointer<Float>, cRowStride: Int,
+    cPanelStride: Int, mode: zn_gemm_mode, scratchPerPanel: Int
+  ) {
+    let table = kernels.table
+    let tileRows = Int(table.pointee.tile_rows)
+    let panels = (n + panelWidth - 1) / panelWidth
+    // Enough tasks for an even share, blocks of B no larger than half a second-level cache, whole pairs of panels.
+    let share = (panels + pool.threadCount * 4 - 1) / (pool.threadCount * 4)
+    let panelsPerTask = max(2, min(16, (share + 1) / 2 * 2))
+    let tasks = (panels + panelsPerTask - 1) / panelsPerTask
+    let packing = m >= tileRows
+    let rowStep = min(m, rowsAtATime)
+    let packed = AlignedBuffer<Float>(
+      count: packing ? (rowStep + tileRows - 1) / tileRows * tileRows * max(1, k) : 0)
+
+    for firstRow in stride(from: 0, to: m, by: rowsAtATime) {
+      let rows = min(rowsAtATime, m - firstRow)
+      let left = a.pointer + firstRow * aRowStride
+      if packing {
+        // Block of depth d starts at rows' * d, rows' being the rows rounded up to whole tiles.
+        let tiles = (rows + tileRows - 1) / tileRows
+        let source = Shared(left)
+        pool.runRanges(tiles) { range in
+          for firstK in stride(from: 0, to: k, by: depth) {
+            let step = min(depth, k - firstK)
+            let base = packed.pointer + tiles * tileRows * firstK
+            for tile in range {
+              table.pointee.pack_rows(
+                base + tile * tileRows * step, source.pointer + tile * tileRows * aRowStride + firstK * aKStride,
+                Int64(aRowStride), Int64(aKStride), Int64(min(tileRows, rows - tile * tileRows)), Int64(step))
+            }
+          }
+        }
+      }
+      let paddedRows = (rows + tileRows - 1) / tileRows * tileRows
+      pool.run(tasks) { task in
+        let panel = task * panelsPerTask
+        let count = min(panelsPerTask, panels - panel)
+        let columns = min(count * panelWidth, n - panel * panelWidth)
+        let out = output(firstRow, panel)
+        Scratch.withFloats(max(1, count * scratchPerPanel)) { scratch in
+          for firstK in stride(from: 0, to: max(1, k), by: depth) {
+            let step = min(depth, k - firstK)
+            let (right, stride) = provide(panel, count, firstK, step, scratch)
+            let blockMode = mode == ZN_OVERWRITE && firstK > 0 ? ZN_ADD : mode
+            if packing {
+              table.pointee.gemm_packed(
+                Int64(rows), Int64(columns), Int64(step), packed.pointer + paddedRows * firstK, right,
+                Int64(stride), out, Int64(cRowStride), Int64(cPanelStride), blockMode)
+            } else {
+              table.pointee.gemm(
+                Int64(rows), Int64(columns), Int64(step), left + firstK * aKStride, Int64(aRowStride),
+                Int64(aKStride), right, Int64(stride), out, Int64(cRowStride), Int64(cPanelStride), blockMode)
+            }
+          }
+        }
+      }
+    }
+  }
+
+  // MARK: One vector
+
+  private static func vector(
+    _ x: UnsafePointer<Float>, by matrix: PanelMatrix, into y: UnsafeMutablePointer<Float>, pool: WorkerPool,
+    kernels: Kernels
+  ) {
+    let x = Shared(x)
+    eachPanelRange(of: matrix.outFeatures, into: y, pool: pool) { first, count, out in
+      kernels.table.pointee.gemv_panels(
+        out, x.pointer, matrix.elements + first * matrix.inFeatures * 16 * matrix.dtype.byteCount,
+        matrix.dtype.kernelType, Int64(count), Int64(matrix.inFeatures))
+    }
+  }
+
+  private static func vector(
+    _ x: UnsafePointer<Float>, by matrix: IntPanelMatrix, into y: UnsafeMutablePointer<Float>, pool: WorkerPool,
+    kernels: Kernels
+  ) {
+    let x = Shared(x)
+    let groups = matrix.groupCount
+    eachPanelRange(of: matrix.outFeatures, into: y, pool: pool) { first, count, out in
+      kernels.table.pointee.gemv_int_panels(
+        out, x.pointer, matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
+        matrix.scales + first * groups * 16, matrix.zeros.map { $0 + first * groups * 16 },
+        Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
+        Int64(matrix.inFeatures))
+    }
+  }
+
+  /// Shares the panels of a matrix among the threads. The kernels write whole panels, so the last panel of a matrix whose
+  /// outputs do not fill it goes through a buffer.
+  private static func eachPanelRange(
+    of outFeatures: Int, into y: UnsafeMutablePointer<Float>, pool: WorkerPool,
+    _ body: (_ firstPanel: Int, _ count: Int, UnsafeMutablePointer<Float>) -> Void
+  ) {
+    let panels = (outFeatures + panelWidth - 1) / panelWidth
+    let whole = outFeatures / panelWidth
+    let y = SharedMutable(y)
+    pool.runRanges(panels, grain: 8) { range in
+      let full = min(range.upperBound, whole)
+      if full > range.lowerBound {
+        body(range.lowerBound, full - range.lowerBound, y.pointer + range.lowerBound * panelWidth)
+      }
+      if range.upperBound > whole {
+        Scratch.withFloats(panelWidth) { last in
+          body(whole, 1, last)
+          (y.pointer + whole * panelWidth).update(from: last, count: outFeatures - whole * panelWidth)
+        }
+      }
+    }
+  }
+}
+
+/// Pointers that several threads read, or of which they write disjoint parts.
+struct Shared: @unchecked Sendable {
+  let pointer: UnsafePointer<Float>
+  init(_ pointer: UnsafePointer<Float>) { self.pointer = pointer }
+}
+struct SharedMutable: @unchecked Sendable {
+  let pointer: UnsafeMutablePointer<Float>
+  init(_ pointer: UnsafeMutablePointer<Float>) { self.pointer = pointer }
+}
+
+extension DType {
+  /// The kernels' name of a float type they read.
+  var kernelType: zn_float_type {
+    switch self {
+    case .f32: ZN_F32
+    case .f16: ZN_F16
+    case .bf16: ZN_BF16
+    default: preconditionFailure("not a type the kernels read: \(self)")
+    }
+  }
+}

@@ -1,0 +1,156 @@
+import CKernels
+import Numerics
+import TestSupport
+import Testing
+
+@Suite struct ProductTests {
+  struct Shape: CustomTestStringConvertible, Sendable {
+    var m: Int, n: Int, k: Int
+    var testDescription: String { "\(m)x\(n)x\(k)" }
+  }
+  static let shapes = [
+    Shape(m: 1, n: 16, k: 32), Shape(m: 1, n: 100, k: 96), Shape(m: 3, n: 33, k: 64), Shape(m: 13, n: 47, k: 288),
+    Shape(m: 40, n: 160, k: 544), Shape(m: 12, n: 32, k: 256), Shape(m: 6, n: 5, k: 32),
+  ]
+
+  static func random(_ count: Int, seed: UInt64) -> [Float] {
+    var generator = SplitMix64(seed: seed)
+    return (0..<count).map { _ in Float.random(in: -1...1, using: &generator) }
+  }
+
+  static func rows(_ values: [Float], n: Int, k: Int) -> WeightMatrix {
+    let buffer = AlignedBuffer(values)
+    return .rows(
+      RowMatrix(elements: UnsafeRawPointer(buffer.pointer), dtype: .f32, outFeatures: n, inFeatures: k, owner: buffer))
+  }
+
+  static func panels(_ values: [Float], n: Int, k: Int) -> PanelMatrix {
+    let count = (n + 15) / 16
+    let buffer = AlignedBuffer<Float>(zeros: count * 16 * k)
+    for row in 0..<n { for j in 0..<k { buffer[(row / 16 * k + j) * 16 + row % 16] = values[row * k + j] } }
+    return PanelMatrix(
+      elements: UnsafeRawPointer(buffer.pointer), dtype: .f32, outFeatures: n, inFeatures: k, owner: buffer)
+  }
+
+  static func product(
+    _ x: [Float], _ weights: WeightMatrix, m: Int, threads: Int = 2, isa: InstructionSet? = nil
+  ) throws -> [Float] {
+    let y = AlignedBuffer<Float>(zeros: m * weights.outFeatures)
+    let kernels = try isa.map { try #require(Kernels(for: $0)) } ?? Kernels.best
+    x.withUnsafeBufferPointer {
+      LinearAlgebra.multiply(
+        x: $0.baseAddress!, rows: m, xRowStride: weights.inFeatures, by: weights, into: y.pointer,
+        yRowStride: weights.outFeatures, pool: WorkerPool(threads: threads), kernels: kernels)
+    }
+    return y.array
+  }
+
+  /// Every output is one chain of fused multiply-adds in ascending k.
+  @Test(arguments: shapes, InstructionSet.runnable)
+  func equalsTheChainBitForBit(shape: Shape, isa: InstructionSet) throws {
+    let x = ProductTests.random(shape.m * shape.k, seed: 1)
+    let w = ProductTests.random(shape.n * shape.k, seed: 2)
+    var expected: [Float] = []
+    for i in 0..<shape.m {
+      for n in 0..<shape.n {
+        var sum: Float = 0
+        for k in 0..<shape.k { sum.addProduct(x[i * shape.k + k], w[n * shape.k + k]) }
+        expected.append(sum)
+      }
+    }
+    for threads in 1...3 {
+      let fromRows = try ProductTests.product(
+        x, ProductTests.rows(w, n: shape.n, k: shape.k), m: shape.m, threads: threads, isa: isa)
+      let fromPanels = try ProductTests.product(
+        x, .panels(ProductTests.panels(w, n: shape.n, k: shape.k)), m: shape.m, threads: threads, isa: isa)
+      #expect(fromRows == expected)
+      #expect(fromPanels == expected)
+    }
+  }
+
+  @Test(arguments: InstructionSet.runnable) func sixteenBitWeightsAreWidenedExactly(isa: InstructionSet) throws {
+    let n = 37, k = 80, m = 14
+    let x = ProductTests.random(m * k, seed: 3)
+    let exact = ProductTests.random(n * k, seed: 4)
+    let kernels = try #require(Kernels(for: isa))
+    for (dtype, type) in [(DType.bf16, ZN_BF16), (.f16, ZN_F16)] {
+      let narrow = AlignedBuffer<UInt16>(count: n * k)
+      let wide = AlignedBuffer<Float>(count: n * k)
+      kernels.table.pointee.narrow(narrow.pointer, exact, type, Int64(n * k))
+      kernels.table.pointee.widen(wide.pointer, narrow.pointer, type, Int64(n * k))
+      let reference = exact.map { dtype == .f16 ? Float(Float16($0)) : roundedToBrainFloat($0) }
+      #expect(wide.array == reference)
+      let matrix = RowMatrix(
+        elements: UnsafeRawPointer(narrow.pointer), dtype: dtype, outFeatures: n, inFeatures: k, owner: narrow)
+      let expected = try ProductTests.product(x, ProductTests.rows(reference, n: n, k: k), m: m)
+      #expect(try ProductTests.product(x, .rows(matrix), m: m, isa: isa) == expected)
+    }
+  }
+
+  func roundedToBrainFloat(_ x: Float) -> Float {
+    let bits = x.bitPattern
+    return Float(bitPattern: (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
+  }
+
+  /// Codes in panels multiply as the dequantized floats do, to the bit, for one row and for many.
+  @Test(arguments: [2, 4, 8], InstructionSet.runnable)
+  func integerPanelsEqualTheirDequantizedWeights(bits: Int, isa: InstructionSet) throws {
+    let n = 40, k = 160, group = 64
+    var generator = SplitMix64(seed: UInt64(bits))
+    let panelCount = (n + 15) / 16, groups = (k + group - 1) / group
+    let codes = AlignedBuffer<UInt8>(zeros: panelCount * k * bits * 2)
+    let scales = AlignedBuffer<UInt16>(zeros: panelCount * groups * 16)
+    let zeros = AlignedBuffer<UInt8>(zeros: panelCount * groups * 16)
+    var weights = [Float](repeating: 0, count: n * k)
+    let inputsPerBlock = 32 / bits
+    for row in 0..<n {
+      let panel = row / 16, lane = row % 16
+      for g in 0..<groups {
+        scales[(panel * groups + g) * 16 + lane] = Float16.random(in: 0.01...0.2, using: &generator).bitPattern
+        zeros[(panel * groups + g) * 16 + lane] = UInt8.random(in: 0..<UInt8(1 << bits - 1), using: &generator)
+      }
+      for j in 0..<k {
+        let code = UInt8.random(in: 0...UInt8(1 << bits - 1), using: &generator)
+        let block = j / inputsPerBlock, inside = j % inputsPerBlock
+        let byte = (panel * k / inputsPerBlock + block) * 64 + lane * 4 + inside % 4
+        codes[byte] |= code << UInt8(inside / 4 * bits)
+        let index = (panel * groups + j / group) * 16 + lane
+        weights[row * k + j] =
+          (Float(code) - Float(zeros[index])) * Float(Float16(bitPattern: scales[index]))
+      }
+    }
+    let matrix = IntPanelMatrix(
+      bits: bits, codes: codes.pointer, scales: scales.pointer, zeros: zeros.pointer, groupSize: group,
+      outFeatures: n, inFeatures: k, permutation: nil, owner: codes)
+    for m in [1, 3, 20] {
+      let x = ProductTests.random(m * k, seed: 5)
+      let expected = try ProductTests.product(x, ProductTests.rows(weights, n: n, k: k), m: m)
+      #expect(try ProductTests.product(x, .intPanels(matrix), m: m, isa: isa) == expected)
+    }
+    withExtendedLifetime((scales, zeros)) {}
+  }
+
+  @Test(arguments: InstructionSet.runnable) func gramIsTheSameOnEveryTableAndThreadCount(isa: InstructionSet) throws {
+    let n = 75, rows = 300
+    let x = ProductTests.random(rows * n, seed: 6)
+    var expected = [Float](repeating: 0, count: n * n)
+    for i in 0..<n {
+      for j in i..<n {
+        var sum: Float = 0
+        for t in 0..<rows { sum.addProduct(x[t * n + i], x[t * n + j]) }
+        expected[i * n + j] = sum
+        expected[j * n + i] = sum
+      }
+    }
+    for threads in 1...3 {
+      let h = AlignedBuffer<Float>(zeros: n * n)
+      x.withUnsafeBufferPointer {
+        LinearAlgebra.accumulateGram(
+          h.pointer, order: n, x: $0.baseAddress!, rows: rows, rowStride: n, pool: WorkerPool(threads: threads),
+          kernels: Kernels(for: isa)!)
+      }
+      LinearAlgebra.mirrorUpperTriangle(h.pointer, order: n)
+      #expect(h.array == expected)
+    }
+  }
+}

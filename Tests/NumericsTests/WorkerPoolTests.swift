@@ -1,0 +1,47 @@
+import Foundation
+import Numerics
+import Synchronization
+import Testing
+
+@Suite struct WorkerPoolTests {
+  @Test(arguments: [1, 2, 3, 8]) func everyTaskRunsExactlyOnce(threads: Int) {
+    let pool = WorkerPool(threads: threads)
+    for round in 0..<500 {
+      let count = round % 37
+      let hits = (0..<count).map { _ in CountBox() }
+      pool.run(count) { hits[$0].value.add(1, ordering: .relaxed) }
+      #expect(hits.allSatisfy { $0.value.load(ordering: .relaxed) == 1 })
+    }
+  }
+
+  @Test func nestedAndConcurrentLoopsComplete() async {
+    let pool = WorkerPool(threads: 3)
+    let total = CountBox()
+    await withTaskGroup(of: Void.self) { group in
+      for _ in 0..<4 {
+        group.addTask {
+          for _ in 0..<50 {
+            pool.run(5) { _ in pool.run(4) { _ in total.value.add(1, ordering: .relaxed) } }
+          }
+        }
+      }
+    }
+    #expect(total.value.load(ordering: .relaxed) == 4 * 50 * 5 * 4)
+  }
+
+  @Test func rangesCoverEverythingOnce() {
+    let pool = WorkerPool(threads: 4)
+    for (count, grain) in [(1, 1), (7, 3), (100, 16), (1000, 8)] {
+      let hits = (0..<count).map { _ in CountBox() }
+      pool.runRanges(count, grain: grain) { range in
+        #expect(range.lowerBound % grain == 0)
+        for index in range { hits[index].value.add(1, ordering: .relaxed) }
+      }
+      #expect(hits.allSatisfy { $0.value.load(ordering: .relaxed) == 1 })
+    }
+  }
+
+  final class CountBox: Sendable {
+    let value = Atomic<Int>(0)
+  }
+}
