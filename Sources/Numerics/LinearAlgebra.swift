@@ -260,7 +260,7 @@ struct SharedMutable: @unchecked Sendable {
 
 extension DType {
   /// The kernels' name of a float type they read.
-  var kernelType: zn_float_type {
+  package var kernelType: zn_float_type {
     switch self {
     case .f32: ZN_F32
     case .f16: ZN_F16

@@ -1,0 +1,140 @@
+import CKernels
+import Numerics
+
+extension LayerSteps {
+  /// Rows of queries and columns of keys of one block of scores. Key blocks start at fixed positions, so a token's result
+  /// does not depend on how many tokens are processed with it.
+  static let queryBlock = 32
+  static let keyBlock = 512
+
+  /// Rotates queries and keys, stores keys and values in the caches and attends, causally, within each sequence.
+  ///
+  /// Scores exist for one block of queries and keys at a time (online softmax: Milakov and Gimelshein,
+  /// arXiv:1805.02867), so memory does not grow with the square of the length.
+  /// - Parameters:
+  ///   - qkv: `[rows, qkvWidth]`; queries and keys are rotated in place.
+  ///   - layer: index of the layer, which of the caches' layers to use.
+  ///   - out: `[rows, attentionHeads * headDim]`
+  package func attend(
+    _ qkv: UnsafeMutablePointer<Float>, sequences: [SequenceSlice], layer: Int,
+    into out: UnsafeMutablePointer<Float>
+  ) {
+    for sequence in sequences {
+      rotary.prepare(positions: sequence.firstPosition + sequence.rowCount)
+    }
+    let tables = rotary.tables
+    for sequence in sequences {
+      pool.runRanges(sequence.rowCount) { range in
+        for row in range { rotateAndStore(qkv, row: row, of: sequence, layer: layer, tables: tables) }
+      }
+    }
+    // One task for each block of queries of each head; the longest (last) blocks first.
+    struct Task {
+      var sequence: Int, head: Int, firstRow: Int
+    }
+    var tasks: [Task] = []
+    for (index, sequence) in sequences.enumerated() {
+      for firstRow in stride(from: 0, to: sequence.rowCount, by: LayerSteps.queryBlock).reversed() {
+        for head in 0..<configuration.attentionHeads {
+          tasks.append(Task(sequence: index, head: head, firstRow: firstRow))
+        }
+      }
+    }
+    pool.run(tasks.count) { index in
+      let task = tasks[index]
+      attendBlock(
+        qkv, sequence: sequences[task.sequence], head: task.head, firstRow: task.firstRow, layer: layer, into: out)
+    }
+  }
+
+  private func rotateAndStore(
+    _ qkv: UnsafeMutablePointer<Float>, row: Int, of sequence: SequenceSlice, layer: Int,
+    tables: RotaryEmbedding.Tables
+  ) {
+    let c = configuration
+    let table = Kernels.best.table
+    let position = sequence.firstPosition + row
+    let token = qkv + (sequence.firstRow + row) * c.qkvWidth
+    let cosines = tables.cosines(at: position)
+    let sines = tables.sines(at: position)
+    let rotaryDim = Int64(c.rotary.rotaryDim)
+    for head in 0..<c.attentionHeads {
+      table.pointee.rotate(token + c.queryOffset(head), cosines, sines, rotaryDim)
+    }
+    let cache = sequence.cache.layers[layer]
+    for head in 0..<c.kvHeads {
+      let key = token + c.keyOffset(head)
+      table.pointee.rotate(key, cosines, sines, rotaryDim)
+      cache.store(
+        head: head, position: position, key: key, value: token + c.valueOffset(head), headDim: c.headDim)
+    }
+  }
+
+  private func attendBlock(
+    _ qkv: UnsafeMutablePointer<Float>, sequence: SequenceSlice, head: Int, firstRow: Int, layer: Int,
+    into out: UnsafeMutablePointer<Float>
+  ) {
+    let c = configuration
+    let table = Kernels.best.table
+    let rows = min(LayerSteps.queryBlock, sequence.rowCount - firstRow)
+    let cache = sequence.cache.layers[layer]
+    let kvHead = head / c.queriesPerKV
+    let keys = cache.keys.pointer + kvHead * cache.keyHeadStride
+    let values = cache.values.pointer + kvHead * cache.valueHeadStride
+    let queries = qkv + (sequence.firstRow + firstRow) * c.qkvWidth + c.queryOffset(head)
+    let firstPosition = sequence.firstPosition + firstRow
+    let keyCount = firstPosition + rows
+    let scale = 1 / Float(c.headDim).squareRoot()
+    let sumWidth = LayerCache.paddedHeadDim(c)
+    let block = LayerSteps.keyBlock
+
+    Scratch.withFloats(rows * (block + sumWidth + 2)) { memory in
+      let scores = memory
+      let sums = scores + rows * block
+      let highest = sums + rows * sumWidth
+      let total = highest + rows
+      for index in 0..<rows * sumWidth { sums[index] = 0 }
+      for row in 0..<rows {
+        highest[row] = -.infinity
+        total[row] = 0
+      }
+      for firstKey in stride(from: 0, to: keyCount, by: block) {
+        let count = min(block, keyCount - firstKey)
+        table.pointee.gemm(
+          Int64(rows), Int64(count), Int64(c.headDim), queries, Int64(c.qkvWidth), 1,
+          keys + firstKey * c.headDim, Int64(c.headDim * panelWidth), scores, Int64(block), Int64(panelWidth),
+          ZN_OVERWRITE)
+        for row in 0..<rows {
+          let line = scores + row * block
+          // Causal: a token sees itself and what came before.
+          let visible = min(count, firstPosition + row + 1 - firstKey)
+          guard visible > 0 else {
+            for index in 0..<count { line[index] = 0 }
+            continue
+          }
+          table.pointee.scale(line, scale, Int64(visible))
+          let most = table.pointee.maximum(line, Int64(visible))
+          if most > highest[row] {
+            if highest[row] > -.infinity {
+              var correction: Float = highest[row]
+              _ = table.pointee.exp_sum(&correction, most, 1)
+              table.pointee.scale(sums + row * sumWidth, correction, Int64(sumWidth))
+              total[row] *= correction
+            }
+            highest[row] = most
+          }
+          total[row] += table.pointee.exp_sum(line, highest[row], Int64(visible))
+          for index in visible..<max(visible, count) { line[index] = 0 }
+        }
+        table.pointee.gemm(
+          Int64(rows), Int64(c.headDim), Int64(count), scores, Int64(block), 1, values + firstKey * panelWidth,
+          Int64(cache.roundedCapacity * panelWidth), sums, Int64(sumWidth), Int64(panelWidth), ZN_ADD)
+      }
+      for row in 0..<rows {
+        let line = out + (sequence.firstRow + firstRow + row) * c.attentionWidth + head * c.headDim
+        line.update(from: sums + row * sumWidth, count: c.headDim)
+        table.pointee.scale(line, 1 / total[row], Int64(c.headDim))
+      }
+    }
+  }
+}

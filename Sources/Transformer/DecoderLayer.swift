@@ -1,0 +1,114 @@
+import Numerics
+
+/// The weights of one block.
+package struct DecoderLayer: Sendable {
+  /// The projections to queries, keys and values: one fused matrix, or three.
+  package enum QKVProjection: Sendable {
+    case fused(Linear)
+    case separate(q: Linear, k: Linear, v: Linear)
+  }
+
+  /// `[hiddenSize]`
+  package var inputNorm: AlignedBuffer<Float>
+  package var qkv: QKVProjection
+  package var o: Linear
+  /// `[hiddenSize]`
+  package var postAttentionNorm: AlignedBuffer<Float>
+  package var gate: Linear
+  package var up: Linear
+  package var down: Linear
+
+  package init(
+    inputNorm: AlignedBuffer<Float>, qkv: QKVProjection, o: Linear, postAttentionNorm: AlignedBuffer<Float>,
+    gate: Linear, up: Linear, down: Linear
+  ) {
+    self.inputNorm = inputNorm
+    self.qkv = qkv
+    self.o = o
+    self.postAttentionNorm = postAttentionNorm
+    self.gate = gate
+    self.up = up
+    self.down = down
+  }
+}
+
+/// Rows of activations that belong together as one sequence.
+package struct SequenceSlice: Sendable {
+  /// Row of its first token in the batch.
+  package var firstRow: Int
+  package var rowCount: Int
+  /// Position of its first token: tokens already in the cache.
+  package var firstPosition: Int
+  package var cache: KVCache
+
+  package init(firstRow: Int, rowCount: Int, firstPosition: Int, cache: KVCache) {
+    self.firstRow = firstRow
+    self.rowCount = rowCount
+    self.firstPosition = firstPosition
+    self.cache = cache
+  }
+}
+
+/// The steps of a block, one by one, so that calibration can stop between them. Buffers are row-major, one row a token.
+package struct LayerSteps: Sendable {
+  package let configuration: DecoderConfiguration
+  package let rotary: RotaryEmbedding
+  package let pool: WorkerPool
+
+  package init(configuration: DecoderConfiguration, rotary: RotaryEmbedding, pool: WorkerPool) {
+    self.configuration = configuration
+    self.rotary = rotary
+    self.pool = pool
+  }
+
+  /// y = RMSNorm(x) · weight; `[rows, hiddenSize]` both. y may be x.
+  package func normalize(
+    _ x: UnsafePointer<Float>, weight: AlignedBuffer<Float>, rows: Int, into y: UnsafeMutablePointer<Float>
+  ) {
+    let width = configuration.hiddenSize
+    let table = Kernels.best.table
+    pool.runRanges(rows, grain: 4) { range in
+      for row in range {
+        table.pointee.rms_norm(
+          y + row * width, x + row * width, weight.pointer, Int64(width), configuration.rmsNormEps)
+      }
+    }
+  }
+
+  /// x `[rows, hiddenSize]` → queries, keys and values `[rows, qkvWidth]`.
+  package func projectQKV(
+    _ x: UnsafePointer<Float>, rows: Int, projection: DecoderLayer.QKVProjection,
+    into qkv: UnsafeMutablePointer<Float>
+  ) {
+    let width = configuration.qkvWidth
+    switch projection {
+    case .fused(let linear): linear.apply(x, rows: rows, into: qkv, yRowStride: width, pool: pool)
+    case .separate(let q, let k, let v):
+      q.apply(x, rows: rows, into: qkv, yRowStride: width, pool: pool)
+      k.apply(x, rows: rows, into: qkv + q.outFeatures, yRowStride: width, pool: pool)
+      v.apply(x, rows: rows, into: qkv + q.outFeatures + k.outFeatures, yRowStride: width, pool: pool)
+    }
+  }
+
+  /// x += y, `rows` rows of `hiddenSize`.
+  package func addResidual(_ y: UnsafePointer<Float>, rows: Int, to x: UnsafeMutablePointer<Float>) {
+    let width = configuration.hiddenSize
+    let table = Kernels.best.table
+    pool.runRanges(rows, grain: 4) { range in
+      table.pointee.add(
+        x + range.lowerBound * width, y + range.lowerBound * width, Int64(range.count * width))
+    }
+  }
+
+  /// y = silu(gate) · up, `rows` rows of `intermediateSize`. y may be gate.
+  package func activate(
+    gate: UnsafePointer<Float>, up: UnsafePointer<Float>, rows: Int, into y: UnsafeMutablePointer<Float>
+  ) {
+    let width = configuration.intermediateSize
+    let table = Kernels.best.table
+    pool.runRanges(rows) { range in
+      let offset = range.lowerBound * width
+      table.pointee.silu_multiply(y + offset, gate + offset, up + offset, Int64(range.count * width))
+    }
+  }
+}

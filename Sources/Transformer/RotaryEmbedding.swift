@@ -1,0 +1,101 @@
+import Foundation
+import Numerics
+
+/// How positions become angles.
+package struct RotaryParameters: Equatable, Sendable {
+  package enum Scaling: Equatable, Sendable {
+    case none
+    /// Every frequency divided by `factor`.
+    case linear(factor: Double)
+    /// Llama 3: long wavelengths divided by `factor`, short ones kept, a ramp between.
+    case llama3(factor: Double, lowFrequencyFactor: Double, highFrequencyFactor: Double, originalContext: Double)
+  }
+  package var theta: Double
+  package var scaling: Scaling
+  /// Leading elements of a head that are rotated, an even number; the whole head in every released model.
+  package var rotaryDim: Int
+
+  package init(theta: Double, scaling: Scaling = .none, rotaryDim: Int) {
+    self.theta = theta
+    self.scaling = scaling
+    self.rotaryDim = rotaryDim
+  }
+}
+
+/// Cosines and sines of neox rotary embedding: pair `e` is elements `e` and `e + rotaryDim / 2` of a head, its angle at
+/// position `p` is `p · θ^(−2e / rotaryDim)`.
+///
+/// Frequencies and angles are rounded to 32 bits, as the reference computes them (the technical report stresses FP32
+/// inverse frequencies); the cosine and sine of that angle are then correctly rounded.
+package final class RotaryEmbedding: @unchecked Sendable {
+  package let parameters: RotaryParameters
+  package let inverseFrequencies: [Float]
+  private let lock = NSLock()
+  private var cosines: [AlignedBuffer<Float>] = []
+  private var sines: [AlignedBuffer<Float>] = []
+  /// Positions tabulated at a time.
+  private static let page = 1024
+
+  package init(_ parameters: RotaryParameters) {
+    self.parameters = parameters
+    let half = parameters.rotaryDim / 2
+    inverseFrequencies = (0..<half).map { index in
+      let exponent = Float(2 * index) / Float(parameters.rotaryDim)
+      let power = Float(pow(parameters.theta, Double(exponent)))
+      return RotaryEmbedding.scaled(1 / power, by: parameters.scaling)
+    }
+  }
+
+  /// Source of the Llama 3 rule: the function `_compute_llama3_parameters` of transformers.
+  private static func scaled(_ frequency: Float, by scaling: RotaryParameters.Scaling) -> Float {
+    switch scaling {
+    case .none: return frequency
+    case .linear(let factor): return frequency / Float(factor)
+    case .llama3(let factor, let low, let high, let original):
+      let wavelength = 2 * Double.pi / Double(frequency)
+      if wavelength > original / low { return frequency / Float(factor) }
+      if wavelength < original / high { return frequency }
+      let smooth = (original / wavelength - low) / (high - low)
+      return Float((1 - smooth) * Double(frequency) / factor + smooth * Double(frequency))
+    }
+  }
+
+  /// Tables for positions below `count`, then valid for ``cosines(at:)`` and ``sines(at:)`` from any thread.
+  package func prepare(positions count: Int) {
+    lock.lock()
+    defer { lock.unlock() }
+    let half = inverseFrequencies.count
+    while cosines.count * RotaryEmbedding.page < count {
+      let first = cosines.count * RotaryEmbedding.page
+      let c = AlignedBuffer<Float>(count: RotaryEmbedding.page * half)
+      let s = AlignedBuffer<Float>(count: RotaryEmbedding.page * half)
+      for position in 0..<RotaryEmbedding.page {
+        for index in 0..<half {
+          let angle = Double(Float(first + position) * inverseFrequencies[index])
+          c.pointer[position * half + index] = Float(cos(angle))
+          s.pointer[position * half + index] = Float(sin(angle))
+        }
+      }
+      cosines.append(c)
+      sines.append(s)
+    }
+  }
+
+  /// The pages tabulated so far; take it once per layer, after ``prepare(positions:)``.
+  struct Tables {
+    let cosines: [AlignedBuffer<Float>]
+    let sines: [AlignedBuffer<Float>]
+    let half: Int
+    func cosines(at position: Int) -> UnsafePointer<Float> {
+      UnsafePointer(cosines[position / page].pointer + position % page * half)
+    }
+    func sines(at position: Int) -> UnsafePointer<Float> {
+      UnsafePointer(sines[position / page].pointer + position % page * half)
+    }
+  }
+  var tables: Tables {
+    lock.lock()
+    defer { lock.unlock() }
+    return Tables(cosines: cosines, sines: sines, half: inverseFrequencies.count)
+  }
+}

@@ -1,0 +1,100 @@
+import Foundation
+import Numerics
+import TestSupport
+import Testing
+import Transformer
+
+@Suite struct DecoderTests {
+  static func tokens(_ count: Int, seed: UInt64 = 3) -> [Int] {
+    var generator = SplitMix64(seed: seed)
+    return (0..<count).map { _ in Int.random(in: 0..<70, using: &generator) }
+  }
+
+  static func logits(_ decoder: Decoder, _ tokens: [Int]) -> [Float] {
+    let hidden = decoder.hiddenStates(windows: [tokens])
+    return decoder.logits(hidden, rows: 0..<tokens.count).array
+  }
+
+  @Test(arguments: [
+    (DecoderConfiguration.QKVLayout.interleaved, 4, 4), (.interleaved, 4, 2), (.separate, 6, 3), (.separate, 3, 1),
+  ])
+  func matchesTheDoublePrecisionReference(layout: DecoderConfiguration.QKVLayout, heads: Int, kvHeads: Int) {
+    let model = SyntheticModel(layout: layout, heads: heads, kvHeads: kvHeads)
+    let tokens = DecoderTests.tokens(41)
+    let expected = model.referenceLogits(tokens).flatMap { $0 }
+    let found = DecoderTests.logits(model.decoder(), tokens)
+    let worst = zip(expected, found).map { abs($0 - Double($1)) }.max()!
+    let largest = expected.map { abs($0) }.max()!
+    #expect(worst <= largest * 2e-6, "largest difference \(worst), largest logit \(largest)")
+  }
+
+  /// Scores are computed in blocks of 32 x 512: a sequence over several blocks, with a head that fills no panel.
+  @Test func longSequencesCrossBlocksCorrectly() {
+    let model = SyntheticModel(layout: .separate, heads: 2, kvHeads: 1, headDim: 24, seed: 5)
+    let tokens = DecoderTests.tokens(530)
+    let expected = model.referenceLogits(tokens)
+    let found = DecoderTests.logits(model.decoder(), tokens)
+    for row in [0, 31, 32, 511, 512, 529] {
+      let worst = (0..<70).map { abs(expected[row][$0] - Double(found[row * 70 + $0])) }.max()!
+      #expect(worst < 5e-5, "row \(row): \(worst)")
+    }
+  }
+
+  /// One token at a time, in pieces, beside other sequences, as panels or rows, on any number of threads: the same bits.
+  @Test func everyWayOfRunningGivesTheSameBits() {
+    let model = SyntheticModel(layout: .interleaved, heads: 4, kvHeads: 2)
+    let tokens = DecoderTests.tokens(70)
+    let whole = DecoderTests.logits(model.decoder(), tokens)
+    for threads in 1...3 {
+      let decoder = model.decoder(panels: true, pool: WorkerPool(threads: threads))
+      #expect(DecoderTests.logits(decoder, tokens) == whole)
+      for pieces in [[70], [33, 37], [1, 32, 1, 36], Array(repeating: 1, count: 70)] {
+        let cache = decoder.makeCache(capacity: 70)
+        var found: [Float] = [], at = 0
+        for piece in pieces {
+          let hidden = decoder.hiddenStates(Array(tokens[at..<at + piece]), cache: cache)
+          found += decoder.logits(hidden, rows: 0..<piece).array
+          at += piece
+        }
+        #expect(found == whole)
+      }
+      let other = DecoderTests.tokens(19, seed: 9)
+      let hidden = decoder.hiddenStates(windows: [other, tokens, other])
+      #expect(decoder.logits(hidden, rows: 19..<89).array == whole)
+    }
+  }
+
+  @Test func truncatedCacheContinuesAsIfTheRestHadNeverBeen() {
+    let model = SyntheticModel(layout: .separate, heads: 3, kvHeads: 3)
+    let decoder = model.decoder()
+    let tokens = DecoderTests.tokens(40)
+    let cache = decoder.makeCache(capacity: 64)
+    _ = decoder.hiddenStates(Array(tokens[..<20]) + DecoderTests.tokens(17, seed: 8), cache: cache)
+    cache.truncate(to: 20)
+    let hidden = decoder.hiddenStates(Array(tokens[20...]), cache: cache)
+    let whole = DecoderTests.logits(decoder, tokens)
+    #expect(decoder.logits(hidden, rows: 0..<20).array == Array(whole[(20 * 70)...]))
+  }
+}
+
+@Suite struct RotaryEmbeddingTests {
+  /// The rule of transformers' `_compute_llama3_parameters` at θ 500,000, head 128, factor 8, 1, 4, context 8192.
+  @Test func llama3ScalingKeepsShortAndStretchesLongWavelengths() {
+    let scaling = RotaryParameters.Scaling.llama3(
+      factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContext: 8192)
+    let plain = RotaryEmbedding(RotaryParameters(theta: 500_000, rotaryDim: 128)).inverseFrequencies
+    let scaled = RotaryEmbedding(RotaryParameters(theta: 500_000, scaling: scaling, rotaryDim: 128))
+      .inverseFrequencies
+    for (index, (a, b)) in zip(plain, scaled).enumerated() {
+      let wavelength = 2 * Double.pi / Double(a)
+      if wavelength < 2048 {
+        #expect(b == a, "frequency \(index)")
+      } else if wavelength > 8192 {
+        #expect(b == a / 8, "frequency \(index)")
+      } else {
+        #expect(b < a && b > a / 8, "frequency \(index)")
+      }
+    }
+    #expect(plain[0] == 1)
+  }
+}
