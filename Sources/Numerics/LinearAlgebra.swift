@@ -226,7 +226,7 @@ package enum LinearAlgebra {
 
   /// Shares the panels of a matrix among the threads. The kernels write whole panels, so the last panel of a matrix whose
   /// outputs do not fill it goes through a buffer.
-  private static func eachPanelRange(
+  static func eachPanelRange(
     of outFeatures: Int, into y: UnsafeMutablePointer<Float>, pool: WorkerPool,
     _ body: (_ firstPanel: Int, _ count: Int, UnsafeMutablePointer<Float>) -> Void
   ) {

@@ -92,10 +92,8 @@ import Testing
     return Float(bitPattern: (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
   }
 
-  /// Codes in panels multiply as the dequantized floats do, to the bit, for one row and for many.
-  @Test(arguments: [2, 4, 8], InstructionSet.runnable)
-  func integerPanelsEqualTheirDequantizedWeights(bits: Int, isa: InstructionSet) throws {
-    let n = 40, k = 160, group = 64
+  /// A random matrix of codes and the same weights as floats.
+  static func integerMatrix(bits: Int, n: Int, k: Int, group: Int) -> (IntPanelMatrix, [Float]) {
     var generator = SplitMix64(seed: UInt64(bits))
     let panelCount = (n + 15) / 16, groups = (k + group - 1) / group
     let codes = AlignedBuffer<UInt8>(zeros: panelCount * k * bits * 2)
@@ -107,7 +105,7 @@ import Testing
       let panel = row / 16, lane = row % 16
       for g in 0..<groups {
         scales[(panel * groups + g) * 16 + lane] = Float16.random(in: 0.01...0.2, using: &generator).bitPattern
-        zeros[(panel * groups + g) * 16 + lane] = UInt8.random(in: 0..<UInt8(1 << bits - 1), using: &generator)
+        zeros[(panel * groups + g) * 16 + lane] = UInt8.random(in: 0...UInt8(1 << bits - 1), using: &generator)
       }
       for j in 0..<k {
         let code = UInt8.random(in: 0...UInt8(1 << bits - 1), using: &generator)
@@ -119,15 +117,70 @@ import Testing
           (Float(code) - Float(zeros[index])) * Float(Float16(bitPattern: scales[index]))
       }
     }
+    let owner = Owners(objects: [codes, scales, zeros])
     let matrix = IntPanelMatrix(
       bits: bits, codes: codes.pointer, scales: scales.pointer, zeros: zeros.pointer, groupSize: group,
-      outFeatures: n, inFeatures: k, permutation: nil, owner: codes)
+      outFeatures: n, inFeatures: k, permutation: nil, owner: owner)
+    return (matrix, weights)
+  }
+
+  final class Owners {
+    let objects: [AnyObject]
+    init(objects: [AnyObject]) { self.objects = objects }
+  }
+
+  /// Codes in panels multiply as the dequantized floats do, to the bit, for one row and for many.
+  @Test(arguments: [2, 4, 8], InstructionSet.runnable)
+  func integerPanelsEqualTheirDequantizedWeights(bits: Int, isa: InstructionSet) throws {
+    let n = 40, k = 160
+    let (matrix, weights) = ProductTests.integerMatrix(bits: bits, n: n, k: k, group: 64)
     for m in [1, 3, 20] {
       let x = ProductTests.random(m * k, seed: 5)
       let expected = try ProductTests.product(x, ProductTests.rows(weights, n: n, k: k), m: m)
       #expect(try ProductTests.product(x, .intPanels(matrix), m: m, isa: isa) == expected)
     }
-    withExtendedLifetime((scales, zeros)) {}
+  }
+
+  /// `fast`: the same bits on every table, thread count and number of rows, and within the rounding of the activations:
+  /// |error| <= Σ |w| · max|x| / 254 over each block, plus the rounding of fp32.
+  @Test(arguments: [2, 4, 8], InstructionSet.runnable)
+  func byteProductsAgreeEverywhereAndWithinTheirRounding(bits: Int, isa: InstructionSet) throws {
+    for (n, k, group) in [(40, 160, 64), (100, 256, 32), (33, 576, 128), (16, 288, 288)] {
+      let (matrix, weights) = ProductTests.integerMatrix(bits: bits, n: n, k: k, group: group)
+      let block = Int8Activations.block(forGroupSize: group)
+      let m = 27
+      let x = ProductTests.random(m * k, seed: 7)
+      func run(_ rows: Range<Int>, _ kernels: Kernels, threads: Int) -> [Float] {
+        let y = AlignedBuffer<Float>(zeros: rows.count * n)
+        let pool = WorkerPool(threads: threads)
+        x.withUnsafeBufferPointer {
+          let activations = Int8Activations(
+            $0.baseAddress! + rows.lowerBound * k, rows: rows.count, rowStride: k, inFeatures: k, block: block,
+            permutation: nil, pool: pool, kernels: kernels)
+          LinearAlgebra.multiply(
+            activations, by: matrix, into: y.pointer, yRowStride: n, pool: pool, kernels: kernels)
+        }
+        return y.array
+      }
+      let kernels = try #require(Kernels(for: isa))
+      let expected = run(0..<m, try #require(Kernels(for: .scalar)), threads: 1)
+      #expect(run(0..<m, kernels, threads: 2) == expected)
+      #expect((0..<m).flatMap { run($0..<$0 + 1, kernels, threads: 2) } == expected)
+      for i in 0..<m {
+        for row in 0..<n {
+          var exact = 0.0, bound = 1e-5
+          for start in stride(from: 0, to: k, by: block) {
+            let range = start..<min(k, start + block)
+            let most = range.map { abs(Double(x[i * k + $0])) }.max()!
+            for j in range {
+              exact += Double(x[i * k + j]) * Double(weights[row * k + j])
+              bound += abs(Double(weights[row * k + j])) * most / 254
+            }
+          }
+          #expect(abs(exact - Double(expected[i * n + row])) <= bound * 1.001)
+        }
+      }
+    }
   }
 
   @Test(arguments: InstructionSet.runnable) func gramIsTheSameOnEveryTableAndThreadCount(isa: InstructionSet) throws {

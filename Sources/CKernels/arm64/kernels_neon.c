@@ -69,7 +69,41 @@ ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
     for (int i = 0; i < 4; i++) result.q[i] = vandq_u32(vshlq_u32(v.q[i], vdupq_n_s32(-shift)), vdupq_n_u32(mask));
     return result;
 }
-ZN_INLINE v16 v_from_int(v16i v) { QUARTERS(vcvtq_f32_u32(v.q[i])); }
+ZN_INLINE v16 v_from_int(v16i v) { QUARTERS(vcvtq_f32_s32(vreinterpretq_s32_u32(v.q[i]))); }
+
+ZN_INLINE v16i vi_zero(void) {
+    v16i result;
+    for (int i = 0; i < 4; i++) result.q[i] = vdupq_n_u32(0);
+    return result;
+}
+ZN_INLINE void vi_store(void *p, v16i v) {
+    for (int i = 0; i < 4; i++) vst1q_u8((uint8_t *)p + 16 * i, vreinterpretq_u8_u32(v.q[i]));
+}
+ZN_INLINE v16i vi_byte_field(v16i v, int shift, int bits) {
+    return vi_field(v, shift, ((1u << bits) - 1) * 0x01010101u);
+}
+ZN_INLINE v16i vi_word(const int8_t *p) {
+    uint32_t word;
+    memcpy(&word, p, 4);
+    v16i result;
+    for (int i = 0; i < 4; i++) result.q[i] = vdupq_n_u32(word);
+    return result;
+}
+// Widening multiplies of ARMv8.0: no dot-product extension is assumed.
+ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
+    for (int i = 0; i < 4; i++) {
+        const uint8x16_t c = vreinterpretq_u8_u32(codes.q[i]);
+        const int8x16_t s = vreinterpretq_s8_u32(x.q[i]);
+        const int16x8_t c0 = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(c))), c1 = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(c)));
+        const int16x8_t x0 = vmovl_s8(vget_low_s8(s)), x1 = vmovl_s8(vget_high_s8(s));
+        const int32x4_t p0 = vmull_s16(vget_low_s16(c0), vget_low_s16(x0)), p1 = vmull_s16(vget_high_s16(c0), vget_high_s16(x0));
+        const int32x4_t p2 = vmull_s16(vget_low_s16(c1), vget_low_s16(x1)), p3 = vmull_s16(vget_high_s16(c1), vget_high_s16(x1));
+        const int32x4_t total = vpaddq_s32(vpaddq_s32(p0, p1), vpaddq_s32(p2, p3));
+        sum.q[i] = vaddq_u32(sum.q[i], vreinterpretq_u32_s32(total));
+    }
+    return sum;
+}
+ZN_INLINE v16i vi_dot_wide(v16i sum, v16i codes, v16i x) { return vi_dot(sum, codes, x); }
 
 ZN_INLINE void v_transpose(v16 rows[16]) {
     for (int i = 0; i < 16; i += 4) {

@@ -76,6 +76,30 @@ typedef struct zn_kernels {
                                      const uint16_t *_Nonnull scales, const uint8_t *_Nullable zeros, int64_t group_size,
                                      int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k);
 
+    // ---- integer panels, `fast` mode: activations as signed bytes ------------------------------------------------
+    // Blocks of `block` inputs (a multiple of 32 that divides group_size, or group_size itself; the last may be shorter)
+    // of each row become q = round(x * 127 / max|x|) with scale max|x| / 127. Output for tiles of `tile` rows (1 for
+    // gemv_int8, tile_rows for gemm_int8), rows of the last tile filled up with zeros:
+    //   packed  word (row i, inputs 4 w .. 4 w + 3) at ((i / tile * k / 4 + w) * tile + i % tile) * 4
+    //   scales, sums (sum of q)  (row i, block b) at (i / tile * blocks + b) * tile + i % tile
+    // k is a multiple of 32.
+    void (*_Nonnull quantize_rows)(int8_t *_Nonnull packed, float *_Nonnull scales, float *_Nonnull sums,
+                                   const float *_Nonnull x, int64_t row_stride, int64_t m, int64_t k, int64_t block,
+                                   int64_t tile);
+    // y[i, n] = sum_b scale[g(b), n] * x_scale[i, b] * (sum_{k in b} code[n, k] * q[i, k] - zero[g(b), n] * x_sum[i, b])
+    // Integer sums are exact, blocks are added in ascending order by one fused multiply-add each.
+    // gemm_int8: y panel p, row i at p * padded_m * 16 + i * 16 (padded_m: m rounded up to tile_rows);
+    // scratch: block * 32 bytes. gemv_int8: y panel p at p * 16. Both overwrite y and give the same bits for a row.
+    void (*_Nonnull gemm_int8)(int64_t m, const int8_t *_Nonnull packed, const float *_Nonnull x_scales,
+                               const float *_Nonnull x_sums, int64_t block, const uint8_t *_Nonnull codes, int bits,
+                               const uint16_t *_Nonnull scales, const uint8_t *_Nullable zeros, int64_t group_size,
+                               int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *_Nonnull y,
+                               uint8_t *_Nonnull scratch);
+    void (*_Nonnull gemv_int8)(const int8_t *_Nonnull x, const float *_Nonnull x_scales, const float *_Nonnull x_sums,
+                               int64_t block, const uint8_t *_Nonnull codes, int bits, const uint16_t *_Nonnull scales,
+                               const uint8_t *_Nullable zeros, int64_t group_size, int64_t groups,
+                               int64_t panel_code_bytes, int64_t panels, int64_t k, float *_Nonnull y);
+
     // ---- GPTQ -------------------------------------------------------------------------------------------------
     // One block of the column sweep on 16 output rows (lanes), Formats/autogptq-int4.md and `GPTQ/ColumnSweep`.
     //   w       [columns][16]  weights of the block, corrected in place

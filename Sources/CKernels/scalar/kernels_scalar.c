@@ -106,6 +106,29 @@ ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
 }
 ZN_INLINE v16 v_from_int(v16i v) { LANES((float)(int32_t)v.lane[i]); }
 
+ZN_INLINE v16i vi_zero(void) { return (v16i){{0}}; }
+ZN_INLINE void vi_store(void *p, v16i v) { memcpy(p, v.lane, sizeof v.lane); }
+ZN_INLINE v16i vi_byte_field(v16i v, int shift, int bits) {
+    v16i result;
+    for (int i = 0; i < 16; i++) result.lane[i] = v.lane[i] >> shift & ((1u << bits) - 1) * 0x01010101u;
+    return result;
+}
+ZN_INLINE v16i vi_word(const int8_t *p) {
+    v16i result;
+    for (int i = 0; i < 16; i++) memcpy(&result.lane[i], p, 4);
+    return result;
+}
+// Four products of unsigned bytes of `codes` and signed bytes of `x` are added to each lane.
+ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
+    for (int i = 0; i < 16; i++) {
+        int32_t total = (int32_t)sum.lane[i];
+        for (int j = 0; j < 32; j += 8) total += (int32_t)(codes.lane[i] >> j & 0xFF) * (int8_t)(x.lane[i] >> j & 0xFF);
+        sum.lane[i] = (uint32_t)total;
+    }
+    return sum;
+}
+ZN_INLINE v16i vi_dot_wide(v16i sum, v16i codes, v16i x) { return vi_dot(sum, codes, x); }
+
 ZN_INLINE void v_transpose(v16 rows[16]) {
     for (int i = 0; i < 16; i++) {
         for (int j = i + 1; j < 16; j++) {

@@ -5,6 +5,7 @@
 #include "gemm.h"
 #include "panels.h"
 #include "int_panels.h"
+#include "int8.h"
 #include "gptq.h"
 #include "elementwise.h"
 
@@ -20,6 +21,9 @@ const zn_kernels TABLE = {
     .gemv_panels = gemv_panels,
     .dequantize_panel = dequantize_panel,
     .gemv_int_panels = gemv_int_panels,
+    .quantize_rows = quantize_rows,
+    .gemm_int8 = gemm_int8,
+    .gemv_int8 = gemv_int8,
     .gptq_block = gptq_block,
     .widen = widen,
     .narrow = narrow,

@@ -64,6 +64,19 @@ ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
 }
 ZN_INLINE v16 v_from_int(v16i v) { return _mm512_cvtepi32_ps(v); }
 
+ZN_INLINE v16i vi_zero(void) { return _mm512_setzero_si512(); }
+ZN_INLINE void vi_store(void *p, v16i v) { _mm512_storeu_si512(p, v); }
+ZN_INLINE v16i vi_byte_field(v16i v, int shift, int bits) {
+    return _mm512_and_si512(_mm512_srli_epi32(v, (unsigned)shift), _mm512_set1_epi8((char)((1 << bits) - 1)));
+}
+ZN_INLINE v16i vi_word(const int8_t *p) {
+    int32_t word;
+    memcpy(&word, p, 4);
+    return _mm512_set1_epi32(word);
+}
+ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) { return _mm512_dpbusd_epi32(sum, codes, x); }
+ZN_INLINE v16i vi_dot_wide(v16i sum, v16i codes, v16i x) { return _mm512_dpbusd_epi32(sum, codes, x); }
+
 ZN_INLINE void v_transpose(v16 rows[16]) {
     __m256 quarter[4][8];
     for (int i = 0; i < 8; i++) {

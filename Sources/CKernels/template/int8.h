@@ -1,0 +1,267 @@
+// The `fast` mode of integer panels: activations become signed bytes, a block of inputs at a time, and products become
+// byte dot products. No signs to handle on the weights' side: codes stay unsigned and the zero point leaves the loop,
+//   sum (q - z) x = sum q x - z sum x.
+// Integer sums are exact, and each block ends with one multiply-add in a fixed order, so every table gives the same bits.
+
+// Rounds to nearest, ties to even, with scale = max |x| / 127 in each block; a block of zeros has scale 0.
+static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t m,
+                          int64_t k, int64_t block, int64_t tile_rows) {
+    const int64_t blocks = (k + block - 1) / block;
+    for (int64_t i = 0; i < m; i++) {
+        int8_t *tile_start = packed + i / tile_rows * tile_rows * k;
+        const int64_t inside = i % tile_rows, tile = i / tile_rows;
+        for (int64_t b = 0; b < blocks; b++) {
+            const float *source = x + i * row_stride + b * block;
+            const int64_t count = k - b * block < block ? k - b * block : block;
+            v16 most = v_set(0);
+            for (int64_t at = 0; at < count; at += 16) {
+                const v16 v = v_load(source + at);
+                most = v_max(v_max(v, v_sub(v_set(0), v)), most);
+            }
+            float lane[16], highest = 0;
+            v_store(lane, most);
+            for (int j = 0; j < 16; j++) highest = lane[j] > highest ? lane[j] : highest;
+            const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
+            int32_t sum = 0;
+            for (int64_t at = 0; at < count; at += 16) {
+                v_store(lane, v_min(v_max(v_round(v_mul(v_load(source + at), factor)), v_set(-127)), v_set(127)));
+                for (int j = 0; j < 16; j++) {
+                    const int64_t input = b * block + at + j;
+                    const int8_t q = (int8_t)lane[j];
+                    tile_start[(input / 4 * tile_rows + inside) * 4 + input % 4] = q;
+                    sum += q;
+                }
+            }
+            scales[(tile * blocks + b) * tile_rows + inside] = highest / 127.0f;
+            sums[(tile * blocks + b) * tile_rows + inside] = (float)sum;
+        }
+    }
+    // Rows that fill the last tile up.
+    for (int64_t i = m; i % tile_rows != 0; i++) {
+        int8_t *tile_start = packed + i / tile_rows * tile_rows * k;
+        const int64_t inside = i % tile_rows, tile = i / tile_rows;
+        for (int64_t word = 0; word < k / 4; word++) memset(tile_start + (word * tile_rows + inside) * 4, 0, 4);
+        for (int64_t b = 0; b < blocks; b++) {
+            scales[(tile * blocks + b) * tile_rows + inside] = 0;
+            sums[(tile * blocks + b) * tile_rows + inside] = 0;
+        }
+    }
+}
+
+// 64 bytes of fields -> one vector of bytes for each four inputs.
+ZN_INLINE void unpack_bytes(uint8_t *bytes, const uint8_t *codes, const int bits, int64_t first_k, int64_t count) {
+    const int inputs = BLOCK_INPUTS(bits);
+    for (int64_t at = 0; at < count; at += inputs) {
+        const v16i block = vi_load(codes + (first_k + at) / inputs * 64);
+#pragma clang loop unroll(full)
+        for (int f = 0; f < inputs / 4; f++) vi_store(bytes + (at / 4 + f) * 64, vi_byte_field(block, f * bits, bits));
+    }
+}
+
+// One tile of `rows` x `panels` over one block of inputs: integer dot products, then the block's share of y.
+//   a      words of four inputs, TILE_ROWS a step       bytes   per panel (count / 4) x 64
+ZN_INLINE void int8_tile(const int rows, const int panels, const bool wide_codes, int64_t steps, const int8_t *a,
+                         const uint8_t *bytes, int64_t bytes_stride, const float *x_scales, const float *x_sums,
+                         const v16 *scales, const v16 *zeros, float *y, int64_t y_row_stride, int64_t y_panel_stride) {
+    v16i sum[TILE_ROWS][TILE_PANELS];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+        for (int p = 0; p < panels; p++) sum[i][p] = vi_zero();
+    }
+    for (int64_t step = 0; step < steps; step++) {
+        v16i right[TILE_PANELS];
+#pragma clang loop unroll(full)
+        for (int p = 0; p < panels; p++) right[p] = vi_load(bytes + p * bytes_stride + step * 64);
+#pragma clang loop unroll(full)
+        for (int i = 0; i < rows; i++) {
+            const v16i left = vi_word(a + (step * TILE_ROWS + i) * 4);
+#pragma clang loop unroll(full)
+            for (int p = 0; p < panels; p++) {
+                sum[i][p] = wide_codes ? vi_dot_wide(sum[i][p], right[p], left) : vi_dot(sum[i][p], right[p], left);
+            }
+        }
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++) {
+        const v16 x_scale = v_set(x_scales[i]), x_sum = v_set(x_sums[i]);
+#pragma clang loop unroll(full)
+        for (int p = 0; p < panels; p++) {
+            float *out = y + i * y_row_stride + p * y_panel_stride;
+            const v16 dot = v_fnma(zeros[p], x_sum, v_from_int(sum[i][p]));
+            v_store(out, v_fma(v_mul(scales[p], x_scale), dot, v_load(out)));
+        }
+    }
+}
+
+#define ZN_INT8_CASE(ROWS)                                                                                             \
+    case ROWS:                                                                                                         \
+        int8_tile(ROWS, panels, wide_codes, steps, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,         \
+                  y_row_stride, y_panel_stride);                                                                       \
+        return;
+
+ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const bool wide_codes, int64_t steps, const int8_t *a,
+                            const uint8_t *bytes, int64_t bytes_stride, const float *x_scales, const float *x_sums,
+                            const v16 *scales, const v16 *zeros, float *y, int64_t y_row_stride,
+                            int64_t y_panel_stride) {
+    switch (rows) {
+        ZN_INT8_CASE(1)
+        ZN_INT8_CASE(2)
+        ZN_INT8_CASE(3)
+#if TILE_ROWS > 4
+        ZN_INT8_CASE(4)
+        ZN_INT8_CASE(5)
+#endif
+#if TILE_ROWS > 6
+        ZN_INT8_CASE(6)
+        ZN_INT8_CASE(8)
+        ZN_INT8_CASE(10)
+#endif
+        default:
+            int8_tile(TILE_ROWS, panels, wide_codes, steps, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
+                      y_row_stride, y_panel_stride);
+    }
+}
+
+static __attribute__((noinline)) void int8_tile_full(int64_t rows, int64_t steps, const int8_t *a, const uint8_t *bytes,
+                                                     int64_t bytes_stride, const float *x_scales, const float *x_sums,
+                                                     const v16 *scales, const v16 *zeros, float *y,
+                                                     int64_t y_row_stride, int64_t y_panel_stride) {
+    int8_tile_of(rows, TILE_PANELS, false, steps, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
+                 y_row_stride, y_panel_stride);
+}
+
+static __attribute__((noinline)) void int8_tile_single(int64_t rows, int64_t steps, const int8_t *a,
+                                                       const uint8_t *bytes, const float *x_scales,
+                                                       const float *x_sums, const v16 *scales, const v16 *zeros,
+                                                       float *y, int64_t y_row_stride) {
+    int8_tile_of(rows, 1, false, steps, a, bytes, 0, x_scales, x_sums, scales, zeros, y, y_row_stride, 0);
+}
+
+static __attribute__((noinline)) void int8_tile_wide(int64_t rows, int64_t steps, const int8_t *a, const uint8_t *bytes,
+                                                     const float *x_scales, const float *x_sums, const v16 *scales,
+                                                     const v16 *zeros, float *y, int64_t y_row_stride) {
+    int8_tile_of(rows, 1, true, steps, a, bytes, 0, x_scales, x_sums, scales, zeros, y, y_row_stride, 0);
+}
+
+static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, const float *x_sums, int64_t block,
+                      const uint8_t *codes, int bits, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
+                      int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *y,
+                      uint8_t *scratch) {
+    const int64_t blocks = (k + block - 1) / block, padded = (m + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+    const int64_t y_panel_stride = padded * 16;
+    memset(y, 0, (size_t)(panels * y_panel_stride) * sizeof(float));
+    for (int64_t p = 0; p < panels; p += TILE_PANELS) {
+        const int64_t here = panels - p < TILE_PANELS ? panels - p : TILE_PANELS;
+        for (int64_t b = 0; b < blocks; b++) {
+            const int64_t first = b * block, count = k - first < block ? k - first : block;
+            const int64_t group = first / group_size;
+            v16 scale[TILE_PANELS], zero[TILE_PANELS];
+            for (int64_t q = 0; q < here; q++) {
+                const uint8_t *panel = codes + (p + q) * panel_code_bytes;
+                uint8_t *bytes = scratch + q * block * 16;
+                if (bits == 4) {
+                    unpack_bytes(bytes, panel, 4, first, count);
+                } else if (bits == 8) {
+                    unpack_bytes(bytes, panel, 8, first, count);
+                } else {
+                    unpack_bytes(bytes, panel, 2, first, count);
+                }
+                scale[q] = v_load_f16(scales + ((p + q) * groups + group) * 16);
+                zero[q] = group_zeros(zeros == NULL ? NULL : zeros + (p + q) * groups * 16, bits, group);
+            }
+            for (int64_t i = 0; i < m; i += TILE_ROWS) {
+                const int64_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS, tile = i / TILE_ROWS;
+                const int8_t *a = packed + i * k + first * TILE_ROWS;
+                const float *xs = x_scales + (tile * blocks + b) * TILE_ROWS, *xu = x_sums + (tile * blocks + b) * TILE_ROWS;
+                float *out = y + p * y_panel_stride + i * 16;
+                if (bits != 8 && here == TILE_PANELS) {
+                    int8_tile_full(rows, count / 4, a, scratch, block * 16, xs, xu, scale, zero, out, 16,
+                                   y_panel_stride);
+                } else {
+                    for (int64_t q = 0; q < here; q++) {
+                        (bits == 8 ? int8_tile_wide : int8_tile_single)(rows, count / 4, a, scratch + q * block * 16,
+                                                                        xs, xu, scale + q, zero + q,
+                                                                        out + q * y_panel_stride, 16);
+                    }
+                }
+            }
+        }
+    }
+}
+
+// ---- one row: straight from the packed fields, nothing unpacked to memory
+
+ZN_INLINE void gemv_int8_some(const int count, const int bits, const int8_t *x, const float *x_scales,
+                              const float *x_sums, int64_t block, const uint8_t *codes, const uint16_t *scales,
+                              const uint8_t *zeros, int64_t group_size, int64_t groups, int64_t panel_code_bytes,
+                              int64_t first_panel, int64_t k, float *y) {
+    const int inputs = BLOCK_INPUTS(bits);
+    const int64_t blocks = (k + block - 1) / block;
+    v16 total[4];
+#pragma clang loop unroll(full)
+    for (int p = 0; p < count; p++) total[p] = v_set(0);
+    for (int64_t b = 0; b < blocks; b++) {
+        const int64_t start = b * block, end = start + block < k ? start + block : k, group = start / group_size;
+        v16i sum[4];
+#pragma clang loop unroll(full)
+        for (int p = 0; p < count; p++) sum[p] = vi_zero();
+        for (int64_t at = start; at < end; at += inputs) {
+            v16i fields[4];
+#pragma clang loop unroll(full)
+            for (int p = 0; p < count; p++) {
+                fields[p] = vi_load(codes + (first_panel + p) * panel_code_bytes + at / inputs * 64);
+            }
+#pragma clang loop unroll(full)
+            for (int f = 0; f < inputs / 4; f++) {
+                const v16i left = vi_word(x + at + 4 * f);
+#pragma clang loop unroll(full)
+                for (int p = 0; p < count; p++) {
+                    const v16i right = vi_byte_field(fields[p], f * bits, bits);
+                    sum[p] = bits == 8 ? vi_dot_wide(sum[p], right, left) : vi_dot(sum[p], right, left);
+                }
+            }
+        }
+        const v16 x_scale = v_set(x_scales[b]), x_sum = v_set(x_sums[b]);
+#pragma clang loop unroll(full)
+        for (int p = 0; p < count; p++) {
+            const int64_t q = first_panel + p;
+            const v16 scale = v_load_f16(scales + (q * groups + group) * 16);
+            const v16 zero = group_zeros(zeros == NULL ? NULL : zeros + q * groups * 16, bits, group);
+            const v16 dot = v_fnma(zero, x_sum, v_from_int(sum[p]));
+            total[p] = v_fma(v_mul(scale, x_scale), dot, total[p]);
+        }
+    }
+#pragma clang loop unroll(full)
+    for (int p = 0; p < count; p++) v_store(y + (first_panel + p) * 16, total[p]);
+}
+
+ZN_INLINE void gemv_int8_bits(const int bits, const int8_t *x, const float *x_scales, const float *x_sums,
+                              int64_t block, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros,
+                              int64_t group_size, int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k,
+                              float *y) {
+    int64_t p = 0;
+    for (; p + 4 <= panels; p += 4) {
+        gemv_int8_some(4, bits, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
+                       p, k, y);
+    }
+    for (; p < panels; p++) {
+        gemv_int8_some(1, bits, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
+                       p, k, y);
+    }
+}
+
+static void gemv_int8(const int8_t *x, const float *x_scales, const float *x_sums, int64_t block, const uint8_t *codes,
+                      int bits, const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t groups,
+                      int64_t panel_code_bytes, int64_t panels, int64_t k, float *y) {
+    if (bits == 4) {
+        gemv_int8_bits(4, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
+                       panels, k, y);
+    } else if (bits == 8) {
+        gemv_int8_bits(8, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
+                       panels, k, y);
+    } else {
+        gemv_int8_bits(2, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
+                       panels, k, y);
+    }
+}
