@@ -1,0 +1,151 @@
+// Compares every kernel of every table this machine runs with the scalar one, bit for bit, on random inputs. Made for
+// instruction sets that the development machine does not have: build it with a cross compiler, run it under qemu-user
+// (see `run` beside it).
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "CKernels.h"
+
+static uint64_t state = 360;
+static uint64_t next(void) {
+    uint64_t z = state += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
+static float *floats(int64_t n, float spread) {
+    float *p = malloc((size_t)n * sizeof(float));
+    for (int64_t i = 0; i < n; i++) p[i] = spread * ((float)(next() >> 40) / (float)(1 << 23) - 1.0f);
+    return p;
+}
+static uint8_t *bytes(int64_t n) {
+    uint8_t *p = malloc((size_t)n);
+    for (int64_t i = 0; i < n; i++) p[i] = (uint8_t)next();
+    return p;
+}
+static void *copy(const void *p, int64_t n) { return memcpy(malloc((size_t)n), p, (size_t)n); }
+
+static int passed, failed;
+static void check(const char *what, const char *table, const void *a, const void *b, int64_t n) {
+    if (memcmp(a, b, (size_t)n) == 0) {
+        passed++;
+    } else {
+        failed++;
+        printf("%s differs from scalar: %s\n", table, what);
+    }
+}
+
+static void compare(const zn_kernels *s, const zn_kernels *t) {
+    const int64_t sizes[] = {1, 5, 16, 33, 96};
+    for (int round = 0; round < 5; round++) {
+        const int64_t m = sizes[round], n = sizes[4 - round] + 3, k = 96, panels = (n + 15) / 16;
+        float *a = floats(m * k, 1), *b = floats(panels * 16 * k, 1), *c = floats(m * n, 1), *d = copy(c, m * n * 4);
+        for (int mode = 0; mode < 3; mode++) {
+            s->gemm(m, n, k, a, k, 1, b, 16 * k, c, n, 16, (zn_gemm_mode)mode);
+            t->gemm(m, n, k, a, k, 1, b, 16 * k, d, n, 16, (zn_gemm_mode)mode);
+            check("gemm", t->name, c, d, m * n * 4);
+            float *packed = malloc((size_t)((m + 16) * k) * 4);
+            t->pack_rows(packed, a, k, 1, m, k);
+            t->gemm_packed(m, n, k, packed, b, 16 * k, d, n, 16, ZN_OVERWRITE);
+            s->gemm(m, n, k, a, k, 1, b, 16 * k, c, n, 16, ZN_OVERWRITE);
+            check("gemm_packed", t->name, c, d, m * n * 4);
+        }
+        const int64_t count = sizes[round] * 7;
+        float *x = floats(count, 20), *w = floats(count, 1);
+        float *y = malloc((size_t)count * 4), *z = malloc((size_t)count * 4);
+        s->rms_norm(y, x, w, count, 1e-5f), t->rms_norm(z, x, w, count, 1e-5f);
+        check("rms_norm", t->name, y, z, count * 4);
+        s->silu_multiply(y, x, w, count), t->silu_multiply(z, x, w, count);
+        check("silu_multiply", t->name, y, z, count * 4);
+        memcpy(y, x, (size_t)count * 4), memcpy(z, x, (size_t)count * 4);
+        float sums[2] = {s->exp_sum(y, 3, count), t->exp_sum(z, 3, count)};
+        check("exp_sum", t->name, y, z, count * 4);
+        check("exp_sum's sum", t->name, &sums[0], &sums[1], 4);
+        double totals[2] = {s->sum_exp(x, 3, count), t->sum_exp(x, 3, count)};
+        check("sum_exp", t->name, &totals[0], &totals[1], 8);
+        float most[2] = {s->maximum(x, count), t->maximum(x, count)};
+        check("maximum", t->name, &most[0], &most[1], 4);
+        memcpy(y, x, (size_t)count * 4), memcpy(z, x, (size_t)count * 4);
+        s->add(y, w, count), t->add(z, w, count), s->scale(y, 0.3f, count), t->scale(z, 0.3f, count);
+        s->rotate(y, w, w + count / 2, count / 2 * 2), t->rotate(z, w, w + count / 2, count / 2 * 2);
+        check("add, scale, rotate", t->name, y, z, count * 4);
+        for (int type = 1; type < 3; type++) {
+            uint16_t *h = malloc((size_t)count * 2), *g = malloc((size_t)count * 2);
+            s->narrow(h, x, (zn_float_type)type, count), t->narrow(g, x, (zn_float_type)type, count);
+            check("narrow", t->name, h, g, count * 2);
+            s->widen(y, h, (zn_float_type)type, count), t->widen(z, h, (zn_float_type)type, count);
+            check("widen", t->name, y, z, count * 4);
+        }
+        for (int type = 0; type < 3; type++) {
+            const int64_t rows = 1 + round * 3;
+            float *source = floats(16 * k, 1), *p = malloc((size_t)k * 64), *q = malloc((size_t)k * 64);
+            uint16_t *narrowed = malloc((size_t)k * 32);
+            if (type > 0) s->narrow(narrowed, source, (zn_float_type)type, 16 * k);
+            const void *from = type > 0 ? (const void *)narrowed : (const void *)source;
+            s->pack_panel(p, from, (zn_float_type)type, k, rows, k), t->pack_panel(q, from, (zn_float_type)type, k, rows, k);
+            check("pack_panel", t->name, p, q, k * 64);
+            s->widen_panel(p, from, (zn_float_type)type, k), t->widen_panel(q, from, (zn_float_type)type, k);
+            check("widen_panel", t->name, p, q, k * 64);
+            s->gemv_panels(p, a, from, (zn_float_type)type, 1, k), t->gemv_panels(q, a, from, (zn_float_type)type, 1, k);
+            check("gemv_panels", t->name, p, q, 64);
+        }
+    }
+    for (int bits = 2; bits <= 8; bits *= 2) {
+        const int64_t k = 192, panels = 5, group = 64, groups = 3, code_bytes = k * 2 * bits, m = 7;
+        uint8_t *codes = bytes(panels * code_bytes), *zeros = bytes(panels * groups * 16);
+        for (int64_t i = 0; i < panels * groups * 16; i++) zeros[i] &= (uint8_t)((1 << bits) - 1);
+        float *scale_values = floats(panels * groups * 16, 0.2f), *x = floats(m * k, 2);
+        uint16_t *scales = malloc((size_t)(panels * groups * 32));
+        s->narrow(scales, scale_values, ZN_F16, panels * groups * 16);
+        float *y = malloc((size_t)k * 64), *z = malloc((size_t)k * 64);
+        s->dequantize_panel(y, codes, bits, scales, zeros, group, 32, 128);
+        t->dequantize_panel(z, codes, bits, scales, zeros, group, 32, 128);
+        check("dequantize_panel", t->name, y, z, 128 * 64);
+        s->gemv_int_panels(y, x, codes, bits, scales, NULL, group, groups, code_bytes, panels, k);
+        t->gemv_int_panels(z, x, codes, bits, scales, NULL, group, groups, code_bytes, panels, k);
+        check("gemv_int_panels", t->name, y, z, panels * 64);
+        // fast: one row against several
+        int8_t *q = malloc((size_t)(32 * k)), *r = malloc((size_t)(32 * k));
+        float *qs = malloc(4096), *qu = malloc(4096), *rs = malloc(4096), *ru = malloc(4096);
+        s->quantize_rows(q, qs, qu, x, k, 1, k, group, 1), t->quantize_rows(r, rs, ru, x, k, 1, k, group, 1);
+        check("quantize_rows", t->name, q, r, k);
+        s->gemv_int8(q, qs, qu, group, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, y);
+        t->gemv_int8(r, rs, ru, group, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, z);
+        check("gemv_int8", t->name, y, z, panels * 64);
+        t->quantize_rows(r, rs, ru, x, k, m, k, group, t->tile_rows);
+        const int64_t padded = (m + t->tile_rows - 1) / t->tile_rows * t->tile_rows;
+        float *wide = malloc((size_t)(panels * padded) * 64);
+        uint8_t *scratch = malloc(64 * 64);
+        t->gemm_int8(m, r, rs, ru, group, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, wide, scratch);
+        for (int64_t p = 0; p < panels; p++) check("gemm_int8's first row", t->name, y + p * 16, wide + p * padded * 16, 64);
+    }
+    const int64_t columns = 64;
+    float *w = floats(columns * 16, 1), *v = copy(w, columns * 64), *u = floats(columns * columns, 0.1f);
+    for (int64_t i = 0; i < columns; i++) u[i * columns + i] = 1 + fabsf(u[i * columns + i]);
+    float *scales = floats(columns * 16, 0.1f), *zeros = floats(columns * 16, 0);
+    for (int64_t i = 0; i < columns * 16; i++) scales[i] = 0.1f + fabsf(scales[i]), zeros[i] = 8;
+    uint8_t *codes[2] = {bytes(columns * 16), bytes(columns * 16)};
+    float *errors[2] = {floats(columns * 16, 1), floats(columns * 16, 1)};
+    double loss[2][16] = {{0}};
+    s->gptq_block(w, u, columns, columns, scales, zeros, 15, codes[0], errors[0], loss[0]);
+    t->gptq_block(v, u, columns, columns, scales, zeros, 15, codes[1], errors[1], loss[1]);
+    check("gptq_block's weights", t->name, w, v, columns * 64);
+    check("gptq_block's codes", t->name, codes[0], codes[1], columns * 16);
+    check("gptq_block's errors", t->name, errors[0], errors[1], columns * 64);
+    check("gptq_block's loss", t->name, loss[0], loss[1], 128);
+}
+
+int main(void) {
+    int tables = 0;
+    for (int isa = ZN_ISA_AVX2; isa <= ZN_ISA_NEON; isa++) {
+        const zn_kernels *table = zn_kernels_for((zn_isa)isa);
+        if (table == NULL) continue;
+        tables++;
+        printf("comparing %s with scalar\n", table->name);
+        compare(zn_kernels_for(ZN_ISA_SCALAR), table);
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0 || tables == 0;
+}
