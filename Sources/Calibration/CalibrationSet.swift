@@ -1,0 +1,177 @@
+import FileSupport
+import Tokenization
+
+/// How calibration text becomes windows of ids.
+package struct CalibrationOptions: Equatable, Sendable {
+  package enum Packing: String, CaseIterable, Sendable {
+    /// Each record gives its first `sequenceLength` ids; running text is cut into windows.
+    case truncate
+    /// Records are joined end to end and cut into full windows.
+    case pack
+  }
+  package var sequenceLength: Int
+  package var samples: Int
+  package var seed: UInt64
+  package var packing: Packing
+  package var contents: SpecialTokens
+
+  package init(
+    sequenceLength: Int = 512, samples: Int = 128, seed: UInt64 = 0, packing: Packing = .truncate,
+    contents: SpecialTokens = .recognized
+  ) {
+    self.sequenceLength = sequenceLength
+    self.samples = samples
+    self.seed = seed
+    self.packing = packing
+    self.contents = contents
+  }
+}
+
+/// What calibration used of a file.
+package struct CalibrationReport: Equatable, Sendable {
+  package struct Source: Equatable, Sendable {
+    package var path: String
+    package var kind: String
+    package var records: Int
+    package var tokensFound: Int
+    package var windowsUsed: Int
+    package var tokensUsed: Int
+  }
+  package var sources: [Source]
+  package var tokens: Int { sources.reduce(0) { $0 + $1.tokensUsed } }
+
+  package var json: JSONValue {
+    .array(
+      sources.map {
+        [
+          "path": .string($0.path), "kind": .string($0.kind), "records": .init($0.records),
+          "tokens_found": .init($0.tokensFound), "windows_used": .init($0.windowsUsed),
+          "tokens_used": .init($0.tokensUsed),
+        ]
+      })
+  }
+}
+
+/// Windows of token ids for calibration. No window is padded: every position that enters a Hessian is a token of the
+/// text.
+package struct CalibrationSet: Sendable {
+  package var windows: [[Int]]
+  package var report: CalibrationReport
+
+  package init(windows: [[Int]], report: CalibrationReport) {
+    self.windows = windows
+    self.report = report
+  }
+
+  package var tokenCount: Int { windows.reduce(0) { $0 + $1.count } }
+
+  /// SHA-256 of the windows, each as its length and its ids in 32 bits, little-endian: what quantization depends on.
+  package var digest: String {
+    var words: [UInt32] = []
+    words.reserveCapacity(tokenCount + windows.count)
+    for window in windows {
+      words.append(UInt32(window.count))
+      words += window.map { UInt32($0) }
+    }
+    return words.withUnsafeBytes { Checksum.sha256($0) }
+  }
+
+  /// Reads the files and chooses the windows.
+  /// - Parameters:
+  ///   - template: for conversations; nil when the model has none.
+  ///   - vocabularySize: ids must be below it.
+  package static func load(
+    paths: [String], tokenizer: any Tokenizer, template: ChatTemplate?, vocabularySize: Int,
+    options: CalibrationOptions
+  ) throws -> CalibrationSet {
+    var candidates: [(source: Int, ids: [Int])] = []
+    var sources: [CalibrationReport.Source] = []
+    for (index, path) in paths.enumerated() {
+      let records = try CalibrationSource.records(ofFile: path)
+      let sequences = try records.enumerated().map { number, record in
+        try ids(of: record, tokenizer, template, options, path: path, number: number)
+      }
+      for (number, sequence) in sequences.enumerated() {
+        if let bad = sequence.first(where: { $0 < 0 || $0 >= vocabularySize }) {
+          throw FileError(
+            .badContent, path: path, detail: "record \(number): token id \(bad); the model knows 0 to \(vocabularySize - 1)")
+        }
+      }
+      sources.append(
+        CalibrationReport.Source(
+          path: path, kind: Set(records.map(\.kind)).sorted().joined(separator: "+"), records: records.count,
+          tokensFound: sequences.reduce(0) { $0 + $1.count }, windowsUsed: 0, tokensUsed: 0))
+      let isRunningText = records.count == 1 && records[0].kind == "text"
+      candidates += windows(sequences, cutting: isRunningText, options).map { (index, $0) }
+    }
+    let chosen = choose(candidates, count: options.samples, seed: options.seed)
+    guard !chosen.isEmpty else {
+      throw FileError(
+        .badContent, path: paths.joined(separator: ", "),
+        detail: "gives no calibration window of \(options.sequenceLength) tokens; give more text or a smaller --sequence-length")
+    }
+    for (source, ids) in chosen {
+      sources[source].windowsUsed += 1
+      sources[source].tokensUsed += ids.count
+    }
+    return CalibrationSet(windows: chosen.map(\.ids), report: CalibrationReport(sources: sources))
+  }
+
+  private static func ids(
+    of record: CalibrationRecord, _ tokenizer: any Tokenizer, _ template: ChatTemplate?, _ options: CalibrationOptions,
+    path: String, number: Int
+  ) throws -> [Int] {
+    switch record {
+    case .ids(let ids): return ids
+    case .text(let text): return tokenizer.encode(text, specials: options.contents, addingAffixes: true)
+    case .conversation(let messages):
+      guard let template else {
+        throw FileError(
+          .badContent, path: path,
+          detail: "record \(number) is a conversation, but the model's tokenizer has no chat template known here")
+      }
+      return template.encode(messages, tokenizer: tokenizer, contents: options.contents, addingGenerationPrompt: false)
+    }
+  }
+
+  /// Candidate windows, none shorter than two tokens.
+  private static func windows(_ sequences: [[Int]], cutting: Bool, _ options: CalibrationOptions) -> [[Int]] {
+    let length = options.sequenceLength
+    func cut(_ ids: [Int]) -> [[Int]] {
+      stride(from: 0, through: ids.count - length, by: length).map { Array(ids[$0..<$0 + length]) }
+    }
+    if options.packing == .pack || cutting {
+      let joined = sequences.flatMap { $0 }
+      // A text shorter than one window is used whole.
+      return joined.count < length ? [joined].filter { $0.count >= 2 } : cut(joined)
+    }
+    return sequences.map { Array($0.prefix(length)) }.filter { $0.count >= 2 }
+  }
+
+  /// `count` of the candidates, chosen by the seed, in their original order.
+  private static func choose(_ candidates: [(source: Int, ids: [Int])], count: Int, seed: UInt64) -> [(
+    source: Int, ids: [Int]
+  )] {
+    guard candidates.count > count else { return candidates }
+    var generator = SeededGenerator(seed: seed)
+    var order = Array(candidates.indices)
+    for i in 0..<count { order.swapAt(i, i + Int(generator.next(below: UInt64(order.count - i)))) }
+    return order.prefix(count).sorted().map { candidates[$0] }
+  }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): a sequence that is the same on every machine and in every version.
+struct SeededGenerator {
+  private var state: UInt64
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+
+  mutating func next(below bound: UInt64) -> UInt64 { next().multipliedFullWidth(by: bound).high }
+}

@@ -1,0 +1,85 @@
+import FileSupport
+import Tokenization
+
+/// One record of a calibration file.
+enum CalibrationRecord {
+  case text(String)
+  case conversation([ChatMessage])
+  case ids([Int])
+
+  var kind: String {
+    switch self {
+    case .text: "text"
+    case .conversation: "conversation"
+    case .ids: "ids"
+    }
+  }
+}
+
+/// Reads calibration files (`Formats/calibration.md`), gzip'd or not.
+enum CalibrationSource {
+  static func records(ofFile path: String) throws -> [CalibrationRecord] {
+    let bytes = try Gzip.contents(ofFile: path)
+    var name = path
+    if name.hasSuffix(".gz") { name.removeLast(3) }
+    if name.hasSuffix(".jsonl") || name.hasSuffix(".ndjson") { return try lines(bytes, path: path) }
+    if name.hasSuffix(".json") { return try document(bytes, path: path) }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      throw FileError(.badContent, path: path, detail: "is not UTF-8 text")
+    }
+    return text.isEmpty ? [] : [.text(text)]
+  }
+
+  private static func lines(_ bytes: [UInt8], path: String) throws -> [CalibrationRecord] {
+    var records: [CalibrationRecord] = []
+    for (number, line) in bytes.split(separator: 10, omittingEmptySubsequences: false).enumerated() {
+      if line.allSatisfy({ $0 == 32 || $0 == 9 || $0 == 13 }) { continue }
+      let place = "line \(number + 1)"
+      do { records.append(try record(try JSONValue.parse(Array(line)), path: path, place: place)) } catch
+        let error as JSONError
+      { throw FileError(.badContent, path: path, detail: "\(place): \(error.description)") }
+    }
+    return records
+  }
+
+  private static func document(_ bytes: [UInt8], path: String) throws -> [CalibrationRecord] {
+    let json: JSONValue
+    do { json = try JSONValue.parse(bytes) } catch {
+      throw FileError(.badContent, path: path, detail: error.description)
+    }
+    let items = json.arrayValue ?? json["data"]?.arrayValue ?? [json]
+    return try items.enumerated().map { try record($1, path: path, place: "item \($0)") }
+  }
+
+  private static func record(_ value: JSONValue, path: String, place: String) throws -> CalibrationRecord {
+    func bad(_ detail: String) -> FileError { FileError(.badContent, path: path, detail: "\(place): \(detail)") }
+    if let text = value.stringValue ?? value["text"]?.stringValue { return .text(text) }
+    if let ids = value["input_ids"]?.arrayValue {
+      // A batch of one is how Python tools often write a sample.
+      let flat = ids.count == 1 ? ids[0].arrayValue ?? ids : ids
+      return .ids(try flat.map { id in
+        guard let id = id.intValue else { throw bad("input_ids holds something that is not a whole number") }
+        return id
+      })
+    }
+    if let turns = (value["conversations"] ?? value["messages"])?.arrayValue {
+      let messages: [ChatMessage] = try turns.enumerated().map { index, turn in
+        guard let role = (turn["from"] ?? turn["role"])?.stringValue,
+          let content = (turn["value"] ?? turn["content"])?.stringValue
+        else { throw bad("turn \(index) has no from/value or role/content") }
+        return ChatMessage(role: canonicalRole(role), content: content)
+      }
+      guard !messages.isEmpty else { throw bad("has no turns") }
+      return .conversation(messages)
+    }
+    throw bad("has none of text, messages, conversations, input_ids")
+  }
+
+  private static func canonicalRole(_ role: String) -> String {
+    switch role {
+    case "human": "user"
+    case "gpt", "bot": "assistant"
+    default: role
+    }
+  }
+}

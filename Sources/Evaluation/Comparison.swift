@@ -1,0 +1,113 @@
+import FileSupport
+import Foundation
+import Numerics
+import Transformer
+
+/// How far a candidate's predictions are from a reference's, token by token on the same text.
+package struct Comparison: Equatable, Sendable {
+  package var reference: Double
+  package var candidate: Double
+  /// candidate / reference
+  package var ratio: Double
+  /// KL(reference ‖ candidate) per token, in nats.
+  package var meanKL: Double
+  package var medianKL: Double
+  package var kl99: Double
+  package var maximumKL: Double
+  /// Share of positions where both put the same token first.
+  package var top1Agreement: Double
+  package var tokensScored: Int
+  package var windows: Int
+
+  package static func measure(
+    reference: Decoder, candidate: Decoder, ids: [Int], protocol windowing: WindowProtocol,
+    progress: (Int, Int) throws -> Void = { _, _ in }
+  ) throws -> Comparison {
+    guard reference.vocabularySize == candidate.vocabularySize else {
+      throw EvaluationError(
+        "the models have \(reference.vocabularySize) and \(candidate.vocabularySize) vocabulary rows; "
+          + "their predictions cannot be compared")
+    }
+    let windows = try windowing.windows(of: ids.count)
+    let (first, second) = (WindowRunner(decoder: reference), WindowRunner(decoder: candidate))
+    var losses = (reference: LossSum(), candidate: LossSum())
+    var divergences: [Double] = []
+    var agreements = 0
+    var done = 0
+    for batch in WindowRunner.batches(windows) {
+      let hidden = (first.hidden(ids, batch), second.hidden(ids, batch))
+      var row = 0
+      for window in batch {
+        first.forEachBlock(hidden.0, window: window, firstRow: row) { a, rows, token in
+          let start = row + token - 1 - window.range.lowerBound
+          let b = candidate.logits(hidden.1, rows: start..<start + rows)
+          let targets = ids[token..<token + rows]
+          losses.reference.add(tokenLosses(a, rows: rows, targets: targets, pool: reference.steps.pool))
+          losses.candidate.add(tokenLosses(b, rows: rows, targets: targets, pool: reference.steps.pool))
+          let (kl, same) = divergence(a, b, rows: rows, pool: reference.steps.pool)
+          divergences += kl
+          agreements += same
+        }
+        guard losses.reference.sum.isFinite, losses.candidate.sum.isFinite else {
+          throw EvaluationError(
+            "one of the models gives no finite probability in tokens \(window.range.lowerBound) to "
+              + "\(window.range.upperBound - 1); a weight may be NaN or infinite")
+        }
+        row += window.range.count
+        done += 1
+        try progress(done, windows.count)
+      }
+    }
+    divergences.sort()
+    let count = divergences.count
+    let means = (losses.reference.sum / Double(count), losses.candidate.sum / Double(count))
+    return Comparison(
+      reference: exp(means.0), candidate: exp(means.1), ratio: exp(means.1 - means.0),
+      meanKL: divergences.reduce(0, +) / Double(count), medianKL: divergences[count / 2],
+      kl99: divergences[min(count - 1, Int((Double(count) * 0.99).rounded(.down)))], maximumKL: divergences[count - 1],
+      top1Agreement: Double(agreements) / Double(count), tokensScored: count, windows: windows.count)
+  }
+
+  /// Per row KL(a ‖ b) = Σ p (a − b) − lse(a) + lse(b), and how many rows agree on the first token.
+  private static func divergence(
+    _ a: AlignedBuffer<Float>, _ b: AlignedBuffer<Float>, rows: Int, pool: WorkerPool
+  ) -> ([Double], Int) {
+    let width = a.count / rows
+    let divergences = AlignedBuffer<Double>(count: rows)
+    let same = AlignedBuffer<UInt8>(count: rows)
+    let kernels = Kernels.best
+    pool.runRanges(rows) { range in
+      for row in range {
+        let (x, y) = (a.pointer + row * width, b.pointer + row * width)
+        let table = kernels.table
+        let (topX, topY) = (table.pointee.maximum(x, Int64(width)), table.pointee.maximum(y, Int64(width)))
+        let lse = (logSumExp(x, count: width, table: table), logSumExp(y, count: width, table: table))
+        same[row] = firstIndex(of: topX, in: x, width) == firstIndex(of: topY, in: y, width) ? 1 : 0
+        let difference = Scratch.withFloats(width) { p in
+          p.update(from: x, count: width)
+          let sum = Double(table.pointee.exp_sum(p, topX, Int64(width)))
+          var weighted = 0.0
+          for i in 0..<width { weighted += Double(p[i]) * Double(x[i] - y[i]) }
+          return weighted / sum
+        }
+        divergences[row] = max(0, difference - lse.0 + lse.1)
+      }
+    }
+    return (divergences.array, same.array.reduce(0) { $0 + Int($1) })
+  }
+
+  private static func firstIndex(of value: Float, in row: UnsafePointer<Float>, _ width: Int) -> Int {
+    var i = 0
+    while i < width && row[i] != value { i += 1 }
+    return i
+  }
+
+  package var json: JSONValue {
+    [
+      "reference_perplexity": .init(reference), "candidate_perplexity": .init(candidate),
+      "perplexity_ratio": .init(ratio), "mean_kl": .init(meanKL), "median_kl": .init(medianKL), "kl_99": .init(kl99),
+      "maximum_kl": .init(maximumKL), "top1_agreement": .init(top1Agreement), "tokens_scored": .init(tokensScored),
+      "windows": .init(windows),
+    ]
+  }
+}

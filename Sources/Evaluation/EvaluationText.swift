@@ -1,0 +1,37 @@
+import FileSupport
+import Tokenization
+
+/// The ids a measurement runs on.
+package enum EvaluationText {
+  /// The whole text of a file (gzip'd or not), encoded once, nothing added at either end.
+  package static func ids(textFile path: String, tokenizer: any Tokenizer) throws -> [Int] {
+    let bytes = try Gzip.contents(ofFile: path)
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      throw FileError(.badContent, path: path, detail: "is not UTF-8 text")
+    }
+    return tokenizer.encode(text)
+  }
+
+  /// Ids from a JSON file: an array of numbers, or an object with one under `ids` or `input_ids`.
+  package static func ids(jsonFile path: String) throws -> [Int] {
+    let json = try JSONValue.parse(file: path)
+    guard let array = json.arrayValue ?? (json["ids"] ?? json["input_ids"])?.arrayValue else {
+      throw FileError(.badContent, path: path, detail: "is neither an array of token ids nor an object with \"ids\"")
+    }
+    return try array.enumerated().map { index, value in
+      guard let id = value.intValue else {
+        throw FileError(.badContent, path: path, detail: "element \(index) is not a whole number")
+      }
+      return id
+    }
+  }
+
+  /// - Throws: when an id is outside the model's vocabulary.
+  package static func check(_ ids: [Int], vocabularySize: Int, path: String) throws {
+    if let index = ids.firstIndex(where: { $0 < 0 || $0 >= vocabularySize }) {
+      throw FileError(
+        .badContent, path: path,
+        detail: "token \(index) has id \(ids[index]); the model knows 0 to \(vocabularySize - 1)")
+    }
+  }
+}

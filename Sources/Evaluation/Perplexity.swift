@@ -1,0 +1,103 @@
+import FileSupport
+import Foundation
+import Numerics
+import Transformer
+
+func logarithm(_ x: Double) -> Double { log(x) }
+
+/// Perplexity of a text under a model.
+package struct Perplexity: Equatable, Sendable {
+  /// exp(Σ NLL / tokens scored).
+  package var perplexity: Double
+  /// The weighting of the transformers guide, (window mean) × (new tokens − 1); differs from `perplexity` when windows
+  /// overlap.
+  package var huggingFaceGuide: Double
+  package var meanNLL: Double
+  package var tokensScored: Int
+  package var windows: Int
+  /// 95 % half-width of `perplexity`, from the spread of the token losses.
+  package var halfWidth95: Double
+
+  /// - Parameter progress: called with windows done and windows in all.
+  /// - Throws: ``EvaluationError`` when the model gives a value that is not a number.
+  package static func measure(
+    _ decoder: Decoder, ids: [Int], protocol windowing: WindowProtocol, progress: (Int, Int) throws -> Void = { _, _ in }
+  ) throws -> Perplexity {
+    let windows = try windowing.windows(of: ids.count)
+    let runner = WindowRunner(decoder: decoder)
+    var total = LossSum()
+    var guide = (loss: 0.0, weight: 0)
+    var done = 0
+    for batch in WindowRunner.batches(windows) {
+      let hidden = runner.hidden(ids, batch)
+      var row = 0
+      for window in batch {
+        var loss = LossSum()
+        runner.forEachBlock(hidden, window: window, firstRow: row) { logits, rows, token in
+          loss.add(tokenLosses(logits, rows: rows, targets: ids[token..<token + rows], pool: decoder.steps.pool))
+        }
+        guard loss.sum.isFinite else {
+          throw EvaluationError(
+            "the model gives no finite probability in tokens \(window.range.lowerBound) to \(window.range.upperBound - 1); "
+              + "a weight may be NaN or infinite")
+        }
+        total.merge(loss)
+        guide.loss += loss.sum / Double(window.scoredCount) * Double(window.newCount - 1)
+        guide.weight += window.newCount - 1
+        row += window.range.count
+        done += 1
+        try progress(done, windows.count)
+      }
+    }
+    let mean = total.sum / Double(total.count)
+    let variance = max(0, total.squares / Double(total.count) - mean * mean)
+    return Perplexity(
+      perplexity: exp(mean), huggingFaceGuide: guide.weight > 0 ? exp(guide.loss / Double(guide.weight)) : .nan,
+      meanNLL: mean, tokensScored: total.count, windows: windows.count,
+      halfWidth95: exp(mean) * 1.96 * (variance / Double(total.count)).squareRoot())
+  }
+
+  package var json: JSONValue {
+    [
+      "perplexity": .init(perplexity), "perplexity_hf_guide_weights": .init(huggingFaceGuide),
+      "mean_nll": .init(meanNLL), "tokens_scored": .init(tokensScored), "windows": .init(windows),
+      "half_width_95": .init(halfWidth95),
+    ]
+  }
+}
+
+struct LossSum {
+  var sum = 0.0
+  var squares = 0.0
+  var count = 0
+
+  mutating func add(_ losses: [Double]) {
+    for loss in losses {
+      sum += loss
+      squares += loss * loss
+    }
+    count += losses.count
+  }
+  mutating func merge(_ other: LossSum) {
+    sum += other.sum
+    squares += other.squares
+    count += other.count
+  }
+}
+
+/// −log p(target) for each row of logits.
+func tokenLosses(
+  _ logits: AlignedBuffer<Float>, rows: Int, targets: ArraySlice<Int>, pool: WorkerPool
+) -> [Double] {
+  let width = logits.count / rows
+  let losses = AlignedBuffer<Double>(count: rows)
+  let table = Kernels.best
+  pool.runRanges(rows) { range in
+    for row in range {
+      let line = UnsafePointer(logits.pointer + row * width)
+      losses[row] =
+        logSumExp(line, count: width, table: table.table) - Double(line[targets[targets.startIndex + row]])
+    }
+  }
+  return losses.array
+}

@@ -1,0 +1,239 @@
+import CKernels
+import Checkpoints
+import Numerics
+
+/// The column loop over one matrix, in panels of 16 outputs: rows of W do not depend on each other, so lanes are rows.
+final class ColumnSweep {
+  private let recipe: QuantizationRecipe
+  private let finder: ParameterFinder
+  private let pool: WorkerPool
+  private let blockSize: Int
+  private let out: Int
+  private let inFeatures: Int
+  private let panels: Int
+  private let groupSize: Int
+  private let groups: Int
+  /// `[panel][column of the sweep][16]`
+  private let weights: AlignedBuffer<Float>
+  private let codes: AlignedBuffer<UInt8>
+  /// `[panel][group][16]`
+  private let scales: AlignedBuffer<Float>
+  private let zeros: AlignedBuffer<Float>
+  /// Per panel and lane.
+  private let losses: AlignedBuffer<Double>
+
+  init(recipe: QuantizationRecipe, weights matrix: WeightMatrix, pool: WorkerPool, blockSize: Int) {
+    self.recipe = recipe
+    self.pool = pool
+    self.blockSize = blockSize
+    finder = ParameterFinder(recipe)
+    out = matrix.outFeatures
+    inFeatures = matrix.inFeatures
+    panels = (out + panelWidth - 1) / panelWidth
+    groupSize = recipe.groupSize(forInputs: inFeatures)
+    groups = (inFeatures + groupSize - 1) / groupSize
+    weights = matrix.floatPanels(pool: pool)
+    codes = AlignedBuffer(count: panels * panelWidth * inFeatures)
+    scales = AlignedBuffer(count: panels * panelWidth * groups)
+    zeros = AlignedBuffer(count: panels * panelWidth * groups)
+    losses = AlignedBuffer(zeros: panels * panelWidth)
+  }
+
+  private var panelFloats: Int { inFeatures * panelWidth }
+
+  /// Total loss, added up in the order of the outputs.
+  var loss: Double {
+    var sum = 0.0
+    for n in 0..<out { sum += losses[n] }
+    return sum
+  }
+
+  func checkFinite(module: String) throws {
+    let bad = AlignedBuffer<Int32>(count: panels)
+    pool.runRanges(panels) { range in
+      for panel in range {
+        let values = UnsafeBufferPointer(start: weights.pointer + panel * panelFloats, count: panelFloats)
+        bad[panel] = values.firstIndex { !$0.isFinite }.map { Int32($0) } ?? -1
+      }
+    }
+    guard let panel = bad.buffer.firstIndex(where: { $0 >= 0 }) else { return }
+    let place = Int(bad[panel])
+    throw QuantizationError(
+      "\(module).weight: element [\(panel * panelWidth + place % panelWidth), \(place / panelWidth)] is "
+        + "\(weights[panel * panelFloats + place]); a model with such weights cannot be quantized")
+  }
+
+  // MARK: GPTQ
+
+  func run(_ hessian: PreparedHessian) -> ParameterFinder.Findings {
+    var findings = ParameterFinder.Findings()
+    // A whole row's parameters are found before dead columns are zeroed, as the original does.
+    if recipe.groupSize == -1 { findings += findParameters(0..<1, order: nil) }
+    zeroDead(hessian.dead)
+    if recipe.staticGroups && recipe.groupSize != -1 { findings += findParameters(0..<groups, order: nil) }
+    if let order = hessian.order { permute(order) }
+    let dynamic = recipe.groupSize != -1 && !recipe.staticGroups
+
+    let n = inFeatures
+    let errors = AlignedBuffer<Float>(count: panels * panelWidth * min(blockSize, n))
+    let upper = AlignedBuffer<Float>(zeros: min(blockSize, n) * n)
+    for first in stride(from: 0, to: n, by: blockSize) {
+      let columns = min(blockSize, n - first)
+      if dynamic {
+        let starts = (first + groupSize - 1) / groupSize..<(first + columns + groupSize - 1) / groupSize
+        findings += findParameters(starts, order: nil)
+      }
+      // U[block, block ...], rows of n - aligned floats; the copy starts at a whole panel.
+      let aligned = first / panelWidth * panelWidth
+      let stride = n - aligned
+      hessian.factor.copyRows(first..<first + columns, fromColumn: aligned, into: upper.pointer, rowStride: stride)
+      let u = upper.pointer + first - aligned
+      sweepBlock(first, columns, u: u, uStride: stride, order: hessian.order, errors: errors)
+      let rest = first + columns
+      guard rest < n else { break }
+      LinearAlgebra.gemm(
+        m: n - rest, n: panels * panelWidth, k: columns, a: u + columns, aRowStride: 1, aKStride: stride,
+        bPanels: errors.pointer, bPanelStride: columns * panelWidth, c: weights.pointer + rest * panelWidth,
+        cRowStride: panelWidth, cPanelStride: panelFloats, mode: ZN_SUBTRACT, pool: pool)
+    }
+    return findings
+  }
+
+  private func sweepBlock(
+    _ first: Int, _ columns: Int, u: UnsafePointer<Float>, uStride: Int, order: [Int]?, errors: AlignedBuffer<Float>
+  ) {
+    let u = Upper(pointer: u)
+    let table = Kernels.best.table
+    // Which group's parameters a column of the sweep uses.
+    let groupOf = (first..<first + columns).map { column in
+      (recipe.staticGroups ? order?[column] ?? column : column) / groupSize
+    }
+    pool.runRanges(panels) { range in
+      Scratch.withFloats(2 * columns * panelWidth) { parameters in
+        for panel in range {
+          let (columnScales, columnZeros) = (parameters, parameters + columns * panelWidth)
+          for (j, group) in groupOf.enumerated() {
+            let from = (panel * groups + group) * panelWidth
+            (columnScales + j * panelWidth).update(from: scales.pointer + from, count: panelWidth)
+            (columnZeros + j * panelWidth).update(from: zeros.pointer + from, count: panelWidth)
+          }
+          table.pointee.gptq_block(
+            weights.pointer + panel * panelFloats + first * panelWidth, u.pointer, Int64(uStride), Int64(columns),
+            columnScales, columnZeros, recipe.maximumCode, codes.pointer + panel * panelFloats + first * panelWidth,
+            errors.pointer + panel * columns * panelWidth, losses.pointer + panel * panelWidth)
+        }
+      }
+    }
+  }
+
+  private struct Upper: @unchecked Sendable { let pointer: UnsafePointer<Float> }
+
+  private func zeroDead(_ dead: [Bool]) {
+    let channels = dead.indices.filter { dead[$0] }
+    guard !channels.isEmpty else { return }
+    for panel in 0..<panels {
+      for k in channels {
+        (weights.pointer + panel * panelFloats + k * panelWidth).update(repeating: 0, count: panelWidth)
+      }
+    }
+  }
+
+  private func permute(_ order: [Int]) {
+    pool.runRanges(panels) { range in
+      Scratch.withFloats(panelFloats) { copy in
+        for panel in range {
+          let base = weights.pointer + panel * panelFloats
+          copy.update(from: base, count: panelFloats)
+          for (column, channel) in order.enumerated() {
+            (base + column * panelWidth).update(from: copy + channel * panelWidth, count: panelWidth)
+          }
+        }
+      }
+    }
+  }
+
+  // MARK: Parameters and rounding
+
+  /// Scales and zero points of some groups, from the weights as they are now.
+  private func findParameters(_ range: Range<Int>, order: [Int]?) -> ParameterFinder.Findings {
+    let found = AlignedBuffer<ParameterFinder.Findings>(count: panels)
+    pool.runRanges(panels) { share in
+      for panel in share {
+        var findings = ParameterFinder.Findings()
+        for group in range {
+          let at = (panel * groups + group) * panelWidth
+          finder.find(
+            weights.pointer + panel * panelFloats,
+            columns: group * groupSize..<min(inFeatures, (group + 1) * groupSize),
+            lanes: min(panelWidth, out - panel * panelWidth), scales: scales.pointer + at, zeros: zeros.pointer + at,
+            findings: &findings)
+        }
+        found[panel] = findings
+      }
+    }
+    return found.buffer.reduce(into: ParameterFinder.Findings()) { $0 += $1 }
+  }
+
+  func roundToNearest() -> ParameterFinder.Findings {
+    let findings = findParameters(0..<groups, order: nil)
+    let top = recipe.maximumCode
+    pool.runRanges(panels) { range in
+      for panel in range {
+        for column in 0..<inFeatures {
+          let parameters = (panel * groups + column / groupSize) * panelWidth
+          let at = panel * panelFloats + column * panelWidth
+          for lane in 0..<panelWidth {
+            let (scale, zero) = (scales[parameters + lane], zeros[parameters + lane])
+            let w = weights[at + lane]
+            let code = min(max((w / scale).rounded(.toNearestOrEven) + zero, 0), top)
+            codes[at + lane] = UInt8(code)
+            let error = Double(w - scale * (code - zero))
+            losses[panel * panelWidth + lane] += error * error / 2
+          }
+        }
+      }
+    }
+    return findings
+  }
+
+  // MARK: Result
+
+  func result(order: [Int]?) -> QuantizedMatrix {
+    var matrix = QuantizedMatrix(
+      bits: recipe.bits, groupSize: groupSize, inFeatures: inFeatures, outFeatures: out,
+      codes: [UInt8](repeating: 0, count: inFeatures * out), scales: [UInt16](repeating: 0, count: groups * out),
+      zeros: [UInt8](repeating: 0, count: groups * out),
+      groupIndex: (0..<inFeatures).map { Int32($0 / groupSize) })
+    for column in 0..<inFeatures {
+      let channel = order?[column] ?? column
+      if order != nil && !recipe.staticGroups { matrix.groupIndex[channel] = Int32(column / groupSize) }
+    }
+    matrix.codes.withUnsafeMutableBufferPointer { target in
+      let target = SendableBytes(target)
+      pool.runRanges(inFeatures, grain: 32) { range in
+        for column in range {
+          let line = target.pointer + (order?[column] ?? column) * out
+          for panel in 0..<panels {
+            let from = codes.pointer + panel * panelFloats + column * panelWidth
+            (line + panel * panelWidth).update(from: from, count: min(panelWidth, out - panel * panelWidth))
+          }
+        }
+      }
+    }
+    for group in 0..<groups {
+      for n in 0..<out {
+        let at = (n / panelWidth * groups + group) * panelWidth + n % panelWidth
+        matrix.scales[group * out + n] = HalfPrecision.bits(of: scales[at])
+        matrix.zeros[group * out + n] = UInt8(zeros[at])
+      }
+    }
+    return matrix
+  }
+
+  private struct SendableBytes: @unchecked Sendable {
+    let pointer: UnsafeMutablePointer<UInt8>
+    init(_ buffer: UnsafeMutableBufferPointer<UInt8>) {
+      pointer = buffer.baseAddress ?? UnsafeMutablePointer(bitPattern: 1)!
+    }
+  }
+}

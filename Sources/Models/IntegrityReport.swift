@@ -1,0 +1,106 @@
+import Checkpoints
+import FileSupport
+import Numerics
+import PackedModel
+import Transformer
+
+/// What a check of every byte of a model found.
+package struct IntegrityReport: Equatable, Sendable {
+  package var path: String
+  package var kind: String
+  package var tensors: Int
+  package var bytes: Int
+  package var problems: [String] = []
+  package var notes: [String] = []
+
+  package var json: JSONValue {
+    [
+      "path": .string(path), "kind": .string(kind), "intact": .bool(problems.isEmpty), "tensors": .init(tensors),
+      "bytes": .init(bytes), "problems": .array(problems.map { .string($0) }),
+      "notes": .array(notes.map { .string($0) }),
+    ]
+  }
+
+  /// - Throws: when the model cannot even be opened.
+  package static func check(path: String, progress: (Int, Int) -> Void = { _, _ in }) throws -> IntegrityReport {
+    let model = try OpenedModel(path: path)
+    var report = IntegrityReport(path: path, kind: model.kind.rawValue, tensors: 0, bytes: 0)
+    if let packed = model.weights as? PackedWeights {
+      report.tensors = packed.file.header.tensors.count
+      report.bytes = packed.file.file.byteCount
+      report.problems = packed.file.problems { progress($0, report.bytes) }
+    } else if let folder = model.weights as? FolderWeights {
+      report.tensors = folder.table.names.count
+      report.bytes = folder.table.byteCount
+      var done = 0
+      for tensor in folder.table.inFileOrder {
+        if let problem = FiniteCheck.problem(tensor) { report.problems.append(problem) }
+        done += tensor.info.byteCount
+        progress(done, report.bytes)
+      }
+    }
+    // Shapes, zero points, group numbers: whatever building the decoder would refuse.
+    do { _ = try model.decoder() } catch let error as DiagnosedError { report.problems.append(error.description) }
+    do { _ = try model.tokenizer() } catch let error as DiagnosedError {
+      if error.category == .cannotOpenInput { report.notes.append(error.description) } else {
+        report.problems.append(error.description)
+      }
+    }
+    report.notes += (model.weights as? FolderWeights)?.warnings ?? []
+    return report
+  }
+}
+
+/// Finds NaN and infinity among stored floats.
+package enum FiniteCheck {
+  /// A line about the first element that is not finite, or nil.
+  package static func problem(_ tensor: StoredTensor, pool: WorkerPool = .shared) -> String? {
+    guard let index = firstNotFinite(tensor.bytes, dtype: tensor.dtype, pool: pool) else { return nil }
+    return "tensor \(tensor.name): element \(index) is NaN or infinite"
+  }
+
+  /// Index of the first element whose exponent is all ones; nil for integers.
+  package static func firstNotFinite(_ bytes: UnsafeRawBufferPointer, dtype: DType, pool: WorkerPool = .shared) -> Int? {
+    guard let base = bytes.baseAddress else { return nil }
+    switch dtype {
+    case .bf16: return first(base, bytes.count / 2, UInt16(0x7F80), pool)
+    case .f16: return first(base, bytes.count / 2, UInt16(0x7C00), pool)
+    case .f32: return first(base, bytes.count / 4, UInt32(0x7F80_0000), pool)
+    case .f64: return first(base, bytes.count / 8, UInt64(0x7FF0_0000_0000_0000), pool)
+    default: return nil
+    }
+  }
+
+  private static func first<Word: FixedWidthInteger & Sendable & BitwiseCopyable>(
+    _ base: UnsafeRawPointer, _ count: Int, _ mask: Word, _ pool: WorkerPool
+  ) -> Int? {
+    let share = 1 << 18
+    let pieces = (count + share - 1) / share
+    let found = AlignedBuffer<Int>(count: pieces)
+    let source = Source(base: base)
+    pool.run(pieces) { piece in
+      found[piece] = -1
+      let end = min(count, (piece + 1) * share)
+      // Branch-free over a thousand elements, then look closer only where needed.
+      for start in stride(from: piece * share, to: end, by: 1024) {
+        let stop = min(end, start + 1024)
+        var any = false
+        for i in start..<stop {
+          let word = source.base.loadUnaligned(fromByteOffset: i * MemoryLayout<Word>.size, as: Word.self)
+          any = (word & mask == mask) || any
+        }
+        guard any else { continue }
+        for i in start..<stop {
+          let word = source.base.loadUnaligned(fromByteOffset: i * MemoryLayout<Word>.size, as: Word.self)
+          if word & mask == mask {
+            found[piece] = i
+            return
+          }
+        }
+      }
+    }
+    return found.buffer.first { $0 >= 0 }
+  }
+
+  private struct Source: @unchecked Sendable { let base: UnsafeRawPointer }
+}

@@ -1,0 +1,77 @@
+import Checkpoints
+import FileSupport
+import Foundation
+import Numerics
+import PackedModel
+import Tokenization
+import Transformer
+
+/// A model, whatever it is stored as: a Hugging Face folder, an AutoGPTQ folder, or a `.zhinao` file.
+package struct OpenedModel: Sendable {
+  package enum Kind: String, Sendable {
+    case checkpoint = "Hugging Face checkpoint"
+    case autoGPTQ = "AutoGPTQ checkpoint"
+    case packed = ".zhinao file"
+  }
+  package let path: String
+  package let kind: Kind
+  package let configuration: ModelConfiguration
+  package let quantization: QuantizeConfiguration?
+  package let files: any ModelFiles
+  package let weights: any WeightSource
+
+  /// Opens `path` and checks its configuration; weights are mapped, not read.
+  package init(path: String) throws {
+    self.path = path
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+      throw FileError(.cannotOpen, path: path, detail: "no such file or folder")
+    }
+    if isFolder.boolValue {
+      let files = FolderFiles(path)
+      self.files = files
+      configuration = try files.modelConfiguration()
+      quantization = try files.quantizeConfiguration()
+      let table = try TensorTable(path: path)
+      weights = FolderWeights(table: table, quantization: quantization)
+      kind = quantization == nil ? .checkpoint : .autoGPTQ
+    } else if path.hasSuffix(".safetensors") {
+      throw ModelError(
+        path: path, detail: "is a single safetensors file; give the folder that also holds config.json")
+    } else {
+      let file = try PackedModelFile(path: path)
+      files = file.files
+      configuration = try file.files.modelConfiguration()
+      quantization = file.header.quantization
+      weights = PackedWeights(file: file)
+      kind = .packed
+    }
+  }
+
+  package var decoderConfiguration: DecoderConfiguration { DecoderConfiguration(configuration) }
+
+  package func builder() -> DecoderBuilder { DecoderBuilder(configuration, weights: weights) }
+
+  /// The decoder, its weights used where they are mapped.
+  package func decoder(pool: WorkerPool = .shared) throws -> Decoder { try builder().decoder(pool: pool) }
+
+  /// The tokenizer, checked to fit the model's vocabulary.
+  package func tokenizer() throws -> any Tokenizer {
+    let tokenizer = try TokenizerLoader.load(files)
+    guard tokenizer.tokenCount <= configuration.vocabularySize else {
+      throw ModelError(
+        path: path,
+        detail: "the tokenizer has \(tokenizer.tokenCount) ids, the model only \(configuration.vocabularySize) rows: "
+          + "they do not belong together")
+    }
+    return tokenizer
+  }
+
+  /// Ids that end a generation: those the configurations name, and the chat template's.
+  package func stopTokens(tokenizer: any Tokenizer, template: ChatTemplate?) throws -> Set<Int> {
+    var stops = Set(configuration.eosTokenIDs)
+    stops.formUnion(try files.generationConfiguration().eosTokenIDs)
+    stops.formUnion(template?.stopTokens(tokenizer) ?? [])
+    return stops.filter { $0 >= 0 && $0 < configuration.vocabularySize }
+  }
+}

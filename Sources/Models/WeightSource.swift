@@ -1,0 +1,44 @@
+import Checkpoints
+import FileSupport
+import Numerics
+import PackedModel
+
+/// Where a decoder's weights come from: named as Hugging Face names them, whatever the file.
+package protocol WeightSource: Sendable {
+  /// The matrix `MODULE.weight` `[out, in]`, as floats or as integer codes, in whatever order the file keeps it.
+  /// - Throws: when it is missing or has another shape.
+  func matrix(_ module: String, out: Int, in inFeatures: Int) throws -> WeightMatrix
+
+  /// A vector of `count` floats, or nil when the file has none of that name.
+  func vector(_ name: String, count: Int) throws -> AlignedBuffer<Float>?
+
+  /// What to call the file in messages.
+  var path: String { get }
+}
+
+extension WeightSource {
+  /// A vector that must be there.
+  func requiredVector(_ name: String, count: Int) throws -> AlignedBuffer<Float> {
+    guard let vector = try vector(name, count: count) else {
+      throw ModelError(path: path, tensor: name, detail: "is missing; the model cannot run without it")
+    }
+    return vector
+  }
+}
+
+/// Why a model cannot be opened or run.
+package struct ModelError: DiagnosedError, Equatable {
+  package var path: String
+  package var tensor: String?
+  package var detail: String
+  package var category: FailureCategory
+
+  package init(path: String, tensor: String? = nil, detail: String, category: FailureCategory = .badInput) {
+    self.path = path
+    self.tensor = tensor
+    self.detail = detail
+    self.category = category
+  }
+
+  package var description: String { "\(path): \(tensor.map { "\($0) " } ?? "")\(detail)" }
+}

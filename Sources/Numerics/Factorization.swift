@@ -1,0 +1,211 @@
+import CKernels
+import Foundation
+
+/// An upper triangular matrix U with UᵀU = H⁻¹, in panels of 16 columns: element (k, n) at
+/// `panels[(n / 16 * order + k) * 16 + n % 16]`.
+package struct InverseFactor {
+  package let order: Int
+  package let panels: AlignedBuffer<Float>
+  package var panelStride: Int { order * panelWidth }
+
+  package subscript(row: Int, column: Int) -> Float {
+    panels[(column / panelWidth * order + row) * panelWidth + column % panelWidth]
+  }
+
+  /// Copies rows `rows`, columns from `firstColumn` (a multiple of 16) on, into a row-major buffer.
+  package func copyRows(
+    _ rows: Range<Int>, fromColumn firstColumn: Int, into out: UnsafeMutablePointer<Float>, rowStride: Int
+  ) {
+    for panel in firstColumn / panelWidth..<(order + panelWidth - 1) / panelWidth {
+      let column = panel * panelWidth
+      let width = min(panelWidth, order - column)
+      let source = panels.pointer + panel * panelStride
+      for row in rows {
+        (out + (row - rows.lowerBound) * rowStride + column - firstColumn).update(
+          from: source + row * panelWidth, count: width)
+      }
+    }
+  }
+}
+
+/// Cholesky from the last row up, and the inverse of its factor.
+///
+/// GPTQ needs the upper Cholesky factor U of H⁻¹. Factor H = R·Rᵀ with R upper triangular; then
+/// H⁻¹ = R⁻ᵀ·R⁻¹ = UᵀU with U = R⁻¹, which is upper triangular too. One factorization and one triangular inverse,
+/// where Cholesky → inverse → Cholesky takes twice the work and loses more digits.
+package enum Factorization {
+  /// Columns handled at a time; a multiple of the panel width.
+  private static let block = 128
+
+  /// - Parameters:
+  ///   - h: `[n, n]` row-major; its upper triangle is read and overwritten, what is below the diagonal is left alone.
+  /// - Returns: nil when H is not positive definite in this arithmetic.
+  package static func inverseFactor(
+    ofUpperTriangle h: UnsafeMutablePointer<Float>, order n: Int, pool: WorkerPool = .shared, kernels: Kernels = .best
+  ) -> InverseFactor? {
+    let blocks = (n + block - 1) / block
+    // Inverses of the diagonal blocks of R: block b is `[size][size]` row-major at b * block * block.
+    let inverses = AlignedBuffer<Float>(zeros: blocks * block * block)
+    guard factorize(h, n, inverses: inverses, pool: pool, kernels: kernels) else { return nil }
+    return invert(h, n, inverses: inverses, pool: pool, kernels: kernels)
+  }
+
+  // MARK: H = R·Rᵀ
+
+  private static func factorize(
+    _ h: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool, kernels: Kernels
+  ) -> Bool {
+    let panel = AlignedBuffer<Float>(count: n * block)
+    for b in stride(from: (n + block - 1) / block - 1, through: 0, by: -1) {
+      let first = b * block
+      let size = min(block, n - first)
+      let inverse = inverses.pointer + b * block * block
+      guard factorizeDiagonal(h + first * n + first, stride: n, size: size, inverse: inverse) else { return false }
+      guard first > 0 else { break }
+      // Above the diagonal block: X = H[0 ..< first, block] · V ᵀ, V the block's inverse.
+      let right = packedRows(inverse, rows: size, width: size, rowStride: size, kernels: kernels)
+      LinearAlgebra.gemm(
+        m: first, n: size, k: size, a: h + first, aRowStride: n, aKStride: 1, bPanels: right.pointer,
+        bPanelStride: size * panelWidth, c: panel.pointer, cRowStride: size, cPanelStride: panelWidth,
+        mode: ZN_OVERWRITE, pool: pool, kernels: kernels)
+      for row in 0..<first { (h + row * n + first).update(from: panel.pointer + row * size, count: size) }
+      subtractOuterProduct(panel.pointer, rows: first, width: size, from: h, n, pool: pool, kernels: kernels)
+    }
+    return true
+  }
+
+  /// Factorizes one diagonal block in double precision and inverts the factor.
+  private static func factorizeDiagonal(
+    _ h: UnsafeMutablePointer<Float>, stride n: Int, size: Int, inverse: UnsafeMutablePointer<Float>
+  ) -> Bool {
+    var r = [Double](repeating: 0, count: size * size)
+    for i in 0..<size { for j in i..<size { r[i * size + j] = Double(h[i * n + j]) } }
+    for j in stride(from: size - 1, through: 0, by: -1) {
+      let pivot = r[j * size + j]
+      // A pivot at the level of single-precision noise is as good as negative.
+      guard pivot.isFinite, pivot > 0 else { return false }
+      let root = pivot.squareRoot()
+      r[j * size + j] = root
+      for i in 0..<j { r[i * size + j] /= root }
+      for i in 0..<j {
+        let factor = r[i * size + j]
+        for k in i..<j { r[i * size + k] -= factor * r[k * size + j] }
+      }
+    }
+    var v = [Double](repeating: 0, count: size * size)
+    for i in stride(from: size - 1, through: 0, by: -1) {
+      let reciprocal = 1 / r[i * size + i]
+      v[i * size + i] = reciprocal
+      for k in i + 1..<max(size, i + 1) {
+        let factor = r[i * size + k] * reciprocal
+        for j in k..<size { v[i * size + j] -= factor * v[k * size + j] }
+      }
+    }
+    for i in 0..<size {
+      for j in i..<size {
+        h[i * n + j] = Float(r[i * size + j])
+        inverse[i * size + j] = Float(v[i * size + j])
+      }
+    }
+    return inverse[0].isFinite
+  }
+
+  /// Upper triangle of the leading `rows` × `rows` part of H −= X·Xᵀ.
+  private static func subtractOuterProduct(
+    _ x: UnsafePointer<Float>, rows: Int, width: Int, from h: UnsafeMutablePointer<Float>, _ n: Int, pool: WorkerPool,
+    kernels: Kernels
+  ) {
+    let table = kernels.table
+    let tileRows = Int(table.pointee.tile_rows)
+    let tiles = (rows + tileRows - 1) / tileRows
+    let panels = (rows + panelWidth - 1) / panelWidth
+    let left = AlignedBuffer<Float>(count: tiles * tileRows * width)
+    let right = AlignedBuffer<Float>(count: panels * panelWidth * width)
+    let source = Shared(x)
+    pool.runRanges(tiles) { range in
+      for tile in range {
+        table.pointee.pack_rows(
+          left.pointer + tile * tileRows * width, source.pointer + tile * tileRows * width, Int64(width), 1,
+          Int64(min(tileRows, rows - tile * tileRows)), Int64(width))
+      }
+    }
+    pool.runRanges(panels) { range in
+      for panel in range {
+        table.pointee.pack_panel(
+          right.pointer + panel * panelWidth * width, source.pointer + panel * panelWidth * width, ZN_F32,
+          Int64(width), Int64(min(panelWidth, rows - panel * panelWidth)), Int64(width))
+      }
+    }
+    let h = SharedMutable(h)
+    let perTask = max(2, min(8, (panels + pool.threadCount * 6 - 1) / (pool.threadCount * 6) / 2 * 2))
+    let tasks = (panels + perTask - 1) / perTask
+    pool.run(tasks) { task in
+      let panel = (tasks - 1 - task) * perTask
+      let count = min(perTask, panels - panel)
+      let column = panel * panelWidth
+      let columns = min(count * panelWidth, rows - column)
+      table.pointee.gemm_packed(
+        Int64(column + columns), Int64(columns), Int64(width), left.pointer, right.pointer + column * width,
+        Int64(width * panelWidth), h.pointer + column, Int64(n), Int64(panelWidth), ZN_SUBTRACT)
+    }
+  }
+
+  /// Row-major rows → panels, the right-hand side of a product.
+  private static func packedRows(
+    _ rows: UnsafePointer<Float>, rows count: Int, width: Int, rowStride: Int, kernels: Kernels
+  ) -> AlignedBuffer<Float> {
+    let panels = (count + panelWidth - 1) / panelWidth
+    let packed = AlignedBuffer<Float>(count: panels * panelWidth * width)
+    for panel in 0..<panels {
+      kernels.table.pointee.pack_panel(
+        packed.pointer + panel * panelWidth * width, rows + panel * panelWidth * rowStride, ZN_F32, Int64(rowStride),
+        Int64(min(panelWidth, count - panel * panelWidth)), Int64(width))
+    }
+    return packed
+  }
+
+  // MARK: U = R⁻¹
+
+  private static func invert(
+    _ r: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool, kernels: Kernels
+  ) -> InverseFactor {
+    let panels = (n + panelWidth - 1) / panelWidth
+    let u = AlignedBuffer<Float>(zeros: panels * panelWidth * n)
+    let stride = n * panelWidth
+    let product = AlignedBuffer<Float>(count: panels * panelWidth * block)
+    let (source, target, middle) = (Shared(r), SharedMutable(u.pointer), SharedMutable(product.pointer))
+    let table = kernels.table
+    for b in Swift.stride(from: (n + block - 1) / block - 1, through: 0, by: -1) {
+      let first = b * block
+      let size = min(block, n - first)
+      let inverse = Shared(inverses.pointer + b * block * block)
+      for i in 0..<size {
+        for j in i..<size {
+          let column = first + j
+          u[column / panelWidth * stride + (first + i) * panelWidth + column % panelWidth] = inverse.pointer[i * size + j]
+        }
+      }
+      let trailing = first + size
+      guard trailing < n else { continue }
+      // U[block, n'] = −V · (R[block, trailing ... n'] · U[trailing ... n', n']): beyond column n' U has only zeros.
+      let perTask = 4
+      let firstPanel = trailing / panelWidth
+      let tasks = (panels - firstPanel + perTask - 1) / perTask
+      pool.run(tasks) { task in
+        let panel = firstPanel + (tasks - 1 - task) * perTask
+        let count = min(perTask, panels - panel)
+        let columns = min(count * panelWidth, n - panel * panelWidth)
+        let depth = panel * panelWidth + columns - trailing
+        let t = middle.pointer + panel * panelWidth * block
+        table.pointee.gemm(
+          Int64(size), Int64(columns), Int64(depth), source.pointer + first * n + trailing, Int64(n), 1,
+          target.pointer + panel * stride + trailing * panelWidth, Int64(stride), t, Int64(panelWidth),
+          Int64(block * panelWidth), ZN_OVERWRITE)
+        table.pointee.gemm(
+          Int64(size), Int64(columns), Int64(size), inverse.pointer, Int64(size), 1, t, Int64(block * panelWidth),
+          target.pointer + panel * stride + first * panelWidth, Int64(panelWidth), Int64(stride), ZN_SUBTRACT)
+      }
+    }
+    return InverseFactor(order: n, panels: u)
+  }
+}

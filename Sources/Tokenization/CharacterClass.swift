@@ -1,0 +1,72 @@
+/// What the split patterns ask of a character. Every character is in exactly one class.
+enum CharacterClass: UInt8 {
+  /// `\p{L}`
+  case letter
+  /// `\p{N}`
+  case number
+  /// CR or LF; white space too
+  case newline
+  /// Unicode White_Space other than CR and LF
+  case space
+  case other
+
+  var isWhitespace: Bool { self == .space || self == .newline }
+}
+
+/// Classes of all characters: a table for the basic plane, the standard library's properties beyond it.
+enum CharacterClasses {
+  private static let basicPlane: [CharacterClass] = (0..<0x10000).map { value in
+    Unicode.Scalar(UInt32(value)).map(compute) ?? .other
+  }
+
+  static func compute(_ scalar: Unicode.Scalar) -> CharacterClass {
+    if scalar == "\n" || scalar == "\r" { return .newline }
+    if scalar.properties.isWhitespace { return .space }
+    switch scalar.properties.generalCategory {
+    case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: return .letter
+    case .decimalNumber, .letterNumber, .otherNumber: return .number
+    default: return .other
+    }
+  }
+
+  /// Calls `body` with the table, so that a scan looks it up without retaining it each time.
+  static func withTable<Result>(_ body: (UnsafeBufferPointer<CharacterClass>) throws -> Result) rethrows -> Result {
+    try basicPlane.withUnsafeBufferPointer(body)
+  }
+}
+
+/// Reads characters and their classes from valid UTF-8.
+struct TextCursor {
+  let bytes: UnsafeBufferPointer<UInt8>
+  let table: UnsafeBufferPointer<CharacterClass>
+
+  /// The character at byte `index`: its value, class, and the byte after it. Nil at the end.
+  @inline(__always)
+  func character(at index: Int) -> (value: UInt32, kind: CharacterClass, next: Int)? {
+    guard index < bytes.count else { return nil }
+    let first = UInt32(bytes[index])
+    if first < 0x80 { return (first, table[Int(first)], index + 1) }
+    if first < 0xE0 {
+      let value = (first & 0x1F) << 6 | continuation(index + 1)
+      return (value, table[Int(value)], index + 2)
+    }
+    if first < 0xF0 {
+      let value = (first & 0x0F) << 12 | continuation(index + 1) << 6 | continuation(index + 2)
+      return (value, table[Int(value)], index + 3)
+    }
+    let value =
+      (first & 0x07) << 18 | continuation(index + 1) << 12 | continuation(index + 2) << 6 | continuation(index + 3)
+    return (value, Unicode.Scalar(value).map(CharacterClasses.compute) ?? .other, index + 4)
+  }
+
+  @inline(__always)
+  private func continuation(_ index: Int) -> UInt32 { UInt32(bytes[index]) & 0x3F }
+
+  /// The first byte at or after `index` whose character is not in `kind`.
+  @inline(__always)
+  func end(of kind: CharacterClass, from index: Int) -> Int {
+    var end = index
+    while let c = character(at: end), c.kind == kind { end = c.next }
+    return end
+  }
+}

@@ -1,0 +1,67 @@
+import ArgumentParser
+import FileSupport
+import Foundation
+import Numerics
+
+/// Options of every command that computes.
+package struct ComputeOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Threads to compute with (default: all processors).", discussion: "Results do not depend on it.",
+      valueName: "n"))
+  package var threads: Int?
+
+  @Flag(name: .shortAndLong, help: "No progress on standard error.")
+  package var quiet = false
+
+  package init() {}
+
+  package func validate() throws {
+    if let threads, threads < 1 || threads > 1024 { throw ValidationError("--threads: expected a number from 1 to 1024.") }
+    guard Kernels.requestIsRunnable else {
+      let asked = ProcessInfo.processInfo.environment["ZHINAO_ISA"] ?? ""
+      throw ValidationError(
+        "ZHINAO_ISA=\(asked): this machine can run \(InstructionSet.runnable.map(\.rawValue).joined(separator: ", ")).")
+    }
+  }
+
+  /// Call first: everything after it uses the shared pool.
+  package func apply() {
+    if let threads { WorkerPool.useShared(threads: threads) }
+    ProgressReporter.isSilent = quiet
+  }
+}
+
+/// `--json`
+package struct OutputOptions: ParsableArguments {
+  @Flag(help: "Print the result as JSON.")
+  package var json = false
+
+  package init() {}
+
+  /// Prints the JSON, or the lines made for people.
+  package func show(_ value: @autoclosure () -> JSONValue, text: () -> String) {
+    if json { Output.print(value().serialized(indent: 2)) } else { Output.print(text()) }
+  }
+}
+
+/// Standard output.
+package enum Output {
+  package static func print(_ text: String) {
+    FileHandle.standardOutput.write(Data((text + "\n").utf8))
+  }
+
+  /// Text without a line end, shown at once.
+  package static func stream(_ text: String) {
+    guard !text.isEmpty else { return }
+    FileHandle.standardOutput.write(Data(text.utf8))
+  }
+
+  /// A remark for the person, on standard error.
+  package static func note(_ text: String) {
+    ProgressReporter.clearCurrentLine()
+    FileHandle.standardError.write(Data((text + "\n").utf8))
+  }
+
+  package static func warn(_ text: String) { note("warning: \(text)") }
+}

@@ -1,0 +1,63 @@
+import Foundation
+import Synchronization
+
+/// Progress on standard error: a bar with rate and remaining time on a terminal, a plain line now and then elsewhere.
+package final class ProgressReporter {
+  nonisolated(unsafe) package static var isSilent = false
+  nonisolated(unsafe) private static var lineIsOpen = false
+
+  private let label: String
+  private let unit: String
+  private let start = Date()
+  private var lastShown = Date.distantPast
+  private var lastTenth = 0
+  private let isTerminal = isatty(STDERR_FILENO) == 1
+
+  /// - Parameter unit: what is counted, in the plural: `windows`, `layers`; `bytes` is shown as MB.
+  package init(_ label: String, unit: String) {
+    self.label = label
+    self.unit = unit
+  }
+
+  package func update(_ done: Int, of total: Int) {
+    guard !ProgressReporter.isSilent, total > 0 else { return }
+    let now = Date()
+    if isTerminal {
+      guard done >= total || now.timeIntervalSince(lastShown) > 0.1 else { return }
+      lastShown = now
+      let width = 24
+      let filled = min(width, done * width / total)
+      let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
+      ProgressReporter.write("\r\u{1B}[K\(label) \(bar) \(status(done, total, now))")
+      ProgressReporter.lineIsOpen = true
+      if done >= total { ProgressReporter.clearCurrentLine() }
+    } else {
+      let tenth = done * 10 / total
+      guard tenth > lastTenth, now.timeIntervalSince(lastShown) > 5 || done >= total else { return }
+      if done >= total && lastShown == .distantPast && now.timeIntervalSince(start) < 5 { return }
+      lastTenth = tenth
+      lastShown = now
+      ProgressReporter.write("\(label): \(status(done, total, now))\n")
+    }
+  }
+
+  private func status(_ done: Int, _ total: Int, _ now: Date) -> String {
+    let seconds = max(1e-6, now.timeIntervalSince(start))
+    let rate = Double(done) / seconds
+    let left = rate > 0 ? Double(total - done) / rate : 0
+    let eta = done >= total ? "in \(Format.duration(seconds))" : "ETA \(Format.duration(left))"
+    if unit == "bytes" {
+      return "\(Format.bytes(done)) of \(Format.bytes(total)), \(Format.bytes(Int(rate)))/s, \(eta)"
+    }
+    return "\(done)/\(total) \(unit), \(Format.number(rate, digits: rate < 10 ? 2 : 0))/s, \(eta)"
+  }
+
+  /// Removes a bar that is being shown, before something else is printed or the process ends.
+  package static func clearCurrentLine() {
+    guard lineIsOpen else { return }
+    lineIsOpen = false
+    write("\r\u{1B}[K")
+  }
+
+  private static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+}

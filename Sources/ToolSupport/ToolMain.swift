@@ -1,0 +1,53 @@
+import ArgumentParser
+import FileSupport
+import Foundation
+import Numerics
+
+/// What every executable's entry point does: parse, run, turn an error into one or two lines and an exit code.
+package enum ToolMain {
+  package static func run<Command: ParsableCommand>(_ type: Command.Type) -> Never {
+    Interruption.install()
+    // A reader that goes away (`| head`) ends the command quietly.
+    signal(SIGPIPE, SIG_DFL)
+    do {
+      var command = try Command.parseAsRoot()
+      try command.run()
+    } catch let error as DiagnosedError {
+      fail(error.description, exitCode: error.category.exitCode)
+    } catch let error as JSONError {
+      fail(error.description, exitCode: FailureCategory.badInput.exitCode)
+    } catch {
+      Command.exit(withError: error)
+    }
+    exit(0)
+  }
+
+  /// Prints `error: …` on standard error, removes unfinished outputs, ends the process.
+  private static func fail(_ message: String, exitCode: Int32) -> Never {
+    ProgressReporter.clearCurrentLine()
+    PendingOutputs.discardAll()
+    FileHandle.standardError.write(Data("error: \(message)\n".utf8))
+    exit(exitCode)
+  }
+}
+
+/// Ctrl-C and SIGTERM: unfinished outputs are removed, then the process ends with 130.
+enum Interruption {
+  nonisolated(unsafe) private static var sources: [any DispatchSourceSignal] = []
+
+  static func install() {
+    let queue = DispatchQueue(label: "interruption")
+    for number in [SIGINT, SIGTERM, SIGHUP] {
+      signal(number, SIG_IGN)
+      let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
+      source.setEventHandler {
+        ProgressReporter.clearCurrentLine()
+        PendingOutputs.discardAll()
+        FileHandle.standardError.write(Data("interrupted; nothing half-written was left behind\n".utf8))
+        _exit(FailureCategory.interrupted.exitCode)
+      }
+      source.resume()
+      sources.append(source)
+    }
+  }
+}

@@ -1,0 +1,67 @@
+import ArgumentParser
+import Checkpoints
+import Evaluation
+import Foundation
+import Models
+import Numerics
+import ToolSupport
+
+struct LogitsCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "logits",
+    abstract: "Write the logits of a token sequence as safetensors.",
+    discussion: """
+      The file holds `logits`, F32 [tokens, vocabulary], and `input_ids`, I32 [tokens].
+
+      EXAMPLE
+        zhinao-verify logits model.zhinao --ids 1,2,3 -o logits.safetensors
+      """)
+
+  @Argument(help: "Hugging Face folder, AutoGPTQ folder or .zhinao file.")
+  var model: String
+  @Option(help: ArgumentHelp("Token ids, separated by commas, or @FILE with a JSON array.", valueName: "1,2,3"))
+  var ids: String
+  @Option(name: [.short, .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file"))
+  var destination: String
+  @OptionGroup var compute: ComputeOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    compute.apply()
+    let opened = try OpenedModel(path: model)
+    let tokens = try parseIDs()
+    try EvaluationText.check(tokens, vocabularySize: opened.configuration.vocabularySize, path: "--ids")
+    let decoder = try opened.decoder()
+    let hidden = decoder.hiddenStates(windows: [tokens])
+    let width = decoder.vocabularySize
+    // A vocabulary's worth of floats per token: a few rows at a time, not all.
+    let step = max(1, (64 << 20) / (4 * width))
+    try SafetensorsWriter.write(
+      to: destination,
+      tensors: [TensorPlan("logits", .f32, [tokens.count, width]), TensorPlan("input_ids", .i32, [tokens.count])]
+    ) { plan, emit in
+      guard plan.name == "logits" else {
+        return try tokens.map { Int32($0) }.withUnsafeBytes { try emit($0) }
+      }
+      for first in stride(from: 0, to: tokens.count, by: step) {
+        let logits = decoder.logits(hidden, rows: first..<min(tokens.count, first + step))
+        guard logits.buffer.allSatisfy(\.isFinite) else {
+          throw EvaluationError("\(model): the logits are not finite; a weight may be NaN or infinite")
+        }
+        try emit(UnsafeRawBufferPointer(logits.buffer))
+      }
+    }
+    output.show(["output": .string(destination), "tokens": .init(tokens.count), "vocabulary": .init(width)]) {
+      "\(destination): logits [\(tokens.count), \(width)]"
+    }
+  }
+
+  private func parseIDs() throws -> [Int] {
+    if ids.hasPrefix("@") { return try EvaluationText.ids(jsonFile: String(ids.dropFirst())) }
+    let tokens = ids.split(separator: ",").map { Int($0.trimmingCharacters(in: .whitespaces)) }
+    guard !tokens.isEmpty, !tokens.contains(nil) else {
+      throw ValidationError("--ids: expected whole numbers separated by commas.")
+    }
+    return tokens.compactMap { $0 }
+  }
+}

@@ -1,0 +1,53 @@
+import ArgumentParser
+import Evaluation
+import FileSupport
+import Foundation
+import Models
+import ToolSupport
+
+struct PerplexityCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "perplexity",
+    abstract: "Perplexity of a text under a model.",
+    discussion: """
+      Without --stride, windows stand alone, tokens 2 to L of each are scored, and the last partial window is \
+      dropped. With a stride, the protocol is that of the transformers guide. Arithmetic is fp32, sums are double.
+
+      EXAMPLES
+        zhinao-verify perplexity model.zhinao --text eval.txt
+        zhinao-verify perplexity MODEL_DIR --ids ids.json --window 512 --max-windows 20 --json
+      """)
+
+  @Argument(help: "Hugging Face folder, AutoGPTQ folder or .zhinao file.")
+  var model: String
+  @OptionGroup var text: TextOptions
+  @OptionGroup var compute: ComputeOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    compute.apply()
+    let start = Date()
+    let opened = try OpenedModel(path: model)
+    let ids = try text.load(for: opened)
+    let decoder = try opened.decoder()
+    let bar = ProgressReporter("perplexity", unit: "windows")
+    let result = try Perplexity.measure(decoder, ids: ids, protocol: text.windowing) { bar.update($0, of: $1) }
+    let seconds = Date().timeIntervalSince(start)
+    output.show(json(result, tokens: ids.count, seconds: seconds)) {
+      """
+      perplexity \(Format.number(result.perplexity, digits: 4)) ± \(Format.number(result.halfWidth95, digits: 4))
+      \(result.tokensScored) tokens scored in \(result.windows) windows of \(text.window), \(Format.duration(seconds))
+      """
+    }
+  }
+
+  private func json(_ result: Perplexity, tokens: Int, seconds: Double) -> JSONValue {
+    var object = result.json.objectValue ?? JSONObject()
+    object["model"] = .string(model)
+    object["window"] = .init(text.window)
+    object["stride"] = .init(text.windowing.stride)
+    object["tokens_in_text"] = .init(tokens)
+    object["seconds"] = .init(seconds)
+    return .object(object)
+  }
+}

@@ -1,0 +1,77 @@
+import ArgumentParser
+import FileSupport
+import Foundation
+import Models
+import PackedModel
+import Tokenization
+import ToolSupport
+
+struct TokenizeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "tokenize",
+    abstract: "Encode and decode, one JSON object a line.",
+    discussion: """
+      Reads lines like {"text": "…"} or {"ids": […]} from standard input and answers each with one line, \
+      {"ids": […], "decoded": "…"}. Only the tokenizer files of MODEL are needed; MODEL may also be a .tiktoken or \
+      tokenizer.json file.
+
+      EXAMPLES
+        echo '{"text": "你好 world"}' | zhinao-verify tokenize MODEL_DIR
+        zhinao-verify tokenize model.zhinao < cases.jsonl > ids.jsonl
+      """)
+
+  @Argument(help: "Model, or a tokenizer file.")
+  var model: String
+  @Flag(help: "Special tokens in the text are ordinary text.")
+  var plain = false
+  @Flag(help: "Leave special tokens out of the decoded text.")
+  var skipSpecialTokens = false
+  @Flag(help: "Add what the tokenizer's post-processor adds (for example <|begin_of_text|>).")
+  var addSpecialTokens = false
+  @Flag(help: "Accepted for uniformity: the output is JSON, one object a line.")
+  var json = false
+
+  func run() throws {
+    let tokenizer = try loadTokenizer()
+    var number = 0
+    var answers = ""
+    while let line = readLine(strippingNewline: true) {
+      number += 1
+      if line.allSatisfy(\.isWhitespace) { continue }
+      func bad(_ detail: String) -> FileError {
+        FileError(.badContent, path: "standard input", detail: "line \(number): \(detail)")
+      }
+      let request: JSONValue
+      do { request = try JSONValue.parse(line) } catch { throw bad(error.description) }
+      let ids: [Int]
+      if let text = request["text"]?.stringValue {
+        ids = tokenizer.encode(text, specials: plain ? .plain : .recognized, addingAffixes: addSpecialTokens)
+      } else if let given = request["ids"]?.arrayValue {
+        ids = try given.map { value in
+          guard let id = value.intValue else { throw bad("an id is not a whole number") }
+          return id
+        }
+      } else {
+        throw bad("expected {\"text\": …} or {\"ids\": […]}")
+      }
+      let decoded = try tokenizer.decode(ids, skippingSpecials: skipSpecialTokens)
+      let answer: JSONValue = ["ids": .array(ids.map { .init($0) }), "decoded": .string(decoded)]
+      answers += answer.serialized() + "\n"
+      if answers.utf8.count > 1 << 16 {
+        Output.stream(answers)
+        answers = ""
+      }
+    }
+    Output.stream(answers)
+  }
+
+  private func loadTokenizer() throws -> any Tokenizer {
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: model, isDirectory: &isFolder) else {
+      throw FileError(.cannotOpen, path: model, detail: "no such file or folder")
+    }
+    if isFolder.boolValue { return try TokenizerLoader.load(FolderFiles(model)) }
+    if model.hasSuffix(".tiktoken") || model.hasSuffix(".json") { return try TokenizerLoader.load(file: model) }
+    return try TokenizerLoader.load(try PackedModelFile(path: model).files)
+  }
+}

@@ -1,0 +1,27 @@
+import ArgumentParser
+import ToolSupport
+
+@main
+enum Entry {
+  static func main() { ToolMain.run(Verify.self) }
+}
+
+struct Verify: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "zhinao-verify",
+    abstract: "Prove what a model is and what it computes.",
+    discussion: """
+      MODEL is a Hugging Face folder, an AutoGPTQ folder or a .zhinao file, everywhere.
+
+      EXAMPLES
+        zhinao-verify perplexity model.zhinao --text eval.txt
+        zhinao-verify compare MODEL_DIR model-int4.zhinao --text eval.txt
+        zhinao-verify logits MODEL_DIR --ids 1,2,3 -o logits.safetensors
+        zhinao-verify tokenize MODEL_DIR < cases.jsonl
+        zhinao-verify integrity model.zhinao
+      """,
+    version: ToolVersion.generator,
+    subcommands: [
+      PerplexityCommand.self, CompareCommand.self, LogitsCommand.self, TokenizeCommand.self, IntegrityCommand.self,
+    ])
+}
