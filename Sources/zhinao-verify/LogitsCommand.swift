@@ -21,7 +21,7 @@ struct LogitsCommand: ParsableCommand {
   var model: String
   @Option(help: ArgumentHelp("Token ids, separated by commas, or @FILE with a JSON array.", valueName: "1,2,3"))
   var ids: String
-  @Option(name: [.short, .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file"))
+  @Option(name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file"))
   var destination: String
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
