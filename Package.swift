@@ -46,7 +46,7 @@ let tools: [Target] = [
     dependencies: ["ToolSupport", "Models", "PackedModel", "Checkpoints"]),
   .executableTarget(
     name: "zhinao-quantize",
-    dependencies: ["ToolSupport", "GPTQ", "Calibration", "Evaluation"],
+    dependencies: ["ToolSupport", "GPTQ", "Calibration", "Evaluation", "Models", "PackedModel"],
     resources: [.copy("Resources/tiny-zhinao")]),
   .executableTarget(
     name: "zhinao-verify",

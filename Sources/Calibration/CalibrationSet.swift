@@ -38,6 +38,9 @@ package struct CalibrationReport: Equatable, Sendable {
     package var tokensUsed: Int
   }
   package var sources: [Source]
+
+  package init(sources: [Source]) { self.sources = sources }
+
   package var tokens: Int { sources.reduce(0) { $0 + $1.tokensUsed } }
 
   package var json: JSONValue {

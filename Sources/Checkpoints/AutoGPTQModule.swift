@@ -44,11 +44,21 @@ package enum AutoGPTQModule {
     }
   }
 
-  /// Reads a module. Every rule that a reader relies on is checked: types, shapes, group numbers, legal zero points.
-  /// - Returns: the matrix, and a warning when the stored zero points contradict the declared format.
-  package static func read(
+  /// Scales, zero points and group numbers of a module: everything but the codes.
+  package struct Parameters: Sendable {
+    package var groupSize: Int
+    package var scales: [UInt16]
+    package var zeros: [UInt8]
+    package var groupIndex: [Int32]
+    /// Set when the stored zero points contradict the declared format.
+    package var warning: String?
+  }
+
+  /// Reads what describes a module's codes. Every rule that a reader relies on is checked: types, shapes, group numbers,
+  /// legal zero points, positive scales.
+  package static func parameters(
     _ module: String, from table: TensorTable, configuration c: QuantizeConfiguration, out: Int, in inFeatures: Int
-  ) throws -> (matrix: QuantizedMatrix, warning: String?) {
+  ) throws -> Parameters {
     func bad(_ suffix: String, _ detail: String) -> CheckpointError {
       CheckpointError(path: table.path, tensor: "\(module).\(suffix)", detail: detail)
     }
@@ -56,15 +66,22 @@ package enum AutoGPTQModule {
     let groupSize = c.groupSize == -1 ? inFeatures : c.groupSize
     let groups = (inFeatures + groupSize - 1) / groupSize
     let plans = plans(module, bits: c.bits, groupCount: groups, out: out, in: inFeatures)
+    let (zeros, warning) = try zeroPoints(words(plans[1], table), module: module, out: out, configuration: c, bad)
+    let groupIndex =
+      table[plans[3].name] == nil
+      ? (0..<inFeatures).map { Int32($0 / groupSize) }
+      : try readGroupIndex(words(plans[3], table), groups: groups, groupSize: groupSize, bad)
+    return Parameters(
+      groupSize: groupSize, scales: try readScales(table.required(plans[2].name, shape: plans[2].shape), bad),
+      zeros: zeros, groupIndex: groupIndex, warning: warning)
+  }
 
-    func words(_ plan: TensorPlan) throws -> [UInt32] {
-      let tensor = try table.required(plan.name, shape: plan.shape)
-      guard tensor.dtype == .i32 else {
-        throw CheckpointError(path: table.path, tensor: plan.name, detail: "is \(tensor.dtype.rawValue), expected I32")
-      }
-      return copied(tensor.bytes)
-    }
-    let qweight = try words(plans[0])
+  /// Reads a whole module.
+  package static func read(
+    _ module: String, from table: TensorTable, configuration c: QuantizeConfiguration, out: Int, in inFeatures: Int
+  ) throws -> (matrix: QuantizedMatrix, warning: String?) {
+    let p = try parameters(module, from: table, configuration: c, out: out, in: inFeatures)
+    let qweight = try words(TensorPlan("\(module).qweight", .i32, [inFeatures * c.bits / 32, out]), table)
     let codes = [UInt8](unsafeUninitializedCapacity: inFeatures * out) { buffer, count in
       count = inFeatures * out
       qweight.withUnsafeBufferPointer { source in
@@ -72,20 +89,22 @@ package enum AutoGPTQModule {
         CodePacking.unpackRows(from, rows: inFeatures, columns: out, bits: c.bits, into: to)
       }
     }
-    let (zeros, warning) = try zeroPoints(try words(plans[1]), module: module, out: out, configuration: c, bad)
-    let scales = try readScales(table.required(plans[2].name, shape: plans[2].shape), bad)
-    let groupIndex =
-      table[plans[3].name] == nil
-      ? (0..<inFeatures).map { Int32($0 / groupSize) }
-      : try readGroupIndex(words(plans[3]), groups: groups, groupSize: groupSize, bad)
     return (
       QuantizedMatrix(
-        bits: c.bits, groupSize: groupSize, inFeatures: inFeatures, outFeatures: out, codes: codes, scales: scales,
-        zeros: zeros, groupIndex: groupIndex), warning
+        bits: c.bits, groupSize: p.groupSize, inFeatures: inFeatures, outFeatures: out, codes: codes,
+        scales: p.scales, zeros: p.zeros, groupIndex: p.groupIndex), p.warning
     )
   }
 
   // MARK: Parts
+
+  private static func words(_ plan: TensorPlan, _ table: TensorTable) throws -> [UInt32] {
+    let tensor = try table.required(plan.name, shape: plan.shape)
+    guard tensor.dtype == .i32 else {
+      throw CheckpointError(path: table.path, tensor: plan.name, detail: "is \(tensor.dtype.rawValue), expected I32")
+    }
+    return copied(tensor.bytes)
+  }
 
   private static func copied<T: BitwiseCopyable>(_ bytes: UnsafeRawBufferPointer) -> [T] {
     let count = bytes.count / MemoryLayout<T>.size

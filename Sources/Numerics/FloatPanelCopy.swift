@@ -41,3 +41,19 @@ extension WeightMatrix {
     return result
   }
 }
+
+extension WeightMatrix {
+  /// The matrix as row-major floats, `[out, in]`, in memory of its own.
+  package func rowMajorFloats(pool: WorkerPool = .shared) -> AlignedBuffer<Float> {
+    let panels = floatPanels(pool: pool)
+    let result = AlignedBuffer<Float>(count: outFeatures * inFeatures)
+    let width = inFeatures
+    pool.runRanges(outFeatures) { range in
+      for n in range {
+        let source = panels.pointer + n / panelWidth * width * panelWidth + n % panelWidth
+        for k in 0..<width { result.pointer[n * width + k] = source[k * panelWidth] }
+      }
+    }
+    return result
+  }
+}

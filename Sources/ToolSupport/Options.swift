@@ -63,5 +63,10 @@ package enum Output {
     FileHandle.standardError.write(Data((text + "\n").utf8))
   }
 
+  /// A note that `--quiet` leaves out.
+  package static func remark(_ text: String) {
+    if !ProgressReporter.isSilent { note(text) }
+  }
+
   package static func warn(_ text: String) { note("warning: \(text)") }
 }

@@ -5,12 +5,13 @@ import Numerics
 
 /// What every executable's entry point does: parse, run, turn an error into one or two lines and an exit code.
 package enum ToolMain {
-  package static func run<Command: ParsableCommand>(_ type: Command.Type) -> Never {
+  /// - Parameter arguments: nil: the process's.
+  package static func run<Command: ParsableCommand>(_ type: Command.Type, arguments: [String]? = nil) -> Never {
     Interruption.install()
     // A reader that goes away (`| head`) ends the command quietly.
     signal(SIGPIPE, SIG_DFL)
     do {
-      var command = try Command.parseAsRoot()
+      var command = try Command.parseAsRoot(arguments)
       try command.run()
     } catch let error as DiagnosedError {
       fail(error.description, exitCode: error.category.exitCode)

@@ -3,7 +3,7 @@ import Numerics
 
 extension WeightMatrix {
   /// Row `row` as floats: what an embedding lookup needs. `[inFeatures]`
-  func copyRow(_ row: Int, into out: UnsafeMutablePointer<Float>, table: UnsafePointer<zn_kernels>) {
+  package func copyRow(_ row: Int, into out: UnsafeMutablePointer<Float>, table: UnsafePointer<zn_kernels>) {
     precondition(row >= 0 && row < outFeatures, "token id beyond the embedding")
     switch self {
     case .rows(let m):

@@ -1,0 +1,153 @@
+import Checkpoints
+import FileSupport
+import Foundation
+import Numerics
+import PackedModel
+
+/// Writes a model as one `.zhinao` file.
+package struct ModelPacker {
+  package let contents: ModelContents
+  /// Type that floats are brought to; nil: kept bit for bit.
+  package let dtype: DType?
+  package let pool: WorkerPool
+  private let order: DecoderTensorOrder
+
+  package init(_ contents: ModelContents, dtype: DType? = nil, pool: WorkerPool = .shared) {
+    self.contents = contents
+    self.dtype = dtype
+    self.pool = pool
+    order = DecoderTensorOrder(contents.configuration)
+  }
+
+  /// What the file will hold, without places and checksums.
+  package func header(generator: String, provenance: JSONObject) throws -> (header: PackedHeader, files: [[UInt8]]) {
+    var names: [PackedFile] = []
+    var bytes: [[UInt8]] = []
+    for name in contents.files.names where ModelPacker.belongsToModel(name) {
+      guard let content = try contents.files.bytes(named: name) else { continue }
+      names.append(PackedFile(name: name, byteCount: content.count))
+      bytes.append(content)
+    }
+    let tensors = contents.entries.map { PackedTensor($0.name, shape: $0.shape, encoding: encoding(of: $0)) }
+    return (
+      PackedHeader(
+        generator: generator, files: names, tensors: tensors, quantization: contents.quantization,
+        provenance: provenance), bytes
+    )
+  }
+
+  /// The files that make a folder a model: configuration, tokenizer, template, code, licence. Not its weights, and not
+  /// whatever else lies there.
+  package static func belongsToModel(_ name: String) -> Bool {
+    let known: Set<String> = [
+      "config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json",
+      "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json",
+      "quantize_config.json",
+    ]
+    let base = name.split(separator: "/").last.map(String.init) ?? name
+    if name.hasPrefix(".") || name.contains("/.") { return false }
+    return known.contains(name) || base.hasSuffix(".tiktoken") || (base.hasSuffix(".model") && !name.contains("/"))
+      || (base.hasSuffix(".py") && !name.contains("/")) || base.hasPrefix("LICENSE") || base.hasPrefix("NOTICE")
+  }
+
+  private func encoding(of entry: ModelEntry) -> PackedTensor.Encoding {
+    switch entry.form {
+    case .rows(let stored, _):
+      let type = target(stored)
+      let isMatrix = entry.shape.count == 2 && [.f32, .f16, .bf16].contains(type) && order.isMultiplied(entry.name)
+      return isMatrix ? .panels(type) : .rows(type)
+    case .panels(let stored, _): return .panels(target(stored))
+    case .intPanels(let layout, _), .quantized(let layout, _): return .intPanels(layout)
+    }
+  }
+
+  private func target(_ stored: DType) -> DType { stored.isFloat && stored != .f64 ? dtype ?? stored : stored }
+
+  /// Writes the file.
+  /// - Parameter progress: called with bytes written and bytes in all.
+  package func write(
+    to path: String, generator: String, provenance: JSONObject, progress: (Int, Int) -> Void = { _, _ in }
+  ) throws {
+    let (header, files) = try header(generator: generator, provenance: provenance)
+    let entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name, $0) })
+    let total = header.tensors.reduce(0) { $0 + $1.byteCount }
+    var done = 0
+    try PackedModelWriter.write(to: path, header: header, contents: files, pool: pool) { tensor, emit in
+      guard let entry = entries[tensor.name] else { return }
+      try self.emit(entry, as: tensor) { bytes in
+        try emit(bytes)
+        done += bytes.count
+        progress(done, total)
+      }
+    }
+  }
+
+  private func emit(_ entry: ModelEntry, as tensor: PackedTensor, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws {
+    switch entry.form {
+    case .intPanels(_, let stored): try emit(stored.bytes)
+    case .quantized(let layout, let matrix):
+      let matrix = try matrix()
+      precondition(IntPanelLayout(matrix) == layout, "the layout of \(entry.name) changed")
+      let packed = IntPanels.pack(matrix, pool: pool)
+      try emit(UnsafeRawBufferPointer(packed.buffer))
+    case .panels(let stored, let bytes):
+      try FloatCast(entry.name, path: contents.path, pool: pool)
+        .forEachChunk(bytes.bytes, from: stored, to: target(stored), emit)
+    case .rows(let stored, let bytes):
+      if let index = FiniteCheck.firstNotFinite(bytes.bytes, dtype: stored, pool: pool) {
+        throw ModelError(path: contents.path, tensor: entry.name, detail: "element \(index) is NaN or infinite")
+      }
+      let cast = FloatCast(entry.name, path: contents.path, pool: pool)
+      guard case .panels(let type) = tensor.encoding, let base = bytes.bytes.baseAddress else {
+        return try cast.forEachChunk(bytes.bytes, from: stored, to: target(stored), emit)
+      }
+      // Panels first, then the type: both work on any piece of panels.
+      try PackedModelWriter.emitPanels(
+        base, dtype: stored, out: entry.shape[0], in: entry.shape[1], pool: pool
+      ) { try cast.forEachChunk($0, from: stored, to: type, emit) }
+    }
+  }
+}
+
+/// Brings floats from one stored type to another, a piece at a time.
+struct FloatCast {
+  let name: String
+  let path: String
+  let pool: WorkerPool
+
+  init(_ name: String, path: String, pool: WorkerPool) {
+    self.name = name
+    self.path = path
+    self.pool = pool
+  }
+
+  /// - Throws: when a value does not fit the new type.
+  func forEachChunk(
+    _ bytes: UnsafeRawBufferPointer, from: DType, to: DType, _ emit: (UnsafeRawBufferPointer) throws -> Void
+  ) throws {
+    let chunk = 4 << 20
+    if from == to {
+      for start in stride(from: 0, to: bytes.count, by: chunk) {
+        try emit(UnsafeRawBufferPointer(rebasing: bytes[start..<min(bytes.count, start + chunk)]))
+      }
+      return
+    }
+    guard let base = bytes.baseAddress else { return }
+    let count = bytes.count / from.byteCount
+    let step = chunk / 4
+    let wide = AlignedBuffer<Float>(count: min(count, step))
+    let narrow = AlignedBuffer<UInt8>(count: min(count, step) * to.byteCount)
+    let table = Kernels.best.table
+    for start in stride(from: 0, to: count, by: step) {
+      let n = min(step, count - start)
+      table.pointee.widen(wide.pointer, base + start * from.byteCount, from.kernelType, Int64(n))
+      table.pointee.narrow(narrow.pointer, wide.pointer, to.kernelType, Int64(n))
+      let piece = UnsafeRawBufferPointer(start: narrow.pointer, count: n * to.byteCount)
+      if let index = FiniteCheck.firstNotFinite(piece, dtype: to, pool: pool) {
+        throw ModelError(
+          path: path, tensor: name, detail: "has the value \(wide[index]), which \(to.rawValue) cannot hold")
+      }
+      try emit(piece)
+    }
+  }
+}

@@ -1,0 +1,5 @@
+import FileSupport
+
+struct Demo {
+  func run(json: Bool) throws {}
+}

@@ -1,0 +1,135 @@
+import Calibration
+import Checkpoints
+import FileSupport
+import Foundation
+import GPTQ
+import Models
+import Tokenization
+import ToolSupport
+
+/// One run of the tool: read, calibrate, quantize, write.
+struct QuantizationJob {
+  struct Outputs {
+    var packed: String?
+    var folder: String?
+    var format: ZeroPointFormat?
+    var shardByteLimit: Int
+    var overwrite: Bool
+  }
+  var modelPath: String
+  var recipe: QuantizationRecipe
+  var calibrationPaths: [String]
+  var calibrationOptions: CalibrationOptions
+  var outputs: Outputs
+
+  struct Summary {
+    var json: JSONValue
+    var text: String
+  }
+
+  func run() throws -> Summary {
+    let start = Date()
+    let model = try OpenedModel(path: modelPath)
+    _ = try ModelContents(model)
+    let calibration = try loadCalibration(model)
+    let quantizer = try ModelQuantizer(model: model, recipe: recipe, calibration: calibration)
+    let partial = (outputs.packed ?? outputs.folder ?? modelPath).trimmingSlashes + ".partial"
+    let store = try LayerStore(path: partial, identity: quantizer.identity(), recipe: recipe)
+    let resumed = store.finishedLayers
+    if resumed > 0 { Output.note("continuing after \(resumed) finished layers in \(partial)") }
+    do {
+      let bar = ProgressReporter("quantize", unit: "stages")
+      try quantizer.run(into: store) { done, total, _ in bar.update(done, of: total) }
+      return try write(quantizer, store: store, start: start, resumed: resumed)
+    } catch {
+      store.removeIfEmpty()
+      throw error
+    }
+  }
+
+  private func loadCalibration(_ model: OpenedModel) throws -> CalibrationSet {
+    guard recipe.method == .gptq else {
+      return CalibrationSet(windows: [], report: CalibrationReport(sources: []))
+    }
+    let tokenizer = try model.tokenizer()
+    let calibration = try CalibrationSet.load(
+      paths: calibrationPaths, tokenizer: tokenizer,
+      template: ChatTemplate.detected(tokenizer: tokenizer, files: model.files),
+      vocabularySize: model.configuration.vocabularySize, options: calibrationOptions)
+    for source in calibration.report.sources {
+      Output.remark(
+        "\(source.path): \(source.records) records (\(source.kind)), \(source.tokensUsed) of \(source.tokensFound) tokens "
+          + "used in \(source.windowsUsed) windows")
+    }
+    return calibration
+  }
+
+  private func write(_ quantizer: ModelQuantizer, store: LayerStore, start: Date, resumed: Int) throws -> Summary {
+    let made = try QuantizedOutputs(quantizer, store: store, requestedFormat: outputs.format)
+    let report = try made.report(generator: ToolVersion.generator, seconds: Date().timeIntervalSince(start))
+    let reportText = report.serialized(indent: 2) + "\n"
+    var written: [(String, JSONValue)] = []
+    if let folder = outputs.folder {
+      let bar = ProgressReporter("write folder", unit: "bytes")
+      try FolderWriter(made.contents, shardByteLimit: outputs.shardByteLimit, zeroPointFormat: made.zeroPointFormat)
+        .write(
+          to: folder, replacing: outputs.overwrite, toolVersion: ToolVersion.current,
+          extraFiles: [("quantization_report.json", reportText)]
+        ) { bar.update($0, of: $1) }
+      written.append(("gptq_output", .string(folder)))
+    }
+    if let packed = outputs.packed {
+      let bar = ProgressReporter("write", unit: "bytes")
+      try ModelPacker(made.contents).write(
+        to: packed, generator: ToolVersion.generator, provenance: made.provenance()
+      ) { bar.update($0, of: $1) }
+      try AtomicFile.write(reportText, to: packed + ".report.json")
+      written.append(("output", .string(packed)))
+      written.append(("report", .string(packed + ".report.json")))
+    }
+    store.remove()
+    let warnings = Self.warnings(report, hasShortGroups: made.hasShortGroups, groupSize: recipe.groupSize)
+    for warning in warnings { Output.warn(warning) }
+    let seconds = Date().timeIntervalSince(start)
+    let modules = report["modules"]?.arrayValue?.count ?? 0
+    var json = JSONObject(written)
+    json["modules"] = .init(modules)
+    json["resumed_layers"] = .init(resumed)
+    json["total_loss"] = report["total_loss"]
+    json["seconds"] = .init(seconds)
+    json["warnings"] = .array(warnings.map { .string($0) })
+    let text =
+      written.map { "\($0.1.stringValue ?? "")" }.joined(separator: "\n")
+      + "\n\(modules) modules quantized to \(recipe.bits) bits with \(recipe.method.rawValue) in \(Format.duration(seconds))"
+    return Summary(json: .object(json), text: text)
+  }
+
+  /// The modules' warnings and what else a person should know.
+  private static func warnings(_ report: JSONValue, hasShortGroups: Bool, groupSize: Int) -> [String] {
+    let modules = report["modules"]?.arrayValue ?? []
+    var warnings: [String] = []
+    for module in modules {
+      for warning in module["warnings"]?.arrayValue?.compactMap(\.stringValue) ?? [] where !warnings.contains(warning) {
+        warnings.append(warning)
+      }
+    }
+    func total(_ key: String) -> Int { modules.reduce(0) { $0 + ($1[key]?.intValue ?? 0) } }
+    if hasShortGroups {
+      warnings.append(
+        "the last group of some modules is shorter than \(groupSize); AutoGPTQ's exllama and vLLM's Marlin kernels refuse such files")
+    }
+    if total("dead_channels") > 0 { warnings.append("\(total("dead_channels")) input channels were always zero; their weights became 0") }
+    if total("subnormal_scales") > 0 {
+      warnings.append("\(total("subnormal_scales")) scales are below half precision's normal range and are stored coarsely")
+    }
+    return warnings
+  }
+}
+
+extension String {
+  var trimmingSlashes: String {
+    var text = self
+    while text.count > 1 && text.hasSuffix("/") { text.removeLast() }
+    return text
+  }
+}

@@ -1,0 +1,208 @@
+import ArgumentParser
+import Calibration
+import Checkpoints
+import FileSupport
+import Foundation
+import GPTQ
+import Models
+import Tokenization
+import ToolSupport
+
+@main
+enum Entry {
+  static func main() {
+    // A command with a positional argument of its own cannot have subcommands beside it, so this one is told apart here.
+    let arguments = Array(CommandLine.arguments.dropFirst())
+    if arguments.first == "solve" { ToolMain.run(SolveCommand.self, arguments: Array(arguments.dropFirst())) }
+    ToolMain.run(Quantize.self, arguments: arguments)
+  }
+}
+
+struct Quantize: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "zhinao-quantize",
+    abstract: "Quantize a model to 2, 3, 4 or 8 bits with calibration text.",
+    discussion: """
+      GPTQ as AutoGPTQ 0.7.1 computes it, on the CPU, layer by layer. Writes a packed .zhinao file, a folder that \
+      AutoGPTQ, GPTQModel, transformers and vLLM load, or both. A run that dies continues with the same command.
+
+      EXAMPLES
+        zhinao-quantize MODEL_DIR --calibration data.json -o model-int4.zhinao --gptq-output model-int4-gptq/
+        zhinao-quantize MODEL_DIR --calibration corpus.txt.gz --bits 4 --group-size 32 --no-sym -o out.zhinao
+        zhinao-quantize MODEL_DIR --method rtn -o baseline.zhinao
+        zhinao-quantize --demo
+        zhinao-quantize solve --weights W.safetensors --inputs X.safetensors -o out.safetensors
+      """,
+    version: ToolVersion.generator)
+
+  @Argument(help: "Hugging Face folder or float .zhinao file.")
+  var model: String?
+
+  @Flag(help: "Quantize the small trained model inside this program, verify it and print a table.")
+  var demo = false
+
+  @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
+  @OptionGroup(title: "Quantization") var recipe: RecipeArguments
+  @OptionGroup(title: "Output") var outputs: OutputArguments
+  @OptionGroup var compute: ComputeOptions
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    if demo { return }
+  }
+
+  func run() throws {
+    compute.apply()
+    if demo { return try Demo().run(json: output.json) }
+    guard let model else { throw ValidationError("Give a MODEL, or --demo.") }
+    guard outputs.packed != nil || outputs.gptqOutput != nil else {
+      throw ValidationError("Give -o FILE.zhinao, --gptq-output FOLDER, or both.")
+    }
+    let recipe = recipe.recipe
+    try recipe.validate()
+    if recipe.method == .gptq && calibration.files.isEmpty {
+      throw ValidationError("Give --calibration FILE, or --method rtn, which needs none.")
+    }
+    try outputs.checkWritable()
+    let job = QuantizationJob(
+      modelPath: model, recipe: recipe, calibrationPaths: calibration.files, calibrationOptions: calibration.options,
+      outputs: outputs.outputs)
+    let summary = try job.run()
+    output.show(summary.json) { summary.text }
+  }
+}
+
+/// Which text is used, and how.
+struct CalibrationArguments: ParsableArguments {
+  @Option(
+    name: .customLong("calibration"),
+    help: ArgumentHelp(
+      "Calibration text, may be given again: conversations (.json), JSON Lines with text, messages or input_ids "
+        + "(.jsonl), plain text; each also as .gz.", valueName: "file"))
+  var files: [String] = []
+
+  @Option(help: ArgumentHelp("Tokens of one calibration window.", valueName: "n"))
+  var sequenceLength = 512
+
+  @Option(help: ArgumentHelp("Windows used; chosen by the seed when there are more.", valueName: "n"))
+  var samples = 128
+
+  @Option(help: ArgumentHelp("Seed of that choice.", valueName: "n"))
+  var seed: UInt64 = 0
+
+  @Flag(help: "Join records and cut them into full windows, instead of one window from the start of each.")
+  var pack = false
+
+  @Flag(help: "Special tokens in the text are ordinary text.")
+  var plainText = false
+
+  func validate() throws {
+    guard sequenceLength >= 2, sequenceLength <= 1 << 20 else {
+      throw ValidationError("--sequence-length: expected a number from 2 to \(1 << 20).")
+    }
+    guard samples >= 1 else { throw ValidationError("--samples: expected at least 1.") }
+  }
+
+  var options: CalibrationOptions {
+    CalibrationOptions(
+      sequenceLength: sequenceLength, samples: samples, seed: seed, packing: pack ? .pack : .truncate,
+      contents: plainText ? .plain : .recognized)
+  }
+}
+
+extension QuantizationRecipe.Method: ExpressibleByArgument {}
+extension ZeroPointFormat: ExpressibleByArgument {}
+
+/// What is computed.
+struct RecipeArguments: ParsableArguments {
+  @Option(help: ArgumentHelp("gptq, or rtn (round to nearest, the baseline).", valueName: "method"))
+  var method = QuantizationRecipe.Method.gptq
+
+  @Option(help: ArgumentHelp("Bits of a weight: 2, 3, 4 or 8.", valueName: "n"))
+  var bits = 4
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Inputs that share a scale: 32, 64, 128, or -1 for the whole row.", valueName: "n"))
+  var groupSize = 128
+
+  @Flag(inversion: .prefixedNo, help: "Symmetric: the zero point is always the middle code.")
+  var sym = true
+
+  @Flag(inversion: .prefixedNo, help: "Columns in falling order of their activations (act-order).")
+  var descAct = false
+
+  @Flag(inversion: .prefixedNo, help: "Groups of the original column order; makes act-order free at run time.")
+  var staticGroups = false
+
+  @Option(
+    name: [.customLong("damp"), .customLong("damp-percent")],
+    help: ArgumentHelp("Share of the Hessian's mean diagonal that is added to it.", valueName: "x"))
+  var damp = 0.01
+
+  @Option(
+    help: ArgumentHelp(
+      "Added to --damp as long as the Hessian is not positive definite; 0 gives up at once.", valueName: "x"))
+  var dampIncrement = 0.01
+
+  @Flag(inversion: .prefixedNo, help: "What is quantized early in a layer acts on what follows in it.")
+  var trueSequential = true
+
+  @Flag(help: "Mirror the range of groups without negative weights, which AutoGPTQ leaves at half its codes.")
+  var mirrorPositiveGroups = false
+
+  var recipe: QuantizationRecipe {
+    QuantizationRecipe(
+      method: method, bits: bits, groupSize: groupSize, isSymmetric: sym, descendingActivation: descAct,
+      staticGroups: staticGroups, dampPercent: damp, dampIncrement: dampIncrement, trueSequential: trueSequential,
+      mirrorsPositiveGroups: mirrorPositiveGroups)
+  }
+}
+
+/// What is written.
+struct OutputArguments: ParsableArguments {
+  @Option(name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Packed model to write.", valueName: "file.zhinao"))
+  var packed: String?
+
+  @Option(help: ArgumentHelp("AutoGPTQ folder to write.", valueName: "folder"))
+  var gptqOutput: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "How the folder stores zero points: gptq (v1) or gptq_v2 (default: gptq for --sym, else gptq_v2).",
+      valueName: "format"))
+  var checkpointFormat: ZeroPointFormat?
+
+  @Option(help: ArgumentHelp("Largest size of one safetensors file of the folder, in MB.", valueName: "MB"))
+  var shardSize = 5000
+
+  @Flag(help: "Replace outputs that exist.")
+  var overwrite = false
+
+  func validate() throws {
+    guard shardSize >= 1 else { throw ValidationError("--shard-size: expected at least 1.") }
+  }
+
+  /// Finds out before hours of work, not after.
+  func checkWritable() throws {
+    let manager = FileManager.default
+    if let packed, manager.fileExists(atPath: packed), !overwrite {
+      throw FileError(.cannotWrite, path: packed, detail: "exists; remove it or pass --overwrite")
+    }
+    if let gptqOutput, let entries = try? manager.contentsOfDirectory(atPath: gptqOutput), !entries.isEmpty, !overwrite {
+      throw FileError(.cannotWrite, path: gptqOutput, detail: "exists and is not empty; remove it or pass --overwrite")
+    }
+    for path in [packed, gptqOutput].compactMap({ $0 }) {
+      let parent = URL(fileURLWithPath: path).deletingLastPathComponent().path
+      guard manager.isWritableFile(atPath: parent) else {
+        throw FileError(.cannotWrite, path: path, detail: "cannot be created: \(parent) is not a folder one can write to")
+      }
+    }
+  }
+
+  var outputs: QuantizationJob.Outputs {
+    QuantizationJob.Outputs(
+      packed: packed, folder: gptqOutput, format: checkpointFormat, shardByteLimit: shardSize * 1_000_000,
+      overwrite: overwrite)
+  }
+}
