@@ -35,7 +35,7 @@ let libraries: [Target] = [
   .target(
     name: "ToolSupport",
     dependencies: [
-      "FileSupport", "Numerics", "Models",
+      "FileSupport", "Numerics", "Checkpoints", "Models",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 ]
@@ -53,7 +53,7 @@ let tools: [Target] = [
     dependencies: ["ToolSupport", "Evaluation", "Models", "PackedModel"]),
   .executableTarget(
     name: "zhinao-chat",
-    dependencies: ["ToolSupport", "Generation"]),
+    dependencies: ["ToolSupport", "Generation", "Models", "Tokenization", "Transformer"]),
 ]
 
 let testedLibraries = libraries.filter { $0.type == .regular && !["CKernels", "ToolSupport"].contains($0.name) }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checkpoints
 import FileSupport
 import Foundation
 import Numerics
@@ -70,3 +71,5 @@ package enum Output {
 
   package static func warn(_ text: String) { note("warning: \(text)") }
 }
+
+extension ZeroPointFormat: ExpressibleByArgument {}

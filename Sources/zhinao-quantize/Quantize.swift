@@ -111,7 +111,7 @@ struct CalibrationArguments: ParsableArguments {
 }
 
 extension QuantizationRecipe.Method: ExpressibleByArgument {}
-extension ZeroPointFormat: ExpressibleByArgument {}
+
 
 /// What is computed.
 struct RecipeArguments: ParsableArguments {

@@ -1,0 +1,133 @@
+import ArgumentParser
+import Checkpoints
+import FileSupport
+import Foundation
+import Models
+import Numerics
+import PackedModel
+import ToolSupport
+
+@main
+enum Entry {
+  static func main() { ToolMain.run(Convert.self) }
+}
+
+enum TargetType: String, ExpressibleByArgument, CaseIterable {
+  case bfloat16, float16, float32
+  var dtype: DType {
+    switch self {
+    case .bfloat16: .bf16
+    case .float16: .f16
+    case .float32: .f32
+    }
+  }
+}
+
+struct Convert: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "zhinao-convert",
+    abstract: "Convert between Hugging Face folders and .zhinao files.",
+    discussion: """
+      An output that ends in .zhinao is a packed file, any other a folder: Hugging Face's for float models, \
+      AutoGPTQ's for quantized ones. Tensors keep every bit unless --dtype asks for another type.
+
+      EXAMPLES
+        zhinao-convert MODEL_DIR -o model.zhinao
+        zhinao-convert model.zhinao -o MODEL_DIR
+        zhinao-convert MODEL_DIR -o model.zhinao --dry-run
+        zhinao-convert --inspect model.zhinao
+      """,
+    version: ToolVersion.generator)
+
+  @Argument(help: "Hugging Face folder, AutoGPTQ folder, .zhinao file; with --inspect also any safetensors file.")
+  var input: String
+  @Option(name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("What to write: FILE.zhinao, or a folder.", valueName: "path"))
+  var destination: String?
+  @Option(help: ArgumentHelp("Bring floats to bfloat16, float16 or float32.", valueName: "type"))
+  var dtype: TargetType?
+  @Option(help: ArgumentHelp("Largest size of one safetensors file, in MB.", valueName: "MB"))
+  var shardSize = 5000
+  @Option(help: ArgumentHelp("Zero points of an AutoGPTQ folder: gptq (v1) or gptq_v2.", valueName: "format"))
+  var checkpointFormat: ZeroPointFormat?
+  @Flag(help: "Say what would be written, and write nothing.")
+  var dryRun = false
+  @Flag(help: "Print a table of what the input holds.")
+  var inspect = false
+  @Flag(help: "Replace an output that exists.")
+  var overwrite = false
+  @OptionGroup var compute: ComputeOptions
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard inspect || destination != nil else { throw ValidationError("Give -o PATH, or --inspect.") }
+    guard shardSize >= 1 else { throw ValidationError("--shard-size: expected at least 1.") }
+  }
+
+  func run() throws {
+    compute.apply()
+    if inspect { return try Inspection(path: input).show(output) }
+    guard let destination else { return }
+    let start = Date()
+    let model = try OpenedModel(path: input)
+    try checkTokenizer(model)
+    let contents = try ModelContents(model)
+    let isPacked = destination.hasSuffix(".zhinao")
+    if dryRun { return try plan(contents, isPacked: isPacked) }
+    if isPacked {
+      guard overwrite || !FileManager.default.fileExists(atPath: destination) else {
+        throw FileError(.cannotWrite, path: destination, detail: "exists; remove it or pass --overwrite")
+      }
+      let bar = ProgressReporter("convert", unit: "bytes")
+      try ModelPacker(contents, dtype: dtype?.dtype).write(
+        to: destination, generator: ToolVersion.generator, provenance: JSONObject([("source", .string(sourceName))])
+      ) { bar.update($0, of: $1) }
+    } else {
+      let bar = ProgressReporter("convert", unit: "bytes")
+      try writer(contents).write(to: destination, replacing: overwrite, toolVersion: ToolVersion.current) {
+        bar.update($0, of: $1)
+      }
+    }
+    let seconds = Date().timeIntervalSince(start)
+    output.show(["output": .string(destination), "tensors": .init(contents.entries.count), "seconds": .init(seconds)]) {
+      "\(destination): \(contents.entries.count) tensors in \(Format.duration(seconds))"
+    }
+  }
+
+  private var sourceName: String { URL(fileURLWithPath: input).lastPathComponent }
+
+  private func writer(_ contents: ModelContents) throws -> FolderWriter {
+    let writer = FolderWriter(
+      contents, dtype: dtype?.dtype, shardByteLimit: shardSize * 1_000_000, zeroPointFormat: checkpointFormat)
+    return writer
+  }
+
+  /// A model without a tokenizer can be converted; one with a tokenizer that does not fit cannot.
+  private func checkTokenizer(_ model: OpenedModel) throws {
+    do { _ = try model.tokenizer() } catch let error as DiagnosedError where error.category == .cannotOpenInput {
+      Output.warn(error.description)
+    }
+  }
+
+  private func plan(_ contents: ModelContents, isPacked: Bool) throws {
+    let (count, bytes): (Int, Int)
+    if isPacked {
+      let (header, _) = try ModelPacker(contents, dtype: dtype?.dtype).header(
+        generator: ToolVersion.generator, provenance: JSONObject([("source", .string(sourceName))]))
+      (count, bytes) = (header.tensors.count, PackedModelWriter.placed(header).byteCount)
+    } else {
+      let plans = try writer(contents).plans
+      (count, bytes) = (plans.count, plans.reduce(0) { $0 + $1.byteCount })
+    }
+    let folder = URL(fileURLWithPath: destination ?? ".").deletingLastPathComponent().path
+    let free = freeBytes(inFolder: folder).map { Int($0) }
+    // What reading, packing, checksumming and writing come to on a disk that is neither slow nor fast.
+    let seconds = Double(bytes) / 700e6
+    output.show([
+      "output": .string(destination ?? ""), "tensors": .init(count), "bytes": .init(bytes),
+      "free_bytes": free.map { .init($0) } ?? nil, "estimated_seconds": .init(seconds),
+    ]) {
+      "\(destination ?? ""): would hold \(count) tensors, \(Format.bytes(bytes)) (\(bytes) bytes), "
+        + "about \(Format.duration(seconds)); \(free.map(Format.bytes) ?? "?") free"
+    }
+  }
+}
