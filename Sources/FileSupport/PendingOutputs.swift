@@ -14,6 +14,11 @@ package enum PendingOutputs {
     if known { try? FileManager.default.removeItem(atPath: path) }
   }
 
+  /// Makes a scratch folder go away with the process, however it ends.
+  package static func register(_ path: String) { add(path) }
+  /// Deletes a scratch folder.
+  package static func discardRegistered(_ path: String) { discard(path) }
+
   /// Deletes every pending output. Called on Ctrl-C and SIGTERM, just before the process ends.
   package static func discardAll() {
     for path in paths.withLock({ set in defer { set = [] }; return set }) {

@@ -10,7 +10,6 @@ package final class ProgressReporter {
   private let unit: String
   private let start = Date()
   private var lastShown = Date.distantPast
-  private var lastTenth = 0
   private let isTerminal = isatty(STDERR_FILENO) == 1
 
   /// - Parameter unit: what is counted, in the plural: `windows`, `layers`; `bytes` is shown as MB.
@@ -32,10 +31,8 @@ package final class ProgressReporter {
       ProgressReporter.lineIsOpen = true
       if done >= total { ProgressReporter.clearCurrentLine() }
     } else {
-      let tenth = done * 10 / total
-      guard tenth > lastTenth, now.timeIntervalSince(lastShown) > 5 || done >= total else { return }
-      if done >= total && lastShown == .distantPast && now.timeIntervalSince(start) < 5 { return }
-      lastTenth = tenth
+      // Every five seconds at most, and nothing at all for what is done sooner.
+      guard now.timeIntervalSince(max(lastShown, start)) > 5 || (done >= total && lastShown > start) else { return }
       lastShown = now
       ProgressReporter.write("\(label): \(status(done, total, now))\n")
     }
