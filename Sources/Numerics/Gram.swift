@@ -1,8 +1,9 @@
 import CKernels
 
 extension LinearAlgebra {
-  /// Adds XᵀX to the upper triangle of H: `h[i][j] += Σ_t x[t][i] · x[t][j]` for `i <= j`, one chain of fused
-  /// multiply-adds in ascending `t`.
+  /// Adds XᵀX to the upper triangle of H: `h[i][j] += Σ_t x[t][i] · x[t][j]` for `i <= j`. Blocks of `depth` rows are
+  /// summed each in one chain of fused multiply-adds, then added to H: over the tens of thousands of rows of a
+  /// calibration set that keeps more digits than one long chain.
   ///
   /// What lies below the diagonal is left undefined inside the blocks the diagonal crosses and untouched elsewhere; use
   /// ``mirrorUpperTriangle(_:order:)`` when both halves are wanted.
@@ -54,7 +55,7 @@ extension LinearAlgebra {
           }
           table.pointee.gemm_packed(
             Int64(firstColumn + columns), Int64(columns), Int64(step), left.pointer, right,
-            Int64(step * panelWidth), h.pointer + firstColumn, Int64(n), Int64(panelWidth), ZN_ADD)
+            Int64(step * panelWidth), h.pointer + firstColumn, Int64(n), Int64(panelWidth), ZN_ADD_BLOCK)
         }
       }
     }

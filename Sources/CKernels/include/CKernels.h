@@ -21,8 +21,9 @@ typedef enum zn_isa {
 // A matrix of 16-bit or 32-bit floats that is to be multiplied from the right: element type of `pack_panels`.
 typedef enum zn_float_type { ZN_F32 = 0, ZN_F16 = 1, ZN_BF16 = 2 } zn_float_type;
 
-// What a product does to C.
-typedef enum zn_gemm_mode { ZN_OVERWRITE = 0, ZN_ADD = 1, ZN_SUBTRACT = 2 } zn_gemm_mode;
+// What a product does to C. ZN_ADD and ZN_SUBTRACT continue C's own chain; ZN_ADD_BLOCK makes a chain of its own from
+// zero and adds it to C once: sums over very many k lose fewer digits in blocks.
+typedef enum zn_gemm_mode { ZN_OVERWRITE = 0, ZN_ADD = 1, ZN_SUBTRACT = 2, ZN_ADD_BLOCK = 3 } zn_gemm_mode;
 
 // Panels. A matrix B [N, K] (N outputs, K summed) is cut into panels of ZN_PANEL outputs; a panel is stored k-major:
 // element (n, k) of panel p = n / 16 is at p * panel_stride + k * 16 + n % 16. Outputs beyond N are zero.

@@ -11,7 +11,7 @@ ZN_INLINE void tile(const int rows, const int panels, int64_t k, const float *a,
 #pragma clang loop unroll(full)
         for (int p = 0; p < panels; p++) {
             const float *row = c + i * c_row_stride + p * c_panel_stride;
-            if (mode == ZN_OVERWRITE) {
+            if (mode == ZN_OVERWRITE || mode == ZN_ADD_BLOCK) {
                 sum[i][p] = v_set(0);
             } else {
                 sum[i][p] = p == panels - 1 && last_columns < 16 ? load_n(row, last_columns, 0) : v_load(row);
@@ -48,6 +48,10 @@ ZN_INLINE void tile(const int rows, const int panels, int64_t k, const float *a,
 #pragma clang loop unroll(full)
         for (int p = 0; p < panels; p++) {
             float *row = c + i * c_row_stride + p * c_panel_stride;
+            if (mode == ZN_ADD_BLOCK) {
+                const v16 before = p == panels - 1 && last_columns < 16 ? load_n(row, last_columns, 0) : v_load(row);
+                sum[i][p] = v_add(before, sum[i][p]);
+            }
             if (p == panels - 1 && last_columns < 16) {
                 store_n(row, sum[i][p], last_columns);
             } else {
