@@ -56,7 +56,9 @@ let tools: [Target] = [
     dependencies: ["ToolSupport", "Generation", "Models", "Tokenization", "Transformer"]),
 ]
 
-let testedLibraries = libraries.filter { $0.type == .regular && !["CKernels", "ToolSupport"].contains($0.name) }
+let testedLibraries = libraries.filter {
+  $0.type == .regular && !["CKernels", "ToolSupport"].contains($0.name)
+}
 let tests: [Target] =
   [.target(name: "TestSupport", dependencies: ["Numerics", "FileSupport"], path: "Tests/TestSupport")]
   + testedLibraries.map { library in

@@ -97,7 +97,8 @@ package struct CalibrationSet: Sendable {
       for (number, sequence) in sequences.enumerated() {
         if let bad = sequence.first(where: { $0 < 0 || $0 >= vocabularySize }) {
           throw FileError(
-            .badContent, path: path, detail: "record \(number): token id \(bad); the model knows 0 to \(vocabularySize - 1)")
+            .badContent, path: path,
+            detail: "record \(number): token id \(bad); the model knows 0 to \(vocabularySize - 1)")
         }
       }
       sources.append(
@@ -111,7 +112,9 @@ package struct CalibrationSet: Sendable {
     guard !chosen.isEmpty else {
       throw FileError(
         .badContent, path: paths.joined(separator: ", "),
-        detail: "gives no calibration window of \(options.sequenceLength) tokens; give more text or a smaller --sequence-length")
+        detail:
+          "gives no calibration window of \(options.sequenceLength) tokens; give more text or a smaller --sequence-length"
+      )
     }
     for (source, ids) in chosen {
       sources[source].windowsUsed += 1
@@ -121,7 +124,8 @@ package struct CalibrationSet: Sendable {
   }
 
   private static func ids(
-    of record: CalibrationRecord, _ tokenizer: any Tokenizer, _ template: ChatTemplate?, _ options: CalibrationOptions,
+    of record: CalibrationRecord, _ tokenizer: any Tokenizer, _ template: ChatTemplate?,
+    _ options: CalibrationOptions,
     path: String, number: Int
   ) throws -> [Int] {
     switch record {
@@ -131,9 +135,11 @@ package struct CalibrationSet: Sendable {
       guard let template else {
         throw FileError(
           .badContent, path: path,
-          detail: "record \(number) is a conversation, but the model's tokenizer has no chat template known here")
+          detail:
+            "record \(number) is a conversation, but the model's tokenizer has no chat template known here")
       }
-      return template.encode(messages, tokenizer: tokenizer, contents: options.contents, addingGenerationPrompt: false)
+      return template.encode(
+        messages, tokenizer: tokenizer, contents: options.contents, addingGenerationPrompt: false)
     }
   }
 

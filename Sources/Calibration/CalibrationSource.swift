@@ -35,8 +35,8 @@ enum CalibrationSource {
     for (number, line) in bytes.split(separator: 10, omittingEmptySubsequences: false).enumerated() {
       if line.allSatisfy({ $0 == 32 || $0 == 9 || $0 == 13 }) { continue }
       let place = "line \(number + 1)"
-      do { records.append(try record(try JSONValue.parse(Array(line)), path: path, place: place)) } catch
-        let error as JSONError
+      do { records.append(try record(try JSONValue.parse(Array(line)), path: path, place: place)) } catch let
+        error as JSONError
       { throw FileError(.badContent, path: path, detail: "\(place): \(error.description)") }
     }
     return records
@@ -52,15 +52,20 @@ enum CalibrationSource {
   }
 
   private static func record(_ value: JSONValue, path: String, place: String) throws -> CalibrationRecord {
-    func bad(_ detail: String) -> FileError { FileError(.badContent, path: path, detail: "\(place): \(detail)") }
+    func bad(_ detail: String) -> FileError {
+      FileError(.badContent, path: path, detail: "\(place): \(detail)")
+    }
     if let text = value.stringValue ?? value["text"]?.stringValue { return .text(text) }
     if let ids = value["input_ids"]?.arrayValue {
       // A batch of one is how Python tools often write a sample.
       let flat = ids.count == 1 ? ids[0].arrayValue ?? ids : ids
-      return .ids(try flat.map { id in
-        guard let id = id.intValue else { throw bad("input_ids holds something that is not a whole number") }
-        return id
-      })
+      return .ids(
+        try flat.map { id in
+          guard let id = id.intValue else {
+            throw bad("input_ids holds something that is not a whole number")
+          }
+          return id
+        })
     }
     if let turns = (value["conversations"] ?? value["messages"])?.arrayValue {
       let messages: [ChatMessage] = try turns.enumerated().map { index, turn in

@@ -7,7 +7,9 @@ package enum AutoGPTQModule {
   package static let suffixes = ["qweight", "qzeros", "scales", "g_idx"]
 
   /// The tensors of a module, with the shapes they have in a file.
-  package static func plans(_ module: String, bits: Int, groupCount: Int, out: Int, in inFeatures: Int) -> [TensorPlan] {
+  package static func plans(_ module: String, bits: Int, groupCount: Int, out: Int, in inFeatures: Int)
+    -> [TensorPlan]
+  {
     [
       TensorPlan("\(module).qweight", .i32, [inFeatures * bits / 32, out]),
       TensorPlan("\(module).qzeros", .i32, [groupCount, out * bits / 32]),
@@ -32,7 +34,8 @@ package enum AutoGPTQModule {
       let words = AlignedBuffer<UInt32>(count: m.inFeatures * m.bits / 32 * m.outFeatures)
       m.codes.withUnsafeBufferPointer { codes in
         guard let base = codes.baseAddress else { return }
-        CodePacking.packRows(base, rows: m.inFeatures, columns: m.outFeatures, bits: m.bits, into: words.pointer)
+        CodePacking.packRows(
+          base, rows: m.inFeatures, columns: m.outFeatures, bits: m.bits, into: words.pointer)
       }
       return Array(UnsafeRawBufferPointer(words.buffer))
     case "qzeros":
@@ -57,7 +60,8 @@ package enum AutoGPTQModule {
   /// Reads what describes a module's codes. Every rule that a reader relies on is checked: types, shapes, group numbers,
   /// legal zero points, positive scales.
   package static func parameters(
-    _ module: String, from table: TensorTable, configuration c: QuantizeConfiguration, out: Int, in inFeatures: Int
+    _ module: String, from table: TensorTable, configuration c: QuantizeConfiguration, out: Int,
+    in inFeatures: Int
   ) throws -> Parameters {
     func bad(_ suffix: String, _ detail: String) -> CheckpointError {
       CheckpointError(path: table.path, tensor: "\(module).\(suffix)", detail: detail)
@@ -66,7 +70,8 @@ package enum AutoGPTQModule {
     let groupSize = c.groupSize == -1 ? inFeatures : c.groupSize
     let groups = (inFeatures + groupSize - 1) / groupSize
     let plans = plans(module, bits: c.bits, groupCount: groups, out: out, in: inFeatures)
-    let (zeros, warning) = try zeroPoints(words(plans[1], table), module: module, out: out, configuration: c, bad)
+    let (zeros, warning) = try zeroPoints(
+      words(plans[1], table), module: module, out: out, configuration: c, bad)
     let groupIndex =
       table[plans[3].name] == nil
       ? (0..<inFeatures).map { Int32($0 / groupSize) }
@@ -78,7 +83,8 @@ package enum AutoGPTQModule {
 
   /// Reads a whole module.
   package static func read(
-    _ module: String, from table: TensorTable, configuration c: QuantizeConfiguration, out: Int, in inFeatures: Int
+    _ module: String, from table: TensorTable, configuration c: QuantizeConfiguration, out: Int,
+    in inFeatures: Int
   ) throws -> (matrix: QuantizedMatrix, warning: String?) {
     let p = try parameters(module, from: table, configuration: c, out: out, in: inFeatures)
     let qweight = try words(TensorPlan("\(module).qweight", .i32, [inFeatures * c.bits / 32, out]), table)
@@ -101,7 +107,8 @@ package enum AutoGPTQModule {
   private static func words(_ plan: TensorPlan, _ table: TensorTable) throws -> [UInt32] {
     let tensor = try table.required(plan.name, shape: plan.shape)
     guard tensor.dtype == .i32 else {
-      throw CheckpointError(path: table.path, tensor: plan.name, detail: "is \(tensor.dtype.rawValue), expected I32")
+      throw CheckpointError(
+        path: table.path, tensor: plan.name, detail: "is \(tensor.dtype.rawValue), expected I32")
     }
     return copied(tensor.bytes)
   }
@@ -128,7 +135,8 @@ package enum AutoGPTQModule {
       } else if fields.allSatisfy({ $0 == middle }) {
         detected = .v2
       } else {
-        throw bad("qzeros", "holds zero points other than \(middle - 1) or \(middle), which sym: true does not allow")
+        throw bad(
+          "qzeros", "holds zero points other than \(middle - 1) or \(middle), which sym: true does not allow")
       }
       let warning =
         detected == c.zeroPointFormat
@@ -149,7 +157,9 @@ package enum AutoGPTQModule {
     }
   }
 
-  private static func readScales(_ tensor: StoredTensor, _ bad: (String, String) -> CheckpointError) throws -> [UInt16] {
+  private static func readScales(_ tensor: StoredTensor, _ bad: (String, String) -> CheckpointError) throws
+    -> [UInt16]
+  {
     let scales: [UInt16]
     switch tensor.dtype {
     case .f16: scales = copied(tensor.bytes)
@@ -159,13 +169,16 @@ package enum AutoGPTQModule {
         ? copied(tensor.bytes)
         : (copied(tensor.bytes) as [UInt16]).map { Float(bitPattern: UInt32($0) << 16) }
       scales = wide.map(HalfPrecision.bits(of:))
-      if let index = zip(wide, scales).enumerated().first(where: { HalfPrecision.value(of: $1.1) != $1.0 })?.offset {
+      if let index = zip(wide, scales).enumerated().first(where: { HalfPrecision.value(of: $1.1) != $1.0 })?
+        .offset
+      {
         throw bad("scales", "element \(index) is \(wide[index]), which F16 cannot hold exactly")
       }
     default: throw bad("scales", "is \(tensor.dtype.rawValue), expected F16")
     }
     if let index = scales.firstIndex(where: { $0 & 0x7C00 == 0x7C00 || $0 & 0x8000 != 0 || $0 == 0 }) {
-      throw bad("scales", "element \(index) is \(HalfPrecision.value(of: scales[index])), expected a positive number")
+      throw bad(
+        "scales", "element \(index) is \(HalfPrecision.value(of: scales[index])), expected a positive number")
     }
     return scales
   }

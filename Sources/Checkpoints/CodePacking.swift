@@ -17,7 +17,8 @@ package enum CodePacking {
 
   /// Codes `[rows][columns]` → words `[rows * bits / 32][columns]`, packed along the rows. `rows` is a multiple of 32.
   package static func packRows(
-    _ codes: UnsafePointer<UInt8>, rows: Int, columns: Int, bits: Int, into words: UnsafeMutablePointer<UInt32>,
+    _ codes: UnsafePointer<UInt8>, rows: Int, columns: Int, bits: Int,
+    into words: UnsafeMutablePointer<UInt32>,
     pool: WorkerPool = .shared
   ) {
     precondition(rows % 32 == 0)
@@ -27,7 +28,8 @@ package enum CodePacking {
       for block in range {
         let from = source.pointer + block * 32 * columns
         let to = target.pointer + block * bits * columns
-        (UnsafeMutableRawPointer(to)).initializeMemory(as: UInt8.self, repeating: 0, count: bits * columns * 4)
+        (UnsafeMutableRawPointer(to)).initializeMemory(
+          as: UInt8.self, repeating: 0, count: bits * columns * 4)
         for row in 0..<32 {
           let line = from + row * columns
           let position = row * bits
@@ -46,7 +48,8 @@ package enum CodePacking {
 
   /// The inverse of ``packRows(_:rows:columns:bits:into:pool:)``.
   package static func unpackRows(
-    _ words: UnsafePointer<UInt32>, rows: Int, columns: Int, bits: Int, into codes: UnsafeMutablePointer<UInt8>,
+    _ words: UnsafePointer<UInt32>, rows: Int, columns: Int, bits: Int,
+    into codes: UnsafeMutablePointer<UInt8>,
     pool: WorkerPool = .shared
   ) {
     precondition(rows % 32 == 0)
@@ -78,7 +81,9 @@ package enum CodePacking {
 
   /// Zero points `[groups][columns]` → `[groups][columns * bits / 32]` words, packed along the columns, each field
   /// masked (AutoGPTQ's own packer lets a −1 run over its neighbours).
-  package static func packZeros(_ zeros: [UInt8], columns: Int, bits: Int, format: ZeroPointFormat) -> [UInt32] {
+  package static func packZeros(_ zeros: [UInt8], columns: Int, bits: Int, format: ZeroPointFormat)
+    -> [UInt32]
+  {
     let perRow = columns * bits / 32
     let groups = columns == 0 ? 0 : zeros.count / columns
     let mask = (1 << bits) - 1

@@ -68,13 +68,15 @@ package struct ModelConfiguration: Equatable, Sendable {
     kvHeads = try fields.size("num_key_value_heads", limit: 1 << 14, default: attentionHeads)
     vocabularySize = try fields.size("vocab_size", limit: 1 << 24)
     guard attentionHeads % kvHeads == 0 else {
-      throw fields.bad("num_key_value_heads", "is \(kvHeads), which does not divide \(attentionHeads) attention heads")
+      throw fields.bad(
+        "num_key_value_heads", "is \(kvHeads), which does not divide \(attentionHeads) attention heads")
     }
     if fields.isPresent("head_dim") {
       headDim = try fields.size("head_dim", limit: 1 << 12)
     } else {
       guard hiddenSize % attentionHeads == 0 else {
-        throw fields.bad("hidden_size", "is \(hiddenSize), not a multiple of \(attentionHeads) heads; head_dim is needed")
+        throw fields.bad(
+          "hidden_size", "is \(hiddenSize), not a multiple of \(attentionHeads) heads; head_dim is needed")
       }
       headDim = hiddenSize / attentionHeads
     }
@@ -85,7 +87,10 @@ package struct ModelConfiguration: Equatable, Sendable {
     partialRotaryFactor = try fields.number("partial_rotary_factor", 1)
     guard partialRotaryFactor > 0, partialRotaryFactor <= 1,
       Int(Double(headDim) * partialRotaryFactor) >= 2, Int(Double(headDim) * partialRotaryFactor) % 2 == 0
-    else { throw fields.bad("partial_rotary_factor", "of heads of \(headDim) does not give an even number of rotated elements") }
+    else {
+      throw fields.bad(
+        "partial_rotary_factor", "of heads of \(headDim) does not give an even number of rotated elements")
+    }
     logitScale = try fields.number("logit_scale", 1)
     tieWordEmbeddings = try fields.flag("tie_word_embeddings", false)
 
@@ -93,9 +98,12 @@ package struct ModelConfiguration: Equatable, Sendable {
     let parameters = object["rope_parameters"]?.objectValue
     let nested = parameters.map { ConfigurationFields(object: $0, label: label) }
     ropeTheta = try nested?.number("rope_theta", nil) ?? fields.number("rope_theta", 10000)
-    guard ropeTheta > 1, ropeTheta.isFinite else { throw fields.bad("rope_theta", "is \(ropeTheta), expected more than 1") }
+    guard ropeTheta > 1, ropeTheta.isFinite else {
+      throw fields.bad("rope_theta", "is \(ropeTheta), expected more than 1")
+    }
     ropeScaling = try ModelConfiguration.scaling(
-      parameters.map { .object($0) } ?? object["rope_scaling"], context: maxPositionEmbeddings, fields: fields)
+      parameters.map { .object($0) } ?? object["rope_scaling"], context: maxPositionEmbeddings, fields: fields
+    )
 
     let attentionBias = try fields.flag("attention_bias", fields.flag("bias", false))
     switch family {
@@ -124,7 +132,9 @@ package struct ModelConfiguration: Equatable, Sendable {
     }
   }
 
-  private static func scaling(_ value: JSONValue?, context: Int, fields: ConfigurationFields) throws -> RopeScaling {
+  private static func scaling(_ value: JSONValue?, context: Int, fields: ConfigurationFields) throws
+    -> RopeScaling
+  {
     guard let value, !value.isNull else { return .none }
     guard let object = value.objectValue else { throw fields.bad("rope_scaling", "is not an object") }
     let scaling = ConfigurationFields(object: object, label: fields.label)
@@ -137,11 +147,16 @@ package struct ModelConfiguration: Equatable, Sendable {
       return .linear(factor: factor)
     case "llama3":
       let result = RopeScaling.llama3(
-        factor: try scaling.number("factor", nil), lowFrequencyFactor: try scaling.number("low_freq_factor", nil),
+        factor: try scaling.number("factor", nil),
+        lowFrequencyFactor: try scaling.number("low_freq_factor", nil),
         highFrequencyFactor: try scaling.number("high_freq_factor", nil),
-        originalContext: try scaling.size("original_max_position_embeddings", limit: 1 << 30, default: context))
-      if case .llama3(let factor, let low, let high, _) = result, factor > 0, low > 0, high > low { return result }
-      throw fields.bad("rope_scaling", "has llama3 factors that are not 0 < factor, 0 < low_freq_factor < high_freq_factor")
+        originalContext: try scaling.size(
+          "original_max_position_embeddings", limit: 1 << 30, default: context))
+      if case .llama3(let factor, let low, let high, _) = result, factor > 0, low > 0, high > low {
+        return result
+      }
+      throw fields.bad(
+        "rope_scaling", "has llama3 factors that are not 0 < factor, 0 < low_freq_factor < high_freq_factor")
     default:
       throw fields.bad("rope_scaling", "has type \"\(type)\"; supported are default, linear, llama3")
     }
@@ -211,7 +226,9 @@ package struct GenerationConfiguration: Equatable, Sendable {
   package init() {}
 
   package init(_ json: JSONValue, label: String) throws {
-    guard let object = json.objectValue else { throw CheckpointError(path: label, detail: "is not a JSON object") }
+    guard let object = json.objectValue else {
+      throw CheckpointError(path: label, detail: "is not a JSON object")
+    }
     let fields = ConfigurationFields(object: object, label: label)
     func number(_ key: String) throws -> Double? { fields.isPresent(key) ? try fields.number(key, nil) : nil }
     func whole(_ key: String) throws -> Int? {

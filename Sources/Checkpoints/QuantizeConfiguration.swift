@@ -39,10 +39,14 @@ package struct QuantizeConfiguration: Equatable, Sendable {
   }
 
   package init(_ json: JSONValue, label: String) throws {
-    guard let object = json.objectValue else { throw CheckpointError(path: label, detail: "is not a JSON object") }
+    guard let object = json.objectValue else {
+      throw CheckpointError(path: label, detail: "is not a JSON object")
+    }
     let fields = ConfigurationFields(object: object, label: label)
     let method = object["quant_method"]?.stringValue ?? object["method"]?.stringValue ?? "gptq"
-    guard method == "gptq" else { throw fields.bad("quant_method", "is \"\(method)\"; only gptq is supported") }
+    guard method == "gptq" else {
+      throw fields.bad("quant_method", "is \"\(method)\"; only gptq is supported")
+    }
     func whole(_ names: [String], default standard: Int?) throws -> Int {
       guard let name = names.first(where: fields.isPresent) else {
         guard let standard else { throw fields.bad(names[0], "is missing") }
@@ -52,7 +56,9 @@ package struct QuantizeConfiguration: Equatable, Sendable {
       return value
     }
     bits = try whole(["bits", "w_bit"], default: nil)
-    guard [2, 3, 4, 8].contains(bits) else { throw fields.bad("bits", "is \(bits); supported are 2, 3, 4, 8") }
+    guard [2, 3, 4, 8].contains(bits) else {
+      throw fields.bad("bits", "is \(bits); supported are 2, 3, 4, 8")
+    }
     groupSize = try whole(["group_size", "q_group_size"], default: -1)
     guard groupSize == -1 || groupSize > 0 else {
       throw fields.bad("group_size", "is \(groupSize); expected -1 or a positive number")
@@ -69,7 +75,8 @@ package struct QuantizeConfiguration: Equatable, Sendable {
     }
     zeroPointFormat = known
     if try fields.flag("is_marlin_format", false) {
-      throw fields.bad("is_marlin_format", "is true: the weights are in one GPU's order; ask for the gptq format")
+      throw fields.bad(
+        "is_marlin_format", "is true: the weights are in one GPU's order; ask for the gptq format")
     }
     if let rules = object["dynamic"]?.objectValue, !rules.isEmpty {
       throw fields.bad("dynamic", "gives single modules other settings, which is not supported")
@@ -81,7 +88,8 @@ package struct QuantizeConfiguration: Equatable, Sendable {
       throw fields.bad("rotation", "is set; rotated weights are not supported")
     }
     let quantizer = meta?.object["quantizer"]
-    let makers = quantizer?.arrayValue?.compactMap(\.stringValue) ?? [quantizer?.stringValue].compactMap { $0 }
+    let makers =
+      quantizer?.arrayValue?.compactMap(\.stringValue) ?? [quantizer?.stringValue].compactMap { $0 }
     isFromGPTQModel = makers.contains { $0.lowercased().hasPrefix("gptqmodel") }
   }
 
@@ -89,7 +97,8 @@ package struct QuantizeConfiguration: Equatable, Sendable {
   package func json(toolVersion: String) -> JSONValue {
     [
       "bits": .init(bits), "group_size": .init(groupSize), "damp_percent": .init(dampPercent),
-      "desc_act": .bool(descendingActivation), "static_groups": .bool(staticGroups), "sym": .bool(isSymmetric),
+      "desc_act": .bool(descendingActivation), "static_groups": .bool(staticGroups),
+      "sym": .bool(isSymmetric),
       "true_sequential": .bool(trueSequential), "lm_head": false, "model_name_or_path": nil,
       "model_file_base_name": "model", "is_marlin_format": false, "quant_method": "gptq",
       "checkpoint_format": .string(zeroPointFormat.rawValue),

@@ -58,18 +58,24 @@ package final class SafetensorsFile: Sendable {
     let declared = UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self))
     guard declared <= UInt64(maximumHeaderByteCount) else {
       throw bad(
-        "is not a safetensors file: its header claims \(declared) bytes, the format allows \(maximumHeaderByteCount) (S2)")
+        "is not a safetensors file: its header claims \(declared) bytes, the format allows \(maximumHeaderByteCount) (S2)"
+      )
     }
     let headerCount = Int(declared)
     guard headerCount <= bytes.count - 8 else {
       throw bad(
-        "is truncated: the header needs \(headerCount) bytes, the file has \(bytes.count - 8) after its length field (S1)")
+        "is truncated: the header needs \(headerCount) bytes, the file has \(bytes.count - 8) after its length field (S1)"
+      )
     }
-    guard headerCount >= 2, bytes[8] == UInt8(ascii: "{") else { throw bad("header does not start with { (S3)") }
+    guard headerCount >= 2, bytes[8] == UInt8(ascii: "{") else {
+      throw bad("header does not start with { (S3)")
+    }
     let header: JSONObject
     do {
       let text = UnsafeRawBufferPointer(rebasing: bytes[8..<8 + headerCount])
-      guard let object = try JSONValue.parse(text).objectValue else { throw bad("header is not a JSON object (S3)") }
+      guard let object = try JSONValue.parse(text).objectValue else {
+        throw bad("header is not a JSON object (S3)")
+      }
       header = object
     } catch let error as JSONError { throw bad("header is \(error.description) (S3)") }
 
@@ -95,7 +101,8 @@ package final class SafetensorsFile: Sendable {
       guard start == end else {
         let what = start < end ? "overlaps the tensor before it" : "leaves a hole before it"
         throw bad(
-          "\(what): its data starts at byte \(start - dataStart), \(end - dataStart) expected (S8)", tensor: tensor.name)
+          "\(what): its data starts at byte \(start - dataStart), \(end - dataStart) expected (S8)",
+          tensor: tensor.name)
       }
       end = tensor.range.upperBound
     }
@@ -113,13 +120,15 @@ package final class SafetensorsFile: Sendable {
     guard let typeName = fields["dtype"]?.stringValue else { throw bad("has no dtype (S5)", name) }
     guard let dtype = DType(rawValue: typeName) else {
       throw bad(
-        "has dtype \(typeName); known are \(DType.allCases.map(\.rawValue).joined(separator: " ")) (S5)", name)
+        "has dtype \(typeName); known are \(DType.allCases.map(\.rawValue).joined(separator: " ")) (S5)", name
+      )
     }
     guard let shape = fields["shape"]?.arrayValue?.map(\.intValue), !shape.contains(nil) else {
       throw bad("has no shape of whole numbers (S5)", name)
     }
     let dimensions = shape.compactMap { $0 }
-    guard let offsets = fields["data_offsets"]?.arrayValue, offsets.count == 2, let begin = offsets[0].intValue,
+    guard let offsets = fields["data_offsets"]?.arrayValue, offsets.count == 2,
+      let begin = offsets[0].intValue,
       let end = offsets[1].intValue, begin >= 0, begin <= end
     else { throw bad("has no data_offsets [begin, end] with 0 <= begin <= end (S6)", name) }
     guard end <= dataCount else {
@@ -127,7 +136,8 @@ package final class SafetensorsFile: Sendable {
     }
     let size = elementCount(of: dimensions)?.multipliedReportingOverflow(by: dtype.byteCount)
     guard let size, !size.overflow, size.partialValue == end - begin else {
-      let expected = size.map { $0.overflow ? "more than any file" : String($0.partialValue) } ?? "no valid number of"
+      let expected =
+        size.map { $0.overflow ? "more than any file" : String($0.partialValue) } ?? "no valid number of"
       throw bad("has \(end - begin) bytes, \(typeName) \(dimensions) takes \(expected) bytes (S7)", name)
     }
     return TensorInfo(

@@ -19,7 +19,8 @@ package struct TensorPlan: Equatable, Sendable {
 /// Writes safetensors files that the reference implementation reads, tensor by tensor, never holding more than one.
 package enum SafetensorsWriter {
   /// Gives the bytes of a tensor to `emit`, in pieces if it likes; `plan.byteCount` in all.
-  package typealias Body = (_ plan: TensorPlan, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
+  package typealias Body = (_ plan: TensorPlan, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws ->
+    Void
 
   /// The order of the reference writer: wide elements first, then by name.
   package static func ordered(_ tensors: [TensorPlan]) -> [TensorPlan] {
@@ -53,7 +54,8 @@ package enum SafetensorsWriter {
   ) throws {
     let tensors = ordered(tensors)
     let header = header(tensors, metadata: metadata)
-    let file = try AtomicFile(path: path, expectedByteCount: tensors.reduce(header.count) { $0 + $1.byteCount })
+    let file = try AtomicFile(
+      path: path, expectedByteCount: tensors.reduce(header.count) { $0 + $1.byteCount })
     try file.write(header)
     for tensor in tensors {
       let start = file.byteCount

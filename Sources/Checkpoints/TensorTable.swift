@@ -82,7 +82,9 @@ package final class TensorTable: Sendable {
     let files = FolderFiles(folder)
     var bases = ["model"]
     let configuration = try files.json(named: "quantize_config.json")
-    if let base = configuration?["model_file_base_name"]?.stringValue, !base.contains("/") { bases.insert(base, at: 0) }
+    if let base = configuration?["model_file_base_name"]?.stringValue, !base.contains("/") {
+      bases.insert(base, at: 0)
+    }
     if let quantized = names.first(where: { $0.hasPrefix("gptq_model-") && $0.hasSuffix(".safetensors") }) {
       bases.append(String(quantized.dropLast(".safetensors".count)))
     }
@@ -101,7 +103,8 @@ package final class TensorTable: Sendable {
     default:
       throw CheckpointError(
         path: folder,
-        detail: "has \(single.count) safetensors files but no model.safetensors.index.json to say what is in which")
+        detail:
+          "has \(single.count) safetensors files but no model.safetensors.index.json to say what is in which")
     }
   }
 
@@ -112,8 +115,11 @@ package final class TensorTable: Sendable {
     }
     var shards: [String: [String]] = [:]
     for (tensor, value) in map.members {
-      guard let name = value.stringValue, !name.isEmpty, !name.contains("/"), name != "..", !name.contains("\0") else {
-        throw CheckpointError(path: path, tensor: tensor, detail: "is not mapped to a file name of this folder")
+      guard let name = value.stringValue, !name.isEmpty, !name.contains("/"), name != "..",
+        !name.contains("\0")
+      else {
+        throw CheckpointError(
+          path: path, tensor: tensor, detail: "is not mapped to a file name of this folder")
       }
       shards["\(files.location)/\(name)", default: []].append(tensor)
     }

@@ -64,7 +64,8 @@ package struct Comparison: Equatable, Sendable {
     return Comparison(
       reference: exp(means.0), candidate: exp(means.1), ratio: exp(means.1 - means.0),
       meanKL: divergences.reduce(0, +) / Double(count), medianKL: divergences[count / 2],
-      kl99: divergences[min(count - 1, Int((Double(count) * 0.99).rounded(.down)))], maximumKL: divergences[count - 1],
+      kl99: divergences[min(count - 1, Int((Double(count) * 0.99).rounded(.down)))],
+      maximumKL: divergences[count - 1],
       top1Agreement: Double(agreements) / Double(count), tokensScored: count, windows: windows.count)
   }
 
@@ -105,8 +106,10 @@ package struct Comparison: Equatable, Sendable {
   package var json: JSONValue {
     [
       "reference_perplexity": .init(reference), "candidate_perplexity": .init(candidate),
-      "perplexity_ratio": .init(ratio), "mean_kl": .init(meanKL), "median_kl": .init(medianKL), "kl_99": .init(kl99),
-      "maximum_kl": .init(maximumKL), "top1_agreement": .init(top1Agreement), "tokens_scored": .init(tokensScored),
+      "perplexity_ratio": .init(ratio), "mean_kl": .init(meanKL), "median_kl": .init(medianKL),
+      "kl_99": .init(kl99),
+      "maximum_kl": .init(maximumKL), "top1_agreement": .init(top1Agreement),
+      "tokens_scored": .init(tokensScored),
       "windows": .init(windows),
     ]
   }

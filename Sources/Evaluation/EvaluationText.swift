@@ -16,7 +16,8 @@ package enum EvaluationText {
   package static func ids(jsonFile path: String) throws -> [Int] {
     let json = try JSONValue.parse(file: path)
     guard let array = json.arrayValue ?? (json["ids"] ?? json["input_ids"])?.arrayValue else {
-      throw FileError(.badContent, path: path, detail: "is neither an array of token ids nor an object with \"ids\"")
+      throw FileError(
+        .badContent, path: path, detail: "is neither an array of token ids nor an object with \"ids\"")
     }
     return try array.enumerated().map { index, value in
       guard let id = value.intValue else {

@@ -21,7 +21,8 @@ package struct Perplexity: Equatable, Sendable {
   /// - Parameter progress: called with windows done and windows in all.
   /// - Throws: ``EvaluationError`` when the model gives a value that is not a number.
   package static func measure(
-    _ decoder: Decoder, ids: [Int], protocol windowing: WindowProtocol, progress: (Int, Int) throws -> Void = { _, _ in }
+    _ decoder: Decoder, ids: [Int], protocol windowing: WindowProtocol,
+    progress: (Int, Int) throws -> Void = { _, _ in }
   ) throws -> Perplexity {
     let windows = try windowing.windows(of: ids.count)
     let runner = WindowRunner(decoder: decoder)
@@ -34,7 +35,8 @@ package struct Perplexity: Equatable, Sendable {
       for window in batch {
         var loss = LossSum()
         runner.forEachBlock(hidden, window: window, firstRow: row) { logits, rows, token in
-          loss.add(tokenLosses(logits, rows: rows, targets: ids[token..<token + rows], pool: decoder.steps.pool))
+          loss.add(
+            tokenLosses(logits, rows: rows, targets: ids[token..<token + rows], pool: decoder.steps.pool))
         }
         guard loss.sum.isFinite else {
           throw EvaluationError(
@@ -52,7 +54,8 @@ package struct Perplexity: Equatable, Sendable {
     let mean = total.sum / Double(total.count)
     let variance = max(0, total.squares / Double(total.count) - mean * mean)
     return Perplexity(
-      perplexity: exp(mean), huggingFaceGuide: guide.weight > 0 ? exp(guide.loss / Double(guide.weight)) : .nan,
+      perplexity: exp(mean),
+      huggingFaceGuide: guide.weight > 0 ? exp(guide.loss / Double(guide.weight)) : .nan,
       meanNLL: mean, tokensScored: total.count, windows: windows.count,
       halfWidth95: exp(mean) * 1.96 * (variance / Double(total.count)).squareRoot())
   }

@@ -20,7 +20,8 @@ package final class AtomicFile {
     if let expected = expectedByteCount, let free = freeBytes(inFolder: folder), free < UInt64(expected) {
       throw FileError(
         .cannotWrite, path: path,
-        detail: "needs \(expected) bytes, the disk has \(free) free; make room and run the same command again")
+        detail: "needs \(expected) bytes, the disk has \(free) free; make room and run the same command again"
+      )
     }
     descriptor = open(temporaryPath, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw FileError.fromErrno(.cannotWrite, path: path, doing: "cannot create") }

@@ -20,7 +20,9 @@ package final class AtomicFolder {
     if let existing = try? manager.contentsOfDirectory(atPath: trimmed), !existing.isEmpty, !replacing {
       throw FileError(
         .cannotWrite, path: trimmed, detail: "exists and is not empty; remove it or pass --overwrite")
-    } else if manager.fileExists(atPath: trimmed) && (try? manager.contentsOfDirectory(atPath: trimmed)) == nil {
+    } else if manager.fileExists(atPath: trimmed)
+      && (try? manager.contentsOfDirectory(atPath: trimmed)) == nil
+    {
       throw FileError(.cannotWrite, path: trimmed, detail: "exists and is not a folder")
     }
     try? manager.removeItem(atPath: stagingPath)

@@ -38,7 +38,8 @@ extension JSONValue {
     let file = try MappedFile(path: path)
     guard file.byteCount <= maximumByteCount else {
       throw FileError(
-        .badContent, path: path, detail: "holds \(file.byteCount) bytes, more than the \(maximumByteCount) accepted")
+        .badContent, path: path,
+        detail: "holds \(file.byteCount) bytes, more than the \(maximumByteCount) accepted")
     }
     do {
       return try withExtendedLifetime(file) { try parse(file.bytes) }
@@ -175,7 +176,9 @@ private struct JSONParser {
     position += 1
     var end = position
     // The common case: no escapes, so the bytes are the string.
-    while end < bytes.count, bytes[end] != UInt8(ascii: "\""), bytes[end] != UInt8(ascii: "\\"), bytes[end] >= 0x20 {
+    while end < bytes.count, bytes[end] != UInt8(ascii: "\""), bytes[end] != UInt8(ascii: "\\"),
+      bytes[end] >= 0x20
+    {
       end += 1
     }
     guard end < bytes.count else { throw error("a string is not closed", at: start) }
@@ -232,7 +235,8 @@ private struct JSONParser {
     guard position + 4 <= bytes.count else { throw error("\\u needs four hexadecimal digits") }
     var value: UInt32 = 0
     for _ in 0..<4 {
-      guard let digit = Character(Unicode.Scalar(bytes[position])).hexDigitValue, bytes[position] < 0x80 else {
+      guard let digit = Character(Unicode.Scalar(bytes[position])).hexDigitValue, bytes[position] < 0x80
+      else {
         throw error("\\u needs four hexadecimal digits")
       }
       value = value << 4 | UInt32(digit)

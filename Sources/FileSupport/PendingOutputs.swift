@@ -21,7 +21,10 @@ package enum PendingOutputs {
 
   /// Deletes every pending output. Called on Ctrl-C and SIGTERM, just before the process ends.
   package static func discardAll() {
-    for path in paths.withLock({ set in defer { set = [] }; return set }) {
+    for path in paths.withLock({ set in
+      defer { set = [] }
+      return set
+    }) {
       try? FileManager.default.removeItem(atPath: path)
     }
   }

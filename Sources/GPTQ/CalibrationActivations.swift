@@ -36,7 +36,8 @@ package final class CalibrationActivations {
     var caches: [KVCache] = []
     var chunks: [Chunk] = []
     var slices: [SequenceSlice] = []
-    var chunkStart = 0, row = 0
+    var chunkStart = 0
+    var row = 0
     let longest = windowLengths.max() ?? 1
     func close() {
       guard !slices.isEmpty else { return }

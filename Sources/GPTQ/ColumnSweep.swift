@@ -86,7 +86,8 @@ final class ColumnSweep {
       // U[block, block ...], rows of n - aligned floats; the copy starts at a whole panel.
       let aligned = first / panelWidth * panelWidth
       let stride = n - aligned
-      hessian.factor.copyRows(first..<first + columns, fromColumn: aligned, into: upper.pointer, rowStride: stride)
+      hessian.factor.copyRows(
+        first..<first + columns, fromColumn: aligned, into: upper.pointer, rowStride: stride)
       let u = upper.pointer + first - aligned
       sweepBlock(first, columns, u: u, uStride: stride, order: hessian.order, errors: errors)
       let rest = first + columns
@@ -100,7 +101,8 @@ final class ColumnSweep {
   }
 
   private func sweepBlock(
-    _ first: Int, _ columns: Int, u: UnsafePointer<Float>, uStride: Int, order: [Int]?, errors: AlignedBuffer<Float>
+    _ first: Int, _ columns: Int, u: UnsafePointer<Float>, uStride: Int, order: [Int]?,
+    errors: AlignedBuffer<Float>
   ) {
     let u = Upper(pointer: u)
     let table = Kernels.best.table
@@ -118,8 +120,10 @@ final class ColumnSweep {
             (columnZeros + j * panelWidth).update(from: zeros.pointer + from, count: panelWidth)
           }
           table.pointee.gptq_block(
-            weights.pointer + panel * panelFloats + first * panelWidth, u.pointer, Int64(uStride), Int64(columns),
-            columnScales, columnZeros, recipe.maximumCode, codes.pointer + panel * panelFloats + first * panelWidth,
+            weights.pointer + panel * panelFloats + first * panelWidth, u.pointer, Int64(uStride),
+            Int64(columns),
+            columnScales, columnZeros, recipe.maximumCode,
+            codes.pointer + panel * panelFloats + first * panelWidth,
             errors.pointer + panel * columns * panelWidth, losses.pointer + panel * panelWidth)
         }
       }
@@ -165,7 +169,8 @@ final class ColumnSweep {
           finder.find(
             weights.pointer + panel * panelFloats,
             columns: group * groupSize..<min(inFeatures, (group + 1) * groupSize),
-            lanes: min(panelWidth, out - panel * panelWidth), scales: scales.pointer + at, zeros: zeros.pointer + at,
+            lanes: min(panelWidth, out - panel * panelWidth), scales: scales.pointer + at,
+            zeros: zeros.pointer + at,
             findings: &findings)
         }
         found[panel] = findings
@@ -201,7 +206,8 @@ final class ColumnSweep {
   func result(order: [Int]?) -> QuantizedMatrix {
     var matrix = QuantizedMatrix(
       bits: recipe.bits, groupSize: groupSize, inFeatures: inFeatures, outFeatures: out,
-      codes: [UInt8](repeating: 0, count: inFeatures * out), scales: [UInt16](repeating: 0, count: groups * out),
+      codes: [UInt8](repeating: 0, count: inFeatures * out),
+      scales: [UInt16](repeating: 0, count: groups * out),
       zeros: [UInt8](repeating: 0, count: groups * out),
       groupIndex: (0..<inFeatures).map { Int32($0 / groupSize) })
     for column in 0..<inFeatures {

@@ -39,7 +39,8 @@ struct ParameterFinder {
   ///   - columns: those of the group, as places in `panel`.
   ///   - lanes: outputs that exist.
   func find(
-    _ panel: UnsafePointer<Float>, columns: some Sequence<Int>, lanes: Int, scales: UnsafeMutablePointer<Float>,
+    _ panel: UnsafePointer<Float>, columns: some Sequence<Int>, lanes: Int,
+    scales: UnsafeMutablePointer<Float>,
     zeros: UnsafeMutablePointer<Float>, findings: inout Findings
   ) {
     var low = SIMD16<Float>(repeating: 0)

@@ -13,7 +13,8 @@ package final class Hessian {
   }
 
   package func add(_ x: UnsafePointer<Float>, rows count: Int, pool: WorkerPool) {
-    LinearAlgebra.accumulateGram(values.pointer, order: order, x: x, rows: count, rowStride: order, pool: pool)
+    LinearAlgebra.accumulateGram(
+      values.pointer, order: order, x: x, rows: count, rowStride: order, pool: pool)
     rows += count
   }
 

@@ -54,11 +54,14 @@ package final class LayerStore {
 
   // MARK: Layers
 
-  package func save(layer: Int, modules: [(name: String, matrix: QuantizedMatrix, report: ModuleReport)]) throws {
+  package func save(layer: Int, modules: [(name: String, matrix: QuantizedMatrix, report: ModuleReport)])
+    throws
+  {
     var plans: [TensorPlan] = []
     for module in modules {
       plans += AutoGPTQModule.plans(
-        module.name, bits: module.matrix.bits, groupCount: module.matrix.groupCount, out: module.matrix.outFeatures,
+        module.name, bits: module.matrix.bits, groupCount: module.matrix.groupCount,
+        out: module.matrix.outFeatures,
         in: module.matrix.inFeatures)
     }
     let matrices = Dictionary(uniqueKeysWithValues: modules.map { ($0.name, $0.matrix) })
@@ -74,7 +77,8 @@ package final class LayerStore {
 
   package func matrix(_ module: String, layer: Int, out: Int, in inFeatures: Int) throws -> QuantizedMatrix {
     try AutoGPTQModule.read(
-      module, from: TensorTable(path: layerPath(layer)), configuration: configuration, out: out, in: inFeatures
+      module, from: TensorTable(path: layerPath(layer)), configuration: configuration, out: out,
+      in: inFeatures
     ).matrix
   }
 
@@ -103,7 +107,9 @@ package final class LayerStore {
     guard FileManager.default.fileExists(atPath: hiddenPath(layer)) else { return false }
     let file = try MappedFile(path: hiddenPath(layer))
     guard file.byteCount == hidden.count * 4, let base = file.bytes.baseAddress else { return false }
-    withExtendedLifetime(file) { UnsafeMutableRawPointer(hidden.pointer).copyMemory(from: base, byteCount: file.byteCount) }
+    withExtendedLifetime(file) {
+      UnsafeMutableRawPointer(hidden.pointer).copyMemory(from: base, byteCount: file.byteCount)
+    }
     return true
   }
 

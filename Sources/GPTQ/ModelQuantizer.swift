@@ -26,7 +26,8 @@ package struct ModelQuantizer {
     self.calibration = calibration
     self.pool = pool
     if let quantization = model.quantization {
-      throw QuantizationError("\(model.path): is quantized to \(quantization.bits) bits already; give the float model")
+      throw QuantizationError(
+        "\(model.path): is quantized to \(quantization.bits) bits already; give the float model")
     }
     let c = model.decoderConfiguration
     for stage in DecoderNames.stages(c.qkvLayout) {
@@ -51,7 +52,9 @@ package struct ModelQuantizer {
   private func sourceIdentity() throws -> JSONValue {
     var files: [(String, JSONValue)] = []
     if let folder = model.weights as? FolderWeights {
-      for file in folder.table.files { files.append((URL(fileURLWithPath: file.path).lastPathComponent, sample(file.file))) }
+      for file in folder.table.files {
+        files.append((URL(fileURLWithPath: file.path).lastPathComponent, sample(file.file)))
+      }
     } else if let packed = model.weights as? PackedWeights {
       files.append((URL(fileURLWithPath: packed.path).lastPathComponent, sample(packed.file.file)))
     }
@@ -81,7 +84,9 @@ package struct ModelQuantizer {
     let total = c.layerCount * LayerStage.allCases.count
     let builder = model.builder()
     if recipe.method == .rtn {
-      for index in first..<c.layerCount { try roundLayer(index, builder: builder, store: store, total, progress) }
+      for index in first..<c.layerCount {
+        try roundLayer(index, builder: builder, store: store, total, progress)
+      }
       return
     }
     let activations = CalibrationActivations(
@@ -113,7 +118,9 @@ package struct ModelQuantizer {
     }
   }
 
-  private func replay(_ index: Int, builder: DecoderBuilder, store: LayerStore, activations: CalibrationActivations)
+  private func replay(
+    _ index: Int, builder: DecoderBuilder, store: LayerStore, activations: CalibrationActivations
+  )
     throws
   {
     let c = builder.configuration
@@ -124,9 +131,11 @@ package struct ModelQuantizer {
       let name = "\(DecoderNames.layer(index)).\(module)"
       layer.setWeight(
         of: module,
-        .intPanels(IntPanels.inMemory(try store.matrix(name, layer: index, out: shape.out, in: shape.in), pool: pool)))
+        .intPanels(
+          IntPanels.inMemory(try store.matrix(name, layer: index, out: shape.out, in: shape.in), pool: pool)))
     }
-    try StagedLayer(steps: steps, activations: activations).run(&layer, index: index, observe: nil) { _, _ in }
+    try StagedLayer(steps: steps, activations: activations).run(&layer, index: index, observe: nil) { _, _ in
+    }
   }
 
   private func roundLayer(
@@ -182,7 +191,8 @@ private struct LayerQuantizer {
       let hessian = hessians[stage] ?? Hessian(order: stage.inFeatures(configuration))
       hessians[stage] = hessian
       hessian.add(x, rows: rows, pool: pool)
-    } replace: { _, _ in }
+    } replace: { _, _ in
+    }
     for stage in LayerStage.allCases {
       guard let hessian = hessians.removeValue(forKey: stage) else { continue }
       modules += try solve(stages[stage.rawValue], in: &layer, hessian: hessian)
@@ -200,7 +210,8 @@ private struct LayerQuantizer {
     let solver = Solver(recipe: recipe, pool: pool)
     var modules: [Module] = []
     for name in names {
-      var (matrix, report) = try solver.solve(layer.weight(of: name), hessian: prepared, module: "\(prefix).\(name)")
+      var (matrix, report) = try solver.solve(
+        layer.weight(of: name), hessian: prepared, module: "\(prefix).\(name)")
       report.warnings += prepared.warnings
       // What follows sees what the finished file will compute.
       layer.setWeight(of: name, .intPanels(IntPanels.inMemory(matrix, pool: pool)))

@@ -52,7 +52,9 @@ package struct QuantizationRecipe: Equatable, Sendable {
     guard groupSize == -1 || (groupSize > 0 && groupSize % 32 == 0) else {
       throw bad("--group-size \(groupSize): expected -1 or a multiple of 32 (32, 64, 128 are usual)")
     }
-    guard dampPercent > 0, dampPercent < 1 else { throw bad("--damp \(dampPercent): expected a number between 0 and 1") }
+    guard dampPercent > 0, dampPercent < 1 else {
+      throw bad("--damp \(dampPercent): expected a number between 0 and 1")
+    }
     guard dampIncrement >= 0, dampIncrement < 1 else {
       throw bad("--damp-increment \(dampIncrement): expected a number from 0 to 1")
     }
@@ -72,7 +74,8 @@ package struct QuantizationRecipe: Equatable, Sendable {
   package var json: JSONValue {
     [
       "method": .string(method.rawValue), "bits": .init(bits), "group_size": .init(groupSize),
-      "sym": .bool(isSymmetric), "desc_act": .bool(descendingActivation), "static_groups": .bool(staticGroups),
+      "sym": .bool(isSymmetric), "desc_act": .bool(descendingActivation),
+      "static_groups": .bool(staticGroups),
       "damp_percent": .init(dampPercent), "damp_increment": .init(dampIncrement),
       "true_sequential": .bool(trueSequential), "mirror_positive_groups": .bool(mirrorsPositiveGroups),
     ]

@@ -17,7 +17,8 @@ package struct QuantizedOutputs {
 
   /// - Parameter requestedFormat: nil: v1 for symmetric quantization, v2 otherwise.
   /// - Throws: when v1 was asked for and cannot hold a zero point.
-  package init(_ quantizer: ModelQuantizer, store: LayerStore, requestedFormat: ZeroPointFormat? = nil) throws {
+  package init(_ quantizer: ModelQuantizer, store: LayerStore, requestedFormat: ZeroPointFormat? = nil) throws
+  {
     self.quantizer = quantizer
     self.store = store
     let recipe = quantizer.recipe
@@ -32,7 +33,8 @@ package struct QuantizedOutputs {
       for module in DecoderNames.stages(c.qkvLayout).flatMap({ $0 }) {
         let name = "\(DecoderNames.layer(layer)).\(module)"
         let shape = DecoderNames.shape(of: module, c)
-        let p = try AutoGPTQModule.parameters(name, from: table, configuration: v2, out: shape.out, in: shape.in)
+        let p = try AutoGPTQModule.parameters(
+          name, from: table, configuration: v2, out: shape.out, in: shape.in)
         hasZero = hasZero || p.zeros.contains(0)
         short = short || shape.in % p.groupSize != 0
         layouts[name] = IntPanelLayout(
@@ -64,14 +66,18 @@ package struct QuantizedOutputs {
   /// The report: recipe, calibration, and every module's loss, time, damp and dead channels.
   package func report(generator: String, seconds: Double) throws -> JSONValue {
     var modules: [JSONValue] = []
-    for layer in 0..<quantizer.model.decoderConfiguration.layerCount { modules += try store.reports(layer: layer) }
+    for layer in 0..<quantizer.model.decoderConfiguration.layerCount {
+      modules += try store.reports(layer: layer)
+    }
     return [
       "generator": .string(generator), "recipe": quantizer.recipe.json,
       "calibration": [
-        "tokens": .init(quantizer.calibration.tokenCount), "windows": .init(quantizer.calibration.windows.count),
+        "tokens": .init(quantizer.calibration.tokenCount),
+        "windows": .init(quantizer.calibration.windows.count),
         "sha256": .string(quantizer.calibration.digest), "sources": quantizer.calibration.report.json,
       ],
-      "checkpoint_format": .string(zeroPointFormat.rawValue), "seconds": .init((seconds * 1000).rounded() / 1000),
+      "checkpoint_format": .string(zeroPointFormat.rawValue),
+      "seconds": .init((seconds * 1000).rounded() / 1000),
       "total_loss": .init(modules.reduce(0) { $0 + ($1["avg_loss"]?.doubleValue ?? 0) }),
       "modules": .array(modules),
     ]

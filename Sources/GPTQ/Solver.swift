@@ -46,7 +46,9 @@ package struct PreparedHessian {
 
   /// - Parameter hessian: is used up.
   /// - Throws: ``QuantizationError`` when it is not finite, or not positive definite however it is damped.
-  package init(_ hessian: Hessian, sequences: Int, recipe: QuantizationRecipe, name: String, pool: WorkerPool = .shared)
+  package init(
+    _ hessian: Hessian, sequences: Int, recipe: QuantizationRecipe, name: String, pool: WorkerPool = .shared
+  )
     throws
   {
     let n = hessian.order
@@ -56,7 +58,8 @@ package struct PreparedHessian {
     guard diagonal.allSatisfy(\.isFinite) else {
       let channel = diagonal.firstIndex { !$0.isFinite } ?? 0
       throw QuantizationError(
-        "\(name): the calibration inputs of channel \(channel) are not finite; a weight before it may be NaN or infinite")
+        "\(name): the calibration inputs of channel \(channel) are not finite; a weight before it may be NaN or infinite"
+      )
     }
     var dead = [Bool](repeating: false, count: n)
     var values = diagonal
@@ -91,7 +94,8 @@ package struct PreparedHessian {
       }
       guard recipe.dampIncrement > 0, damp + recipe.dampIncrement < 1 else {
         throw QuantizationError(
-          "\(name): the Hessian is not positive definite with damp \(damp); give more calibration text or a larger --damp")
+          "\(name): the Hessian is not positive definite with damp \(damp); give more calibration text or a larger --damp"
+        )
       }
       damp += recipe.dampIncrement
     }
@@ -104,7 +108,9 @@ package struct PreparedHessian {
     self.warnings = warnings
   }
 
-  private static func permuted(_ h: AlignedBuffer<Float>, _ n: Int, _ order: [Int], pool: WorkerPool) -> AlignedBuffer<Float> {
+  private static func permuted(_ h: AlignedBuffer<Float>, _ n: Int, _ order: [Int], pool: WorkerPool)
+    -> AlignedBuffer<Float>
+  {
     let result = AlignedBuffer<Float>(count: n * n)
     pool.runRanges(n) { range in
       for i in range {
@@ -167,7 +173,8 @@ package struct Solver {
         module: module, sumLosses: loss, averageLoss: loss / Double(hessian?.sequences ?? 1),
         seconds: Date().timeIntervalSince(start), dampPercent: hessian?.dampPercent ?? 0,
         deadChannels: hessian?.deadCount ?? 0, positiveGroups: findings.positiveGroups,
-        tinyScales: findings.tinyScales, hasShortGroup: matrix.inFeatures % matrix.groupSize != 0, warnings: [])
+        tinyScales: findings.tinyScales, hasShortGroup: matrix.inFeatures % matrix.groupSize != 0,
+        warnings: [])
     )
   }
 }

@@ -57,7 +57,7 @@ package struct StagedLayer {
 
     if let observe {
       for chunk in a.chunks {
-          steps.normalize(hidden(chunk), weight: layer.inputNorm, rows: chunk.rows, into: work.normed.pointer)
+        steps.normalize(hidden(chunk), weight: layer.inputNorm, rows: chunk.rows, into: work.normed.pointer)
         try observe(.qkv, work.normed.pointer, chunk.rows)
       }
     }
@@ -92,7 +92,8 @@ package struct StagedLayer {
       layer.gate.apply(
         work.normed.pointer, rows: chunk.rows, into: product, yRowStride: c.intermediateSize, pool: pool)
       layer.up.apply(
-        work.normed.pointer, rows: chunk.rows, into: work.up.pointer, yRowStride: c.intermediateSize, pool: pool)
+        work.normed.pointer, rows: chunk.rows, into: work.up.pointer, yRowStride: c.intermediateSize,
+        pool: pool)
       steps.activate(gate: product, up: work.up.pointer, rows: chunk.rows, into: product)
       try observe?(.down, product, chunk.rows)
     }
@@ -100,7 +101,8 @@ package struct StagedLayer {
 
     for chunk in a.chunks {
       let product = a.inner.pointer + chunk.firstRow * c.intermediateSize
-      layer.down.apply(product, rows: chunk.rows, into: work.normed.pointer, yRowStride: c.hiddenSize, pool: pool)
+      layer.down.apply(
+        product, rows: chunk.rows, into: work.normed.pointer, yRowStride: c.hiddenSize, pool: pool)
       steps.addResidual(work.normed.pointer, rows: chunk.rows, to: hidden(chunk))
     }
   }

@@ -17,7 +17,8 @@ package struct SamplingParameters: Equatable, Sendable {
   package var seed: UInt64
 
   package init(
-    temperature: Double = 0, topK: Int = 0, topP: Double = 1, repetitionPenalty: Double = 1, presencePenalty: Double = 0,
+    temperature: Double = 0, topK: Int = 0, topP: Double = 1, repetitionPenalty: Double = 1,
+    presencePenalty: Double = 0,
     frequencyPenalty: Double = 0, seed: UInt64 = 0
   ) {
     self.temperature = temperature
@@ -79,7 +80,9 @@ package struct Sampler: Sendable {
   ) {
     if parameters.repetitionPenalty != 1 {
       let penalty = Float(parameters.repetitionPenalty)
-      for id in Set(context) where id < count { logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty }
+      for id in Set(context) where id < count {
+        logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty
+      }
     }
     guard parameters.presencePenalty != 0 || parameters.frequencyPenalty != 0 else { return }
     var times: [Int: Int] = [:]

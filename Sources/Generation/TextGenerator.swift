@@ -93,7 +93,8 @@ package struct TextGenerator: Sendable {
     }
     _ = try emit(detokenizer.finish())
     return GenerationResult(
-      tokens: generated, text: text, finishReason: reason, promptTokens: prompt.count, promptSeconds: promptSeconds,
+      tokens: generated, text: text, finishReason: reason, promptTokens: prompt.count,
+      promptSeconds: promptSeconds,
       generationSeconds: Date().timeIntervalSince(start) - promptSeconds)
   }
 
@@ -103,7 +104,9 @@ package struct TextGenerator: Sendable {
     for first in stride(from: 0, to: tokens.count, by: TextGenerator.promptChunk) {
       let chunk = Array(tokens[first..<min(tokens.count, first + TextGenerator.promptChunk)])
       let hidden = model.hiddenStates(chunk, cache: cache)
-      if first + chunk.count == tokens.count { logits = model.logits(hidden, rows: chunk.count - 1..<chunk.count) }
+      if first + chunk.count == tokens.count {
+        logits = model.logits(hidden, rows: chunk.count - 1..<chunk.count)
+      }
     }
     guard let logits, logits.buffer.prefix(tokenizer.tokenCount).allSatisfy(\.isFinite) else {
       throw GenerationError("the logits are not finite; a weight may be NaN or infinite")

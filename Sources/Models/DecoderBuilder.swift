@@ -81,7 +81,9 @@ package struct DecoderBuilder {
     let isExpected =
       if module.hasSuffix("q_proj") || module.hasSuffix("k_proj") || module.hasSuffix("v_proj")
         || module.hasSuffix("qkv_proj")
-      { model.qkvBias } else if module.hasSuffix("o_proj") { model.outputBias } else if module.contains(".mlp.") {
+      { model.qkvBias } else if module.hasSuffix("o_proj") {
+        model.outputBias
+      } else if module.contains(".mlp.") {
         model.mlpBias
       } else { false }
     if isExpected { return try weights.requiredVector(name, count: count) }
@@ -89,7 +91,8 @@ package struct DecoderBuilder {
     if let index = extra.buffer.firstIndex(where: { $0 != 0 }) {
       throw ModelError(
         path: weights.path, tensor: name,
-        detail: "is not zero (element \(index) is \(extra[index])), but \(model.family.rawValue) models with this "
+        detail:
+          "is not zero (element \(index) is \(extra[index])), but \(model.family.rawValue) models with this "
           + "configuration have no bias there")
     }
     return nil
@@ -107,7 +110,8 @@ package struct DecoderBuilder {
       case .interleaved: .fused(try module("self_attn.qkv_proj"))
       case .separate:
         .separate(
-          q: try module("self_attn.q_proj"), k: try module("self_attn.k_proj"), v: try module("self_attn.v_proj"))
+          q: try module("self_attn.q_proj"), k: try module("self_attn.k_proj"),
+          v: try module("self_attn.v_proj"))
       }
     return DecoderLayer(
       inputNorm: try weights.requiredVector("\(prefix).input_layernorm.weight", count: c.hiddenSize),
@@ -131,6 +135,7 @@ package struct DecoderBuilder {
       : try linear(DecoderNames.head, out: c.vocabularySize, in: c.hiddenSize)
     return Decoder(
       configuration: c, embedding: embedding, layers: try (0..<c.layerCount).map(layer),
-      finalNorm: try weights.requiredVector(DecoderNames.finalNorm, count: c.hiddenSize), head: head, pool: pool)
+      finalNorm: try weights.requiredVector(DecoderNames.finalNorm, count: c.hiddenSize), head: head,
+      pool: pool)
   }
 }

@@ -27,18 +27,22 @@ package final class FolderWeights: WeightSource {
     let tensor = try table.required("\(module).weight", shape: [out, inFeatures])
     guard [.f32, .f16, .bf16].contains(tensor.dtype), let base = tensor.bytes.baseAddress else {
       throw CheckpointError(
-        path: tensor.file.path, tensor: tensor.name, detail: "is \(tensor.dtype.rawValue), expected BF16, F16 or F32")
+        path: tensor.file.path, tensor: tensor.name,
+        detail: "is \(tensor.dtype.rawValue), expected BF16, F16 or F32")
     }
     return .rows(
-      RowMatrix(elements: base, dtype: tensor.dtype, outFeatures: out, inFeatures: inFeatures, owner: tensor.file))
+      RowMatrix(
+        elements: base, dtype: tensor.dtype, outFeatures: out, inFeatures: inFeatures, owner: tensor.file))
   }
 
   package func quantized(_ module: String, _ c: QuantizeConfiguration, out: Int, in inFeatures: Int) throws
     -> QuantizedMatrix
   {
-    let (matrix, warning) = try AutoGPTQModule.read(module, from: table, configuration: c, out: out, in: inFeatures)
+    let (matrix, warning) = try AutoGPTQModule.read(
+      module, from: table, configuration: c, out: out, in: inFeatures)
     if let warning { foundWarnings.withLock { $0.append(warning) } }
-    if let obstacle = IntPanelLayout.obstacle(bits: matrix.bits, groupSize: matrix.groupSize, in: inFeatures) {
+    if let obstacle = IntPanelLayout.obstacle(bits: matrix.bits, groupSize: matrix.groupSize, in: inFeatures)
+    {
       throw CheckpointError(path: path, tensor: module, detail: "cannot be run: \(obstacle)")
     }
     return matrix
@@ -49,7 +53,8 @@ package final class FolderWeights: WeightSource {
     let tensor = try table.required(name, shape: [count])
     guard [.f32, .f16, .bf16].contains(tensor.dtype) else {
       throw CheckpointError(
-        path: tensor.file.path, tensor: name, detail: "is \(tensor.dtype.rawValue), expected BF16, F16 or F32")
+        path: tensor.file.path, tensor: name, detail: "is \(tensor.dtype.rawValue), expected BF16, F16 or F32"
+      )
     }
     return try widened(tensor.bytes, dtype: tensor.dtype, count: count, tensor: name, path: tensor.file.path)
   }

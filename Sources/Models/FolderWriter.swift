@@ -39,7 +39,9 @@ package struct FolderWriter {
     }
   }
 
-  private func target(_ stored: DType) -> DType { stored.isFloat && stored != .f64 ? dtype ?? stored : stored }
+  private func target(_ stored: DType) -> DType {
+    stored.isFloat && stored != .f64 ? dtype ?? stored : stored
+  }
 
   package func write(
     to path: String, replacing: Bool, toolVersion: String, extraFiles: [(name: String, text: String)] = [],
@@ -48,7 +50,9 @@ package struct FolderWriter {
     for entry in contents.entries {
       switch entry.form {
       case .intPanels(let layout, _), .quantized(let layout, _):
-        if let obstacle = AutoGPTQModule.obstacle(bits: layout.bits, out: layout.outFeatures, in: layout.inFeatures) {
+        if let obstacle = AutoGPTQModule.obstacle(
+          bits: layout.bits, out: layout.outFeatures, in: layout.inFeatures)
+        {
           throw ModelError(path: contents.path, tensor: entry.name.module, detail: obstacle)
         }
       default: continue
@@ -60,7 +64,8 @@ package struct FolderWriter {
     var done = 0
     var source = EntrySource(writer: self)
     try SafetensorsWriter.writeSharded(
-      intoFolder: folder.stagingPath, tensors: plans, shardByteLimit: shardByteLimit, metadata: metadata(toolVersion)
+      intoFolder: folder.stagingPath, tensors: plans, shardByteLimit: shardByteLimit,
+      metadata: metadata(toolVersion)
     ) { plan, emit in
       try source.emit(plan) { bytes in
         try emit(bytes)
@@ -84,11 +89,14 @@ package struct FolderWriter {
   }
 
   private func writeFiles(into folder: AtomicFolder, toolVersion: String) throws {
-    for name in contents.files.names where ModelPacker.belongsToModel(name) && name != "quantize_config.json" {
+    for name in contents.files.names where ModelPacker.belongsToModel(name) && name != "quantize_config.json"
+    {
       guard let bytes = try contents.files.bytes(named: name) else { continue }
       if name.contains("/") {
         let parent = (folder.stagedPath(name) as NSString).deletingLastPathComponent
-        do { try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true) } catch {
+        do {
+          try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+        } catch {
           throw FileError(.cannotWrite, path: parent, detail: "cannot create: \(error.localizedDescription)")
         }
       }
@@ -107,7 +115,8 @@ package struct FolderWriter {
 
   /// `config.json`, unchanged unless the type or the quantization is another than it says.
   private func configuration(_ bytes: [UInt8], toolVersion: String) throws -> [UInt8] {
-    guard contents.quantization != nil || dtype != nil, var object = try JSONValue.parse(bytes).objectValue else {
+    guard contents.quantization != nil || dtype != nil, var object = try JSONValue.parse(bytes).objectValue
+    else {
       return bytes
     }
     if let dtype {
@@ -139,7 +148,8 @@ private struct EntrySource {
     if let entry = entries[plan.name] {
       let cast = FloatCast(plan.name, path: writer.contents.path, pool: pool)
       switch entry.form {
-      case .rows(let stored, let bytes): return try cast.forEachChunk(bytes.bytes, from: stored, to: plan.dtype, emit)
+      case .rows(let stored, let bytes):
+        return try cast.forEachChunk(bytes.bytes, from: stored, to: plan.dtype, emit)
       case .panels(let stored, let bytes):
         guard let base = bytes.bytes.baseAddress else { return }
         // A few megabytes of panels at a time.
@@ -150,9 +160,11 @@ private struct EntrySource {
         for first in stride(from: 0, to: out, by: step) {
           let count = min(step, out - first)
           FloatPanels.unpack(
-            base + first * rowBytes, dtype: stored, out: count, in: inFeatures, into: rows.pointer, pool: pool)
+            base + first * rowBytes, dtype: stored, out: count, in: inFeatures, into: rows.pointer, pool: pool
+          )
           try cast.forEachChunk(
-            UnsafeRawBufferPointer(start: rows.pointer, count: count * rowBytes), from: stored, to: plan.dtype, emit)
+            UnsafeRawBufferPointer(start: rows.pointer, count: count * rowBytes), from: stored,
+            to: plan.dtype, emit)
         }
         return
       default: break
@@ -162,7 +174,9 @@ private struct EntrySource {
     if module?.name != name { module = (name, try matrix(name)) }
     guard let matrix = module?.matrix else { return }
     let suffix = String(plan.name.dropFirst(name.count + 1))
-    try AutoGPTQModule.bytes(of: suffix, matrix, format: writer.zeroPointFormat).withUnsafeBytes { try emit($0) }
+    try AutoGPTQModule.bytes(of: suffix, matrix, format: writer.zeroPointFormat).withUnsafeBytes {
+      try emit($0)
+    }
   }
 
   private func matrix(_ module: String) throws -> QuantizedMatrix {

@@ -15,14 +15,17 @@ package struct IntegrityReport: Equatable, Sendable {
 
   package var json: JSONValue {
     [
-      "path": .string(path), "kind": .string(kind), "intact": .bool(problems.isEmpty), "tensors": .init(tensors),
+      "path": .string(path), "kind": .string(kind), "intact": .bool(problems.isEmpty),
+      "tensors": .init(tensors),
       "bytes": .init(bytes), "problems": .array(problems.map { .string($0) }),
       "notes": .array(notes.map { .string($0) }),
     ]
   }
 
   /// - Throws: when the model cannot even be opened.
-  package static func check(path: String, progress: (Int, Int) -> Void = { _, _ in }) throws -> IntegrityReport {
+  package static func check(path: String, progress: (Int, Int) -> Void = { _, _ in }) throws
+    -> IntegrityReport
+  {
     let model = try OpenedModel(path: path)
     var report = IntegrityReport(path: path, kind: model.kind.rawValue, tensors: 0, bytes: 0)
     if let packed = model.weights as? PackedWeights {
@@ -40,9 +43,13 @@ package struct IntegrityReport: Equatable, Sendable {
       }
     }
     // Shapes, zero points, group numbers: whatever building the decoder would refuse.
-    do { _ = try model.decoder() } catch let error as DiagnosedError { report.problems.append(error.description) }
+    do { _ = try model.decoder() } catch let error as DiagnosedError {
+      report.problems.append(error.description)
+    }
     do { _ = try model.tokenizer() } catch let error as DiagnosedError {
-      if error.category == .cannotOpenInput { report.notes.append(error.description) } else {
+      if error.category == .cannotOpenInput {
+        report.notes.append(error.description)
+      } else {
         report.problems.append(error.description)
       }
     }
@@ -60,7 +67,9 @@ package enum FiniteCheck {
   }
 
   /// Index of the first element whose exponent is all ones; nil for integers.
-  package static func firstNotFinite(_ bytes: UnsafeRawBufferPointer, dtype: DType, pool: WorkerPool = .shared) -> Int? {
+  package static func firstNotFinite(
+    _ bytes: UnsafeRawBufferPointer, dtype: DType, pool: WorkerPool = .shared
+  ) -> Int? {
     guard let base = bytes.baseAddress else { return nil }
     switch dtype {
     case .bf16: return first(base, bytes.count / 2, UInt16(0x7F80), pool)

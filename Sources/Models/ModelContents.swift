@@ -71,7 +71,8 @@ package struct ModelContents: Sendable {
           }
         return ModelEntry(name: tensor.name, shape: tensor.shape, form: form)
       }
-      for case .intPanels(let layout) in packed.file.header.tensors.map(\.encoding) where quantization == nil {
+      for case .intPanels(let layout) in packed.file.header.tensors.map(\.encoding) where quantization == nil
+      {
         throw ModelError(
           path: path, detail: "holds \(layout.bits)-bit matrices but does not say how they were quantized")
       }
@@ -111,7 +112,8 @@ package struct ModelContents: Sendable {
       guard let tensor = folder.table[name] else { continue }
       entries.append(
         ModelEntry(
-          name: name, shape: tensor.shape, form: .rows(tensor.dtype, UnsafeBytes(tensor.bytes, owner: tensor.file))))
+          name: name, shape: tensor.shape,
+          form: .rows(tensor.dtype, UnsafeBytes(tensor.bytes, owner: tensor.file))))
     }
     return entries
   }
@@ -148,7 +150,9 @@ package struct DecoderTensorOrder: Sendable {
   package init(_ model: ModelConfiguration) {
     let c = DecoderConfiguration(model)
     isTied = model.tieWordEmbeddings
-    var matrices: [(String, [Int])] = [(DecoderNames.embedding + ".weight", [c.vocabularySize, c.hiddenSize])]
+    var matrices: [(String, [Int])] = [
+      (DecoderNames.embedding + ".weight", [c.vocabularySize, c.hiddenSize])
+    ]
     var vectors: [(String, Int)] = []
     var order = [matrices[0].0]
     for layer in 0..<c.layerCount {
@@ -194,7 +198,8 @@ package struct DecoderTensorOrder: Sendable {
         throw ModelError(path: path, tensor: name, detail: "is missing; expected shape \(shape)")
       }
       guard found == shape else {
-        throw ModelError(path: path, tensor: name, detail: "has shape \(found), the configuration needs \(shape)")
+        throw ModelError(
+          path: path, tensor: name, detail: "has shape \(found), the configuration needs \(shape)")
       }
     }
   }

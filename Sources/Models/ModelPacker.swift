@@ -20,7 +20,9 @@ package struct ModelPacker {
   }
 
   /// What the file will hold, without places and checksums.
-  package func header(generator: String, provenance: JSONObject) throws -> (header: PackedHeader, files: [[UInt8]]) {
+  package func header(generator: String, provenance: JSONObject) throws -> (
+    header: PackedHeader, files: [[UInt8]]
+  ) {
     var names: [PackedFile] = []
     var bytes: [[UInt8]] = []
     for name in contents.files.names where ModelPacker.belongsToModel(name) {
@@ -40,28 +42,35 @@ package struct ModelPacker {
   /// whatever else lies there.
   package static func belongsToModel(_ name: String) -> Bool {
     let known: Set<String> = [
-      "config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json",
-      "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json",
+      "config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json",
+      "special_tokens_map.json",
+      "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
+      "chat_template.json",
       "quantize_config.json",
     ]
     let base = name.split(separator: "/").last.map(String.init) ?? name
     if name.hasPrefix(".") || name.contains("/.") { return false }
-    return known.contains(name) || base.hasSuffix(".tiktoken") || (base.hasSuffix(".model") && !name.contains("/"))
-      || (base.hasSuffix(".py") && !name.contains("/")) || base.hasPrefix("LICENSE") || base.hasPrefix("NOTICE")
+    return known.contains(name) || base.hasSuffix(".tiktoken")
+      || (base.hasSuffix(".model") && !name.contains("/"))
+      || (base.hasSuffix(".py") && !name.contains("/")) || base.hasPrefix("LICENSE")
+      || base.hasPrefix("NOTICE")
   }
 
   private func encoding(of entry: ModelEntry) -> PackedTensor.Encoding {
     switch entry.form {
     case .rows(let stored, _):
       let type = target(stored)
-      let isMatrix = entry.shape.count == 2 && [.f32, .f16, .bf16].contains(type) && order.isMultiplied(entry.name)
+      let isMatrix =
+        entry.shape.count == 2 && [.f32, .f16, .bf16].contains(type) && order.isMultiplied(entry.name)
       return isMatrix ? .panels(type) : .rows(type)
     case .panels(let stored, _): return .panels(target(stored))
     case .intPanels(let layout, _), .quantized(let layout, _): return .intPanels(layout)
     }
   }
 
-  private func target(_ stored: DType) -> DType { stored.isFloat && stored != .f64 ? dtype ?? stored : stored }
+  private func target(_ stored: DType) -> DType {
+    stored.isFloat && stored != .f64 ? dtype ?? stored : stored
+  }
 
   /// Writes the file.
   /// - Parameter progress: called with bytes written and bytes in all.
@@ -82,7 +91,9 @@ package struct ModelPacker {
     }
   }
 
-  private func emit(_ entry: ModelEntry, as tensor: PackedTensor, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws {
+  private func emit(
+    _ entry: ModelEntry, as tensor: PackedTensor, _ emit: (UnsafeRawBufferPointer) throws -> Void
+  ) throws {
     switch entry.form {
     case .intPanels(_, let stored): try emit(stored.bytes)
     case .quantized(let layout, let matrix):
@@ -95,7 +106,8 @@ package struct ModelPacker {
         .forEachChunk(bytes.bytes, from: stored, to: target(stored), emit)
     case .rows(let stored, let bytes):
       if let index = FiniteCheck.firstNotFinite(bytes.bytes, dtype: stored, pool: pool) {
-        throw ModelError(path: contents.path, tensor: entry.name, detail: "element \(index) is NaN or infinite")
+        throw ModelError(
+          path: contents.path, tensor: entry.name, detail: "element \(index) is NaN or infinite")
       }
       let cast = FloatCast(entry.name, path: contents.path, pool: pool)
       guard case .panels(let type) = tensor.encoding, let base = bytes.bytes.baseAddress else {

@@ -61,7 +61,8 @@ package struct OpenedModel: Sendable {
     guard tokenizer.tokenCount <= configuration.vocabularySize else {
       throw ModelError(
         path: path,
-        detail: "the tokenizer has \(tokenizer.tokenCount) ids, the model only \(configuration.vocabularySize) rows: "
+        detail:
+          "the tokenizer has \(tokenizer.tokenCount) ids, the model only \(configuration.vocabularySize) rows: "
           + "they do not belong together")
     }
     return tokenizer

@@ -15,7 +15,8 @@ package struct PackedWeights: WeightSource {
       throw ModelError(path: path, tensor: name, detail: "is missing; expected shape \(shape)")
     }
     guard tensor.shape == shape else {
-      throw ModelError(path: path, tensor: name, detail: "has shape \(tensor.shape), the configuration needs \(shape)")
+      throw ModelError(
+        path: path, tensor: name, detail: "has shape \(tensor.shape), the configuration needs \(shape)")
     }
     return tensor
   }
@@ -28,7 +29,8 @@ package struct PackedWeights: WeightSource {
     switch tensor.encoding {
     case .rows(let dtype):
       guard [.f32, .f16, .bf16].contains(dtype) else {
-        throw ModelError(path: path, tensor: tensor.name, detail: "is \(dtype.rawValue), expected BF16, F16 or F32")
+        throw ModelError(
+          path: path, tensor: tensor.name, detail: "is \(dtype.rawValue), expected BF16, F16 or F32")
       }
       return .rows(
         RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: file.file))

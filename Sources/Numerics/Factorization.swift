@@ -41,7 +41,8 @@ package enum Factorization {
   ///   - h: `[n, n]` row-major; its upper triangle is read and overwritten, what is below the diagonal is left alone.
   /// - Returns: nil when H is not positive definite in this arithmetic.
   package static func inverseFactor(
-    ofUpperTriangle h: UnsafeMutablePointer<Float>, order n: Int, pool: WorkerPool = .shared, kernels: Kernels = .best
+    ofUpperTriangle h: UnsafeMutablePointer<Float>, order n: Int, pool: WorkerPool = .shared,
+    kernels: Kernels = .best
   ) -> InverseFactor? {
     let blocks = (n + block - 1) / block
     // Inverses of the diagonal blocks of R: block b is `[size][size]` row-major at b * block * block.
@@ -53,14 +54,17 @@ package enum Factorization {
   // MARK: H = R·Rᵀ
 
   private static func factorize(
-    _ h: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool, kernels: Kernels
+    _ h: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool,
+    kernels: Kernels
   ) -> Bool {
     let panel = AlignedBuffer<Float>(count: n * block)
     for b in stride(from: (n + block - 1) / block - 1, through: 0, by: -1) {
       let first = b * block
       let size = min(block, n - first)
       let inverse = inverses.pointer + b * block * block
-      guard factorizeDiagonal(h + first * n + first, stride: n, size: size, inverse: inverse) else { return false }
+      guard factorizeDiagonal(h + first * n + first, stride: n, size: size, inverse: inverse) else {
+        return false
+      }
       guard first > 0 else { break }
       // Above the diagonal block: X = H[0 ..< first, block] · V ᵀ, V the block's inverse.
       let right = packedRows(inverse, rows: size, width: size, rowStride: size, kernels: kernels)
@@ -112,7 +116,8 @@ package enum Factorization {
 
   /// Upper triangle of the leading `rows` × `rows` part of H −= X·Xᵀ.
   private static func subtractOuterProduct(
-    _ x: UnsafePointer<Float>, rows: Int, width: Int, from h: UnsafeMutablePointer<Float>, _ n: Int, pool: WorkerPool,
+    _ x: UnsafePointer<Float>, rows: Int, width: Int, from h: UnsafeMutablePointer<Float>, _ n: Int,
+    pool: WorkerPool,
     kernels: Kernels
   ) {
     let table = kernels.table
@@ -158,7 +163,8 @@ package enum Factorization {
     let packed = AlignedBuffer<Float>(count: panels * panelWidth * width)
     for panel in 0..<panels {
       kernels.table.pointee.pack_panel(
-        packed.pointer + panel * panelWidth * width, rows + panel * panelWidth * rowStride, ZN_F32, Int64(rowStride),
+        packed.pointer + panel * panelWidth * width, rows + panel * panelWidth * rowStride, ZN_F32,
+        Int64(rowStride),
         Int64(min(panelWidth, count - panel * panelWidth)), Int64(width))
     }
     return packed
@@ -167,7 +173,8 @@ package enum Factorization {
   // MARK: U = R⁻¹
 
   private static func invert(
-    _ r: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool, kernels: Kernels
+    _ r: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool,
+    kernels: Kernels
   ) -> InverseFactor {
     let panels = (n + panelWidth - 1) / panelWidth
     let u = AlignedBuffer<Float>(zeros: panels * panelWidth * n)
@@ -182,7 +189,8 @@ package enum Factorization {
       for i in 0..<size {
         for j in i..<size {
           let column = first + j
-          u[column / panelWidth * stride + (first + i) * panelWidth + column % panelWidth] = inverse.pointer[i * size + j]
+          u[column / panelWidth * stride + (first + i) * panelWidth + column % panelWidth] =
+            inverse.pointer[i * size + j]
         }
       }
       let trailing = first + size
@@ -202,7 +210,8 @@ package enum Factorization {
           target.pointer + panel * stride + trailing * panelWidth, Int64(stride), t, Int64(panelWidth),
           Int64(block * panelWidth), ZN_OVERWRITE)
         table.pointee.gemm(
-          Int64(size), Int64(columns), Int64(size), inverse.pointer, Int64(size), 1, t, Int64(block * panelWidth),
+          Int64(size), Int64(columns), Int64(size), inverse.pointer, Int64(size), 1, t,
+          Int64(block * panelWidth),
           target.pointer + panel * stride + first * panelWidth, Int64(panelWidth), Int64(stride), ZN_SUBTRACT)
       }
     }

@@ -14,7 +14,8 @@ extension WeightMatrix {
         case .rows(let m):
           table.pointee.pack_panel(
             to, m.elements + panel * panelWidth * m.inFeatures * m.dtype.byteCount, m.dtype.kernelType,
-            Int64(m.inFeatures), Int64(min(panelWidth, m.outFeatures - panel * panelWidth)), Int64(m.inFeatures))
+            Int64(m.inFeatures), Int64(min(panelWidth, m.outFeatures - panel * panelWidth)),
+            Int64(m.inFeatures))
         case .panels(let m):
           table.pointee.widen_panel(
             to, m.elements + panel * size * m.dtype.byteCount, m.dtype.kernelType, Int64(m.inFeatures))
@@ -22,7 +23,8 @@ extension WeightMatrix {
           func dequantize(_ into: UnsafeMutablePointer<Float>) {
             table.pointee.dequantize_panel(
               into, m.codes + panel * m.panelCodeByteCount, Int32(m.bits),
-              m.scales + panel * m.groupCount * panelWidth, m.zeros.map { $0 + panel * m.groupCount * panelWidth },
+              m.scales + panel * m.groupCount * panelWidth,
+              m.zeros.map { $0 + panel * m.groupCount * panelWidth },
               Int64(m.groupSize), 0, Int64(m.inFeatures))
           }
           guard let permutation = m.permutation else {
@@ -32,7 +34,8 @@ extension WeightMatrix {
           Scratch.withFloats(size) { ordered in
             dequantize(ordered)
             for k in 0..<m.inFeatures {
-              (to + Int(permutation[k]) * panelWidth).update(from: ordered + k * panelWidth, count: panelWidth)
+              (to + Int(permutation[k]) * panelWidth).update(
+                from: ordered + k * panelWidth, count: panelWidth)
             }
           }
         }

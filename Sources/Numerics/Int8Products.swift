@@ -49,7 +49,8 @@ package struct Int8Activations: @unchecked Sendable {
       let count = min(rows, range.upperBound * tile) - first
       func quantize(_ from: UnsafePointer<Float>, stride: Int) {
         table.pointee.quantize_rows(
-          packed.pointer + first * inFeatures, scales.pointer + first * blocks, sums.pointer + first * blocks, from,
+          packed.pointer + first * inFeatures, scales.pointer + first * blocks, sums.pointer + first * blocks,
+          from,
           Int64(stride), Int64(count), Int64(inFeatures), Int64(block), Int64(tile))
       }
       guard let permutation else { return quantize(source.pointer + first * rowStride, stride: rowStride) }

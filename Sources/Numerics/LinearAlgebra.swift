@@ -85,7 +85,8 @@ package enum LinearAlgebra {
           let row = (panel + index) * panelWidth
           table.pointee.pack_panel(
             scratch + index * k * 16, matrix.elements + (row * matrix.inFeatures + firstK) * size,
-            matrix.dtype.kernelType, Int64(matrix.inFeatures), Int64(min(panelWidth, matrix.outFeatures - row)),
+            matrix.dtype.kernelType, Int64(matrix.inFeatures),
+            Int64(min(panelWidth, matrix.outFeatures - row)),
             Int64(k))
         }
         return (UnsafePointer(scratch), k * 16)
@@ -119,7 +120,8 @@ package enum LinearAlgebra {
       }
     }
     blocked(
-      m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride, aKStride: 1,
+      m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride,
+      aKStride: 1,
       pool: pool, kernels: kernels, provide: provide,
       output: { row, panel in c.pointer + row * yRowStride + panel * 16 },
       cRowStride: yRowStride, cPanelStride: 16, mode: ZN_OVERWRITE, scratchPerPanel: depth * 16)
@@ -163,7 +165,8 @@ package enum LinearAlgebra {
             let base = packed.pointer + tiles * tileRows * firstK
             for tile in range {
               table.pointee.pack_rows(
-                base + tile * tileRows * step, source.pointer + tile * tileRows * aRowStride + firstK * aKStride,
+                base + tile * tileRows * step,
+                source.pointer + tile * tileRows * aRowStride + firstK * aKStride,
                 Int64(aRowStride), Int64(aKStride), Int64(min(tileRows, rows - tile * tileRows)), Int64(step))
             }
           }
@@ -210,7 +213,8 @@ package enum LinearAlgebra {
   }
 
   private static func vector(
-    _ x: UnsafePointer<Float>, by matrix: IntPanelMatrix, into y: UnsafeMutablePointer<Float>, pool: WorkerPool,
+    _ x: UnsafePointer<Float>, by matrix: IntPanelMatrix, into y: UnsafeMutablePointer<Float>,
+    pool: WorkerPool,
     kernels: Kernels
   ) {
     let x = Shared(x)

@@ -33,7 +33,8 @@ package struct RowMatrix: @unchecked Sendable {
   package let inFeatures: Int
   package let owner: AnyObject
 
-  package init(elements: UnsafeRawPointer, dtype: DType, outFeatures: Int, inFeatures: Int, owner: AnyObject) {
+  package init(elements: UnsafeRawPointer, dtype: DType, outFeatures: Int, inFeatures: Int, owner: AnyObject)
+  {
     precondition([.f32, .f16, .bf16].contains(dtype))
     self.elements = elements
     self.dtype = dtype
@@ -52,7 +53,8 @@ package struct PanelMatrix: @unchecked Sendable {
   package let inFeatures: Int
   package let owner: AnyObject
 
-  package init(elements: UnsafeRawPointer, dtype: DType, outFeatures: Int, inFeatures: Int, owner: AnyObject) {
+  package init(elements: UnsafeRawPointer, dtype: DType, outFeatures: Int, inFeatures: Int, owner: AnyObject)
+  {
     precondition([.f32, .f16, .bf16].contains(dtype))
     self.elements = elements
     self.dtype = dtype

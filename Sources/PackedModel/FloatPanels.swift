@@ -5,7 +5,8 @@ import Numerics
 package enum FloatPanels {
   /// Row-major `[out, in]` → panels; rows that fill the last panel up are zero.
   package static func pack(
-    _ rows: UnsafeRawPointer, dtype: DType, out: Int, in inFeatures: Int, into panels: UnsafeMutableRawPointer,
+    _ rows: UnsafeRawPointer, dtype: DType, out: Int, in inFeatures: Int,
+    into panels: UnsafeMutableRawPointer,
     pool: WorkerPool = .shared
   ) {
     if dtype.byteCount == 2 {
@@ -17,7 +18,8 @@ package enum FloatPanels {
 
   /// Panels → row-major `[out, in]`.
   package static func unpack(
-    _ panels: UnsafeRawPointer, dtype: DType, out: Int, in inFeatures: Int, into rows: UnsafeMutableRawPointer,
+    _ panels: UnsafeRawPointer, dtype: DType, out: Int, in inFeatures: Int,
+    into rows: UnsafeMutableRawPointer,
     pool: WorkerPool = .shared
   ) {
     if dtype.byteCount == 2 {
@@ -31,7 +33,8 @@ package enum FloatPanels {
   private static let step = 256
 
   private static func pack<Element: FixedWidthInteger & Sendable & BitwiseCopyable>(
-    _ rows: UnsafeRawPointer, as: Element.Type, out: Int, in inFeatures: Int, into panels: UnsafeMutableRawPointer,
+    _ rows: UnsafeRawPointer, as: Element.Type, out: Int, in inFeatures: Int,
+    into panels: UnsafeMutableRawPointer,
     pool: WorkerPool
   ) {
     let source = RawPointer(rows)
@@ -49,7 +52,8 @@ package enum FloatPanels {
           for r in 0..<height {
             let line = from + r * inFeatures * MemoryLayout<Element>.size
             for k in first..<end {
-              to[k * panelWidth + r] = line.loadUnaligned(fromByteOffset: k * MemoryLayout<Element>.size, as: Element.self)
+              to[k * panelWidth + r] = line.loadUnaligned(
+                fromByteOffset: k * MemoryLayout<Element>.size, as: Element.self)
             }
           }
           for r in height..<panelWidth { for k in first..<end { to[k * panelWidth + r] = 0 } }
@@ -59,7 +63,8 @@ package enum FloatPanels {
   }
 
   private static func unpack<Element: FixedWidthInteger & Sendable & BitwiseCopyable>(
-    _ panels: UnsafeRawPointer, as: Element.Type, out: Int, in inFeatures: Int, into rows: UnsafeMutableRawPointer,
+    _ panels: UnsafeRawPointer, as: Element.Type, out: Int, in inFeatures: Int,
+    into rows: UnsafeMutableRawPointer,
     pool: WorkerPool
   ) {
     let source = RawPointer(panels)

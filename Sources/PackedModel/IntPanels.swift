@@ -11,7 +11,9 @@ package struct IntPanelLayout: Equatable, Sendable {
   package let isSymmetric: Bool
   package let isPermuted: Bool
 
-  package init(bits: Int, groupSize: Int, outFeatures: Int, inFeatures: Int, isSymmetric: Bool, isPermuted: Bool) {
+  package init(
+    bits: Int, groupSize: Int, outFeatures: Int, inFeatures: Int, isSymmetric: Bool, isPermuted: Bool
+  ) {
     self.bits = bits
     self.groupSize = groupSize
     self.outFeatures = outFeatures
@@ -54,9 +56,11 @@ package struct IntPanelLayout: Equatable, Sendable {
     IntPanelMatrix(
       bits: fieldBits, codes: base.assumingMemoryBound(to: UInt8.self),
       scales: (base + scalesOffset).assumingMemoryBound(to: UInt16.self),
-      zeros: storesZeros ? (base + zerosOffset).assumingMemoryBound(to: UInt8.self) : nil, groupSize: groupSize,
+      zeros: storesZeros ? (base + zerosOffset).assumingMemoryBound(to: UInt8.self) : nil,
+      groupSize: groupSize,
       outFeatures: outFeatures, inFeatures: inFeatures,
-      permutation: isPermuted ? (base + permutationOffset).assumingMemoryBound(to: UInt32.self) : nil, owner: owner)
+      permutation: isPermuted ? (base + permutationOffset).assumingMemoryBound(to: UInt32.self) : nil,
+      owner: owner)
   }
 }
 
@@ -170,7 +174,8 @@ package enum IntPanels {
     var groupIndex = [Int32](repeating: 0, count: layout.inFeatures)
     for k in 0..<layout.inFeatures { groupIndex[order[k]] = Int32(k / layout.groupSize) }
     return QuantizedMatrix(
-      bits: layout.bits, groupSize: layout.groupSize, inFeatures: layout.inFeatures, outFeatures: out, codes: codes,
+      bits: layout.bits, groupSize: layout.groupSize, inFeatures: layout.inFeatures, outFeatures: out,
+      codes: codes,
       scales: scales, zeros: zeros, groupIndex: groupIndex)
   }
 }

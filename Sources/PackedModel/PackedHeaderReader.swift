@@ -17,9 +17,12 @@ struct PackedHeaderReader {
     let dataStart = try checkPreamble()
     let json: JSONValue
     do {
-      json = try JSONValue.parse(UnsafeRawBufferPointer(rebasing: bytes[PackedHeader.preambleByteCount..<dataStart]))
+      json = try JSONValue.parse(
+        UnsafeRawBufferPointer(rebasing: bytes[PackedHeader.preambleByteCount..<dataStart]))
     } catch { throw broken(6, "the header is \(error.description)") }
-    guard json["format"]?.stringValue == "zhinao" else { throw broken(6, "the header has no format \"zhinao\"") }
+    guard json["format"]?.stringValue == "zhinao" else {
+      throw broken(6, "the header has no format \"zhinao\"")
+    }
     var header = PackedHeader(
       generator: json["generator"]?.stringValue ?? "", files: [], tensors: [], quantization: nil,
       provenance: json["provenance"]?.objectValue ?? JSONObject())
@@ -55,13 +58,17 @@ struct PackedHeaderReader {
     let (major, minor) = (get(8, UInt16.self), get(10, UInt16.self))
     guard major == PackedHeader.majorVersion else {
       throw broken(
-        3, "has format version \(major).\(minor); this tool reads \(PackedHeader.majorVersion).x: use a newer one")
+        3,
+        "has format version \(major).\(minor); this tool reads \(PackedHeader.majorVersion).x: use a newer one"
+      )
     }
     let length = get(16, UInt64.self)
     guard length == UInt64(bytes.count) else {
       throw broken(
-        4, length > UInt64(bytes.count)
-          ? "is truncated: \(bytes.count) of \(length) bytes" : "has \(UInt64(bytes.count) - length) bytes too many")
+        4,
+        length > UInt64(bytes.count)
+          ? "is truncated: \(bytes.count) of \(length) bytes"
+          : "has \(UInt64(bytes.count) - length) bytes too many")
     }
     let headerByteCount = Int(get(12, UInt32.self))
     let dataStart = preamble + headerByteCount
@@ -96,11 +103,15 @@ struct PackedHeaderReader {
   /// Relative, no way out of the folder it is unpacked into, no control characters.
   static func isSafe(_ name: String) -> Bool {
     !name.isEmpty && name.utf8.count <= 255 && !name.unicodeScalars.contains { $0.value < 32 || $0 == "\\" }
-      && name.split(separator: "/", omittingEmptySubsequences: false).allSatisfy { !["", ".", ".."].contains($0) }
+      && name.split(separator: "/", omittingEmptySubsequences: false).allSatisfy {
+        !["", ".", ".."].contains($0)
+      }
   }
 
   private func readTensor(_ value: JSONValue) throws -> PackedTensor {
-    guard let name = value["name"]?.stringValue, !name.isEmpty else { throw broken(8, "a tensor has no name") }
+    guard let name = value["name"]?.stringValue, !name.isEmpty else {
+      throw broken(8, "a tensor has no name")
+    }
     let what = "tensor \(name)"
     let shape = (value["shape"]?.arrayValue ?? []).map(\.intValue)
     let dimensions = shape.compactMap { $0 }
@@ -144,9 +155,11 @@ struct PackedHeaderReader {
       else { throw broken(9, "\(what) has no valid bits, group_size, symmetric and permuted") }
       return .intPanels(
         IntPanelLayout(
-          bits: bits, groupSize: groupSize, outFeatures: shape[0], inFeatures: shape[1], isSymmetric: symmetric,
+          bits: bits, groupSize: groupSize, outFeatures: shape[0], inFeatures: shape[1],
+          isSymmetric: symmetric,
           isPermuted: permuted))
-    default: throw broken(9, "\(what) has encoding \(value["encoding"]?.serialized() ?? "none"), which is not known")
+    default:
+      throw broken(9, "\(what) has encoding \(value["encoding"]?.serialized() ?? "none"), which is not known")
     }
   }
 
@@ -161,8 +174,11 @@ struct PackedHeaderReader {
     }
     var end = dataStart
     let ranges =
-      header.files.map { ("file \($0.name)", $0.range) } + header.tensors.map { ("tensor \($0.name)", $0.range) }
-    for (what, range) in ranges.sorted(by: { ($0.1.lowerBound, $0.1.upperBound) < ($1.1.lowerBound, $1.1.upperBound) }) {
+      header.files.map { ("file \($0.name)", $0.range) }
+      + header.tensors.map { ("tensor \($0.name)", $0.range) }
+    for (what, range) in ranges.sorted(by: {
+      ($0.1.lowerBound, $0.1.upperBound) < ($1.1.lowerBound, $1.1.upperBound)
+    }) {
       guard range.lowerBound >= end else {
         throw broken(10, "\(what) starts at byte \(range.lowerBound), inside what comes before it")
       }

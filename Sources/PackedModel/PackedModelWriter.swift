@@ -6,10 +6,12 @@ import Numerics
 /// name when it is complete.
 package enum PackedModelWriter {
   /// Gives the bytes of a tensor, in the tensor's encoding, to `emit`, in pieces if it likes.
-  package typealias Body = (_ tensor: PackedTensor, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
+  package typealias Body = (_ tensor: PackedTensor, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws ->
+    Void
 
   /// The header with every offset filled in, and the file's length: what a write would produce.
-  package static func placed(_ header: PackedHeader) -> (header: PackedHeader, dataStart: Int, byteCount: Int) {
+  package static func placed(_ header: PackedHeader) -> (header: PackedHeader, dataStart: Int, byteCount: Int)
+  {
     var header = header
     // Offsets have more digits the further they lie, so the header's length depends on them a little: take the least
     // number of pages that holds them all.
@@ -18,7 +20,8 @@ package enum PackedModelWriter {
       let byteCount = header.place(from: dataStart)
       let needed = PackedHeader.preambleByteCount + header.json.serialized().utf8.count + 1
       if needed <= dataStart { return (header, dataStart, byteCount) }
-      dataStart = (needed + PackedHeader.pageByteCount - 1) / PackedHeader.pageByteCount * PackedHeader.pageByteCount
+      dataStart =
+        (needed + PackedHeader.pageByteCount - 1) / PackedHeader.pageByteCount * PackedHeader.pageByteCount
     }
   }
 
@@ -85,13 +88,16 @@ package enum ParallelChecksum {
     _ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0, pool: WorkerPool = .shared
   ) -> UInt32 {
     let share = 1 << 20
-    guard bytes.count > share, let base = bytes.baseAddress else { return Checksum.crc32(bytes, continuing: crc) }
+    guard bytes.count > share, let base = bytes.baseAddress else {
+      return Checksum.crc32(bytes, continuing: crc)
+    }
     let source = RawPointer(base)
     let pieces = (bytes.count + share - 1) / share
     let results = AlignedBuffer<UInt32>(count: pieces)
     pool.run(pieces) { piece in
       let start = piece * share
-      let piece1 = UnsafeRawBufferPointer(start: source.pointer + start, count: min(share, bytes.count - start))
+      let piece1 = UnsafeRawBufferPointer(
+        start: source.pointer + start, count: min(share, bytes.count - start))
       results[piece] = Checksum.crc32(piece1)
     }
     var total = crc

@@ -61,7 +61,9 @@ package struct PackedTensor: Equatable, Sendable {
         ("symmetric", .bool(layout.isSymmetric)), ("permuted", .bool(layout.isPermuted)),
       ]
     }
-    fields += [("offset", .init(offset)), ("bytes", .init(byteCount)), ("crc32", .string(hexadecimal(crc32)))]
+    fields += [
+      ("offset", .init(offset)), ("bytes", .init(byteCount)), ("crc32", .string(hexadecimal(crc32))),
+    ]
     return .object(JSONObject(fields))
   }
 }
@@ -82,7 +84,8 @@ package struct PackedFile: Equatable, Sendable {
 
   package var json: JSONValue {
     [
-      "name": .string(name), "offset": .init(offset), "bytes": .init(byteCount), "crc32": .string(hexadecimal(crc32)),
+      "name": .string(name), "offset": .init(offset), "bytes": .init(byteCount),
+      "crc32": .string(hexadecimal(crc32)),
     ]
   }
 }

@@ -2,7 +2,9 @@
 protocol MergeTable: Sendable {
   /// Rank (lower merges first) and id of the token made of `left` and `right`, which cover `text[range]`; nil: they do
   /// not merge.
-  func merge(left: Int32, right: Int32, text: UnsafeBufferPointer<UInt8>, range: Range<Int>) -> (rank: Int32, id: Int32)?
+  func merge(left: Int32, right: Int32, text: UnsafeBufferPointer<UInt8>, range: Range<Int>) -> (
+    rank: Int32, id: Int32
+  )?
 }
 
 /// Byte-pair merging of one piece: again and again the adjacent pair of lowest rank, leftmost on ties.
@@ -76,7 +78,9 @@ struct BytePairMerger<Table: MergeTable>: Sendable {
   private func heap(_ parts: inout [Part], _ text: UnsafeBufferPointer<UInt8>, _ output: inout [Int]) {
     let end = Int32(text.count)
     var queue = CandidateHeap()
-    func endOf(_ i: Int32) -> Int { parts[Int(i)].next < 0 ? Int(end) : Int(parts[Int(parts[Int(i)].next)].start) }
+    func endOf(_ i: Int32) -> Int {
+      parts[Int(i)].next < 0 ? Int(end) : Int(parts[Int(parts[Int(i)].next)].start)
+    }
     func look(_ i: Int32) {
       let left = parts[Int(i)]
       parts[Int(i)].rank = .max
@@ -92,7 +96,9 @@ struct BytePairMerger<Table: MergeTable>: Sendable {
     while let candidate = queue.pop() {
       let i = Int(candidate.index)
       // Stale: the part was swallowed, or its pair has changed since.
-      guard parts[i].rank == candidate.rank, parts[i].merged == candidate.merged, parts[i].id >= 0 else { continue }
+      guard parts[i].rank == candidate.rank, parts[i].merged == candidate.merged, parts[i].id >= 0 else {
+        continue
+      }
       let gone = Int(parts[i].next)
       parts[i].id = parts[i].merged
       parts[i].next = parts[gone].next

@@ -59,19 +59,26 @@ package struct BytePairTokenizer: Tokenizer {
       // Entries outside the byte alphabet are added tokens kept in the vocabulary.
       guard let bytes = ByteLevelAlphabet.decoded(text) else {
         guard addedIDs.contains(id) else {
-          throw file.bad("token \(id) has characters that do not stand for bytes; only byte-level BPE is supported")
+          throw file.bad(
+            "token \(id) has characters that do not stand for bytes; only byte-level BPE is supported")
         }
         tokens[id] = Array(text.utf8)
         continue
       }
       tokens[id] = bytes
-      if table.append(bytes) { entryIDs.append(Int32(id)) } else { throw file.bad("token \(id) repeats another token") }
+      if table.append(bytes) {
+        entryIDs.append(Int32(id))
+      } else {
+        throw file.bad("token \(id) repeats another token")
+      }
     }
     var specials: [String: Int] = [:]
     for entry in added {
       tokens[entry.token.id] = entry.token.bytes
       isSpecial[entry.token.id] = entry.token.isSpecial
-      if entry.token.isSpecial { specials[String(decoding: entry.token.bytes, as: UTF8.self)] = entry.token.id }
+      if entry.token.isSpecial {
+        specials[String(decoding: entry.token.bytes, as: UTF8.self)] = entry.token.id
+      }
     }
     self.tokens = tokens
     self.isSpecial = isSpecial
@@ -86,7 +93,8 @@ package struct BytePairTokenizer: Tokenizer {
     pairs.pairs.reserveCapacity(model.merges.count)
     for (rank, (left, right)) in model.merges.enumerated() {
       guard let a = idOfText[left], let b = idOfText[right], let c = idOfText[left + right] else {
-        throw file.bad("merge \(rank) joins \"\(left)\" and \"\(right)\", which are not all in the vocabulary")
+        throw file.bad(
+          "merge \(rank) joins \"\(left)\" and \"\(right)\", which are not all in the vocabulary")
       }
       let key = PairTable.key(a, b)
       if pairs.pairs[key] == nil { pairs.pairs[key] = (Int32(rank), c) }
@@ -116,7 +124,8 @@ package struct BytePairTokenizer: Tokenizer {
         switch segment {
         case .token(let id): ids.append(id)
         case .text(let range):
-          encodeSegment(UnsafeBufferPointer(rebasing: bytes[range]), normalized, isFirst: range.lowerBound == 0, &ids)
+          encodeSegment(
+            UnsafeBufferPointer(rebasing: bytes[range]), normalized, isFirst: range.lowerBound == 0, &ids)
         }
       }
     }
@@ -147,7 +156,9 @@ package struct BytePairTokenizer: Tokenizer {
   }
 
   /// Applies the pre-tokenizer's steps one inside the other.
-  private func split(_ text: UnsafeBufferPointer<UInt8>, _ steps: ArraySlice<SplitPattern>, _ ids: inout [Int]) {
+  private func split(
+    _ text: UnsafeBufferPointer<UInt8>, _ steps: ArraySlice<SplitPattern>, _ ids: inout [Int]
+  ) {
     guard let step = steps.first else { return merge(text, &ids) }
     step.forEachPiece(of: text) { range in
       split(UnsafeBufferPointer(rebasing: text[range]), steps.dropFirst(), &ids)

@@ -31,7 +31,9 @@ struct ByteTable: Sendable {
     starts.append(Int32(end))
     longest = max(longest, end - start)
     if exists { return false }
-    let slot = pool.withUnsafeBufferPointer { all in find(UnsafeBufferPointer(rebasing: all[start..<end])).slot }
+    let slot = pool.withUnsafeBufferPointer { all in
+      find(UnsafeBufferPointer(rebasing: all[start..<end])).slot
+    }
     slots[slot] = Int32(id + 1)
     return true
   }

@@ -30,7 +30,9 @@ enum CharacterClasses {
   }
 
   /// Calls `body` with the table, so that a scan looks it up without retaining it each time.
-  static func withTable<Result>(_ body: (UnsafeBufferPointer<CharacterClass>) throws -> Result) rethrows -> Result {
+  static func withTable<Result>(_ body: (UnsafeBufferPointer<CharacterClass>) throws -> Result) rethrows
+    -> Result
+  {
     try basicPlane.withUnsafeBufferPointer(body)
   }
 }
@@ -55,7 +57,8 @@ struct TextCursor {
       return (value, table[Int(value)], index + 3)
     }
     let value =
-      (first & 0x07) << 18 | continuation(index + 1) << 12 | continuation(index + 2) << 6 | continuation(index + 3)
+      (first & 0x07) << 18 | continuation(index + 1) << 12 | continuation(index + 2) << 6
+      | continuation(index + 3)
     return (value, Unicode.Scalar(value).map(CharacterClasses.compute) ?? .other, index + 4)
   }
 

@@ -19,7 +19,9 @@ package enum ChatTemplate: Equatable, Sendable {
   case llama3
 
   /// Which of the two a model uses, from its special tokens, or nil when neither.
-  package static func detected(tokenizer: any Tokenizer, files: (any ModelFiles)? = nil) throws -> ChatTemplate? {
+  package static func detected(tokenizer: any Tokenizer, files: (any ModelFiles)? = nil) throws
+    -> ChatTemplate?
+  {
     let specials = tokenizer.specialTokens
     if specials["<|im_start|>"] != nil && specials["<|im_end|>"] != nil {
       if tokenizer is ZhinaoTokenizer { return .chatML(defaultSystem: "You are a helpful assistant.") }
@@ -106,7 +108,8 @@ package enum ChatTemplate: Equatable, Sendable {
 
 extension String {
   fileprivate var trimmingWhitespace: String {
-    guard let first = firstIndex(where: { !$0.isWhitespace }), let last = lastIndex(where: { !$0.isWhitespace })
+    guard let first = firstIndex(where: { !$0.isWhitespace }),
+      let last = lastIndex(where: { !$0.isWhitespace })
     else { return "" }
     return String(self[first...last])
   }

@@ -32,7 +32,9 @@ package struct StreamingDetokenizer: Sendable {
       let start = bytes.count - length
       let lead = bytes[start]
       if lead & 0xC0 == 0x80 { continue }
-      let needed = lead >= 0xF0 && lead <= 0xF4 ? 4 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xC2 && lead < 0xE0 ? 2 : 1
+      let needed =
+        lead >= 0xF0 && lead <= 0xF4
+        ? 4 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xC2 && lead < 0xE0 ? 2 : 1
       guard needed > length else { return 0 }
       if length >= 2 {
         // The second byte has narrower bounds after some leads; outside them the character is already broken.

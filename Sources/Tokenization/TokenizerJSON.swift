@@ -23,17 +23,25 @@ struct TokenizerJSON {
       throw bad("model.type is \(type); this reader knows byte-level BPE")
     }
     for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
-      if let text = model[key]?.stringValue, !text.isEmpty { throw bad("model.\(key) is set, which is not supported") }
+      if let text = model[key]?.stringValue, !text.isEmpty {
+        throw bad("model.\(key) is set, which is not supported")
+      }
     }
-    if model["byte_fallback"]?.boolValue == true { throw bad("model.byte_fallback is set, which is not supported") }
+    if model["byte_fallback"]?.boolValue == true {
+      throw bad("model.byte_fallback is set, which is not supported")
+    }
     guard let vocabulary = model["vocab"]?.objectValue else { throw bad("has no model.vocab") }
     let entries: [(String, Int)] = try vocabulary.members.map { name, value in
-      guard let id = value.intValue, id >= 0, id < 1 << 24 else { throw bad("model.vocab: \"\(name)\" has no valid id") }
+      guard let id = value.intValue, id >= 0, id < 1 << 24 else {
+        throw bad("model.vocab: \"\(name)\" has no valid id")
+      }
       return (name, id)
     }
     guard let merges = model["merges"]?.arrayValue else { throw bad("has no model.merges") }
     let pairs: [(String, String)] = try merges.enumerated().map { index, value in
-      if let pair = value.arrayValue, pair.count == 2, let left = pair[0].stringValue, let right = pair[1].stringValue {
+      if let pair = value.arrayValue, pair.count == 2, let left = pair[0].stringValue,
+        let right = pair[1].stringValue
+      {
         return (left, right)
       }
       if let text = value.stringValue, let space = text.firstIndex(of: " ") {
@@ -41,12 +49,14 @@ struct TokenizerJSON {
       }
       throw bad("model.merges: entry \(index) is not a pair")
     }
-    return Model(vocabulary: entries, merges: pairs, ignoresMerges: model["ignore_merges"]?.boolValue ?? false)
+    return Model(
+      vocabulary: entries, merges: pairs, ignoresMerges: model["ignore_merges"]?.boolValue ?? false)
   }
 
   func addedTokens() throws -> [Added] {
     try (json["added_tokens"]?.arrayValue ?? []).map { value in
-      guard let id = value["id"]?.intValue, id >= 0, id < 1 << 24, let content = value["content"]?.stringValue,
+      guard let id = value["id"]?.intValue, id >= 0, id < 1 << 24,
+        let content = value["content"]?.stringValue,
         !content.isEmpty
       else { throw bad("added_tokens: an entry has no id and content") }
       func flag(_ name: String) -> Bool { value[name]?.boolValue ?? false }
@@ -87,7 +97,9 @@ struct TokenizerJSON {
         guard behavior == "Isolated", part["invert"]?.boolValue != true else {
           throw bad("pre_tokenizer Split with behavior \(behavior) is not supported")
         }
-        guard let pattern = part["pattern"]?["Regex"]?.stringValue, let known = TokenizerJSON.patterns[pattern] else {
+        guard let pattern = part["pattern"]?["Regex"]?.stringValue,
+          let known = TokenizerJSON.patterns[pattern]
+        else {
           throw bad("pre_tokenizer pattern \(part["pattern"]?.serialized() ?? "?") is not one of those known")
         }
         steps.append(known)
@@ -98,7 +110,9 @@ struct TokenizerJSON {
       case let type: throw bad("pre_tokenizer \(type ?? "?") is not supported")
       }
     }
-    guard isByteLevel else { throw bad("pre_tokenizer has no ByteLevel step; only byte-level BPE is supported") }
+    guard isByteLevel else {
+      throw bad("pre_tokenizer has no ByteLevel step; only byte-level BPE is supported")
+    }
     return (steps, addsPrefixSpace)
   }
 

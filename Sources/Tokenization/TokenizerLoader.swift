@@ -13,7 +13,8 @@ package enum TokenizerLoader {
       return try ZhinaoTokenizer(vocabulary: bytes, path: files.label(of: preferred))
     }
     if vocabularies.count > 1 {
-      throw TokenizationError(path: files.location, detail: "has several .tiktoken files, none of them vocab/360.tiktoken")
+      throw TokenizationError(
+        path: files.location, detail: "has several .tiktoken files, none of them vocab/360.tiktoken")
     }
     if let json = try files.json(named: "tokenizer.json") {
       return try BytePairTokenizer(json, path: files.label(of: "tokenizer.json"))

@@ -6,7 +6,8 @@ import Foundation
 package struct ZhinaoTokenizer: Tokenizer {
   /// In the order of their ids, which follow the vocabulary's.
   package static let specialNames = [
-    "<pad>", "<unk>", "<mask>", "<eod>", "<eop>", "[space2]", "[space3]", "[space4]", "[space8]", "<|im_start|>",
+    "<pad>", "<unk>", "<mask>", "<eod>", "<eop>", "[space2]", "[space3]", "[space4]", "[space8]",
+    "<|im_start|>",
     "<|im_end|>",
   ]
   /// Spaces that a token stands for, by its place among the special tokens.
@@ -73,7 +74,9 @@ package struct ZhinaoTokenizer: Tokenizer {
       uniqueKeysWithValues: ZhinaoTokenizer.specialNames.enumerated().map { ($0.element, count + $0.offset) })
     merger = BytePairMerger(table: RankTable(ranks: ranks, bytes: single))
     splitter = SpecialTokenSplitter(
-      ZhinaoTokenizer.specialNames.enumerated().map { AddedToken(id: count + $0.offset, bytes: Array($0.element.utf8)) })
+      ZhinaoTokenizer.specialNames.enumerated().map {
+        AddedToken(id: count + $0.offset, bytes: Array($0.element.utf8))
+      })
   }
 
   // MARK: Text to ids
@@ -131,7 +134,9 @@ package struct ZhinaoTokenizer: Tokenizer {
       result.reserveCapacity(text.count)
       var i = 0
       while i < text.count {
-        if text[i] == mark[0], i + 4 <= text.count, text[i + 1] == mark[1], text[i + 2] == mark[2], text[i + 3] == mark[3] {
+        if text[i] == mark[0], i + 4 <= text.count, text[i + 1] == mark[1], text[i + 2] == mark[2],
+          text[i + 3] == mark[3]
+        {
           result.append(10)
           i += 4
         } else {
@@ -146,7 +151,9 @@ package struct ZhinaoTokenizer: Tokenizer {
 
   /// Replacing runs of 8, then 4, 3 and 2 spaces by tokens comes to this: of a run, as many eights as fit, then what
   /// is left as 4, 3 or 2, then perhaps one ordinary space.
-  private func forEachSpaceToken(in text: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>, _ special: Int) -> Void) {
+  private func forEachSpaceToken(
+    in text: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>, _ special: Int) -> Void
+  ) {
     var i = 0
     while i < text.count {
       guard text[i] == 32 else {
@@ -205,7 +212,9 @@ package struct ZhinaoTokenizer: Tokenizer {
 
   package func bytes(of id: Int, skippingSpecials: Bool) throws -> [UInt8]? {
     let special = id - rankCount
-    guard special >= 0 && special < ZhinaoTokenizer.specialNames.count else { return Array(try tokenBytes(id)) }
+    guard special >= 0 && special < ZhinaoTokenizer.specialNames.count else {
+      return Array(try tokenBytes(id))
+    }
     if let count = ZhinaoTokenizer.spaces[special] { return Array(repeating: 32, count: count) }
     return skippingSpecials ? nil : Array(ZhinaoTokenizer.specialNames[special].utf8)
   }

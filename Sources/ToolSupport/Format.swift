@@ -26,7 +26,9 @@ package enum Format {
   /// Columns padded to their widest cell; all but the first are aligned to the right when they look like numbers.
   package static func table(_ rows: [[String]]) -> String {
     guard let columns = rows.map(\.count).max() else { return "" }
-    let widths = (0..<columns).map { column in rows.map { column < $0.count ? width($0[column]) : 0 }.max() ?? 0 }
+    let widths = (0..<columns).map { column in
+      rows.map { column < $0.count ? width($0[column]) : 0 }.max() ?? 0
+    }
     let numeric = (0..<columns).map { column in
       column > 0
         && rows.dropFirst().allSatisfy { row in
@@ -46,7 +48,9 @@ package enum Format {
   /// Columns a terminal uses: two for East Asian wide characters.
   private static func width(_ text: String) -> Int {
     text.unicodeScalars.reduce(0) { sum, scalar in
-      sum + (scalar.value >= 0x1100 && (scalar.value < 0x1160 || (scalar.value >= 0x2E80 && scalar.value < 0xFFE7)) ? 2 : 1)
+      sum
+        + (scalar.value >= 0x1100
+          && (scalar.value < 0x1160 || (scalar.value >= 0x2E80 && scalar.value < 0xFFE7)) ? 2 : 1)
     }
   }
 }

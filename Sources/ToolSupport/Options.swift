@@ -18,11 +18,14 @@ package struct ComputeOptions: ParsableArguments {
   package init() {}
 
   package func validate() throws {
-    if let threads, threads < 1 || threads > 1024 { throw ValidationError("--threads: expected a number from 1 to 1024.") }
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads: expected a number from 1 to 1024.")
+    }
     guard Kernels.requestIsRunnable else {
       let asked = ProcessInfo.processInfo.environment["ZHINAO_ISA"] ?? ""
       throw ValidationError(
-        "ZHINAO_ISA=\(asked): this machine can run \(InstructionSet.runnable.map(\.rawValue).joined(separator: ", ")).")
+        "ZHINAO_ISA=\(asked): this machine can run \(InstructionSet.runnable.map(\.rawValue).joined(separator: ", "))."
+      )
     }
   }
 

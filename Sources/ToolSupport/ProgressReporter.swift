@@ -32,7 +32,9 @@ package final class ProgressReporter {
       if done >= total { ProgressReporter.clearCurrentLine() }
     } else {
       // Every five seconds at most, and nothing at all for what is done sooner.
-      guard now.timeIntervalSince(max(lastShown, start)) > 5 || (done >= total && lastShown > start) else { return }
+      guard now.timeIntervalSince(max(lastShown, start)) > 5 || (done >= total && lastShown > start) else {
+        return
+      }
       lastShown = now
       ProgressReporter.write("\(label): \(status(done, total, now))\n")
     }

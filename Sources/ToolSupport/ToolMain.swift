@@ -6,7 +6,8 @@ import Numerics
 /// What every executable's entry point does: parse, run, turn an error into one or two lines and an exit code.
 package enum ToolMain {
   /// - Parameter arguments: nil: the process's.
-  package static func run<Command: ParsableCommand>(_ type: Command.Type, arguments: [String]? = nil) -> Never {
+  package static func run<Command: ParsableCommand>(_ type: Command.Type, arguments: [String]? = nil) -> Never
+  {
     Interruption.install()
     // A reader that goes away (`| head`) ends the command quietly.
     signal(SIGPIPE, SIG_DFL)

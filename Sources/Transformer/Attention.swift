@@ -43,7 +43,8 @@ extension LayerSteps {
     pool.run(tasks.count) { index in
       let task = tasks[index]
       attendBlock(
-        qkv, sequence: sequences[task.sequence], head: task.head, firstRow: task.firstRow, layer: layer, into: out)
+        qkv, sequence: sequences[task.sequence], head: task.head, firstRow: task.firstRow, layer: layer,
+        into: out)
     }
   }
 
@@ -127,7 +128,8 @@ extension LayerSteps {
           for index in visible..<max(visible, count) { line[index] = 0 }
         }
         table.pointee.gemm(
-          Int64(rows), Int64(c.headDim), Int64(count), scores, Int64(block), 1, values + firstKey * panelWidth,
+          Int64(rows), Int64(c.headDim), Int64(count), scores, Int64(block), 1,
+          values + firstKey * panelWidth,
           Int64(cache.roundedCapacity * panelWidth), sums, Int64(sumWidth), Int64(panelWidth), ZN_ADD)
       }
       for row in 0..<rows {

@@ -31,7 +31,9 @@ package final class Decoder: LanguageModel {
   package var vocabularySize: Int { configuration.vocabularySize }
   package var contextLength: Int { configuration.contextLength }
 
-  package func makeCache(capacity: Int) -> KVCache { KVCache(configuration: configuration, capacity: capacity) }
+  package func makeCache(capacity: Int) -> KVCache {
+    KVCache(configuration: configuration, capacity: capacity)
+  }
 
   package func hiddenStates(_ tokens: [Int], cache: KVCache) -> AlignedBuffer<Float> {
     hiddenStates(batch: [(tokens, cache)])
@@ -50,7 +52,9 @@ package final class Decoder: LanguageModel {
       row += tokens.count
     }
     let work = LayerBuffers(configuration, rows: row)
-    for (index, layer) in layers.enumerated() { run(layer, index: index, x: x, sequences: slices, work: work) }
+    for (index, layer) in layers.enumerated() {
+      run(layer, index: index, x: x, sequences: slices, work: work)
+    }
     for (tokens, cache) in batch { cache.count += tokens.count }
     steps.normalize(x.pointer, weight: finalNorm, rows: row, into: x.pointer)
     return x
@@ -102,8 +106,10 @@ package final class Decoder: LanguageModel {
     steps.addResidual(work.normed.pointer, rows: rows, to: x.pointer)
     steps.normalize(x.pointer, weight: layer.postAttentionNorm, rows: rows, into: work.normed.pointer)
     let width = configuration.intermediateSize
-    layer.gate.apply(work.normed.pointer, rows: rows, into: work.gate.pointer, yRowStride: width, pool: steps.pool)
-    layer.up.apply(work.normed.pointer, rows: rows, into: work.up.pointer, yRowStride: width, pool: steps.pool)
+    layer.gate.apply(
+      work.normed.pointer, rows: rows, into: work.gate.pointer, yRowStride: width, pool: steps.pool)
+    layer.up.apply(
+      work.normed.pointer, rows: rows, into: work.up.pointer, yRowStride: width, pool: steps.pool)
     steps.activate(gate: work.gate.pointer, up: work.up.pointer, rows: rows, into: work.gate.pointer)
     layer.down.apply(
       work.gate.pointer, rows: rows, into: work.normed.pointer, yRowStride: configuration.hiddenSize,

@@ -24,7 +24,8 @@ package struct DecoderConfiguration: Equatable, Sendable {
 
   package init(
     hiddenSize: Int, intermediateSize: Int, layerCount: Int, attentionHeads: Int, kvHeads: Int, headDim: Int,
-    vocabularySize: Int, contextLength: Int, rmsNormEps: Float, rotary: RotaryParameters, qkvLayout: QKVLayout,
+    vocabularySize: Int, contextLength: Int, rmsNormEps: Float, rotary: RotaryParameters,
+    qkvLayout: QKVLayout,
     logitScale: Float = 1
   ) {
     self.hiddenSize = hiddenSize

@@ -80,9 +80,12 @@ final class LayerCache: @unchecked Sendable {
     head: Int, position: Int, key: UnsafePointer<Float>, value: UnsafePointer<Float>, headDim: Int
   ) {
     let keyOut =
-      keys.pointer + head * keyHeadStride + position / panelWidth * headDim * panelWidth + position % panelWidth
+      keys.pointer + head * keyHeadStride + position / panelWidth * headDim * panelWidth + position
+      % panelWidth
     for e in 0..<headDim { keyOut[e * panelWidth] = key[e] }
     let valueOut = values.pointer + head * valueHeadStride + position * panelWidth
-    for e in 0..<headDim { valueOut[e / panelWidth * roundedCapacity * panelWidth + e % panelWidth] = value[e] }
+    for e in 0..<headDim {
+      valueOut[e / panelWidth * roundedCapacity * panelWidth + e % panelWidth] = value[e]
+    }
   }
 }

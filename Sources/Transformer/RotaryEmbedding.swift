@@ -8,7 +8,8 @@ package struct RotaryParameters: Equatable, Sendable {
     /// Every frequency divided by `factor`.
     case linear(factor: Double)
     /// Llama 3: long wavelengths divided by `factor`, short ones kept, a ramp between.
-    case llama3(factor: Double, lowFrequencyFactor: Double, highFrequencyFactor: Double, originalContext: Double)
+    case llama3(
+      factor: Double, lowFrequencyFactor: Double, highFrequencyFactor: Double, originalContext: Double)
   }
   package var theta: Double
   package var scaling: Scaling

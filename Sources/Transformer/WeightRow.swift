@@ -10,7 +10,8 @@ extension WeightMatrix {
       table.pointee.widen(
         out, m.elements + row * m.inFeatures * m.dtype.byteCount, m.dtype.kernelType, Int64(m.inFeatures))
     case .panels(let m):
-      let first = m.elements + (row / panelWidth * m.inFeatures * panelWidth + row % panelWidth) * m.dtype.byteCount
+      let first =
+        m.elements + (row / panelWidth * m.inFeatures * panelWidth + row % panelWidth) * m.dtype.byteCount
       let stride = panelWidth * m.dtype.byteCount
       for k in 0..<m.inFeatures {
         let element = first + k * stride

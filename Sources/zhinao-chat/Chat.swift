@@ -37,29 +37,42 @@ struct Chat: ParsableCommand {
   var raw = false
   @Flag(help: "Special tokens in the prompt are ordinary text.")
   var plainText = false
-  @Option(name: [.customLong("max-new-tokens"), .customLong("max-tokens")], help: ArgumentHelp("Most tokens to generate.", valueName: "n"))
+  @Option(
+    name: [.customLong("max-new-tokens"), .customLong("max-tokens")],
+    help: ArgumentHelp("Most tokens to generate.", valueName: "n"))
   var maxNewTokens = 512
   @Option(help: ArgumentHelp("0 always takes the most likely token; higher is more varied.", valueName: "t"))
   var temperature = 0.0
-  @Option(parsing: .unconditional, help: ArgumentHelp("Choose among the k most likely tokens; 0 or -1: all.", valueName: "k"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Choose among the k most likely tokens; 0 or -1: all.", valueName: "k"))
   var topK = 0
-  @Option(help: ArgumentHelp("Choose among the most likely tokens that together have probability p.", valueName: "p"))
+  @Option(
+    help: ArgumentHelp(
+      "Choose among the most likely tokens that together have probability p.", valueName: "p"))
   var topP = 1.0
   @Option(help: ArgumentHelp("Above 1 makes repetition less likely.", valueName: "x"))
   var repetitionPenalty = 1.0
   @Option(help: ArgumentHelp("Seed of the choice (default: another each time).", valueName: "n"))
   var seed: UInt64?
-  @Option(help: ArgumentHelp("Room for prompt and answer, in tokens (default: what both need, at most the model's).", valueName: "n"))
+  @Option(
+    help: ArgumentHelp(
+      "Room for prompt and answer, in tokens (default: what both need, at most the model's).", valueName: "n")
+  )
   var contextSize: Int?
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
     guard maxNewTokens >= 1 else { throw ValidationError("--max-new-tokens: expected at least 1.") }
-    guard temperature >= 0, temperature.isFinite else { throw ValidationError("--temperature: expected 0 or more.") }
+    guard temperature >= 0, temperature.isFinite else {
+      throw ValidationError("--temperature: expected 0 or more.")
+    }
     guard topP > 0, topP <= 1 else { throw ValidationError("--top-p: expected a number above 0, up to 1.") }
     guard topK >= -1 else { throw ValidationError("--top-k: expected -1 or more.") }
-    guard repetitionPenalty > 0 else { throw ValidationError("--repetition-penalty: expected a positive number.") }
+    guard repetitionPenalty > 0 else {
+      throw ValidationError("--repetition-penalty: expected a positive number.")
+    }
     if let contextSize, contextSize < 2 { throw ValidationError("--context-size: expected at least 2.") }
   }
 

@@ -39,9 +39,12 @@ struct Convert: ParsableCommand {
       """,
     version: ToolVersion.generator)
 
-  @Argument(help: "Hugging Face folder, AutoGPTQ folder, .zhinao file; with --inspect also any safetensors file.")
+  @Argument(
+    help: "Hugging Face folder, AutoGPTQ folder, .zhinao file; with --inspect also any safetensors file.")
   var input: String
-  @Option(name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("What to write: FILE.zhinao, or a folder.", valueName: "path"))
+  @Option(
+    name: [.customShort("o"), .customLong("output")],
+    help: ArgumentHelp("What to write: FILE.zhinao, or a folder.", valueName: "path"))
   var destination: String?
   @Option(help: ArgumentHelp("Bring floats to bfloat16, float16 or float32.", valueName: "type"))
   var dtype: TargetType?
@@ -79,7 +82,8 @@ struct Convert: ParsableCommand {
       }
       let bar = ProgressReporter("convert", unit: "bytes")
       try ModelPacker(contents, dtype: dtype?.dtype).write(
-        to: destination, generator: ToolVersion.generator, provenance: JSONObject([("source", .string(sourceName))])
+        to: destination, generator: ToolVersion.generator,
+        provenance: JSONObject([("source", .string(sourceName))])
       ) { bar.update($0, of: $1) }
     } else {
       let bar = ProgressReporter("convert", unit: "bytes")
@@ -88,7 +92,9 @@ struct Convert: ParsableCommand {
       }
     }
     let seconds = Date().timeIntervalSince(start)
-    output.show(["output": .string(destination), "tensors": .init(contents.entries.count), "seconds": .init(seconds)]) {
+    output.show([
+      "output": .string(destination), "tensors": .init(contents.entries.count), "seconds": .init(seconds),
+    ]) {
       "\(destination): \(contents.entries.count) tensors in \(Format.duration(seconds))"
     }
   }
@@ -103,7 +109,9 @@ struct Convert: ParsableCommand {
 
   /// A model without a tokenizer can be converted; one with a tokenizer that does not fit cannot.
   private func checkTokenizer(_ model: OpenedModel) throws {
-    do { _ = try model.tokenizer() } catch let error as DiagnosedError where error.category == .cannotOpenInput {
+    do { _ = try model.tokenizer() } catch let error as DiagnosedError
+      where error.category == .cannotOpenInput
+    {
       Output.warn(error.description)
     }
   }

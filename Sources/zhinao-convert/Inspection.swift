@@ -25,7 +25,9 @@ struct Inspection {
     let rows: [Row]
     if isFolder.boolValue || path.hasSuffix(".safetensors") {
       let table = try TensorTable(path: path)
-      facts.append(("files", table.files.map { URL(fileURLWithPath: $0.path).lastPathComponent }.joined(separator: ", ")))
+      facts.append(
+        ("files", table.files.map { URL(fileURLWithPath: $0.path).lastPathComponent }.joined(separator: ", "))
+      )
       for (key, value) in table.files.first?.metadata ?? [] { facts.append((key, value)) }
       rows = table.inFileOrder.map {
         Row(name: $0.name, kind: $0.dtype.rawValue, shape: $0.shape, bytes: $0.info.byteCount)
@@ -42,7 +44,9 @@ struct Inspection {
       facts.append(("files", file.header.files.map(\.name).joined(separator: ", ")))
       if let configuration = try? file.files.modelConfiguration() { facts += describe(configuration) }
       if let quantization = file.header.quantization { facts.append(describe(quantization)) }
-      for (key, value) in file.header.provenance.members { facts.append((key, value.stringValue ?? value.serialized())) }
+      for (key, value) in file.header.provenance.members {
+        facts.append((key, value.stringValue ?? value.serialized()))
+      }
       rows = file.header.tensors.map {
         Row(name: $0.name, kind: describe($0.encoding), shape: $0.shape, bytes: $0.byteCount)
       }
@@ -52,7 +56,9 @@ struct Inspection {
       Format.table(facts.map { [$0.0, $0.1] }) + "\n\n"
         + Format.table(
           [["tensor", "type", "shape", "bytes"]]
-            + rows.map { [$0.name, $0.kind, $0.shape.map(String.init).joined(separator: "×"), "\($0.bytes)"] })
+            + rows.map {
+              [$0.name, $0.kind, $0.shape.map(String.init).joined(separator: "×"), "\($0.bytes)"]
+            })
         + "\n\n\(rows.count) tensors, \(Format.bytes(total))"
     }
   }

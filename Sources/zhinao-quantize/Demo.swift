@@ -23,7 +23,9 @@ struct Demo {
 
   func run(json: Bool) throws {
     guard let folder = Bundle.module.path(forResource: "tiny-zhinao", ofType: nil) else {
-      throw FileError(.cannotOpen, path: "tiny-zhinao", detail: "the demo's model is not beside the program; build it with swift build")
+      throw FileError(
+        .cannotOpen, path: "tiny-zhinao",
+        detail: "the demo's model is not beside the program; build it with swift build")
     }
     let work = FileManager.default.temporaryDirectory.appendingPathComponent("zhinao-demo-\(getpid())").path
     PendingOutputs.register(work)
@@ -33,11 +35,13 @@ struct Demo {
     }
     let start = Date()
     if !json {
-      Output.print("tiny-zhinao: 4 layers, hidden 256, trained on classic novels; 4 bits, groups of 128, symmetric\n")
+      Output.print(
+        "tiny-zhinao: 4 layers, hidden 256, trained on classic novels; 4 bits, groups of 128, symmetric\n")
     }
     let source = try OpenedModel(path: folder)
     let full = "\(work)/bf16.zhinao"
-    try ModelPacker(ModelContents(source)).write(to: full, generator: ToolVersion.generator, provenance: JSONObject())
+    try ModelPacker(ModelContents(source)).write(
+      to: full, generator: ToolVersion.generator, provenance: JSONObject())
     var rows = [try measure("bf16", path: full, reference: full, seconds: nil)]
     for method in [QuantizationRecipe.Method.rtn, .gptq] {
       let path = "\(work)/\(method.rawValue).zhinao"
@@ -45,7 +49,8 @@ struct Demo {
       let job = QuantizationJob(
         modelPath: folder, recipe: QuantizationRecipe(method: method),
         calibrationPaths: ["\(folder)/calibration.jsonl"], calibrationOptions: CalibrationOptions(),
-        outputs: QuantizationJob.Outputs(packed: path, folder: nil, format: nil, shardByteLimit: .max, overwrite: true))
+        outputs: QuantizationJob.Outputs(
+          packed: path, folder: nil, format: nil, shardByteLimit: .max, overwrite: true))
       _ = try job.run()
       rows.append(
         try measure(
@@ -53,9 +58,13 @@ struct Demo {
           seconds: Date().timeIntervalSince(began)))
     }
     let seconds = Date().timeIntervalSince(start)
-    let problems = try ["rtn", "gptq"].flatMap { try PackedModelFile(path: "\(work)/\($0).zhinao").problems() }
+    let problems = try ["rtn", "gptq"].flatMap {
+      try PackedModelFile(path: "\(work)/\($0).zhinao").problems()
+    }
     show(rows, seconds: seconds, problems: problems, json: json)
-    guard problems.isEmpty else { throw QuantizationError("a file of the demo is damaged", category: .internalFault) }
+    guard problems.isEmpty else {
+      throw QuantizationError("a file of the demo is damaged", category: .internalFault)
+    }
   }
 
   private func measure(_ name: String, path: String, reference: String, seconds: Double?) throws -> Row {
@@ -84,25 +93,30 @@ struct Demo {
             [
               "name": .string($0.name), "bytes": .init($0.bytes), "perplexity_zh": .init($0.chinese),
               "perplexity_en": .init($0.english), "mean_kl": $0.kl.map { .init($0) } ?? nil,
-              "top1_agreement": $0.top1.map { .init($0) } ?? nil, "seconds": $0.seconds.map { .init($0) } ?? nil,
+              "top1_agreement": $0.top1.map { .init($0) } ?? nil,
+              "seconds": $0.seconds.map { .init($0) } ?? nil,
             ]
           }), "seconds": .init(seconds), "intact": .bool(problems.isEmpty),
       ]
       return Output.print(value.serialized(indent: 2))
     }
-    func cell(_ value: Double?, _ digits: Int) -> String { value.map { Format.number($0, digits: digits) } ?? "" }
+    func cell(_ value: Double?, _ digits: Int) -> String {
+      value.map { Format.number($0, digits: digits) } ?? ""
+    }
     Output.print(
       Format.table(
         [["weights", "size", "perplexity zh", "perplexity en", "KL", "same first token", "time"]]
           + rows.map {
             [
-              $0.name, Format.number(Double($0.bytes) / 1e6, digits: 2) + " MB", cell($0.chinese, 2), cell($0.english, 2),
+              $0.name, Format.number(Double($0.bytes) / 1e6, digits: 2) + " MB", cell($0.chinese, 2),
+              cell($0.english, 2),
               cell($0.kl, 4), $0.top1.map { Format.number($0 * 100, digits: 1) + " %" } ?? "",
               $0.seconds.map(Format.duration) ?? "",
             ]
           }))
     Output.print(
       "\nEmbedding and head stay bf16, which is most of so small a model. Both files verified: "
-        + "\(problems.isEmpty ? "every checksum right" : problems.joined(separator: "; ")). \(Format.duration(seconds)) in all.")
+        + "\(problems.isEmpty ? "every checksum right" : problems.joined(separator: "; ")). \(Format.duration(seconds)) in all."
+    )
   }
 }

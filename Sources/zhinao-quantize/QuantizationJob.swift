@@ -64,18 +64,22 @@ struct QuantizationJob {
     return calibration
   }
 
-  private func write(_ quantizer: ModelQuantizer, store: LayerStore, start: Date, resumed: Int) throws -> Summary {
+  private func write(_ quantizer: ModelQuantizer, store: LayerStore, start: Date, resumed: Int) throws
+    -> Summary
+  {
     let made = try QuantizedOutputs(quantizer, store: store, requestedFormat: outputs.format)
     let report = try made.report(generator: ToolVersion.generator, seconds: Date().timeIntervalSince(start))
     let reportText = report.serialized(indent: 2) + "\n"
     var written: [(String, JSONValue)] = []
     if let folder = outputs.folder {
       let bar = ProgressReporter("write folder", unit: "bytes")
-      try FolderWriter(made.contents, shardByteLimit: outputs.shardByteLimit, zeroPointFormat: made.zeroPointFormat)
-        .write(
-          to: folder, replacing: outputs.overwrite, toolVersion: ToolVersion.current,
-          extraFiles: [("quantization_report.json", reportText)]
-        ) { bar.update($0, of: $1) }
+      try FolderWriter(
+        made.contents, shardByteLimit: outputs.shardByteLimit, zeroPointFormat: made.zeroPointFormat
+      )
+      .write(
+        to: folder, replacing: outputs.overwrite, toolVersion: ToolVersion.current,
+        extraFiles: [("quantization_report.json", reportText)]
+      ) { bar.update($0, of: $1) }
       written.append(("gptq_output", .string(folder)))
     }
     if let packed = outputs.packed {
@@ -109,18 +113,23 @@ struct QuantizationJob {
     let modules = report["modules"]?.arrayValue ?? []
     var warnings: [String] = []
     for module in modules {
-      for warning in module["warnings"]?.arrayValue?.compactMap(\.stringValue) ?? [] where !warnings.contains(warning) {
+      for warning in module["warnings"]?.arrayValue?.compactMap(\.stringValue) ?? []
+      where !warnings.contains(warning) {
         warnings.append(warning)
       }
     }
     func total(_ key: String) -> Int { modules.reduce(0) { $0 + ($1[key]?.intValue ?? 0) } }
     if hasShortGroups {
       warnings.append(
-        "the last group of some modules is shorter than \(groupSize); AutoGPTQ's exllama and vLLM's Marlin kernels refuse such files")
+        "the last group of some modules is shorter than \(groupSize); AutoGPTQ's exllama and vLLM's Marlin kernels refuse such files"
+      )
     }
-    if total("dead_channels") > 0 { warnings.append("\(total("dead_channels")) input channels were always zero; their weights became 0") }
+    if total("dead_channels") > 0 {
+      warnings.append("\(total("dead_channels")) input channels were always zero; their weights became 0")
+    }
     if total("subnormal_scales") > 0 {
-      warnings.append("\(total("subnormal_scales")) scales are below half precision's normal range and are stored coarsely")
+      warnings.append(
+        "\(total("subnormal_scales")) scales are below half precision's normal range and are stored coarsely")
     }
     return warnings
   }

@@ -65,7 +65,8 @@ struct Quantize: ParsableCommand {
     }
     try outputs.checkWritable()
     let job = QuantizationJob(
-      modelPath: model, recipe: recipe, calibrationPaths: calibration.files, calibrationOptions: calibration.options,
+      modelPath: model, recipe: recipe, calibrationPaths: calibration.files,
+      calibrationOptions: calibration.options,
       outputs: outputs.outputs)
     let summary = try job.run()
     output.show(summary.json) { summary.text }
@@ -112,7 +113,6 @@ struct CalibrationArguments: ParsableArguments {
 
 extension QuantizationRecipe.Method: ExpressibleByArgument {}
 
-
 /// What is computed.
 struct RecipeArguments: ParsableArguments {
   @Option(help: ArgumentHelp("gptq, or rtn (round to nearest, the baseline).", valueName: "method"))
@@ -132,7 +132,8 @@ struct RecipeArguments: ParsableArguments {
   @Flag(inversion: .prefixedNo, help: "Columns in falling order of their activations (act-order).")
   var descAct = false
 
-  @Flag(inversion: .prefixedNo, help: "Groups of the original column order; makes act-order free at run time.")
+  @Flag(
+    inversion: .prefixedNo, help: "Groups of the original column order; makes act-order free at run time.")
   var staticGroups = false
 
   @Option(
@@ -154,14 +155,17 @@ struct RecipeArguments: ParsableArguments {
   var recipe: QuantizationRecipe {
     QuantizationRecipe(
       method: method, bits: bits, groupSize: groupSize, isSymmetric: sym, descendingActivation: descAct,
-      staticGroups: staticGroups, dampPercent: damp, dampIncrement: dampIncrement, trueSequential: trueSequential,
+      staticGroups: staticGroups, dampPercent: damp, dampIncrement: dampIncrement,
+      trueSequential: trueSequential,
       mirrorsPositiveGroups: mirrorPositiveGroups)
   }
 }
 
 /// What is written.
 struct OutputArguments: ParsableArguments {
-  @Option(name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Packed model to write.", valueName: "file.zhinao"))
+  @Option(
+    name: [.customShort("o"), .customLong("output")],
+    help: ArgumentHelp("Packed model to write.", valueName: "file.zhinao"))
   var packed: String?
 
   @Option(help: ArgumentHelp("AutoGPTQ folder to write.", valueName: "folder"))
@@ -189,13 +193,17 @@ struct OutputArguments: ParsableArguments {
     if let packed, manager.fileExists(atPath: packed), !overwrite {
       throw FileError(.cannotWrite, path: packed, detail: "exists; remove it or pass --overwrite")
     }
-    if let gptqOutput, let entries = try? manager.contentsOfDirectory(atPath: gptqOutput), !entries.isEmpty, !overwrite {
-      throw FileError(.cannotWrite, path: gptqOutput, detail: "exists and is not empty; remove it or pass --overwrite")
+    if let gptqOutput, let entries = try? manager.contentsOfDirectory(atPath: gptqOutput), !entries.isEmpty,
+      !overwrite
+    {
+      throw FileError(
+        .cannotWrite, path: gptqOutput, detail: "exists and is not empty; remove it or pass --overwrite")
     }
     for path in [packed, gptqOutput].compactMap({ $0 }) {
       let parent = URL(fileURLWithPath: path).deletingLastPathComponent().path
       guard manager.isWritableFile(atPath: parent) else {
-        throw FileError(.cannotWrite, path: path, detail: "cannot be created: \(parent) is not a folder one can write to")
+        throw FileError(
+          .cannotWrite, path: path, detail: "cannot be created: \(parent) is not a folder one can write to")
       }
     }
   }

@@ -24,10 +24,14 @@ struct SolveCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("Weights [out, in].", valueName: "file")) var weights: String
   @Option(help: ArgumentHelp("Inputs [n, in].", valueName: "file")) var inputs: String
-  @Option(name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file"))
+  @Option(
+    name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file")
+  )
   var destination: String
   @Option(help: ArgumentHelp("Sequences that the rows of X are.", valueName: "n")) var sequences = 4
-  @Option(help: ArgumentHelp("gptq (zero points minus one) or gptq_v2 (default: gptq where it can hold them).", valueName: "format"))
+  @Option(
+    help: ArgumentHelp(
+      "gptq (zero points minus one) or gptq_v2 (default: gptq where it can hold them).", valueName: "format"))
   var checkpointFormat: ZeroPointFormat?
   @OptionGroup(title: "Quantization") var recipe: RecipeArguments
   @OptionGroup var compute: ComputeOptions
@@ -47,14 +51,16 @@ struct SolveCommand: ParsableCommand {
     let (out, inFeatures) = (w.shape[0], w.shape[1])
     guard x.shape[1] == inFeatures, x.shape[0] > 0 else {
       throw CheckpointError(
-        path: inputs, tensor: x.name, detail: "has shape \(x.shape), expected [n, \(inFeatures)] to go with \(w.shape)")
+        path: inputs, tensor: x.name,
+        detail: "has shape \(x.shape), expected [n, \(inFeatures)] to go with \(w.shape)")
     }
     if let obstacle = AutoGPTQModule.obstacle(bits: recipe.bits, out: out, in: inFeatures) {
       throw CheckpointError(path: weights, tensor: w.name, detail: obstacle)
     }
     let matrix = WeightMatrix.rows(
       RowMatrix(
-        elements: w.bytes.baseAddress ?? UnsafeRawPointer(AlignedBuffer<Float>(count: 1).pointer), dtype: w.dtype,
+        elements: w.bytes.baseAddress ?? UnsafeRawPointer(AlignedBuffer<Float>(count: 1).pointer),
+        dtype: w.dtype,
         outFeatures: out, inFeatures: inFeatures, owner: w.file))
     let rows = AlignedBuffer<Float>(count: x.shape[0] * inFeatures)
     if let base = x.bytes.baseAddress {
@@ -70,7 +76,8 @@ struct SolveCommand: ParsableCommand {
     let (quantized, report) = try Solver(recipe: recipe).solve(matrix, hessian: prepared, module: w.name)
     let format = try zeroPointFormat(quantized)
     let dequantized = WeightMatrix.intPanels(IntPanels.inMemory(quantized)).rowMajorFloats()
-    let mse = outputError(matrix.rowMajorFloats(), dequantized, rows, count: x.shape[0], out: out, in: inFeatures)
+    let mse = outputError(
+      matrix.rowMajorFloats(), dequantized, rows, count: x.shape[0], out: out, in: inFeatures)
     try write(quantized, dequantized, format: format)
     var json = report.json.objectValue ?? JSONObject()
     json["loss"] = .init(report.averageLoss)
@@ -92,7 +99,9 @@ struct SolveCommand: ParsableCommand {
     guard table.names.count == 1, let tensor = table[table.names[0]] else {
       throw CheckpointError(path: path, detail: "has \(table.names.count) tensors, expected exactly one")
     }
-    guard tensor.shape.count == 2, tensor.shape.allSatisfy({ $0 > 0 }), [.f32, .f16, .bf16].contains(tensor.dtype) else {
+    guard tensor.shape.count == 2, tensor.shape.allSatisfy({ $0 > 0 }),
+      [.f32, .f16, .bf16].contains(tensor.dtype)
+    else {
       throw CheckpointError(
         path: path, tensor: tensor.name,
         detail: "is \(tensor.dtype.rawValue) \(tensor.shape), expected a matrix of F32, F16 or BF16")
@@ -105,14 +114,17 @@ struct SolveCommand: ParsableCommand {
     if let checkpointFormat {
       guard checkpointFormat == .v2 || fits else {
         throw QuantizationError(
-          "some zero points are 0, which the gptq (v1) format cannot hold; use --checkpoint-format gptq_v2", category: .usage)
+          "some zero points are 0, which the gptq (v1) format cannot hold; use --checkpoint-format gptq_v2",
+          category: .usage)
       }
       return checkpointFormat
     }
     return fits ? .v1 : .v2
   }
 
-  private func write(_ m: QuantizedMatrix, _ dequantized: AlignedBuffer<Float>, format: ZeroPointFormat) throws {
+  private func write(_ m: QuantizedMatrix, _ dequantized: AlignedBuffer<Float>, format: ZeroPointFormat)
+    throws
+  {
     let plans =
       AutoGPTQModule.plans("m", bits: m.bits, groupCount: m.groupCount, out: m.outFeatures, in: m.inFeatures)
       .map { TensorPlan(String($0.name.dropFirst(2)), $0.dtype, $0.shape) }
@@ -127,7 +139,8 @@ struct SolveCommand: ParsableCommand {
 
   /// mean((X (Q − W)ᵀ)²)
   private func outputError(
-    _ w: AlignedBuffer<Float>, _ q: AlignedBuffer<Float>, _ x: AlignedBuffer<Float>, count: Int, out: Int, in inFeatures: Int
+    _ w: AlignedBuffer<Float>, _ q: AlignedBuffer<Float>, _ x: AlignedBuffer<Float>, count: Int, out: Int,
+    in inFeatures: Int
   ) -> Double {
     let difference = AlignedBuffer<Float>(count: w.count)
     for i in 0..<w.count { difference[i] = q[i] - w[i] }
@@ -136,7 +149,8 @@ struct SolveCommand: ParsableCommand {
       x: x.pointer, rows: count, xRowStride: inFeatures,
       by: .rows(
         RowMatrix(
-          elements: difference.pointer, dtype: .f32, outFeatures: out, inFeatures: inFeatures, owner: difference)),
+          elements: difference.pointer, dtype: .f32, outFeatures: out, inFeatures: inFeatures,
+          owner: difference)),
       into: y.pointer, yRowStride: out)
     return y.buffer.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(y.count)
   }

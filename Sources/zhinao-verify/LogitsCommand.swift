@@ -19,9 +19,12 @@ struct LogitsCommand: ParsableCommand {
 
   @Argument(help: "Hugging Face folder, AutoGPTQ folder or .zhinao file.")
   var model: String
-  @Option(help: ArgumentHelp("Token ids, separated by commas, or @FILE with a JSON array.", valueName: "1,2,3"))
+  @Option(
+    help: ArgumentHelp("Token ids, separated by commas, or @FILE with a JSON array.", valueName: "1,2,3"))
   var ids: String
-  @Option(name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file"))
+  @Option(
+    name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file")
+  )
   var destination: String
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
@@ -38,7 +41,9 @@ struct LogitsCommand: ParsableCommand {
     let step = max(1, (64 << 20) / (4 * width))
     try SafetensorsWriter.write(
       to: destination,
-      tensors: [TensorPlan("logits", .f32, [tokens.count, width]), TensorPlan("input_ids", .i32, [tokens.count])]
+      tensors: [
+        TensorPlan("logits", .f32, [tokens.count, width]), TensorPlan("input_ids", .i32, [tokens.count]),
+      ]
     ) { plan, emit in
       guard plan.name == "logits" else {
         return try tokens.map { Int32($0) }.withUnsafeBytes { try emit($0) }

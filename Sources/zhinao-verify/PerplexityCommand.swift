@@ -31,7 +31,9 @@ struct PerplexityCommand: ParsableCommand {
     let ids = try text.load(for: opened)
     let decoder = try opened.decoder()
     let bar = ProgressReporter("perplexity", unit: "windows")
-    let result = try Perplexity.measure(decoder, ids: ids, protocol: text.windowing) { bar.update($0, of: $1) }
+    let result = try Perplexity.measure(decoder, ids: ids, protocol: text.windowing) {
+      bar.update($0, of: $1)
+    }
     let seconds = Date().timeIntervalSince(start)
     output.show(json(result, tokens: ids.count, seconds: seconds)) {
       """

@@ -6,10 +6,14 @@ import Tokenization
 
 /// The text a model is measured on, and how it is cut.
 struct TextOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Text to measure on, plain or gzip'd; encoded once, nothing added.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Text to measure on, plain or gzip'd; encoded once, nothing added.", valueName: "file")
+  )
   var text: String?
 
-  @Option(help: ArgumentHelp("Token ids to measure on: a JSON array, or an object with \"ids\".", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Token ids to measure on: a JSON array, or an object with \"ids\".", valueName: "file")
+  )
   var ids: String?
 
   @Option(help: ArgumentHelp("Tokens of one window.", valueName: "n"))
@@ -40,7 +44,8 @@ struct TextOptions: ParsableArguments {
     let path = text ?? ids ?? ""
     let loaded =
       text != nil
-      ? try EvaluationText.ids(textFile: path, tokenizer: model.tokenizer()) : try EvaluationText.ids(jsonFile: path)
+      ? try EvaluationText.ids(textFile: path, tokenizer: model.tokenizer())
+      : try EvaluationText.ids(jsonFile: path)
     try EvaluationText.check(loaded, vocabularySize: model.configuration.vocabularySize, path: path)
     return loaded
   }

@@ -71,7 +71,9 @@ struct TokenizeCommand: ParsableCommand {
       throw FileError(.cannotOpen, path: model, detail: "no such file or folder")
     }
     if isFolder.boolValue { return try TokenizerLoader.load(FolderFiles(model)) }
-    if model.hasSuffix(".tiktoken") || model.hasSuffix(".json") { return try TokenizerLoader.load(file: model) }
+    if model.hasSuffix(".tiktoken") || model.hasSuffix(".json") {
+      return try TokenizerLoader.load(file: model)
+    }
     return try TokenizerLoader.load(try PackedModelFile(path: model).files)
   }
 }

@@ -22,6 +22,7 @@ struct Verify: ParsableCommand {
       """,
     version: ToolVersion.generator,
     subcommands: [
-      PerplexityCommand.self, CompareCommand.self, LogitsCommand.self, TokenizeCommand.self, IntegrityCommand.self,
+      PerplexityCommand.self, CompareCommand.self, LogitsCommand.self, TokenizeCommand.self,
+      IntegrityCommand.self,
     ])
 }

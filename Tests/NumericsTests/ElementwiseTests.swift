@@ -7,7 +7,9 @@ import Testing
 @Suite struct ElementwiseTests {
   static let lengths = [1, 7, 16, 31, 64, 1000]
 
-  static func table(_ isa: InstructionSet) throws -> zn_kernels { try #require(Kernels(for: isa)).table.pointee }
+  static func table(_ isa: InstructionSet) throws -> zn_kernels {
+    try #require(Kernels(for: isa)).table.pointee
+  }
 
   @Test(arguments: InstructionSet.runnable) func exponentialIsWithinTwoUlps(isa: InstructionSet) throws {
     let table = try ElementwiseTests.table(isa)
@@ -30,26 +32,61 @@ import Testing
 
   @Test(arguments: InstructionSet.runnable, lengths)
   func everyTableEqualsScalarBitForBit(isa: InstructionSet, n: Int) throws {
-    let scalar = try ElementwiseTests.table(.scalar), table = try ElementwiseTests.table(isa)
-    let a = ProductTests.random(n, seed: 11), b = ProductTests.random(n, seed: 12)
+    let scalar = try ElementwiseTests.table(.scalar)
+    let table = try ElementwiseTests.table(isa)
+    let a = ProductTests.random(n, seed: 11)
+    let b = ProductTests.random(n, seed: 12)
     let count = Int64(n)
     func both(_ operation: (zn_kernels) -> [Float]) -> Bool {
       operation(scalar).map(\.bitPattern) == operation(table).map(\.bitPattern)
     }
-    #expect(both { t in var y = a; t.rms_norm(&y, a, b, count, 1e-5); return y })
-    #expect(both { t in var y = a; t.add(&y, b, count); return y })
-    #expect(both { t in var y = a; t.silu_multiply(&y, a.map { $0 * 30 }, b, count); return y })
-    #expect(both { t in var y = a; let s = t.exp_sum(&y, 0.5, count); return y + [s] })
+    #expect(
+      both { t in
+        var y = a
+        t.rms_norm(&y, a, b, count, 1e-5)
+        return y
+      })
+    #expect(
+      both { t in
+        var y = a
+        t.add(&y, b, count)
+        return y
+      })
+    #expect(
+      both { t in
+        var y = a
+        t.silu_multiply(&y, a.map { $0 * 30 }, b, count)
+        return y
+      })
+    #expect(
+      both { t in
+        var y = a
+        let s = t.exp_sum(&y, 0.5, count)
+        return y + [s]
+      })
     #expect(both { t in [Float(t.sum_exp(a, 0.25, count)), t.maximum(a, count)] })
-    #expect(both { t in var y = a; t.scale(&y, 0.37, count); return y })
+    #expect(
+      both { t in
+        var y = a
+        t.scale(&y, 0.37, count)
+        return y
+      })
     if n % 2 == 0 {
       let half = n / 2
-      #expect(both { t in var y = a; t.rotate(&y, Array(b[..<half]), Array(b[half...]), count); return y })
+      #expect(
+        both { t in
+          var y = a
+          t.rotate(&y, Array(b[..<half]), Array(b[half...]), count)
+          return y
+        })
     }
     for type in [ZN_F16, ZN_BF16] {
-      let extremes: [Float] = [0, -0.0, 1e-8, 6e-8, 65504, 65519, 65520, 1e30, .infinity, -.infinity, 5.9e-8, 3e-39]
+      let extremes: [Float] = [
+        0, -0.0, 1e-8, 6e-8, 65504, 65519, 65520, 1e30, .infinity, -.infinity, 5.9e-8, 3e-39,
+      ]
       let values = a + extremes
-      var first = [UInt16](repeating: 0, count: values.count), second = first
+      var first = [UInt16](repeating: 0, count: values.count)
+      var second = first
       scalar.narrow(&first, values, type, Int64(values.count))
       table.narrow(&second, values, type, Int64(values.count))
       #expect(first == second)
@@ -57,7 +94,9 @@ import Testing
     }
   }
 
-  @Test(arguments: InstructionSet.runnable) func halfPrecisionWidensLikeTheHardware(isa: InstructionSet) throws {
+  @Test(arguments: InstructionSet.runnable) func halfPrecisionWidensLikeTheHardware(isa: InstructionSet)
+    throws
+  {
     let table = try ElementwiseTests.table(isa)
     let all = (0..<65_536).map { UInt16($0) }
     var wide = [Float](repeating: 0, count: all.count)
@@ -80,7 +119,8 @@ import Testing
       table.gptq_block(&w, u, Int64(columns), Int64(columns), scales, zeros, 15, &codes, &errors, &loss)
       return (w, codes, errors, loss)
     }
-    let expected = run(try ElementwiseTests.table(.scalar)), found = run(try ElementwiseTests.table(isa))
+    let expected = run(try ElementwiseTests.table(.scalar))
+    let found = run(try ElementwiseTests.table(isa))
     #expect(expected.0 == found.0)
     #expect(expected.1 == found.1)
     #expect(expected.2 == found.2)

@@ -9,7 +9,8 @@ import Testing
     var testDescription: String { "\(m)x\(n)x\(k)" }
   }
   static let shapes = [
-    Shape(m: 1, n: 16, k: 32), Shape(m: 1, n: 100, k: 96), Shape(m: 3, n: 33, k: 64), Shape(m: 13, n: 47, k: 288),
+    Shape(m: 1, n: 16, k: 32), Shape(m: 1, n: 100, k: 96), Shape(m: 3, n: 33, k: 64),
+    Shape(m: 13, n: 47, k: 288),
     Shape(m: 40, n: 160, k: 544), Shape(m: 12, n: 32, k: 256), Shape(m: 6, n: 5, k: 32),
   ]
 
@@ -21,7 +22,9 @@ import Testing
   static func rows(_ values: [Float], n: Int, k: Int) -> WeightMatrix {
     let buffer = AlignedBuffer(values)
     return .rows(
-      RowMatrix(elements: UnsafeRawPointer(buffer.pointer), dtype: .f32, outFeatures: n, inFeatures: k, owner: buffer))
+      RowMatrix(
+        elements: UnsafeRawPointer(buffer.pointer), dtype: .f32, outFeatures: n, inFeatures: k, owner: buffer)
+    )
   }
 
   static func panels(_ values: [Float], n: Int, k: Int) -> PanelMatrix {
@@ -68,8 +71,12 @@ import Testing
     }
   }
 
-  @Test(arguments: InstructionSet.runnable) func sixteenBitWeightsAreWidenedExactly(isa: InstructionSet) throws {
-    let n = 37, k = 80, m = 14
+  @Test(arguments: InstructionSet.runnable) func sixteenBitWeightsAreWidenedExactly(isa: InstructionSet)
+    throws
+  {
+    let n = 37
+    let k = 80
+    let m = 14
     let x = ProductTests.random(m * k, seed: 3)
     let exact = ProductTests.random(n * k, seed: 4)
     let kernels = try #require(Kernels(for: isa))
@@ -81,7 +88,8 @@ import Testing
       let reference = exact.map { dtype == .f16 ? Float(Float16($0)) : roundedToBrainFloat($0) }
       #expect(wide.array == reference)
       let matrix = RowMatrix(
-        elements: UnsafeRawPointer(narrow.pointer), dtype: dtype, outFeatures: n, inFeatures: k, owner: narrow)
+        elements: UnsafeRawPointer(narrow.pointer), dtype: dtype, outFeatures: n, inFeatures: k, owner: narrow
+      )
       let expected = try ProductTests.product(x, ProductTests.rows(reference, n: n, k: k), m: m)
       #expect(try ProductTests.product(x, .rows(matrix), m: m, isa: isa) == expected)
     }
@@ -95,21 +103,26 @@ import Testing
   /// A random matrix of codes and the same weights as floats.
   static func integerMatrix(bits: Int, n: Int, k: Int, group: Int) -> (IntPanelMatrix, [Float]) {
     var generator = SplitMix64(seed: UInt64(bits))
-    let panelCount = (n + 15) / 16, groups = (k + group - 1) / group
+    let panelCount = (n + 15) / 16
+    let groups = (k + group - 1) / group
     let codes = AlignedBuffer<UInt8>(zeros: panelCount * k * bits * 2)
     let scales = AlignedBuffer<UInt16>(zeros: panelCount * groups * 16)
     let zeros = AlignedBuffer<UInt8>(zeros: panelCount * groups * 16)
     var weights = [Float](repeating: 0, count: n * k)
     let inputsPerBlock = 32 / bits
     for row in 0..<n {
-      let panel = row / 16, lane = row % 16
+      let panel = row / 16
+      let lane = row % 16
       for g in 0..<groups {
-        scales[(panel * groups + g) * 16 + lane] = Float16.random(in: 0.01...0.2, using: &generator).bitPattern
-        zeros[(panel * groups + g) * 16 + lane] = UInt8.random(in: 0...UInt8(1 << bits - 1), using: &generator)
+        scales[(panel * groups + g) * 16 + lane] =
+          Float16.random(in: 0.01...0.2, using: &generator).bitPattern
+        zeros[(panel * groups + g) * 16 + lane] = UInt8.random(
+          in: 0...UInt8(1 << bits - 1), using: &generator)
       }
       for j in 0..<k {
         let code = UInt8.random(in: 0...UInt8(1 << bits - 1), using: &generator)
-        let block = j / inputsPerBlock, inside = j % inputsPerBlock
+        let block = j / inputsPerBlock
+        let inside = j % inputsPerBlock
         let byte = (panel * k / inputsPerBlock + block) * 64 + lane * 4 + inside % 4
         codes[byte] |= code << UInt8(inside / 4 * bits)
         let index = (panel * groups + j / group) * 16 + lane
@@ -132,7 +145,8 @@ import Testing
   /// Codes in panels multiply as the dequantized floats do, to the bit, for one row and for many.
   @Test(arguments: [2, 4, 8], InstructionSet.runnable)
   func integerPanelsEqualTheirDequantizedWeights(bits: Int, isa: InstructionSet) throws {
-    let n = 40, k = 160
+    let n = 40
+    let k = 160
     let (matrix, weights) = ProductTests.integerMatrix(bits: bits, n: n, k: k, group: 64)
     for m in [1, 3, 20] {
       let x = ProductTests.random(m * k, seed: 5)
@@ -155,7 +169,8 @@ import Testing
         let pool = WorkerPool(threads: threads)
         x.withUnsafeBufferPointer {
           let activations = Int8Activations(
-            $0.baseAddress! + rows.lowerBound * k, rows: rows.count, rowStride: k, inFeatures: k, block: block,
+            $0.baseAddress! + rows.lowerBound * k, rows: rows.count, rowStride: k, inFeatures: k,
+            block: block,
             permutation: nil, pool: pool, kernels: kernels)
           LinearAlgebra.multiply(
             activations, by: matrix, into: y.pointer, yRowStride: n, pool: pool, kernels: kernels)
@@ -168,7 +183,8 @@ import Testing
       #expect((0..<m).flatMap { run($0..<$0 + 1, kernels, threads: 2) } == expected)
       for i in 0..<m {
         for row in 0..<n {
-          var exact = 0.0, bound = 1e-5
+          var exact = 0.0
+          var bound = 1e-5
           for start in stride(from: 0, to: k, by: block) {
             let range = start..<min(k, start + block)
             let most = range.map { abs(Double(x[i * k + $0])) }.max()!
@@ -183,8 +199,11 @@ import Testing
     }
   }
 
-  @Test(arguments: InstructionSet.runnable) func gramIsTheSameOnEveryTableAndThreadCount(isa: InstructionSet) throws {
-    let n = 75, rows = 300
+  @Test(arguments: InstructionSet.runnable) func gramIsTheSameOnEveryTableAndThreadCount(isa: InstructionSet)
+    throws
+  {
+    let n = 75
+    let rows = 300
     let x = ProductTests.random(rows * n, seed: 6)
     var expected = [Float](repeating: 0, count: n * n)
     for i in 0..<n {
@@ -199,7 +218,8 @@ import Testing
       let h = AlignedBuffer<Float>(zeros: n * n)
       x.withUnsafeBufferPointer {
         LinearAlgebra.accumulateGram(
-          h.pointer, order: n, x: $0.baseAddress!, rows: rows, rowStride: n, pool: WorkerPool(threads: threads),
+          h.pointer, order: n, x: $0.baseAddress!, rows: rows, rowStride: n,
+          pool: WorkerPool(threads: threads),
           kernels: Kernels(for: isa)!)
       }
       LinearAlgebra.mirrorUpperTriangle(h.pointer, order: n)

@@ -5,7 +5,8 @@ package enum Fixture {
   /// The folder `Tests/Fixtures` of this checkout.
   package static let folder: String = {
     let thisFile = URL(fileURLWithPath: #filePath)
-    return thisFile.deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("Fixtures").path
+    return thisFile.deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("Fixtures")
+      .path
   }()
 
   package static func path(_ name: String) -> String { "\(folder)/\(name)" }

@@ -16,7 +16,8 @@ import Transformer
   }
 
   @Test(arguments: [
-    (DecoderConfiguration.QKVLayout.interleaved, 4, 4), (.interleaved, 4, 2), (.separate, 6, 3), (.separate, 3, 1),
+    (DecoderConfiguration.QKVLayout.interleaved, 4, 4), (.interleaved, 4, 2), (.separate, 6, 3),
+    (.separate, 3, 1),
   ])
   func matchesTheDoublePrecisionReference(layout: DecoderConfiguration.QKVLayout, heads: Int, kvHeads: Int) {
     let model = SyntheticModel(layout: layout, heads: heads, kvHeads: kvHeads)
@@ -50,7 +51,8 @@ import Transformer
       #expect(DecoderTests.logits(decoder, tokens) == whole)
       for pieces in [[70], [33, 37], [1, 32, 1, 36], Array(repeating: 1, count: 70)] {
         let cache = decoder.makeCache(capacity: 70)
-        var found: [Float] = [], at = 0
+        var found: [Float] = []
+        var at = 0
         for piece in pieces {
           let hidden = decoder.hiddenStates(Array(tokens[at..<at + piece]), cache: cache)
           found += decoder.logits(hidden, rows: 0..<piece).array

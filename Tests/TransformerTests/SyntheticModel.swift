@@ -8,7 +8,8 @@ struct SyntheticModel {
   let configuration: DecoderConfiguration
   var tensors: [String: [Float]] = [:]
 
-  init(layout: DecoderConfiguration.QKVLayout, heads: Int, kvHeads: Int, headDim: Int = 16, seed: UInt64 = 1) {
+  init(layout: DecoderConfiguration.QKVLayout, heads: Int, kvHeads: Int, headDim: Int = 16, seed: UInt64 = 1)
+  {
     let hidden = 48
     configuration = DecoderConfiguration(
       hiddenSize: hidden, intermediateSize: 80, layerCount: 2, attentionHeads: heads, kvHeads: kvHeads,
@@ -40,7 +41,9 @@ struct SyntheticModel {
       let count = (out + 15) / 16
       let buffer = AlignedBuffer<Float>(zeros: count * 16 * inFeatures)
       for n in 0..<out {
-        for k in 0..<inFeatures { buffer[(n / 16 * inFeatures + k) * 16 + n % 16] = values[n * inFeatures + k] }
+        for k in 0..<inFeatures {
+          buffer[(n / 16 * inFeatures + k) * 16 + n % 16] = values[n * inFeatures + k]
+        }
       }
       return .panels(
         PanelMatrix(
@@ -65,14 +68,17 @@ struct SyntheticModel {
             bias: AlignedBuffer(tensors["\(i).qkv.bias"]!))),
         o: Linear(weight: matrix("\(i).o", out: c.hiddenSize, into: c.attentionWidth, panels: panels)),
         postAttentionNorm: AlignedBuffer(tensors["\(i).post"]!),
-        gate: Linear(weight: matrix("\(i).gate", out: c.intermediateSize, into: c.hiddenSize, panels: panels)),
+        gate: Linear(
+          weight: matrix("\(i).gate", out: c.intermediateSize, into: c.hiddenSize, panels: panels)),
         up: Linear(weight: matrix("\(i).up", out: c.intermediateSize, into: c.hiddenSize, panels: panels)),
-        down: Linear(weight: matrix("\(i).down", out: c.hiddenSize, into: c.intermediateSize, panels: panels)))
+        down: Linear(weight: matrix("\(i).down", out: c.hiddenSize, into: c.intermediateSize, panels: panels))
+      )
     }
     return Decoder(
       configuration: c, embedding: matrix("embed", out: c.vocabularySize, into: c.hiddenSize, panels: panels),
       layers: layers, finalNorm: AlignedBuffer(tensors["norm"]!),
-      head: Linear(weight: matrix("head", out: c.vocabularySize, into: c.hiddenSize, panels: panels)), pool: pool)
+      head: Linear(weight: matrix("head", out: c.vocabularySize, into: c.hiddenSize, panels: panels)),
+      pool: pool)
   }
 
   /// Logits `[tokens][vocabulary]`, everything in double, attention over the full matrix of scores.
@@ -99,7 +105,8 @@ struct SyntheticModel {
     var x = tokens.map { t in (0..<c.hiddenSize).map { Double(tensors["embed"]![t * c.hiddenSize + $0]) } }
     for layer in 0..<c.layerCount {
       let qkv = x.map { row in
-        zip(product(norm(row, "\(layer).in"), "\(layer).qkv", c.qkvWidth), tensors["\(layer).qkv.bias"]!).map {
+        zip(product(norm(row, "\(layer).in"), "\(layer).qkv", c.qkvWidth), tensors["\(layer).qkv.bias"]!).map
+        {
           $0 + Double($1)
         }
       }

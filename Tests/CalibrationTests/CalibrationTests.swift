@@ -1,0 +1,96 @@
+import Calibration
+import FileSupport
+import Foundation
+import TestSupport
+import Testing
+import Tokenization
+
+@Suite struct CalibrationTests {
+  static let tokenizer: (any Tokenizer)? = try? TokenizerLoader.load(FolderFiles(Fixture.tinyZhinao))
+
+  static func load(_ paths: [String], _ options: CalibrationOptions = CalibrationOptions()) throws
+    -> CalibrationSet
+  {
+    let tokenizer = try #require(Self.tokenizer)
+    return try CalibrationSet.load(
+      paths: paths, tokenizer: tokenizer, template: ChatTemplate.detected(tokenizer: tokenizer),
+      vocabularySize: 3072,
+      options: options)
+  }
+
+  static func load(_ text: String, as name: String, _ options: CalibrationOptions = CalibrationOptions())
+    throws
+    -> CalibrationSet
+  {
+    let folder = try TemporaryFolder()
+    try AtomicFile.write(text, to: folder.file(name))
+    return try load([folder.file(name)], options)
+  }
+
+  @Test func everyShapeOfARecordIsRead() throws {
+    let tokenizer = try #require(Self.tokenizer)
+    let chat = try #require(try ChatTemplate.detected(tokenizer: tokenizer))
+    let expected = chat.encode(
+      [ChatMessage(role: "user", content: "你好"), ChatMessage(role: "assistant", content: "您好")],
+      tokenizer: tokenizer, addingGenerationPrompt: false)
+    for record in [
+      #"{"id": 1, "conversations": [{"from": "user", "value": "你好"}, {"from": "assistant", "value": "您好"}]}"#,
+      #"{"conversations": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "您好"}]}"#,
+      #"{"messages": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "您好"}]}"#,
+      #"{"conversations": [{"from": "human", "value": "你好"}, {"from": "gpt", "value": "您好"}]}"#,
+    ] {
+      #expect(try Self.load("[\(record)]", as: "c.json").windows == [expected])
+      #expect(try Self.load(record + "\n\n", as: "c.jsonl").windows == [expected])
+    }
+    #expect(try Self.load(#"{"text": "你好"}"#, as: "t.jsonl").windows == [tokenizer.encode("你好")])
+    #expect(try Self.load(#"{"input_ids": [1, 2, 3]}"#, as: "i.jsonl").windows == [[1, 2, 3]])
+    #expect(try Self.load(#"{"input_ids": [[1, 2, 3]]}"#, as: "i.jsonl").windows == [[1, 2, 3]])
+    #expect(try Self.load("你好", as: "p.txt").windows == [tokenizer.encode("你好")])
+  }
+
+  @Test func gzippedFilesAreReadTheSame() throws {
+    let folder = try TemporaryFolder()
+    let source = Fixture.tinyZhinao + "/calibration.jsonl"
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", "gzip -c '\(source)' > '\(folder.file("c.jsonl.gz"))'"]
+    try process.run()
+    process.waitUntilExit()
+    #expect(try Self.load([folder.file("c.jsonl.gz")]).windows == Self.load([source]).windows)
+  }
+
+  @Test func windowsAreCutAndChosenAsAsked() throws {
+    let source = Fixture.tinyZhinao + "/calibration.jsonl"
+    let all = try Self.load([source])
+    #expect(all.windows.count == 96 && all.windows.allSatisfy { $0.count <= 512 })
+    #expect(all.windows.count { $0.count == 512 } == 95)
+    #expect(all.report.tokens == all.tokenCount)
+    let some = try Self.load([source], CalibrationOptions(sequenceLength: 64, samples: 10, seed: 1))
+    #expect(some.windows.count == 10 && some.windows.allSatisfy { $0.count == 64 })
+    #expect(
+      try Self.load([source], CalibrationOptions(sequenceLength: 64, samples: 10, seed: 1)).digest
+        == some.digest)
+    #expect(
+      try Self.load([source], CalibrationOptions(sequenceLength: 64, samples: 10, seed: 2)).digest
+        != some.digest)
+    let packed = try Self.load(
+      [source], CalibrationOptions(sequenceLength: 1000, samples: 1000, packing: .pack))
+    #expect(packed.windows.allSatisfy { $0.count == 1000 })
+    #expect(packed.windows.count == packed.report.sources[0].tokensFound / 1000)
+    let text = try Self.load(
+      [Fixture.tinyZhinao + "/eval.zh.txt"], CalibrationOptions(sequenceLength: 256, samples: 5))
+    #expect(text.windows.count == 5 && text.windows.allSatisfy { $0.count == 256 })
+  }
+
+  @Test(arguments: [
+    ("{", "c.json", "JSON"), ("{\"a\": 1}", "c.jsonl", "line 1"),
+    ("[{\"conversations\": []}]", "c.json", "item 0"),
+    ("{\"input_ids\": [1, \"x\"]}", "c.jsonl", "line 1"), ("{\"input_ids\": [1, 99999]}", "c.jsonl", "99999"),
+    ("", "c.txt", "no calibration window"), ("{\"messages\": [{\"role\": 1}]}", "c.jsonl", "turn 0"),
+  ])
+  func whatIsWrongIsNamed(text: String, name: String, part: String) {
+    let error = #expect(throws: FileError.self) { try Self.load(text, as: name) }
+    #expect(error?.description.contains(part) == true, "\(error?.description ?? "")")
+    #expect(error?.category == .badInput)
+  }
+}

@@ -1,0 +1,241 @@
+import Checkpoints
+import FileSupport
+import Numerics
+import TestSupport
+import Testing
+
+@Suite struct CodePackingTests {
+  @Test(
+    arguments: [
+      (2, [0x1B1B_1B1B, 0x1B1B_1B1B]), (3, [0x5397_7053, 0x7053_9770, 0x9770_5397]),
+      (4, [0x4D6F_81A3, 0xC5E7_092B, 0x4D6F_81A3, 0xC5E7_092B]),
+      (
+        8,
+        [
+          0x1811_0A03, 0x342D_261F, 0x5049_423B, 0x6C65_5E57, 0x8881_7A73, 0xA49D_968F, 0xC0B9_B2AB,
+          0xDCD5_CEC7,
+        ]
+      ),
+    ] as [(Int, [UInt32])])
+  func knownWords(bits: Int, words: [UInt32]) {
+    let codes = (0..<32).map { UInt8((7 * $0 + 3) % (1 << bits)) }
+    #expect(CodePacking.words(codes, bits: bits) == words)
+    // Packed along rows, one column; packed along columns, one row.
+    var packed = [UInt32](repeating: 0, count: bits)
+    CodePacking.packRows(codes, rows: 32, columns: 1, bits: bits, into: &packed)
+    #expect(packed == words)
+    #expect(CodePacking.packZeros(codes, columns: 32, bits: bits, format: .v2) == words)
+  }
+
+  @Test(arguments: [2, 3, 4, 8])
+  func packingIsLossless(bits: Int) {
+    var generator = SplitMix64(seed: 5)
+    let (rows, columns) = (96, 40)
+    let codes = (0..<rows * columns).map { _ in
+      UInt8.random(in: 0..<UInt8(1 << bits == 256 ? 255 : 1 << bits), using: &generator)
+    }
+    var words = [UInt32](repeating: 0, count: rows * bits / 32 * columns)
+    CodePacking.packRows(codes, rows: rows, columns: columns, bits: bits, into: &words)
+    var back = [UInt8](repeating: 0, count: codes.count)
+    CodePacking.unpackRows(words, rows: rows, columns: columns, bits: bits, into: &back)
+    #expect(back == codes)
+    for column in [0, 39] {
+      let expected = CodePacking.words((0..<rows).map { codes[$0 * columns + column] }, bits: bits)
+      #expect((0..<rows * bits / 32).map { words[$0 * columns + column] } == expected)
+    }
+  }
+
+  @Test(arguments: [2, 3, 4, 8])
+  func zeroPointsStayInTheirFields(bits: Int) {
+    // A zero point of 0 in v1 wraps to all ones in its own field and nowhere else.
+    let top = UInt8((1 << bits) - 1)
+    let zeros = (0..<32).map { UInt8($0 % 3 == 0 ? 0 : min(Int(top), $0 % (1 << bits))) }
+    let words = CodePacking.packZeros(zeros, columns: 32, bits: bits, format: .v1)
+    let fields = CodePacking.zeroFields(words, columns: 32, bits: bits)
+    #expect(fields == zeros.map { ($0 &- 1) & top })
+  }
+
+  @Test func theDocumentedDefectIsNotCopied() {
+    let zeros: [UInt8] = [5, 5, 5, 0, 5, 5, 5, 5]
+    #expect(CodePacking.packZeros(zeros, columns: 8, bits: 4, format: .v1) == [0x4444_F444])
+  }
+}
+
+@Suite struct AutoGPTQModuleTests {
+  static func matrix(
+    bits: Int, symmetric: Bool, permuted: Bool, out: Int = 64, inputs: Int = 128, group: Int = 32
+  )
+    -> QuantizedMatrix
+  {
+    var generator = SplitMix64(seed: UInt64(bits) &* 31 &+ (symmetric ? 1 : 0) &+ (permuted ? 2 : 0))
+    let groups = (inputs + group - 1) / group
+    let channels = permuted ? Array(0..<inputs).shuffled(using: &generator) : Array(0..<inputs)
+    var index = [Int32](repeating: 0, count: inputs)
+    for (place, channel) in channels.enumerated() { index[channel] = Int32(place / group) }
+    let top = (1 << bits) - 1
+    return QuantizedMatrix(
+      bits: bits, groupSize: group, inFeatures: inputs, outFeatures: out,
+      codes: (0..<inputs * out).map { _ in UInt8(Int.random(in: 0...top, using: &generator)) },
+      scales: (0..<groups * out).map { _ in UInt16.random(in: 0x1000...0x3000, using: &generator) },
+      zeros: (0..<groups * out).map { _ in
+        symmetric ? UInt8(1 << (bits - 1)) : UInt8(Int.random(in: 1...top, using: &generator))
+      }, groupIndex: index)
+  }
+
+  static func save(_ m: QuantizedMatrix, format: ZeroPointFormat, to path: String) throws {
+    try SafetensorsWriter.write(
+      to: path,
+      tensors: AutoGPTQModule.plans(
+        "m", bits: m.bits, groupCount: m.groupCount, out: m.outFeatures, in: m.inFeatures)
+    ) { plan, emit in
+      try AutoGPTQModule.bytes(of: String(plan.name.dropFirst(2)), m, format: format).withUnsafeBytes {
+        try emit($0)
+      }
+    }
+  }
+
+  @Test(arguments: [2, 3, 4, 8], [true, false])
+  func tensorsAndBackAreTheSame(bits: Int, symmetric: Bool) throws {
+    let folder = try TemporaryFolder()
+    for (permuted, format) in [(false, ZeroPointFormat.v1), (true, .v2), (true, .v1)] {
+      let m = Self.matrix(bits: bits, symmetric: symmetric, permuted: permuted)
+      try Self.save(m, format: format, to: folder.file("x.safetensors"))
+      let (back, warning) = try AutoGPTQModule.read(
+        "m", from: TensorTable(path: folder.file("x.safetensors")),
+        configuration: QuantizeConfiguration(
+          bits: bits, groupSize: 32, isSymmetric: symmetric, zeroPointFormat: format), out: 64, in: 128)
+      #expect(back == m)
+      #expect(warning == nil)
+    }
+  }
+
+  @Test func dataDecidesTheZeroPointFormatOfSymmetricFiles() throws {
+    let folder = try TemporaryFolder()
+    let m = Self.matrix(bits: 4, symmetric: true, permuted: false)
+    try Self.save(m, format: .v2, to: folder.file("x.safetensors"))
+    let (back, warning) = try AutoGPTQModule.read(
+      "m", from: TensorTable(path: folder.file("x.safetensors")),
+      configuration: QuantizeConfiguration(groupSize: 32, zeroPointFormat: .v1), out: 64, in: 128)
+    #expect(back == m)
+    #expect(warning?.contains("gptq_v2") == true)
+  }
+
+  @Test func theWholeWordQuirkOfGPTQModelIsUndone() throws {
+    let folder = try TemporaryFolder()
+    var m = Self.matrix(bits: 4, symmetric: false, permuted: false)
+    m.zeros[3] = 0  // The borrow runs into field 4 in such files.
+    let path = folder.file("x.safetensors")
+    try SafetensorsWriter.write(
+      to: path, tensors: AutoGPTQModule.plans("m", bits: 4, groupCount: 4, out: 64, in: 128)
+    ) { plan, emit in
+      let suffix = String(plan.name.dropFirst(2))
+      guard suffix == "qzeros" else {
+        return try AutoGPTQModule.bytes(of: suffix, m, format: .v1).withUnsafeBytes { try emit($0) }
+      }
+      let words = CodePacking.packZeros(m.zeros, columns: 64, bits: 4, format: .v2).map { $0 &- 0x1111_1111 }
+      try words.withUnsafeBytes { try emit($0) }
+    }
+    let (back, _) = try AutoGPTQModule.read(
+      "m", from: TensorTable(path: path),
+      configuration: QuantizeConfiguration(
+        groupSize: 32, isSymmetric: false, zeroPointFormat: .v1, isFromGPTQModel: true), out: 64, in: 128)
+    #expect(back == m)
+  }
+
+  @Test func impossibleTensorsAreRefused() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("x.safetensors")
+    func refusal(_ change: (inout QuantizedMatrix) -> Void, symmetric: Bool = true) throws -> String {
+      var m = Self.matrix(bits: 4, symmetric: true, permuted: false)
+      change(&m)
+      try Self.save(m, format: .v1, to: path)
+      let error = #expect(throws: CheckpointError.self) {
+        try AutoGPTQModule.read(
+          "m", from: TensorTable(path: path),
+          configuration: QuantizeConfiguration(groupSize: 32, isSymmetric: symmetric), out: 64, in: 128)
+      }
+      return error?.description ?? ""
+    }
+    #expect(try refusal { $0.groupIndex[5] = 4 }.contains("channel 5"))
+    #expect(try refusal { $0.groupIndex[5] = 1 }.contains("group"))
+    #expect(try refusal { $0.zeros[7] = 3 }.contains("zero points"))
+    #expect(try refusal { $0.scales[0] = 0 }.contains("positive"))
+    #expect(try refusal { $0.scales[9] = 0x7C00 }.contains("positive"))
+  }
+}
+
+@Suite struct ConfigurationTests {
+  static let base: [(String, JSONValue)] = [
+    ("model_type", "llama"), ("hidden_size", 64), ("intermediate_size", 128), ("num_hidden_layers", 2),
+    ("num_attention_heads", 4), ("vocab_size", 100), ("rms_norm_eps", 1e-5),
+  ]
+  static func configuration(_ changes: [(String, JSONValue)]) throws -> ModelConfiguration {
+    var object = JSONObject(base)
+    for (key, value) in changes { object[key] = value }
+    return try ModelConfiguration(.object(object), label: "config.json")
+  }
+
+  @Test func defaultsAreThoseOfTheFamilies() throws {
+    let c = try Self.configuration([])
+    #expect(c.kvHeads == 4 && c.headDim == 16 && c.ropeTheta == 10000 && !c.tieWordEmbeddings && !c.qkvBias)
+    let z = try Self.configuration([("model_type", "zhinao"), ("rope_theta", 5e7)])
+    #expect(z.qkvBias && !z.outputBias && z.qkvLayout == .interleavedFused && z.ropeTheta == 5e7)
+    let q = try Self.configuration([
+      ("model_type", "qwen2"), ("sliding_window", 4096), ("use_sliding_window", false),
+    ])
+    #expect(q.qkvBias && q.qkvLayout == .separate)
+  }
+
+  @Test func llama3ScalingIsRead() throws {
+    let c = try Self.configuration([
+      (
+        "rope_scaling",
+        [
+          "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 8192,
+        ]
+      )
+    ])
+    #expect(
+      c.ropeScaling
+        == .llama3(factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContext: 8192))
+  }
+
+  @Test(
+    arguments: [
+      ("model_type", JSONValue.string("mamba"), "mamba"), ("hidden_act", "gelu", "gelu"),
+      ("rope_scaling", .object(JSONObject([("type", "yarn"), ("factor", 4.0)])), "yarn"),
+      ("sliding_window", 4096, "sliding_window"),
+      ("num_attention_heads", 0, "num_attention_heads"), ("num_key_value_heads", 3, "num_key_value_heads"),
+      ("hidden_size", "x", "hidden_size"), ("hidden_size", 66, "hidden_size"),
+      ("rms_norm_eps", .null, "rms_norm_eps"),
+      ("vocab_size", 1e18, "vocab_size"), ("tie_word_embeddings", 1, "tie_word_embeddings"),
+      ("rope_theta", -1, "rope_theta"),
+    ] as [(String, JSONValue, String)])
+  func whatCannotBeHonouredIsNamed(key: String, value: JSONValue, part: String) {
+    let error = #expect(throws: CheckpointError.self) { try Self.configuration([(key, value)]) }
+    #expect(error?.description.contains(part) == true, "\(error?.description ?? "")")
+  }
+
+  @Test(arguments: [
+    (#"{"bits": 5}"#, "bits"), (#"{"bits": 4, "quant_method": "awq"}"#, "awq"),
+    (#"{"bits": 4, "checkpoint_format": "marlin"}"#, "marlin"),
+    (#"{"bits": 4, "group_size": 0}"#, "group_size"),
+    (#"{"bits": 4, "is_marlin_format": true}"#, "marlin"), (#"{"bits": 4, "dynamic": {"a": {}}}"#, "dynamic"),
+    (#"{}"#, "bits"),
+  ])
+  func quantizationsThatAreNotSupportedAreNamed(json: String, part: String) {
+    let error = #expect(throws: CheckpointError.self) {
+      try QuantizeConfiguration(JSONValue.parse(json), label: "quantize_config.json")
+    }
+    #expect(error?.description.contains(part) == true)
+  }
+
+  @Test func quantizeConfigurationSurvivesARoundTrip() throws {
+    let c = QuantizeConfiguration(
+      bits: 3, groupSize: 64, isSymmetric: false, descendingActivation: true, staticGroups: true,
+      dampPercent: 0.05,
+      zeroPointFormat: .v2)
+    #expect(try QuantizeConfiguration(c.json(toolVersion: "1"), label: "x") == c)
+  }
+}

@@ -1,0 +1,230 @@
+import Checkpoints
+import FileSupport
+import Foundation
+import TestSupport
+import Testing
+
+/// Runs the built executables as a person would.
+struct Tool {
+  var output: String
+  var errors: String
+  var code: Int32
+
+  static func run(
+    _ name: String, _ arguments: [String], input: String = "", environment: [String: String] = [:]
+  )
+    throws -> Tool
+  {
+    let process = Process()
+    let folder = try #require(Bundle.main.executableURL).deletingLastPathComponent()
+    process.executableURL = folder.appendingPathComponent(name)
+    process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    let scratch = try TemporaryFolder()
+    try AtomicFile.write(input, to: scratch.file("in"))
+    for file in ["out", "err"] {
+      _ = FileManager.default.createFile(atPath: scratch.file(file), contents: nil)
+    }
+    process.standardInput = try FileHandle(forReadingFrom: URL(fileURLWithPath: scratch.file("in")))
+    process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: scratch.file("out")))
+    process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: scratch.file("err")))
+    try process.run()
+    process.waitUntilExit()
+    return Tool(
+      output: try String(contentsOfFile: scratch.file("out"), encoding: .utf8),
+      errors: try String(contentsOfFile: scratch.file("err"), encoding: .utf8),
+      code: process.terminationStatus)
+  }
+}
+
+@Suite struct CommandTests {
+  static let gqa = Fixture.path("tiny-zhinao-gqa")
+
+  @Test func theWholePath() throws {
+    let folder = try TemporaryFolder()
+    let float = folder.file("m.zhinao")
+    let int4 = folder.file("m-int4.zhinao")
+    let gptq = folder.file("m-gptq")
+    #expect(try Tool.run("zhinao-convert", [Self.gqa, "-o", float]).code == 0)
+    let quantized = try Tool.run(
+      "zhinao-quantize",
+      [
+        Self.gqa, "--calibration", Fixture.tinyZhinao + "/calibration.json", "--sequence-length", "128",
+        "--samples", "8",
+        "--group-size", "32", "-o", int4, "--gptq-output", gptq, "--json",
+      ])
+    #expect(quantized.code == 0, "\(quantized.errors)")
+    #expect(try JSONValue.parse(quantized.output)["modules"]?.intValue == 10)
+    #expect(FileManager.default.fileExists(atPath: int4 + ".report.json"))
+    #expect(!FileManager.default.fileExists(atPath: int4 + ".partial"))
+    for path in [float, int4, gptq] {
+      #expect(try Tool.run("zhinao-verify", ["integrity", path]).code == 0)
+    }
+    let compared = try Tool.run(
+      "zhinao-verify",
+      [
+        "compare", Self.gqa, int4, "--text", Fixture.tinyZhinao + "/eval.en.txt", "--window", "128",
+        "--max-windows", "4", "--json",
+      ])
+    let ratio = try #require(try JSONValue.parse(compared.output)["perplexity_ratio"]?.doubleValue)
+    #expect(ratio > 0.9 && ratio < 1.3)
+    // The same text from the packed file and from the AutoGPTQ folder.
+    let texts = try [int4, gptq].map {
+      try Tool.run("zhinao-chat", [$0, "--prompt", "宝玉", "--max-new-tokens", "24", "--quiet"])
+    }
+    #expect(texts[0].code == 0 && texts[0].output == texts[1].output && !texts[0].output.isEmpty)
+    // AutoGPTQ → .zhinao → AutoGPTQ.
+    let packed = folder.file("from-gptq.zhinao")
+    let back = folder.file("back")
+    #expect(try Tool.run("zhinao-convert", [gptq, "-o", packed]).code == 0)
+    #expect(try Tool.run("zhinao-convert", [packed, "-o", back]).code == 0)
+    let (a, b) = (try TensorTable(path: gptq), try TensorTable(path: back))
+    #expect(a.names == b.names)
+    #expect(a.names.allSatisfy { Array(a[$0]!.bytes) == Array(b[$0]!.bytes) })
+  }
+
+  @Test func instructionSetsAndThreadsGiveTheSameFile() throws {
+    let folder = try TemporaryFolder()
+    var digests: Set<String> = []
+    for (index, isa) in ["", "avx2", "scalar"].enumerated() {
+      let path = folder.file("\(index).zhinao")
+      let tool = try Tool.run(
+        "zhinao-quantize",
+        [
+          Self.gqa, "--calibration", Fixture.tinyZhinao + "/calibration.jsonl", "--sequence-length", "64",
+          "--samples",
+          "6", "--group-size", "64", "--no-sym", "-o", path, "--threads", "\(index + 1)",
+        ], environment: isa.isEmpty ? [:] : ["ZHINAO_ISA": isa])
+      // A machine without AVX2 says so.
+      guard tool.code == 0 else {
+        #expect(tool.code == 64 && isa == "avx2")
+        continue
+      }
+      digests.insert(try Checksum.sha256(ofFile: path))
+    }
+    #expect(digests.count == 1)
+  }
+
+  @Test func logitsAndTokens() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("l.safetensors")
+    #expect(try Tool.run("zhinao-verify", ["logits", Self.gqa, "--ids", "1,2,3", "-o", path]).code == 0)
+    #expect(try SafetensorsFile(path: path).tensor("logits")?.shape == [3, 3072])
+    let tokens = try Tool.run(
+      "zhinao-verify", ["tokenize", Self.gqa], input: "{\"text\": \"你好\\u2028\"}\n{\"ids\": [72, 105]}\n")
+    let lines = tokens.output.split(separator: "\n")
+    #expect(lines.count == 2 && tokens.code == 0)
+    #expect(try JSONValue.parse(String(lines[0]))["decoded"]?.stringValue == "你好\u{2028}")
+  }
+
+  /// Bad input: one or two lines, exit 65 or 66, nothing left behind.
+  @Test func badInputIsReportedAndLeavesNothing() throws {
+    let folder = try TemporaryFolder()
+    func copy(_ name: String, _ change: (String) throws -> Void) throws -> String {
+      let path = folder.file(name)
+      try FileManager.default.copyItem(atPath: Self.gqa, toPath: path)
+      try change(path)
+      return path
+    }
+    func data(_ path: String) throws -> Data { try Data(contentsOf: URL(fileURLWithPath: path)) }
+    let shard = "/model-00001-of-00002.safetensors"
+    let cases: [(String, Int32)] = [
+      (
+        try copy("truncated") { path in
+          try data(path + shard).dropLast(100).write(to: URL(fileURLWithPath: path + shard))
+        }, 65
+      ),
+      (try copy("missing-shard") { try FileManager.default.removeItem(atPath: $0 + shard) }, 66),
+      (
+        try copy("oversized-header") { path in
+          var bytes = try data(path + shard)
+          bytes.replaceSubrange(0..<8, with: [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F])
+          try bytes.write(to: URL(fileURLWithPath: path + shard))
+        }, 65
+      ),
+      (
+        try copy("nan") { path in
+          let file = try SafetensorsFile(path: path + shard)
+          var bytes = try data(path + shard)
+          let tensor = try #require(file.tensors.first { $0.name.contains("proj.weight") })
+          bytes.replaceSubrange(tensor.range.lowerBound..<tensor.range.lowerBound + 2, with: [0xC0, 0x7F])
+          try bytes.write(to: URL(fileURLWithPath: path + shard))
+        }, 65
+      ),
+      (
+        try copy("wrong-vocabulary") { path in
+          try FileManager.default.removeItem(atPath: path + "/vocab/360.tiktoken")
+          try FileManager.default.copyItem(
+            atPath: Fixture.path("cl100k_base.tiktoken"), toPath: path + "/vocab/360.tiktoken")
+        }, 65
+      ),
+      (try copy("no-config") { try FileManager.default.removeItem(atPath: $0 + "/config.json") }, 66),
+      (
+        try copy("bad-config") {
+          try "{".write(toFile: $0 + "/config.json", atomically: true, encoding: .utf8)
+        }, 65
+      ),
+      (folder.file("nowhere"), 66),
+    ]
+    let outputs = try TemporaryFolder()
+    for (path, code) in cases {
+      let runs = [
+        ("zhinao-convert", [path, "-o", outputs.file("x.zhinao")]),
+        (
+          "zhinao-quantize",
+          [
+            path, "--calibration", Fixture.tinyZhinao + "/calibration.jsonl", "--samples", "2",
+            "--sequence-length", "32",
+            "--group-size", "32", "-o", outputs.file("x.zhinao"), "--gptq-output", outputs.file("g"),
+          ]
+        ),
+      ]
+      for (name, arguments) in runs {
+        let tool = try Tool.run(name, arguments)
+        #expect(tool.code == code, "\(name) \(path): \(tool.code) \(tool.errors)")
+        let lines = tool.errors.split(separator: "\n").filter {
+          $0.hasPrefix("error: ") || !$0.contains("records")
+        }
+        #expect(lines.count <= 2 && lines.contains { $0.hasPrefix("error: ") }, "\(tool.errors)")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: outputs.path) == [], "\(name) \(path)")
+      }
+    }
+  }
+
+  @Test func usageErrorsHaveTheirOwnCode() throws {
+    #expect(try Tool.run("zhinao-convert", []).code == 64)
+    #expect(try Tool.run("zhinao-quantize", [Self.gqa]).code == 64)
+    #expect(
+      try Tool.run("zhinao-quantize", [Self.gqa, "--bits", "5", "--method", "rtn", "-o", "/tmp/x.zhinao"])
+        .code == 64)
+    #expect(try Tool.run("zhinao-verify", ["perplexity", Self.gqa]).code == 64)
+    #expect(
+      try Tool.run("zhinao-chat", [Self.gqa, "--prompt", "x"], environment: ["ZHINAO_ISA": "mmx"]).code == 64)
+    for tool in ["zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat"] {
+      let help = try Tool.run(tool, ["--help"])
+      #expect(help.code == 0 && help.output.contains("EXAMPLE"))
+    }
+    #expect(try Tool.run("zhinao-quantize", ["solve", "--help"]).output.contains("EXAMPLE"))
+  }
+
+  @Test func existingOutputsAreNotOverwritten() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("x.zhinao")
+    try AtomicFile.write("mine", to: path)
+    #expect(try Tool.run("zhinao-convert", [Self.gqa, "-o", path]).code == 73)
+    #expect(try Tool.run("zhinao-quantize", [Self.gqa, "--method", "rtn", "-o", path]).code == 73)
+    #expect(try String(contentsOfFile: path, encoding: .utf8) == "mine")
+    #expect(try Tool.run("zhinao-convert", [Self.gqa, "-o", path, "--overwrite"]).code == 0)
+  }
+
+  @Test func damageIsFound() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("x.zhinao")
+    #expect(try Tool.run("zhinao-convert", [Self.gqa, "-o", path]).code == 0)
+    var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+    bytes[bytes.count / 2] ^= 4
+    try bytes.write(to: URL(fileURLWithPath: path))
+    let tool = try Tool.run("zhinao-verify", ["integrity", path])
+    #expect(tool.code == 65 && tool.output.contains("damaged"))
+  }
+}

@@ -1,0 +1,109 @@
+import FileSupport
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct JSONTests {
+  @Test func textsSurviveARoundTrip() throws {
+    for text in [#"{"b":1,"a":[1.5,-2e10,true,null,"x\n\"引"],"c":{}}"#, "[]", "0", #""\\""#] {
+      #expect(try JSONValue.parse(text).serialized() == text)
+    }
+    #expect(try JSONValue.parse(#""\ud83d\ude00\u0041""#).stringValue == "😀A")
+  }
+
+  @Test(arguments: [
+    "", "{", "[1,]", "{\"a\":1,}", "{\"a\" 1}", "01", "1.", "+1", "\"\\x\"", "\"a", "tru", "[1] 2",
+    "{\"a\":1,\"a\":2}",
+    "\"\u{1}\"", "nan", "1e",
+  ])
+  func whatIsNotJSONIsRefused(text: String) {
+    #expect(throws: JSONError.self) { try JSONValue.parse(text) }
+  }
+
+  @Test func nestingHasALimit() {
+    let deep = String(repeating: "[", count: 100_000)
+    #expect(throws: JSONError.self) { try JSONValue.parse(deep) }
+  }
+
+  @Test func wholeNumbersAreWhole() throws {
+    #expect(try JSONValue.parse("12").intValue == 12)
+    #expect(try JSONValue.parse("12.5").intValue == nil)
+    #expect(try JSONValue.parse("99999999999999999999").intValue == nil)
+  }
+}
+
+@Suite struct AtomicOutputTests {
+  @Test func filesAppearWholeOrNotAtAll() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("x")
+    do {
+      let file = try AtomicFile(path: path)
+      try file.write("half")
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == [])
+    let file = try AtomicFile(path: path)
+    try file.write([UInt8](repeating: 1, count: 3_000_000))
+    try file.pad(toMultipleOf: 64)
+    try file.overwrite(at: 1, with: [9, 9])
+    #expect(!FileManager.default.fileExists(atPath: path))
+    try file.commit()
+    let data = try Data(contentsOf: URL(fileURLWithPath: path))
+    #expect(data.count == 3_000_000 && data.prefix(4) == Data([1, 9, 9, 1]))
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["x"])
+  }
+
+  @Test func foldersAppearWholeOrNotAtAll() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("out")
+    do {
+      let output = try AtomicFolder(path: path)
+      try AtomicFile.write("1", to: output.stagedPath("a"))
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == [])
+    let output = try AtomicFolder(path: path + "/")
+    try AtomicFile.write("1", to: output.stagedPath("a"))
+    try output.commit()
+    #expect(try FileManager.default.contentsOfDirectory(atPath: path) == ["a"])
+    #expect(throws: FileError.self) { try AtomicFolder(path: path) }
+    let again = try AtomicFolder(path: path, replacing: true)
+    try AtomicFile.write("2", to: again.stagedPath("b"))
+    try again.commit()
+    #expect(try FileManager.default.contentsOfDirectory(atPath: path) == ["b"])
+  }
+
+  @Test func tooLittleRoomIsKnownBeforehand() throws {
+    let folder = try TemporaryFolder()
+    let error = #expect(throws: FileError.self) {
+      try AtomicFile(path: folder.file("x"), expectedByteCount: 1 << 60)
+    }
+    #expect(error?.category == .cannotWrite)
+    #expect(error?.description.contains("free") == true)
+  }
+}
+
+@Suite struct ChecksumTests {
+  @Test func knownValues() {
+    let text = Array("123456789".utf8)
+    text.withUnsafeBytes { #expect(Checksum.crc32($0) == 0xCBF4_3926) }
+    Array("abc".utf8).withUnsafeBytes {
+      #expect(Checksum.sha256($0) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    }
+    let (a, b) = (Array(text[..<4]), Array(text[4...]))
+    let joined = Checksum.combined(
+      a.withUnsafeBytes { Checksum.crc32($0) }, b.withUnsafeBytes { Checksum.crc32($0) }, secondByteCount: 5)
+    #expect(joined == 0xCBF4_3926)
+  }
+
+  @Test func gzipBombsAreRefused() throws {
+    let folder = try TemporaryFolder()
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", "head -c 3000000 /dev/zero | gzip > '\(folder.file("z.gz"))'"]
+    try process.run()
+    process.waitUntilExit()
+    #expect(try Gzip.contents(ofFile: folder.file("z.gz")).count == 3_000_000)
+    #expect(throws: FileError.self) {
+      try Gzip.contents(ofFile: folder.file("z.gz"), maximumByteCount: 1_000_000)
+    }
+  }
+}

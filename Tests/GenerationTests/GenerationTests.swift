@@ -1,0 +1,113 @@
+import FileSupport
+import Generation
+import Models
+import Numerics
+import TestSupport
+import Testing
+import Tokenization
+import Transformer
+
+@Suite struct SamplerTests {
+  static func choose(_ parameters: SamplingParameters, _ logits: [Float], context: [Int] = [], times: Int = 1)
+    -> [Int]
+  {
+    var sampler = Sampler(parameters)
+    return (0..<times).map { _ in
+      var copy = logits
+      return copy.withUnsafeMutableBufferPointer {
+        sampler.choose($0, tokenCount: logits.count, context: context, generatedFrom: 0)
+      }
+    }
+  }
+
+  @Test func greedyTakesTheLargestAndNeverPadding() {
+    #expect(Self.choose(SamplingParameters(), [0, 3, 1]) == [1])
+    var sampler = Sampler(SamplingParameters())
+    var logits: [Float] = [0, 3, 9]
+    let id = logits.withUnsafeMutableBufferPointer {
+      sampler.choose($0, tokenCount: 2, context: [], generatedFrom: 0)
+    }
+    #expect(id == 1)
+  }
+
+  @Test func frequenciesFollowTheProbabilities() {
+    let logits: [Float] = [0, 1, 2]
+    let found = Self.choose(SamplingParameters(temperature: 1, seed: 5), logits, times: 20_000)
+    for (id, p) in [(0, 0.0900), (1, 0.2447), (2, 0.6652)] {
+      #expect(abs(Double(found.count { $0 == id }) / 20_000 - p) < 0.015)
+    }
+    #expect(found == Self.choose(SamplingParameters(temperature: 1, seed: 5), logits, times: 20_000))
+  }
+
+  @Test func limitsKeepOnlyTheLikely() {
+    let logits: [Float] = [0, 1, 2, 3]
+    #expect(Set(Self.choose(SamplingParameters(temperature: 5, topK: 2), logits, times: 500)) == [2, 3])
+    #expect(Set(Self.choose(SamplingParameters(temperature: 1, topP: 0.8), logits, times: 500)) == [2, 3])
+    #expect(Set(Self.choose(SamplingParameters(temperature: 1, topP: 0.01), logits, times: 100)) == [3])
+    #expect(
+      Set(Self.choose(SamplingParameters(temperature: 5, topK: -1), logits, times: 2000)) == [0, 1, 2, 3])
+  }
+
+  @Test func penaltiesLowerWhatWasSaid() {
+    #expect(Self.choose(SamplingParameters(repetitionPenalty: 2), [1, 1.5], context: [1]) == [0])
+    #expect(Self.choose(SamplingParameters(repetitionPenalty: 2), [-1.5, -1], context: [1]) == [0])
+    #expect(Self.choose(SamplingParameters(presencePenalty: 1), [1, 1.5], context: [1]) == [0])
+    #expect(Self.choose(SamplingParameters(frequencyPenalty: 0.3), [1, 1.5], context: [1, 1]) == [0])
+  }
+}
+
+@Suite struct TextGeneratorTests {
+  @Test(arguments: ["tiny-zhinao", "tiny-zhinao-gqa"])
+  func greedyTokensAreThoseOfTransformers(name: String) throws {
+    let model = try OpenedModel(path: name == "tiny-zhinao" ? Fixture.tinyZhinao : Fixture.path(name))
+    let decoder = try model.decoder()
+    let generator = TextGenerator(model: decoder, tokenizer: try model.tokenizer())
+    let prompts = try #require(
+      try JSONValue.parse(file: Fixture.path("golden/logits-\(name).json"))["prompts"]?.arrayValue)
+    var compared = 0
+    for prompt in prompts {
+      let ids = try #require(prompt["ids"]?.arrayValue).compactMap(\.intValue)
+      let key = try #require(
+        prompt.objectValue?.keys.first { $0.hasPrefix("greedy") && !$0.contains("margin") })
+      let greedy = try #require(prompt[key]?.arrayValue).compactMap(\.intValue)
+      let margins = (prompt["greedy_margin"]?.arrayValue ?? []).compactMap(\.doubleValue)
+      // Where two tokens are this close, another order of summation may choose the other one.
+      let sure = margins.firstIndex { $0 < 1e-3 } ?? greedy.count
+      var text = ""
+      let result = try generator.generate(
+        prompt: ids, cache: decoder.makeCache(capacity: ids.count + greedy.count + 1),
+        sampling: SamplingParameters(),
+        stopTokens: [], maximumNewTokens: greedy.count
+      ) { piece in
+        text += piece
+        return true
+      }
+      #expect(Array(result.tokens.prefix(sure)) == Array(greedy.prefix(sure)))
+      #expect(text == result.text)
+      compared += sure
+    }
+    #expect(compared > 20)
+  }
+
+  @Test func stopsWhereItShould() throws {
+    let model = try OpenedModel(path: Fixture.path("tiny-zhinao-gqa"))
+    let decoder = try model.decoder()
+    let generator = TextGenerator(model: decoder, tokenizer: try model.tokenizer())
+    func run(stop: Set<Int>, limit: Int, capacity: Int = 64, keepGoing: Bool = true) throws
+      -> GenerationResult
+    {
+      try generator.generate(
+        prompt: [10, 20, 30], cache: decoder.makeCache(capacity: capacity), sampling: SamplingParameters(),
+        stopTokens: stop, maximumNewTokens: limit
+      ) { _ in keepGoing }
+    }
+    let free = try run(stop: [], limit: 8)
+    #expect(free.tokens.count == 8 && free.finishReason == .length)
+    let stopped = try run(stop: [free.tokens[3]], limit: 8)
+    #expect(stopped.finishReason == .stop)
+    #expect(!stopped.tokens.contains(free.tokens[3]))
+    #expect(try run(stop: [], limit: 100, capacity: 8).finishReason == .length)
+    #expect(try run(stop: [], limit: 8, keepGoing: false).finishReason == .cancelled)
+    #expect(throws: GenerationError.self) { try run(stop: [], limit: 8, capacity: 3) }
+  }
+}
