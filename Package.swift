@@ -50,10 +50,15 @@ let tools: [Target] = [
     resources: [.copy("Resources/tiny-zhinao")]),
   .executableTarget(
     name: "zhinao-verify",
-    dependencies: ["ToolSupport", "Evaluation", "Models", "PackedModel"]),
+    dependencies: ["ToolSupport", "Evaluation", "Models", "PackedModel", "Numerics"]),
   .executableTarget(
     name: "zhinao-chat",
-    dependencies: ["ToolSupport", "Generation", "Models", "Tokenization", "Transformer"]),
+    dependencies: ["ToolSupport", "Generation", "Models", "Numerics", "Tokenization", "Transformer"]),
+  .executableTarget(
+    name: "zhinao-bench",
+    dependencies: [
+      "ToolSupport", "CKernels", "GPTQ", "Models", "Numerics", "PackedModel", "Tokenization", "Transformer",
+    ]),
 ]
 
 let testedLibraries = libraries.filter {
@@ -71,7 +76,7 @@ let tests: [Target] =
       name: "CommandLineTests",
       dependencies: [
         "TestSupport", "FileSupport", "Checkpoints", "ToolSupport",
-        "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat",
+        "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat", "zhinao-bench",
       ])
   ]
 

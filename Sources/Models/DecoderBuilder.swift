@@ -61,9 +61,11 @@ package struct DecoderBuilder {
   package let configuration: DecoderConfiguration
   package let weights: any WeightSource
   package let model: ModelConfiguration
+  package let arithmetic: Int4Arithmetic
   package var tied: Bool { model.tieWordEmbeddings }
 
-  package init(_ model: ModelConfiguration, weights: any WeightSource) {
+  package init(_ model: ModelConfiguration, weights: any WeightSource, arithmetic: Int4Arithmetic = .exact) {
+    self.arithmetic = arithmetic
     configuration = DecoderConfiguration(model)
     self.model = model
     self.weights = weights
@@ -71,7 +73,8 @@ package struct DecoderBuilder {
 
   package func linear(_ module: String, out: Int, in inFeatures: Int) throws -> Linear {
     Linear(
-      weight: try weights.matrix(module, out: out, in: inFeatures), bias: try bias(of: module, count: out))
+      weight: try weights.matrix(module, out: out, in: inFeatures), bias: try bias(of: module, count: out),
+      arithmetic: arithmetic)
   }
 
   /// The bias, if the architecture has one there. AutoGPTQ writes biases of zeros for modules that have none; anything
@@ -131,7 +134,7 @@ package struct DecoderBuilder {
     let embedding = try embedding()
     let head =
       tied
-      ? Linear(weight: embedding)
+      ? Linear(weight: embedding, arithmetic: arithmetic)
       : try linear(DecoderNames.head, out: c.vocabularySize, in: c.hiddenSize)
     return Decoder(
       configuration: c, embedding: embedding, layers: try (0..<c.layerCount).map(layer),

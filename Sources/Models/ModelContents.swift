@@ -146,6 +146,7 @@ package struct DecoderTensorOrder: Sendable {
   private let vectors: [(name: String, count: Int)]
   private let ranks: [String: Int]
   private let isTied: Bool
+  private let matrixNames: Set<String>
 
   package init(_ model: ModelConfiguration) {
     let c = DecoderConfiguration(model)
@@ -178,6 +179,7 @@ package struct DecoderTensorOrder: Sendable {
       order.append(DecoderNames.head + ".weight")
     }
     self.matrices = matrices
+    matrixNames = Set(matrices.map(\.0))
     self.vectors = vectors
     ranks = Dictionary(uniqueKeysWithValues: order.enumerated().map { ($0.element, $0.offset) })
   }
@@ -188,7 +190,18 @@ package struct DecoderTensorOrder: Sendable {
   /// Whether the matrix is best kept in panels: all that are multiplied with; an embedding that is only looked up stays in
   /// rows.
   func isMultiplied(_ name: String) -> Bool {
-    matrices.contains { $0.name == name } && (isTied || name != matrices[0].name)
+    matrixNames.contains(name) && (isTied || name != matrices[0].name)
+  }
+
+  /// Whether a generated token reads all of the tensor: everything but an embedding of which it reads one row.
+  package func isRead(_ name: String) -> Bool { isMultiplied(name) }
+
+  /// Every tensor with its shape, in order, biases that the architecture has included.
+  package var all: [(name: String, shape: [Int])] {
+    let biases = matrices.filter { $0.name.contains("qkv_proj") }.map {
+      ("\($0.name.module).bias", [$0.shape[0]])
+    }
+    return (matrices + vectors.map { ($0.name, [$0.count]) } + biases).sorted { rank($0.0) < rank($1.0) }
   }
 
   func check(_ entries: [ModelEntry], tied: Bool, path: String) throws {

@@ -50,10 +50,14 @@ package struct OpenedModel: Sendable {
 
   package var decoderConfiguration: DecoderConfiguration { DecoderConfiguration(configuration) }
 
-  package func builder() -> DecoderBuilder { DecoderBuilder(configuration, weights: weights) }
+  package func builder(arithmetic: Int4Arithmetic = .exact) -> DecoderBuilder {
+    DecoderBuilder(configuration, weights: weights, arithmetic: arithmetic)
+  }
 
   /// The decoder, its weights used where they are mapped.
-  package func decoder(pool: WorkerPool = .shared) throws -> Decoder { try builder().decoder(pool: pool) }
+  package func decoder(arithmetic: Int4Arithmetic = .exact, pool: WorkerPool = .shared) throws -> Decoder {
+    try builder(arithmetic: arithmetic).decoder(pool: pool)
+  }
 
   /// The tokenizer, checked to fit the model's vocabulary.
   package func tokenizer() throws -> any Tokenizer {

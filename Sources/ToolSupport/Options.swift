@@ -76,3 +76,4 @@ package enum Output {
 }
 
 extension ZeroPointFormat: ExpressibleByArgument {}
+extension Int4Arithmetic: ExpressibleByArgument {}

@@ -3,6 +3,7 @@ import FileSupport
 import Foundation
 import Generation
 import Models
+import Numerics
 import Tokenization
 import ToolSupport
 import Transformer
@@ -60,6 +61,10 @@ struct Chat: ParsableCommand {
       "Room for prompt and answer, in tokens (default: what both need, at most the model's).", valueName: "n")
   )
   var contextSize: Int?
+  @Option(
+    help: ArgumentHelp(
+      "How integer weights are multiplied: fast (activations in 8 bits) or exact (fp32).", valueName: "mode"))
+  var arithmetic = Int4Arithmetic.fast
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -82,7 +87,7 @@ struct Chat: ParsableCommand {
     let tokenizer = try opened.tokenizer()
     let template = raw ? nil : try ChatTemplate.detected(tokenizer: tokenizer, files: opened.files)
     let ids = try promptIDs(tokenizer, template)
-    let decoder = try opened.decoder()
+    let decoder = try opened.decoder(arithmetic: arithmetic)
     let room = contextSize ?? min(decoder.contextLength, ids.count + maxNewTokens + 1)
     let cache = decoder.makeCache(capacity: room)
     let sampling = SamplingParameters(

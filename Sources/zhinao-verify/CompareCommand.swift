@@ -3,6 +3,7 @@ import Evaluation
 import FileSupport
 import Foundation
 import Models
+import Numerics
 import ToolSupport
 
 struct CompareCommand: ParsableCommand {
@@ -22,6 +23,10 @@ struct CompareCommand: ParsableCommand {
   @Argument(help: "The model that is compared with it.")
   var candidate: String
   @OptionGroup var text: TextOptions
+  @Option(
+    help: ArgumentHelp(
+      "How the candidate's integer weights are multiplied: exact or fast.", valueName: "mode"))
+  var arithmetic = Int4Arithmetic.exact
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -32,7 +37,7 @@ struct CompareCommand: ParsableCommand {
     let ids = try text.load(for: a)
     let bar = ProgressReporter("compare", unit: "windows")
     let result = try Comparison.measure(
-      reference: a.decoder(), candidate: b.decoder(), ids: ids, protocol: text.windowing
+      reference: a.decoder(), candidate: b.decoder(arithmetic: arithmetic), ids: ids, protocol: text.windowing
     ) { bar.update($0, of: $1) }
     var json = result.json.objectValue ?? JSONObject()
     json["reference"] = .string(reference)

@@ -26,6 +26,10 @@ struct LogitsCommand: ParsableCommand {
     name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file")
   )
   var destination: String
+  @Option(
+    help: ArgumentHelp(
+      "How integer weights are multiplied: exact (fp32) or fast (activations in 8 bits).", valueName: "mode"))
+  var arithmetic = Int4Arithmetic.exact
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -34,7 +38,7 @@ struct LogitsCommand: ParsableCommand {
     let opened = try OpenedModel(path: model)
     let tokens = try parseIDs()
     try EvaluationText.check(tokens, vocabularySize: opened.configuration.vocabularySize, path: "--ids")
-    let decoder = try opened.decoder()
+    let decoder = try opened.decoder(arithmetic: arithmetic)
     let hidden = decoder.hiddenStates(windows: [tokens])
     let width = decoder.vocabularySize
     // A vocabulary's worth of floats per token: a few rows at a time, not all.

@@ -3,6 +3,7 @@ import Evaluation
 import FileSupport
 import Foundation
 import Models
+import Numerics
 import ToolSupport
 
 struct PerplexityCommand: ParsableCommand {
@@ -21,6 +22,10 @@ struct PerplexityCommand: ParsableCommand {
   @Argument(help: "Hugging Face folder, AutoGPTQ folder or .zhinao file.")
   var model: String
   @OptionGroup var text: TextOptions
+  @Option(
+    help: ArgumentHelp(
+      "How integer weights are multiplied: exact (fp32) or fast (activations in 8 bits).", valueName: "mode"))
+  var arithmetic = Int4Arithmetic.exact
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -29,7 +34,7 @@ struct PerplexityCommand: ParsableCommand {
     let start = Date()
     let opened = try OpenedModel(path: model)
     let ids = try text.load(for: opened)
-    let decoder = try opened.decoder()
+    let decoder = try opened.decoder(arithmetic: arithmetic)
     let bar = ProgressReporter("perplexity", unit: "windows")
     let result = try Perplexity.measure(decoder, ids: ids, protocol: text.windowing) {
       bar.update($0, of: $1)

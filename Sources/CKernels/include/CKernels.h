@@ -135,6 +135,9 @@ typedef struct zn_kernels {
     double (*_Nonnull sum_exp)(const float *_Nonnull x, float shift, int64_t n);
     // x *= factor
     void (*_Nonnull scale)(float *_Nonnull x, float factor, int64_t n);
+    // Fused multiply-adds on registers and nothing else: what the products can reach at most. Returns how many
+    // multiplications and additions were done.
+    double (*_Nonnull burn)(int64_t rounds, float *_Nonnull result);
 } zn_kernels;
 
 // The fastest table this machine can run, or the one the environment variable ZHINAO_ISA names (scalar, avx2, avx512,

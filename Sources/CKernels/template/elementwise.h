@@ -143,3 +143,18 @@ static void scale(float *x, float factor, int64_t n) {
     const v16 by = v_set(factor);
     EACH_VECTOR(n, v_store(x + at, v_mul(v_load(x + at), by)), store_n(x + at, v_mul(load_n(x + at, rest, 0), by), rest));
 }
+
+static double burn(int64_t rounds, float *result) {
+    v16 sums[12];
+    const v16 factor = v_set(0.999f), term = v_set(0.001f);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 12; i++) sums[i] = v_set((float)i);
+    for (int64_t round = 0; round < rounds; round++) {
+#pragma clang loop unroll(full)
+        for (int i = 0; i < 12; i++) sums[i] = v_fma(sums[i], factor, term);
+    }
+#pragma clang loop unroll(full)
+    for (int i = 1; i < 12; i++) sums[0] = v_add(sums[0], sums[i]);
+    v_store(result, sums[0]);
+    return (double)rounds * 12 * 16 * 2;
+}

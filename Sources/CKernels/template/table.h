@@ -35,4 +35,5 @@ const zn_kernels TABLE = {
     .exp_sum = exp_sum,
     .sum_exp = sum_exp,
     .scale = scale,
+    .burn = burn,
 };

@@ -1,0 +1,94 @@
+import CKernels
+import Foundation
+import Numerics
+
+/// What this machine can do at most, measured in the same run as what is compared with it.
+enum Limits {
+  /// Multiply-adds on registers, all threads: floating-point operations a second.
+  static func peakFlops(pool: WorkerPool = .shared) -> Double {
+    let table = Kernels.best.table
+    let counts = AlignedBuffer<Double>(count: pool.threadCount)
+    return Timing.best(5) {
+      let start = Timing.now()
+      pool.run(pool.threadCount) { thread in
+        var sink = [Float](repeating: 0, count: 16)
+        counts[thread] = table.pointee.burn(2_000_000, &sink)
+      }
+      return counts.buffer.reduce(0, +) / (Timing.now() - start)
+    }
+  }
+
+  /// Reading `bytes` once from start to end, all threads: bytes a second.
+  static func readBandwidth(_ bytes: UnsafeRawBufferPointer, pool: WorkerPool = .shared, repetitions: Int = 3)
+    -> Double
+  {
+    let words = bytes.count / 64
+    guard words > 0, let base = bytes.baseAddress else { return 0 }
+    let source = Source(base: base)
+    let share = 1 << 14
+    let tasks = (words + share - 1) / share
+    let sums = AlignedBuffer<UInt64>(zeros: tasks)
+    return Timing.best(repetitions) {
+      let start = Timing.now()
+      pool.run(tasks) { task in
+        var (a, b, c, d) = (SIMD8<UInt64>(), SIMD8<UInt64>(), SIMD8<UInt64>(), SIMD8<UInt64>())
+        let end = min(words, (task + 1) * share)
+        var i = task * share
+        while i + 4 <= end {
+          let p = source.base + i * 64
+          a ^= p.loadUnaligned(as: SIMD8<UInt64>.self)
+          b ^= p.loadUnaligned(fromByteOffset: 64, as: SIMD8<UInt64>.self)
+          c ^= p.loadUnaligned(fromByteOffset: 128, as: SIMD8<UInt64>.self)
+          d ^= p.loadUnaligned(fromByteOffset: 192, as: SIMD8<UInt64>.self)
+          i += 4
+        }
+        sums[task] = (a ^ b ^ c ^ d).wrappedSum()
+      }
+      return Double(words * 64) / (Timing.now() - start)
+    }
+  }
+
+  private struct Source: @unchecked Sendable { let base: UnsafeRawPointer }
+
+  /// Highest resident memory of this process so far, in bytes.
+  static var peakResidentBytes: Int {
+    var usage = rusage()
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+    return usage.ru_maxrss * 1024
+  }
+
+  /// Memory that is not backed by a file, in bytes (Linux).
+  static var anonymousBytes: Int? {
+    guard let text = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8),
+      let line = text.split(separator: "\n").first(where: { $0.hasPrefix("RssAnon") }),
+      let kilobytes = line.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap({ Int($0) })
+    else { return nil }
+    return kilobytes * 1024
+  }
+}
+
+enum Timing {
+  static func now() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+  }
+
+  /// Seconds that `body` takes.
+  static func seconds(_ body: () throws -> Void) rethrows -> Double {
+    let start = now()
+    try body()
+    return now() - start
+  }
+
+  static func median(_ values: [Double]) -> Double {
+    let sorted = values.sorted()
+    guard !sorted.isEmpty else { return 0 }
+    return sorted.count % 2 == 1
+      ? sorted[sorted.count / 2] : (sorted[sorted.count / 2 - 1] + sorted[sorted.count / 2]) / 2
+  }
+
+  static func best(_ times: Int, _ body: () -> Double) -> Double {
+    (0..<times).map { _ in body() }.max() ?? 0
+  }
+}

@@ -1,0 +1,141 @@
+import ArgumentParser
+import FileSupport
+import Foundation
+import Models
+import Numerics
+import PackedModel
+import ToolSupport
+import Transformer
+
+struct ModelCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "zhinao-bench",
+    abstract: "How fast a model runs here, and how near to what the machine can do.",
+    discussion: """
+      Prompt and generation speed, load time, memory; beside them the read bandwidth and the floating-point peak \
+      measured in the same run. Random token ids: speed does not depend on them.
+
+      OTHER COMMANDS
+        zhinao-bench kernels                    products and factorizations beside the peak
+        zhinao-bench quantize                   GPTQ of single Linears
+        zhinao-bench tokenize VOCAB TEXT        encoding speed
+        zhinao-bench make-model --shape 7b --encoding int4 -o random.zhinao
+
+      EXAMPLES
+        zhinao-bench model-int4.zhinao
+        zhinao-bench model-int4.zhinao --prompt-tokens 512 --new-tokens 64 --repetitions 5 --json
+      """,
+    version: ToolVersion.generator)
+
+  @Argument(help: "A .zhinao file (or a folder).") var model: String
+  @Option(help: ArgumentHelp("Tokens of the prompt.", valueName: "n")) var promptTokens = 512
+  @Option(help: ArgumentHelp("Tokens generated.", valueName: "n")) var newTokens = 64
+  @Option(help: ArgumentHelp("Tokens before the generated ones.", valueName: "n")) var contextTokens = 16
+  @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
+  @Option(help: ArgumentHelp("fast or exact.", valueName: "mode")) var arithmetic = Int4Arithmetic.fast
+  @OptionGroup var compute: ComputeOptions
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard promptTokens >= 1, newTokens >= 1, contextTokens >= 1, repetitions >= 1 else {
+      throw ValidationError("Token counts and repetitions: expected at least 1.")
+    }
+  }
+
+  func run() throws {
+    compute.apply()
+    var opened: OpenedModel?
+    var decoder: Decoder?
+    let loadSeconds = try Timing.seconds {
+      opened = try OpenedModel(path: model)
+      decoder = try opened?.decoder(arithmetic: arithmetic)
+    }
+    guard let opened, let decoder else { return }
+    let anonymous = Limits.anonymousBytes
+    var prompts: [Double] = []
+    var generations: [Double] = []
+    var bandwidths: [Double] = []
+    let bytesPerToken = weightBytes(opened)
+    for _ in 0..<repetitions {
+      if let packed = opened.weights as? PackedWeights { bandwidths.append(bandwidth(packed.file)) }
+      prompts.append(Double(promptTokens) / prompt(decoder))
+      generations.append(Double(newTokens) / generate(decoder))
+    }
+    let generation = Timing.median(generations)
+    let measured = Timing.median(bandwidths)
+    let achieved = generation * Double(bytesPerToken)
+    let json: JSONValue = [
+      "model": .string(model), "prompt_tokens": .init(promptTokens), "new_tokens": .init(newTokens),
+      "prompt_tokens_per_second": .init(Timing.median(prompts)),
+      "generation_tokens_per_second": .init(generation),
+      "bytes_per_token": .init(bytesPerToken), "achieved_gb_per_second": .init(achieved / 1e9),
+      "measured_gb_per_second": .init(measured / 1e9),
+      "bandwidth_ratio": measured > 0 ? .init(achieved / measured) : nil, "load_seconds": .init(loadSeconds),
+      "anonymous_bytes_after_load": anonymous.map { .init($0) } ?? nil,
+      "peak_rss_bytes": .init(Limits.peakResidentBytes), "threads": .init(WorkerPool.shared.threadCount),
+      "isa": .string(Kernels.best.name), "arithmetic": .string(arithmetic.rawValue),
+      "repetitions": .init(repetitions),
+    ]
+    output.show(json) {
+      Format.table([
+        ["prompt of \(promptTokens)", Format.number(Timing.median(prompts), digits: 1) + " tokens/s"],
+        [
+          "generation of \(newTokens) after \(contextTokens)",
+          Format.number(generation, digits: 1) + " tokens/s",
+        ],
+        ["weights read a token", Format.bytes(bytesPerToken)],
+        ["read bandwidth reached", Format.number(achieved / 1e9, digits: 1) + " GB/s"],
+        ["read bandwidth of this memory", Format.number(measured / 1e9, digits: 1) + " GB/s"],
+        ["load", Format.number(loadSeconds * 1000, digits: 1) + " ms"],
+        ["anonymous memory after load", anonymous.map(Format.bytes) ?? "?"],
+        ["peak resident memory", Format.bytes(Limits.peakResidentBytes)],
+        ["threads, instructions", "\(WorkerPool.shared.threadCount), \(Kernels.best.name)"],
+      ])
+    }
+  }
+
+  private func ids(_ count: Int, _ vocabulary: Int) -> [Int] {
+    (0..<count).map { ($0 * 7919 + 13) % vocabulary }
+  }
+
+  private func prompt(_ decoder: Decoder) -> Double {
+    let cache = decoder.makeCache(capacity: promptTokens + 1)
+    return Timing.seconds {
+      let hidden = decoder.hiddenStates(ids(promptTokens, decoder.vocabularySize), cache: cache)
+      _ = decoder.logits(hidden, rows: promptTokens - 1..<promptTokens)
+    }
+  }
+
+  private func generate(_ decoder: Decoder) -> Double {
+    let cache = decoder.makeCache(capacity: contextTokens + newTokens + 1)
+    _ = decoder.hiddenStates(ids(contextTokens, decoder.vocabularySize), cache: cache)
+    return Timing.seconds {
+      for id in ids(newTokens, decoder.vocabularySize) {
+        let hidden = decoder.hiddenStates([id], cache: cache)
+        _ = decoder.logits(hidden, rows: 0..<1)
+      }
+    }
+  }
+
+  /// Bytes of weights that one generated token reads: every matrix but the embedding, of which it reads a row.
+  private func weightBytes(_ opened: OpenedModel) -> Int {
+    guard let contents = try? ModelContents(opened) else { return 0 }
+    let order = DecoderTensorOrder(opened.configuration)
+    return contents.entries.reduce(0) { sum, entry in
+      guard order.isRead(entry.name) else { return sum }
+      switch entry.form {
+      case .rows(_, let bytes), .panels(_, let bytes), .intPanels(_, let bytes):
+        return sum + bytes.bytes.count
+      case .quantized(let layout, _): return sum + layout.byteCount
+      }
+    }
+  }
+
+  /// Of the file's own pages, at most two gigabytes of them.
+  private func bandwidth(_ file: PackedModelFile) -> Double {
+    let count = min(file.file.byteCount - file.dataStart, 2 << 30)
+    return Limits.readBandwidth(
+      UnsafeRawBufferPointer(rebasing: file.file.bytes[file.dataStart..<file.dataStart + count]),
+      repetitions: 2)
+  }
+}

@@ -1,0 +1,82 @@
+import ArgumentParser
+import FileSupport
+import Foundation
+import GPTQ
+import Numerics
+import ToolSupport
+
+struct QuantizeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "zhinao-bench quantize",
+    abstract: "GPTQ of single Linears: Hessian, factor, column loop.",
+    discussion: """
+      EXAMPLE
+        zhinao-bench quantize --tokens 16384
+      """)
+
+  @Option(help: ArgumentHelp("Calibration tokens.", valueName: "n")) var tokens = 16384
+  @Option(
+    help: ArgumentHelp("Shapes, inputs x outputs (default: the three of a 7B model).", valueName: "KxN"))
+  var shape: [String] = ["4096x4096", "4096x11008", "11008x4096"]
+  @OptionGroup var compute: ComputeOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    compute.apply()
+    var rows: [(shape: String, hessian: Double, factor: Double, loop: Double)] = []
+    for text in shape {
+      let parts = text.split(separator: "x").compactMap { Int($0) }
+      guard parts.count == 2, parts.allSatisfy({ $0 > 0 && $0 % 32 == 0 && $0 <= 65536 }) else {
+        throw ValidationError("--shape \(text): expected KxN, both multiples of 32.")
+      }
+      rows.append(try measure(text, parts[0], parts[1]))
+    }
+    output.show(
+      .array(
+        rows.map {
+          [
+            "shape": .string($0.shape), "hessian_seconds": .init($0.hessian),
+            "factor_seconds": .init($0.factor),
+            "loop_seconds": .init($0.loop), "seconds": .init($0.hessian + $0.factor + $0.loop),
+          ]
+        })
+    ) {
+      Format.table(
+        [["inputs x outputs", "Hessian", "factor", "column loop", "in all"]]
+          + rows.map { row in
+            [row.shape]
+              + [row.hessian, row.factor, row.loop, row.hessian + row.factor + row.loop].map {
+                Format.number($0, digits: 2) + " s"
+              }
+          })
+    }
+  }
+
+  private func measure(_ name: String, _ k: Int, _ n: Int) throws -> (String, Double, Double, Double) {
+    let step = min(tokens, 2048)
+    let x = AlignedBuffer<Float>(count: step * k)
+    let w = AlignedBuffer<Float>(count: n * k)
+    var state: UInt32 = 1
+    for buffer in [x, w] {
+      for i in 0..<buffer.count {
+        state = state &* 1_664_525 &+ 1_013_904_223
+        buffer[i] = Float(Int32(bitPattern: state)) / Float(Int32.max)
+      }
+    }
+    let matrix = WeightMatrix.rows(
+      RowMatrix(elements: w.pointer, dtype: .f32, outFeatures: n, inFeatures: k, owner: w))
+    let recipe = QuantizationRecipe()
+    let hessian = Hessian(order: k)
+    let first = Timing.seconds {
+      for _ in stride(from: 0, to: tokens, by: step) { hessian.add(x.pointer, rows: step, pool: .shared) }
+    }
+    var prepared: PreparedHessian?
+    let second = try Timing.seconds {
+      prepared = try PreparedHessian(hessian, sequences: max(1, tokens / 512), recipe: recipe, name: name)
+    }
+    let third = try Timing.seconds {
+      _ = try Solver(recipe: recipe).solve(matrix, hessian: prepared, module: name)
+    }
+    return (name, first, second, third)
+  }
+}
