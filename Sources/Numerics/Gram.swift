@@ -1,7 +1,10 @@
 import CKernels
 
 extension LinearAlgebra {
-  /// Adds XᵀX to the upper triangle of H: `h[i][j] += Σ_t x[t][i] · x[t][j]` for `i <= j`. Blocks of `depth` rows are
+  /// Rows whose products are summed in one chain before they are added to H. Part of the result, not a tuning knob.
+  static let gramDepth = 512
+
+  /// Adds XᵀX to the upper triangle of H: `h[i][j] += Σ_t x[t][i] · x[t][j]` for `i <= j`. Blocks of ``gramDepth`` rows are
   /// summed each in one chain of fused multiply-adds, then added to H: over the tens of thousands of rows of a
   /// calibration set that keeps more digits than one long chain.
   ///
@@ -22,11 +25,11 @@ extension LinearAlgebra {
     let panelsPerTask = max(2, min(8, (share + 1) / 2 * 2))
     let tasks = (panels + panelsPerTask - 1) / panelsPerTask
     let tiles = (n + tileRows - 1) / tileRows
-    let left = AlignedBuffer<Float>(count: tiles * tileRows * min(depth, rows))
+    let left = AlignedBuffer<Float>(count: tiles * tileRows * min(gramDepth, rows))
     let h = SharedMutable(h)
 
-    for first in stride(from: 0, to: rows, by: depth) {
-      let step = min(depth, rows - first)
+    for first in stride(from: 0, to: rows, by: gramDepth) {
+      let step = min(gramDepth, rows - first)
       let block = Shared(x + first * rowStride)
       // Xᵀ in row tiles: element (i, t) of A is x[t][i].
       pool.runRanges(tiles) { range in

@@ -35,7 +35,7 @@ package struct Int8Activations: @unchecked Sendable {
     self.inFeatures = inFeatures
     self.block = block
     let table = kernels.table
-    let tile = rows == 1 ? 1 : Int(table.pointee.tile_rows)
+    let tile = rows == 1 ? 1 : Int(table.pointee.int8_rows)
     self.tile = tile
     let tiles = (rows + tile - 1) / tile
     let blocks = (inFeatures + block - 1) / block

@@ -5,8 +5,8 @@ import CKernels
 /// Threads split outputs, never sums: whatever their number, every output is one chain of fused multiply-adds in
 /// ascending order of the summed index (`CKernels.h`).
 package enum LinearAlgebra {
-  /// Summed indices of one block: a block of 16 panels then takes 512 KiB, half of a second-level cache of 1 MiB.
-  static let depth = 512
+  /// Summed indices of one block: a block of 16 panels then takes 384 KiB of a second-level cache.
+  static let depth = 384
   /// Rows of A handled at a time: bounds the packed copy of A.
   static let rowsAtATime = 2048
 

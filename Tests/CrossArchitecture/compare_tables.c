@@ -114,8 +114,8 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         s->gemv_int8(q, qs, qu, group, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, y);
         t->gemv_int8(r, rs, ru, group, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, z);
         check("gemv_int8", t->name, y, z, panels * 64);
-        t->quantize_rows(r, rs, ru, x, k, m, k, group, t->tile_rows);
-        const int64_t padded = (m + t->tile_rows - 1) / t->tile_rows * t->tile_rows;
+        t->quantize_rows(r, rs, ru, x, k, m, k, group, t->int8_rows);
+        const int64_t padded = (m + t->int8_rows - 1) / t->int8_rows * t->int8_rows;
         float *wide = malloc((size_t)(panels * padded) * 64);
         uint8_t *scratch = malloc(64 * 64);
         t->gemm_int8(m, r, rs, ru, group, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, wide, scratch);

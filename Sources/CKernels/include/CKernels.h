@@ -36,6 +36,8 @@ typedef struct zn_kernels {
     // ---- products --------------------------------------------------------------------------------------------
     // Rows of C that one register tile holds (only a hint for packing A: any m works).
     int64_t tile_rows;
+    // The same for gemm_int8.
+    int64_t int8_rows;
     // C[i, n] = / += / -= sum_k A[i, k] * B[n, k],   0 <= i < m, 0 <= n < n_count
     //   A element (i, k) at a[i * a_row_stride + k * a_k_stride]
     //   B panels as above, panel_stride floats apart, k from 0
@@ -80,7 +82,7 @@ typedef struct zn_kernels {
     // ---- integer panels, `fast` mode: activations as signed bytes ------------------------------------------------
     // Blocks of `block` inputs (a multiple of 32 that divides group_size, or group_size itself; the last may be shorter)
     // of each row become q = round(x * 127 / max|x|) with scale max|x| / 127. Output for tiles of `tile` rows (1 for
-    // gemv_int8, tile_rows for gemm_int8), rows of the last tile filled up with zeros:
+    // gemv_int8, int8_rows for gemm_int8), rows of the last tile filled up with zeros:
     //   packed  word (row i, inputs 4 w .. 4 w + 3) at ((i / tile * k / 4 + w) * tile + i % tile) * 4
     //   scales, sums (sum of q)  (row i, block b) at (i / tile * blocks + b) * tile + i % tile
     // k is a multiple of 32.
@@ -89,7 +91,7 @@ typedef struct zn_kernels {
                                    int64_t tile);
     // y[i, n] = sum_b scale[g(b), n] * x_scale[i, b] * (sum_{k in b} code[n, k] * q[i, k] - zero[g(b), n] * x_sum[i, b])
     // Integer sums are exact, blocks are added in ascending order by one fused multiply-add each.
-    // gemm_int8: y panel p, row i at p * padded_m * 16 + i * 16 (padded_m: m rounded up to tile_rows);
+    // gemm_int8: y panel p, row i at p * padded_m * 16 + i * 16 (padded_m: m rounded up to int8_rows);
     // scratch: block * 32 bytes. gemv_int8: y panel p at p * 16. Both overwrite y and give the same bits for a row.
     void (*_Nonnull gemm_int8)(int64_t m, const int8_t *_Nonnull packed, const float *_Nonnull x_scales,
                                const float *_Nonnull x_sums, int64_t block, const uint8_t *_Nonnull codes, int bits,

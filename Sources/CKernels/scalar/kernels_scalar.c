@@ -141,6 +141,8 @@ ZN_INLINE void v_transpose(v16 rows[16]) {
 
 #define TILE_ROWS 4
 #define TILE_PANELS 1
+#define INT8_ROWS 4
+#define INT8_PANELS 1
 #define GEMV_PANELS 1
 #define TABLE zn_table_scalar
 #define TABLE_ISA ZN_ISA_SCALAR

@@ -135,9 +135,11 @@ static void gemm(int64_t m, int64_t n_count, int64_t k, const float *a, int64_t 
             if (here == TILE_PANELS) {
                 tile_full(rows, k, left, a_row_stride, a_k_stride, right, b_panel_stride, out, c_row_stride,
                           c_panel_stride, last, mode);
-            } else {
-                tile_single(rows, k, left, a_row_stride, a_k_stride, right, b_panel_stride, out, c_row_stride,
-                            c_panel_stride, last, mode);
+                continue;
+            }
+            for (int64_t q = 0; q < here; q++) {
+                tile_single(rows, k, left, a_row_stride, a_k_stride, right + q * b_panel_stride, b_panel_stride,
+                            out + q * c_panel_stride, c_row_stride, c_panel_stride, q == here - 1 ? last : 16, mode);
             }
         }
     }
@@ -156,22 +158,32 @@ static void pack_rows(float *packed, const float *a, int64_t a_row_stride, int64
     }
 }
 
+#define ROW_BLOCK (TILE_ROWS * ROW_TILES)
+#ifndef ROW_TILES
+#define ROW_TILES 20
+#endif
+
 static void gemm_packed(int64_t m, int64_t n_count, int64_t k, const float *packed_a, const float *b,
                         int64_t b_panel_stride, float *c, int64_t c_row_stride, int64_t c_panel_stride,
                         zn_gemm_mode mode) {
     const int64_t panels = (n_count + 15) / 16;
+    // A block of rows stays in the second-level cache while all panels pass by it.
+    for (int64_t block = 0; block < m; block += ROW_BLOCK)
     for (int64_t p = 0; p < panels; p += TILE_PANELS) {
         const int64_t here = panels - p < TILE_PANELS ? panels - p : TILE_PANELS;
         const int64_t columns = n_count - (p + here - 1) * 16;
         const int64_t last = columns < 16 ? columns : 16;
-        for (int64_t i = 0; i < m; i += TILE_ROWS) {
+        const int64_t end = m < block + ROW_BLOCK ? m : block + ROW_BLOCK;
+        for (int64_t i = block; i < end; i += TILE_ROWS) {
             const int64_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS;
             const float *left = packed_a + i * k;
             const float *right = b + p * b_panel_stride;
             float *out = c + i * c_row_stride + p * c_panel_stride;
             if (here < TILE_PANELS) {
-                tile_single(rows, k, left, 1, TILE_ROWS, right, b_panel_stride, out, c_row_stride, c_panel_stride,
-                            last, mode);
+                for (int64_t q = 0; q < here; q++) {
+                    tile_single(rows, k, left, 1, TILE_ROWS, right + q * b_panel_stride, b_panel_stride,
+                                out + q * c_panel_stride, c_row_stride, c_panel_stride, q == here - 1 ? last : 16, mode);
+                }
             } else if (rows == TILE_ROWS) {
                 tile_packed(k, left, right, b_panel_stride, out, c_row_stride, c_panel_stride, last, mode);
             } else {

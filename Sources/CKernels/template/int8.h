@@ -59,23 +59,23 @@ ZN_INLINE void unpack_bytes(uint8_t *bytes, const uint8_t *codes, const int bits
 }
 
 // One tile of `rows` x `panels` over one block of inputs: integer dot products, then the block's share of y.
-//   a      words of four inputs, TILE_ROWS a step       bytes   per panel (count / 4) x 64
+//   a      words of four inputs, INT8_ROWS a step       bytes   per panel (count / 4) x 64
 ZN_INLINE void int8_tile(const int rows, const int panels, const bool wide_codes, int64_t steps, const int8_t *a,
                          const uint8_t *bytes, int64_t bytes_stride, const float *x_scales, const float *x_sums,
                          const v16 *scales, const v16 *zeros, float *y, int64_t y_row_stride, int64_t y_panel_stride) {
-    v16i sum[TILE_ROWS][TILE_PANELS];
+    v16i sum[INT8_ROWS][INT8_PANELS];
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++) {
 #pragma clang loop unroll(full)
         for (int p = 0; p < panels; p++) sum[i][p] = vi_zero();
     }
     for (int64_t step = 0; step < steps; step++) {
-        v16i right[TILE_PANELS];
+        v16i right[INT8_PANELS];
 #pragma clang loop unroll(full)
         for (int p = 0; p < panels; p++) right[p] = vi_load(bytes + p * bytes_stride + step * 64);
 #pragma clang loop unroll(full)
         for (int i = 0; i < rows; i++) {
-            const v16i left = vi_word(a + (step * TILE_ROWS + i) * 4);
+            const v16i left = vi_word(a + (step * INT8_ROWS + i) * 4);
 #pragma clang loop unroll(full)
             for (int p = 0; p < panels; p++) {
                 sum[i][p] = wide_codes ? vi_dot_wide(sum[i][p], right[p], left) : vi_dot(sum[i][p], right[p], left);
@@ -108,17 +108,17 @@ ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const bool wide_code
         ZN_INT8_CASE(1)
         ZN_INT8_CASE(2)
         ZN_INT8_CASE(3)
-#if TILE_ROWS > 4
+#if INT8_ROWS > 4
         ZN_INT8_CASE(4)
         ZN_INT8_CASE(5)
 #endif
-#if TILE_ROWS > 6
+#if INT8_ROWS > 6
         ZN_INT8_CASE(6)
         ZN_INT8_CASE(8)
         ZN_INT8_CASE(10)
 #endif
         default:
-            int8_tile(TILE_ROWS, panels, wide_codes, steps, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
+            int8_tile(INT8_ROWS, panels, wide_codes, steps, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
                       y_row_stride, y_panel_stride);
     }
 }
@@ -127,7 +127,7 @@ static __attribute__((noinline)) void int8_tile_full(int64_t rows, int64_t steps
                                                      int64_t bytes_stride, const float *x_scales, const float *x_sums,
                                                      const v16 *scales, const v16 *zeros, float *y,
                                                      int64_t y_row_stride, int64_t y_panel_stride) {
-    int8_tile_of(rows, TILE_PANELS, false, steps, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
+    int8_tile_of(rows, INT8_PANELS, false, steps, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
                  y_row_stride, y_panel_stride);
 }
 
@@ -148,15 +148,15 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
                       const uint8_t *codes, int bits, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
                       int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *y,
                       uint8_t *scratch) {
-    const int64_t blocks = (k + block - 1) / block, padded = (m + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+    const int64_t blocks = (k + block - 1) / block, padded = (m + INT8_ROWS - 1) / INT8_ROWS * INT8_ROWS;
     const int64_t y_panel_stride = padded * 16;
     memset(y, 0, (size_t)(panels * y_panel_stride) * sizeof(float));
-    for (int64_t p = 0; p < panels; p += TILE_PANELS) {
-        const int64_t here = panels - p < TILE_PANELS ? panels - p : TILE_PANELS;
+    for (int64_t p = 0; p < panels; p += INT8_PANELS) {
+        const int64_t here = panels - p < INT8_PANELS ? panels - p : INT8_PANELS;
         for (int64_t b = 0; b < blocks; b++) {
             const int64_t first = b * block, count = k - first < block ? k - first : block;
             const int64_t group = first / group_size;
-            v16 scale[TILE_PANELS], zero[TILE_PANELS];
+            v16 scale[INT8_PANELS], zero[INT8_PANELS];
             for (int64_t q = 0; q < here; q++) {
                 const uint8_t *panel = codes + (p + q) * panel_code_bytes;
                 uint8_t *bytes = scratch + q * block * 16;
@@ -170,12 +170,12 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
                 scale[q] = v_load_f16(scales + ((p + q) * groups + group) * 16);
                 zero[q] = group_zeros(zeros == NULL ? NULL : zeros + (p + q) * groups * 16, bits, group);
             }
-            for (int64_t i = 0; i < m; i += TILE_ROWS) {
-                const int64_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS, tile = i / TILE_ROWS;
-                const int8_t *a = packed + i * k + first * TILE_ROWS;
-                const float *xs = x_scales + (tile * blocks + b) * TILE_ROWS, *xu = x_sums + (tile * blocks + b) * TILE_ROWS;
+            for (int64_t i = 0; i < m; i += INT8_ROWS) {
+                const int64_t rows = m - i < INT8_ROWS ? m - i : INT8_ROWS, tile = i / INT8_ROWS;
+                const int8_t *a = packed + i * k + first * INT8_ROWS;
+                const float *xs = x_scales + (tile * blocks + b) * INT8_ROWS, *xu = x_sums + (tile * blocks + b) * INT8_ROWS;
                 float *out = y + p * y_panel_stride + i * 16;
-                if (bits != 8 && here == TILE_PANELS) {
+                if (bits != 8 && here == INT8_PANELS) {
                     int8_tile_full(rows, count / 4, a, scratch, block * 16, xs, xu, scale, zero, out, 16,
                                    y_panel_stride);
                 } else {

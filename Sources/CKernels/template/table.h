@@ -1,4 +1,4 @@
-// The table of the including file. It defines before: v16 and v16i with their operations, TILE_ROWS, TILE_PANELS,
+// The table of the including file. It defines before: v16 and v16i with their operations, TILE_ROWS, TILE_PANELS, INT8_ROWS, INT8_PANELS,
 // GEMV_PANELS, TABLE_ISA, TABLE_NAME and TABLE (the symbol).
 #include "vector_tail.h"
 
@@ -13,6 +13,7 @@ const zn_kernels TABLE = {
     .isa = TABLE_ISA,
     .name = TABLE_NAME,
     .tile_rows = TILE_ROWS,
+    .int8_rows = INT8_ROWS,
     .gemm = gemm,
     .pack_rows = pack_rows,
     .gemm_packed = gemm_packed,

@@ -143,6 +143,8 @@ ZN_INLINE void v_transpose(v16 rows[16]) {
 
 #define TILE_ROWS 6
 #define TILE_PANELS 1
+#define INT8_ROWS 6
+#define INT8_PANELS 1
 #define GEMV_PANELS 4
 #define TABLE zn_table_avx2
 #define TABLE_ISA ZN_ISA_AVX2

@@ -92,8 +92,11 @@ ZN_INLINE void v_transpose(v16 rows[16]) {
     }
 }
 
-#define TILE_ROWS 12
-#define TILE_PANELS 2
+// 24 sums of 16 lanes; 10 loads feed them, where 12 x 2 would need 14 and wait for the load ports.
+#define TILE_ROWS 6
+#define TILE_PANELS 4
+#define INT8_ROWS 12
+#define INT8_PANELS 2
 #define GEMV_PANELS 8
 #define TABLE zn_table_avx512
 #define TABLE_ISA ZN_ISA_AVX512
