@@ -51,7 +51,8 @@ def split(source, target):
             else:
                 out[new] = t[:, index].contiguous()
     os.makedirs(target, exist_ok=True)
-    cfg.update(model_type="qwen2", architectures=["Qwen2ForCausalLM"], auto_map=None)
+    cfg.pop("auto_map", None)
+    cfg.update(model_type="qwen2", architectures=["Qwen2ForCausalLM"])
     json.dump(cfg, open(os.path.join(target, "config.json"), "w"), indent=1)
     shutil.copy(os.path.join(source, "quantize_config.json"), target)
     save_file(out, os.path.join(target, "model.safetensors"), metadata={"format": "pt"})
