@@ -17,7 +17,7 @@ let libraries: [Target] = [
   .target(name: "Numerics", dependencies: ["CKernels"]),
   .target(name: "Checkpoints", dependencies: ["FileSupport", "Numerics"]),
   .target(name: "Tokenization", dependencies: ["FileSupport"]),
-  .target(name: "PackedModel", dependencies: ["FileSupport", "Numerics", "Checkpoints"]),
+  .target(name: "PackedModel", dependencies: ["CKernels", "FileSupport", "Numerics", "Checkpoints"]),
 
   // MARK: The model
   .target(name: "Transformer", dependencies: ["Numerics", "Checkpoints"]),

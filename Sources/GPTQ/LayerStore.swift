@@ -46,9 +46,11 @@ package final class LayerStore {
   private func hiddenPath(_ layer: Int) -> String { "\(path)/hidden-\(layer).bin" }
 
   /// How many layers, from the first on, are finished.
-  package var finishedLayers: Int {
+  package var finishedLayers: Int { LayerStore.finishedLayers(in: path) }
+
+  package static func finishedLayers(in path: String) -> Int {
     var count = 0
-    while FileManager.default.fileExists(atPath: layerPath(count)) { count += 1 }
+    while FileManager.default.fileExists(atPath: "\(path)/layer-\(count).safetensors") { count += 1 }
     return count
   }
 

@@ -1,3 +1,4 @@
+import CKernels
 import Numerics
 
 /// Float matrices between Hugging Face's row-major order and panels of 16 outputs (`PanelMatrix`), without touching a bit
@@ -39,24 +40,19 @@ package enum FloatPanels {
   ) {
     let source = RawPointer(rows)
     let target = MutableRawPointer(panels)
+    let size = MemoryLayout<Element>.size
     let count = (out + panelWidth - 1) / panelWidth
     pool.runRanges(count) { range in
       for panel in range {
-        // Mapped files give no alignment promise beyond the element's.
-        let to = (target.pointer + panel * inFeatures * panelWidth * MemoryLayout<Element>.size)
-          .assumingMemoryBound(to: Element.self)
-        let from = source.pointer + panel * panelWidth * inFeatures * MemoryLayout<Element>.size
         let height = min(panelWidth, out - panel * panelWidth)
+        let from = source.pointer + panel * panelWidth * inFeatures * size
         for first in stride(from: 0, to: inFeatures, by: step) {
-          let end = min(inFeatures, first + step)
-          for r in 0..<height {
-            let line = from + r * inFeatures * MemoryLayout<Element>.size
-            for k in first..<end {
-              to[k * panelWidth + r] = line.loadUnaligned(
-                fromByteOffset: k * MemoryLayout<Element>.size, as: Element.self)
-            }
-          }
-          for r in height..<panelWidth { for k in first..<end { to[k * panelWidth + r] = 0 } }
+          let width = min(step, inFeatures - first)
+          let to = target.pointer + (panel * inFeatures + first) * panelWidth * size
+          transpose(
+            from + first * size, as: Element.self, rows: height, columns: width, rowStride: inFeatures,
+            into: to,
+            filledTo: panelWidth)
         }
       }
     }
@@ -69,25 +65,82 @@ package enum FloatPanels {
   ) {
     let source = RawPointer(panels)
     let target = MutableRawPointer(rows)
+    let size = MemoryLayout<Element>.size
     let count = (out + panelWidth - 1) / panelWidth
     pool.runRanges(count) { range in
-      for panel in range {
-        let from = source.pointer + panel * inFeatures * panelWidth * MemoryLayout<Element>.size
-        let to = target.pointer + panel * panelWidth * inFeatures * MemoryLayout<Element>.size
-        let height = min(panelWidth, out - panel * panelWidth)
-        for first in stride(from: 0, to: inFeatures, by: step) {
-          let end = min(inFeatures, first + step)
-          for r in 0..<height {
-            let line = to + r * inFeatures * MemoryLayout<Element>.size
-            for k in first..<end {
-              let element = from.loadUnaligned(
-                fromByteOffset: (k * panelWidth + r) * MemoryLayout<Element>.size, as: Element.self)
-              line.storeBytes(of: element, toByteOffset: k * MemoryLayout<Element>.size, as: Element.self)
+      Scratch.withFloats(panelWidth * panelWidth) { scratch in
+        let block = UnsafeMutableRawPointer(scratch)
+        for panel in range {
+          let height = min(panelWidth, out - panel * panelWidth)
+          let to = target.pointer + panel * panelWidth * inFeatures * size
+          for first in stride(from: 0, to: inFeatures, by: panelWidth) {
+            let width = min(panelWidth, inFeatures - first)
+            // Sixteen inputs are the rows here: [input][output] becomes [output][input].
+            transpose(
+              source.pointer + (panel * inFeatures + first) * panelWidth * size, as: Element.self,
+              rows: width,
+              columns: panelWidth, rowStride: panelWidth, into: block, filledTo: panelWidth)
+            for r in 0..<height {
+              (to + (r * inFeatures + first) * size).copyMemory(
+                from: block + r * panelWidth * size, byteCount: width * size)
             }
           }
         }
       }
     }
+  }
+
+  /// At most 16 rows of `columns` elements → `[columns][16]`; rows up to `filledTo` are zero.
+  ///
+  /// The kernels transpose floats; 16-bit elements pass through them as bf16, which is exact for every finite one. Whatever
+  /// looks like a NaN of that type goes element by element, so that no bit of it changes.
+  private static func transpose<Element: FixedWidthInteger & Sendable & BitwiseCopyable>(
+    _ rows: UnsafeRawPointer, as: Element.Type, rows height: Int, columns: Int, rowStride: Int,
+    into out: UnsafeMutableRawPointer, filledTo: Int
+  ) {
+    let table = Kernels.best.table
+    let size = MemoryLayout<Element>.size
+    if size == 4 {
+      table.pointee.pack_panel(
+        out.assumingMemoryBound(to: Float.self), rows, ZN_F32, Int64(rowStride), Int64(height), Int64(columns)
+      )
+      return
+    }
+    if !looksLikeNaN(rows, height: height, columns: columns, rowStride: rowStride) {
+      Scratch.withFloats(columns * panelWidth) { wide in
+        table.pointee.pack_panel(wide, rows, ZN_BF16, Int64(rowStride), Int64(height), Int64(columns))
+        table.pointee.narrow(out, wide, ZN_BF16, Int64(columns * panelWidth))
+      }
+      return
+    }
+    for r in 0..<filledTo {
+      for k in 0..<columns {
+        let element =
+          r < height ? rows.loadUnaligned(fromByteOffset: (r * rowStride + k) * size, as: Element.self) : 0
+        out.storeBytes(of: element, toByteOffset: (k * panelWidth + r) * size, as: Element.self)
+      }
+    }
+  }
+
+  private static func looksLikeNaN(_ rows: UnsafeRawPointer, height: Int, columns: Int, rowStride: Int)
+    -> Bool
+  {
+    var found = SIMDMask<SIMD16<Int16>>(repeating: false)
+    var single = false
+    let mask = SIMD16<UInt16>(repeating: 0x7F80)
+    for r in 0..<height {
+      let line = rows + r * rowStride * 2
+      var k = 0
+      while k + 16 <= columns {
+        found .|= (line.loadUnaligned(fromByteOffset: k * 2, as: SIMD16<UInt16>.self) & mask) .== mask
+        k += 16
+      }
+      while k < columns {
+        single = single || line.loadUnaligned(fromByteOffset: k * 2, as: UInt16.self) & 0x7F80 == 0x7F80
+        k += 1
+      }
+    }
+    return single || any(found)
   }
 }
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import FileSupport
 import Foundation
 import Numerics
+import Synchronization
 
 /// What every executable's entry point does: parse, run, turn an error into one or two lines and an exit code.
 package enum ToolMain {
@@ -34,7 +35,10 @@ package enum ToolMain {
 }
 
 /// Ctrl-C and SIGTERM: unfinished outputs are removed, then the process ends with 130.
-enum Interruption {
+package enum Interruption {
+  /// What to say, instead of the usual, about work that is kept on purpose. May also clean up.
+  package static let farewell = Mutex<(@Sendable () -> String?)?>(nil)
+
   nonisolated(unsafe) private static var sources: [any DispatchSourceSignal] = []
 
   static func install() {
@@ -45,7 +49,9 @@ enum Interruption {
       source.setEventHandler {
         ProgressReporter.clearCurrentLine()
         PendingOutputs.discardAll()
-        FileHandle.standardError.write(Data("interrupted; nothing half-written was left behind\n".utf8))
+        let kept = farewell.withLock { $0 }.flatMap { $0() }
+        let message = "interrupted; \(kept ?? "nothing half-written was left behind")\n"
+        FileHandle.standardError.write(Data(message.utf8))
         _exit(FailureCategory.interrupted.exitCode)
       }
       source.resume()

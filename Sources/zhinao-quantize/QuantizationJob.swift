@@ -37,6 +37,15 @@ struct QuantizationJob {
     let store = try LayerStore(path: partial, identity: quantizer.identity(), recipe: recipe)
     let resumed = store.finishedLayers
     if resumed > 0 { Output.note("continuing after \(resumed) finished layers in \(partial)") }
+    Interruption.farewell.withLock { farewell in
+      farewell = {
+        guard LayerStore.finishedLayers(in: partial) > 0 else {
+          try? FileManager.default.removeItem(atPath: partial)
+          return nil
+        }
+        return "finished layers are kept in \(partial); the same command continues there"
+      }
+    }
     do {
       let bar = ProgressReporter("quantize", unit: "stages")
       try quantizer.run(into: store) { done, total, _ in bar.update(done, of: total) }
