@@ -11,6 +11,8 @@ package final class AtomicFile {
   private var descriptor: Int32
   private var buffer: [UInt8] = []
   private static let bufferLimit = 1 << 20
+  /// Writes pieces behind the caller's back, so that making the next piece and writing this one overlap.
+  private let writer: BackgroundWriter
 
   /// - Parameter expectedByteCount: when known, refused at once if the disk has less room.
   package init(path: String, expectedByteCount: Int? = nil) throws {
@@ -25,6 +27,7 @@ package final class AtomicFile {
     }
     descriptor = open(temporaryPath, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw FileError.fromErrno(.cannotWrite, path: path, doing: "cannot create") }
+    writer = BackgroundWriter(descriptor: descriptor, path: path)
     PendingOutputs.add(temporaryPath)
     buffer.reserveCapacity(AtomicFile.bufferLimit)
   }
@@ -36,7 +39,7 @@ package final class AtomicFile {
       buffer.append(contentsOf: bytes)
     } else {
       try flush()
-      try writeThrough(bytes)
+      try writer.write(bytes)
     }
     byteCount += bytes.count
   }
@@ -57,6 +60,7 @@ package final class AtomicFile {
   package func overwrite(at offset: Int, with bytes: [UInt8]) throws {
     precondition(offset >= 0 && offset + bytes.count <= byteCount, "overwrite beyond what was written")
     try flush()
+    try writer.wait()
     try bytes.withUnsafeBytes { source in
       var done = 0
       while done < source.count {
@@ -71,6 +75,7 @@ package final class AtomicFile {
   /// Makes the file visible under its name, on stable storage.
   package func commit() throws {
     try flush()
+    try writer.wait()
     guard fsync(descriptor) == 0 else {
       throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot sync")
     }
@@ -89,6 +94,7 @@ package final class AtomicFile {
       PendingOutputs.discard(temporaryPath)
       return
     }
+    try? writer.wait()
     close(descriptor)
     descriptor = -1
     PendingOutputs.discard(temporaryPath)
@@ -122,17 +128,7 @@ package final class AtomicFile {
 
   private func flush() throws {
     guard !buffer.isEmpty else { return }
-    try buffer.withUnsafeBytes { try writeThrough($0) }
+    try buffer.withUnsafeBytes { try writer.write($0) }
     buffer.removeAll(keepingCapacity: true)
-  }
-
-  private func writeThrough(_ bytes: UnsafeRawBufferPointer) throws {
-    var done = 0
-    while done < bytes.count {
-      let n = Foundation.write(descriptor, bytes.baseAddress! + done, min(bytes.count - done, 1 << 26))
-      if n < 0 && errno == EINTR { continue }
-      guard n > 0 else { throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot write") }
-      done += n
-    }
   }
 }

@@ -80,31 +80,37 @@ package enum FiniteCheck {
     }
   }
 
+  /// A value is not finite when the bits of `mask` are all set: when `~value & mask` is zero. Whether some lane of eight
+  /// bytes is zero takes four operations on the whole word.
   private static func first<Word: FixedWidthInteger & Sendable & BitwiseCopyable>(
     _ base: UnsafeRawPointer, _ count: Int, _ mask: Word, _ pool: WorkerPool
   ) -> Int? {
+    let size = MemoryLayout<Word>.size
     let share = 1 << 18
     let pieces = (count + share - 1) / share
     let found = AlignedBuffer<Int>(count: pieces)
     let source = Source(base: base)
+    let lanes = stride(from: 0, to: 64, by: size * 8)
+    let masks = lanes.reduce(UInt64(0)) { $0 | UInt64(mask) << UInt64($1) }
+    let ones = lanes.reduce(UInt64(0)) { $0 | 1 << UInt64($1) }
+    let tops = ones << UInt64(size * 8 - 1)
     pool.run(pieces) { piece in
       found[piece] = -1
       let end = min(count, (piece + 1) * share)
-      // Branch-free over a thousand elements, then look closer only where needed.
       for start in stride(from: piece * share, to: end, by: 1024) {
         let stop = min(end, start + 1024)
-        var any = false
-        for i in start..<stop {
-          let word = source.base.loadUnaligned(fromByteOffset: i * MemoryLayout<Word>.size, as: Word.self)
-          any = (word & mask == mask) || any
+        let words = (stop - start) * size / 8
+        let line = source.base + start * size
+        var hits: UInt64 = 0
+        for i in 0..<words {
+          let inverted = ~line.loadUnaligned(fromByteOffset: i &* 8, as: UInt64.self) & masks
+          hits |= (inverted &- ones) & ~inverted & tops
         }
-        guard any else { continue }
-        for i in start..<stop {
-          let word = source.base.loadUnaligned(fromByteOffset: i * MemoryLayout<Word>.size, as: Word.self)
-          if word & mask == mask {
-            found[piece] = i
-            return
-          }
+        guard hits != 0 || words * 8 < (stop - start) * size else { continue }
+        for i in start..<stop
+        where source.base.loadUnaligned(fromByteOffset: i * size, as: Word.self) & mask == mask {
+          found[piece] = i
+          return
         }
       }
     }
