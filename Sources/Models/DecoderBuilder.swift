@@ -134,7 +134,9 @@ package struct DecoderBuilder {
     let embedding = try embedding()
     let head =
       tied
-      ? Linear(weight: embedding, arithmetic: arithmetic)
+      ? Linear(
+        weight: try weights.separateHead(out: c.vocabularySize, in: c.hiddenSize) ?? embedding,
+        arithmetic: arithmetic)
       : try linear(DecoderNames.head, out: c.vocabularySize, in: c.hiddenSize)
     return Decoder(
       configuration: c, embedding: embedding, layers: try (0..<c.layerCount).map(layer),

@@ -31,7 +31,7 @@ package struct FolderWriter {
     contents.entries.flatMap { entry -> [TensorPlan] in
       switch entry.form {
       case .rows(let stored, _), .panels(let stored, _): [TensorPlan(entry.name, target(stored), entry.shape)]
-      case .intPanels(let layout, _), .quantized(let layout, _):
+      case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
         AutoGPTQModule.plans(
           entry.name.module, bits: layout.bits, groupCount: layout.groupCount, out: layout.outFeatures,
           in: layout.inFeatures)
@@ -49,7 +49,14 @@ package struct FolderWriter {
   ) throws {
     for entry in contents.entries {
       switch entry.form {
-      case .intPanels(let layout, _), .quantized(let layout, _):
+      case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
+        guard entry.name.module != DecoderNames.head else {
+          throw ModelError(
+            path: contents.path, tensor: entry.name,
+            detail:
+              "has \(layout.bits) bits; a folder keeps the head in floats: quantize again with --head-bits 16"
+          )
+        }
         if let obstacle = AutoGPTQModule.obstacle(
           bits: layout.bits, out: layout.outFeatures, in: layout.inFeatures)
         {

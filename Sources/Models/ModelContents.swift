@@ -15,6 +15,8 @@ package struct ModelEntry: Sendable {
     case intPanels(IntPanelLayout, UnsafeBytes)
     /// An integer matrix still to be read, its layout known.
     case quantized(IntPanelLayout, @Sendable () throws -> QuantizedMatrix)
+    /// An integer matrix too large to be held, made piece by piece in the packed order.
+    case stream(IntPanelLayout, @Sendable (_ emit: (UnsafeRawBufferPointer) throws -> Void) throws -> Void)
   }
   package var name: String
   package var shape: [Int]
@@ -37,7 +39,7 @@ package struct ModelEntry: Sendable {
 /// Bytes that an object keeps alive.
 package struct UnsafeBytes: @unchecked Sendable {
   package let bytes: UnsafeRawBufferPointer
-  let owner: AnyObject
+  package let owner: AnyObject
   package init(_ bytes: UnsafeRawBufferPointer, owner: AnyObject) {
     self.bytes = bytes
     self.owner = owner
@@ -185,7 +187,9 @@ package struct DecoderTensorOrder: Sendable {
   }
 
   /// Place in the order; tensors the decoder does not know come last.
-  func rank(_ name: String) -> Int { ranks[name] ?? Int.max }
+  func rank(_ name: String) -> Int {
+    ranks[name] ?? (name == DecoderNames.head + ".weight" ? Int.max - 1 : Int.max)
+  }
 
   /// Whether the matrix is best kept in panels: all that are multiplied with; an embedding that is only looked up stays in
   /// rows.

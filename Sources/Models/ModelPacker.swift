@@ -64,7 +64,8 @@ package struct ModelPacker {
         entry.shape.count == 2 && [.f32, .f16, .bf16].contains(type) && order.isMultiplied(entry.name)
       return isMatrix ? .panels(type) : .rows(type)
     case .panels(let stored, _): return .panels(target(stored))
-    case .intPanels(let layout, _), .quantized(let layout, _): return .intPanels(layout)
+    case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
+      return .intPanels(layout)
     }
   }
 
@@ -96,6 +97,7 @@ package struct ModelPacker {
   ) throws {
     switch entry.form {
     case .intPanels(_, let stored): try emit(stored.bytes)
+    case .stream(_, let make): try make(emit)
     case .quantized(let layout, let matrix):
       let matrix = try matrix()
       precondition(IntPanelLayout(matrix) == layout, "the layout of \(entry.name) changed")

@@ -41,6 +41,11 @@ package struct PackedWeights: WeightSource {
     }
   }
 
+  package func separateHead(out: Int, in inFeatures: Int) throws -> WeightMatrix? {
+    guard case .intPanels? = file.tensor(DecoderNames.head + ".weight")?.encoding else { return nil }
+    return try matrix(DecoderNames.head, out: out, in: inFeatures)
+  }
+
   package func vector(_ name: String, count: Int) throws -> AlignedBuffer<Float>? {
     guard file.tensor(name) != nil else { return nil }
     let tensor = try tensor(name, shape: [count])

@@ -12,11 +12,16 @@ package protocol WeightSource: Sendable {
   /// A vector of `count` floats, or nil when the file has none of that name.
   func vector(_ name: String, count: Int) throws -> AlignedBuffer<Float>?
 
+  /// A head of its own that a model with tied embeddings may have besides: the embedding in fewer bits.
+  func separateHead(out: Int, in inFeatures: Int) throws -> WeightMatrix?
+
   /// What to call the file in messages.
   var path: String { get }
 }
 
 extension WeightSource {
+  package func separateHead(out: Int, in inFeatures: Int) throws -> WeightMatrix? { nil }
+
   /// A vector that must be there.
   func requiredVector(_ name: String, count: Int) throws -> AlignedBuffer<Float> {
     guard let vector = try vector(name, count: count) else {

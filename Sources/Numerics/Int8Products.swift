@@ -21,8 +21,8 @@ package struct Int8Activations: @unchecked Sendable {
   /// Inputs of one block for weights in groups of `groupSize`: the group itself up to 128, else its largest divisor
   /// among 128, 64 and 32, so that one large activation spoils no more than a block.
   package static func block(forGroupSize groupSize: Int) -> Int {
-    if groupSize <= 128 { return groupSize }
-    return groupSize % 128 == 0 ? 128 : groupSize % 64 == 0 ? 64 : 32
+    if groupSize <= 32 { return groupSize }
+    return 32
   }
 
   /// - Parameters:

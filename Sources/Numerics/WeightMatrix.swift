@@ -22,6 +22,26 @@ package enum WeightMatrix: Sendable {
   }
 }
 
+extension WeightMatrix {
+  /// Some outputs of a float matrix, sharing its memory; for panels `range` starts at a whole one.
+  package func outputs(_ range: Range<Int>) -> WeightMatrix {
+    switch self {
+    case .rows(let m):
+      return .rows(
+        RowMatrix(
+          elements: m.elements + range.lowerBound * m.inFeatures * m.dtype.byteCount, dtype: m.dtype,
+          outFeatures: range.count, inFeatures: m.inFeatures, owner: m.owner))
+    case .panels(let m):
+      precondition(range.lowerBound % panelWidth == 0)
+      return .panels(
+        PanelMatrix(
+          elements: m.elements + range.lowerBound * m.inFeatures * m.dtype.byteCount, dtype: m.dtype,
+          outFeatures: range.count, inFeatures: m.inFeatures, owner: m.owner))
+    case .intPanels: preconditionFailure("integer matrices are not cut")
+    }
+  }
+}
+
 /// Outputs in one panel; `ZN_PANEL` of the kernels.
 package let panelWidth = 16
 

@@ -173,18 +173,36 @@ package struct ZhinaoTokenizer: Tokenizer {
   }
 
   private func replacingSpaces(_ text: [UInt8]) -> [UInt8] {
-    var result: [UInt8] = []
-    result.reserveCapacity(text.count)
-    var start = 0
-    text.withUnsafeBufferPointer { bytes in
-      forEachSpaceToken(in: bytes) { range, special in
-        result.append(contentsOf: bytes[start..<range.lowerBound])
-        result.append(contentsOf: ZhinaoTokenizer.specialNames[special].utf8)
-        start = range.upperBound
+    // The longest growth: two spaces become the eight bytes of `[space2]`.
+    [UInt8](unsafeUninitializedCapacity: text.count * 4) { output, count in
+      guard let out = output.baseAddress else { return }
+      text.withUnsafeBufferPointer { bytes in
+        var i = 0
+        while i < bytes.count {
+          let byte = bytes[i]
+          guard byte == 32, i + 1 < bytes.count, bytes[i + 1] == 32 else {
+            out[count] = byte
+            count += 1
+            i += 1
+            continue
+          }
+          var end = i + 2
+          while end < bytes.count && bytes[end] == 32 { end += 1 }
+          forEachSpaceToken(in: UnsafeBufferPointer(rebasing: bytes[i..<end])) { range, special in
+            for byte in ZhinaoTokenizer.specialNames[special].utf8 {
+              out[count] = byte
+              count += 1
+            }
+            i += range.count
+          }
+          if i < end {
+            out[count] = 32
+            count += 1
+            i = end
+          }
+        }
       }
-      result.append(contentsOf: bytes[start...])
     }
-    return result
   }
 
   // MARK: Ids to text

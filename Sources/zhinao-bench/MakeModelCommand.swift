@@ -28,6 +28,8 @@ struct MakeModelCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("7b, 1.8b or tiny.", valueName: "shape")) var shape = Shape.tiny
   @Option(help: ArgumentHelp("bf16 or int4.", valueName: "encoding")) var encoding = Encoding.int4
+  @Option(help: ArgumentHelp("Bits of the head of an int4 model: 16, 8 or 4.", valueName: "n")) var headBits =
+    16
   @Option(help: ArgumentHelp("Layers, instead of the shape's own.", valueName: "n")) var layers: Int?
   @Option(
     name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "path")
@@ -39,6 +41,7 @@ struct MakeModelCommand: ParsableCommand {
     if let layers, layers < 1 || layers > 1000 {
       throw ValidationError("--layers: expected a number from 1 to 1000.")
     }
+    guard [4, 8, 16].contains(headBits) else { throw ValidationError("--head-bits: expected 16, 8 or 4.") }
     if encoding == .int4 && !destination.hasSuffix(".zhinao") {
       throw ValidationError("--encoding int4 needs an output that ends in .zhinao.")
     }
@@ -110,10 +113,12 @@ struct MakeModelCommand: ParsableCommand {
   private func encoding(_ name: String, _ shape: [Int], _ order: DecoderTensorOrder) -> PackedTensor.Encoding
   {
     guard shape.count == 2 else { return .rows(.bf16) }
-    if encoding == .int4 && name.contains(".layers.") {
+    let isHead = name == "lm_head.weight" && headBits != 16
+    if encoding == .int4 && (name.contains(".layers.") || isHead) {
       return .intPanels(
         IntPanelLayout(
-          bits: 4, groupSize: 128, outFeatures: shape[0], inFeatures: shape[1], isSymmetric: true,
+          bits: isHead ? headBits : 4, groupSize: 128, outFeatures: shape[0], inFeatures: shape[1],
+          isSymmetric: true,
           isPermuted: false))
     }
     return order.isRead(name) ? .panels(.bf16) : .rows(.bf16)

@@ -121,12 +121,17 @@ struct ModelCommand: ParsableCommand {
   private func weightBytes(_ opened: OpenedModel) -> Int {
     guard let contents = try? ModelContents(opened) else { return 0 }
     let order = DecoderTensorOrder(opened.configuration)
+    let hasHead = contents.entries.contains { $0.name == "lm_head.weight" }
     return contents.entries.reduce(0) { sum, entry in
-      guard order.isRead(entry.name) else { return sum }
+      // An integer head stands in for the embedding that is tied to it.
+      let isHead = entry.name == "lm_head.weight"
+      guard isHead || (order.isRead(entry.name) && !(hasHead && entry.name.contains("embed_tokens"))) else {
+        return sum
+      }
       switch entry.form {
       case .rows(_, let bytes), .panels(_, let bytes), .intPanels(_, let bytes):
         return sum + bytes.bytes.count
-      case .quantized(let layout, _): return sum + layout.byteCount
+      case .quantized(let layout, _), .stream(let layout, _): return sum + layout.byteCount
       }
     }
   }

@@ -14,6 +14,7 @@ struct QuantizationJob {
     var folder: String?
     var format: ZeroPointFormat?
     var shardByteLimit: Int
+    var headBits = 16
     var overwrite: Bool
   }
   var modelPath: String
@@ -93,7 +94,9 @@ struct QuantizationJob {
     }
     if let packed = outputs.packed {
       let bar = ProgressReporter("write", unit: "bytes")
-      try ModelPacker(made.contents).write(
+      var contents = made.contents
+      if outputs.headBits != 16 { try HeadQuantizer.apply(bits: outputs.headBits, to: &contents) }
+      try ModelPacker(contents).write(
         to: packed, generator: ToolVersion.generator, provenance: made.provenance()
       ) { bar.update($0, of: $1) }
       try AtomicFile.write(reportText, to: packed + ".report.json")

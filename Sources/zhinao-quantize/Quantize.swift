@@ -180,10 +180,17 @@ struct OutputArguments: ParsableArguments {
   @Option(help: ArgumentHelp("Largest size of one safetensors file of the folder, in MB.", valueName: "MB"))
   var shardSize = 5000
 
+  @Option(
+    help: ArgumentHelp(
+      "Bits of the output head in the packed file: 16 (as it is), 8 or 4; folders keep it as it is.",
+      valueName: "n"))
+  var headBits = 16
+
   @Flag(help: "Replace outputs that exist.")
   var overwrite = false
 
   func validate() throws {
+    guard [4, 8, 16].contains(headBits) else { throw ValidationError("--head-bits: expected 16, 8 or 4.") }
     guard shardSize >= 1 else { throw ValidationError("--shard-size: expected at least 1.") }
   }
 
@@ -211,6 +218,7 @@ struct OutputArguments: ParsableArguments {
   var outputs: QuantizationJob.Outputs {
     QuantizationJob.Outputs(
       packed: packed, folder: gptqOutput, format: checkpointFormat, shardByteLimit: shardSize * 1_000_000,
+      headBits: headBits,
       overwrite: overwrite)
   }
 }

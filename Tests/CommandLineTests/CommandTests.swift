@@ -191,6 +191,51 @@ struct Tool {
     }
   }
 
+  @Test func aSmallerHeadStaysInThePackedFile() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("h.zhinao")
+    let made = try Tool.run(
+      "zhinao-quantize", [Self.gqa, "--method", "rtn", "--group-size", "32", "--head-bits", "8", "-o", path])
+    #expect(made.code == 0, "\(made.errors)")
+    #expect(try Tool.run("zhinao-verify", ["integrity", path]).code == 0)
+    let text = [
+      "--text", Fixture.tinyZhinao + "/eval.en.txt", "--window", "128", "--max-windows", "4", "--json",
+    ]
+    func perplexity(_ model: String, _ more: [String] = []) throws -> Double {
+      let tool = try Tool.run("zhinao-verify", ["perplexity", model] + text + more)
+      return try #require(try JSONValue.parse(tool.output)["perplexity"]?.doubleValue)
+    }
+    let (float, exact, fast) = (
+      try perplexity(Self.gqa), try perplexity(path), try perplexity(path, ["--arithmetic", "fast"])
+    )
+    #expect(exact < 1.2 * float && abs(fast / exact - 1) < 0.02)
+    // A folder cannot hold it, and says so.
+    let export = try Tool.run("zhinao-convert", [path, "-o", folder.file("g")])
+    #expect(export.code == 65 && export.errors.contains("--head-bits"))
+  }
+
+  @Test func benchMakesAndMeasuresAModel() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("r.zhinao")
+    #expect(
+      try Tool.run("zhinao-bench", ["make-model", "--shape", "tiny", "--encoding", "int4", "-o", path]).code
+        == 0)
+    #expect(try Tool.run("zhinao-verify", ["integrity", path]).code == 0)
+    let tool = try Tool.run(
+      "zhinao-bench",
+      [path, "--prompt-tokens", "32", "--new-tokens", "4", "--repetitions", "1", "--json"])
+    let json = try JSONValue.parse(tool.output)
+    for key in [
+      "prompt_tokens_per_second", "generation_tokens_per_second", "achieved_gb_per_second",
+      "measured_gb_per_second", "load_seconds", "peak_rss_bytes", "threads",
+    ] { #expect((json[key]?.doubleValue ?? 0) > 0, "\(key)") }
+    let folderPath = folder.file("hf")
+    #expect(
+      try Tool.run("zhinao-bench", ["make-model", "--shape", "tiny", "--encoding", "bf16", "-o", folderPath])
+        .code == 0)
+    #expect(try Tool.run("zhinao-verify", ["integrity", folderPath]).code == 0)
+  }
+
   @Test func usageErrorsHaveTheirOwnCode() throws {
     #expect(try Tool.run("zhinao-convert", []).code == 64)
     #expect(try Tool.run("zhinao-quantize", [Self.gqa]).code == 64)

@@ -82,7 +82,8 @@ import Testing
     }
     for type in [ZN_F16, ZN_BF16] {
       let extremes: [Float] = [
-        0, -0.0, 1e-8, 6e-8, 65504, 65519, 65520, 1e30, .infinity, -.infinity, 5.9e-8, 3e-39,
+        0, -0.0, 1e-8, 6e-8, 65504, 65519, 65520, 1e30, .infinity, -.infinity, 5.9e-8,
+        Float(bitPattern: 0x20_0000),
       ]
       let values = a + extremes
       var first = [UInt16](repeating: 0, count: values.count)
