@@ -24,12 +24,23 @@ package final class CalibrationActivations {
 
   static let chunkRows = 2048
 
-  package init(configuration: DecoderConfiguration, windowLengths: [Int]) {
+  /// - Parameter scratch: a folder whose disk holds the activations; nil: memory.
+  /// - Throws: ``QuantizationError`` when the folder cannot hold them.
+  package init(configuration: DecoderConfiguration, windowLengths: [Int], scratch: String? = nil) throws {
     self.configuration = configuration
     self.windowLengths = windowLengths
     rows = windowLengths.reduce(0, +)
-    hidden = AlignedBuffer(count: rows * configuration.hiddenSize)
-    inner = AlignedBuffer(count: rows * max(configuration.attentionWidth, configuration.intermediateSize))
+    func buffer(_ count: Int) throws -> AlignedBuffer<Float> {
+      guard let scratch else { return AlignedBuffer(count: count) }
+      guard let buffer = AlignedBuffer<Float>(count: count, inFileOfFolder: scratch) else {
+        throw QuantizationError(
+          "\(scratch): cannot hold \(count * 4) bytes of activations; name another folder with --scratch",
+          category: .cannotWrite)
+      }
+      return buffer
+    }
+    hidden = try buffer(rows * configuration.hiddenSize)
+    inner = try buffer(rows * max(configuration.attentionWidth, configuration.intermediateSize))
 
     // One window's keys and values are needed at a time, for one layer: every window of a chunk has a cache of its own
     // and all chunks share them.
@@ -58,12 +69,5 @@ package final class CalibrationActivations {
     close()
     self.chunks = chunks
     work = LayerBuffers(configuration, rows: chunks.map(\.rows).max() ?? 0)
-  }
-
-  /// Bytes this object takes: hidden states, inner activations, and working memory.
-  package static func byteCount(_ c: DecoderConfiguration, rows: Int, chunkRows: Int = chunkRows) -> Int {
-    let perRow = c.hiddenSize + max(c.attentionWidth, c.intermediateSize)
-    let work = c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize
-    return 4 * (rows * perRow + min(rows, chunkRows) * work)
   }
 }

@@ -13,13 +13,17 @@ package struct ModelQuantizer {
   package let recipe: QuantizationRecipe
   package let calibration: CalibrationSet
   package let pool: WorkerPool
+  /// Folder whose disk holds the activations; nil: memory.
+  package let scratch: String?
 
   /// What is being done, for a progress bar: stages done and stages in all, and the layer.
   package typealias Progress = (_ done: Int, _ total: Int, _ layer: Int) -> Void
 
   package init(
-    model: OpenedModel, recipe: QuantizationRecipe, calibration: CalibrationSet, pool: WorkerPool = .shared
+    model: OpenedModel, recipe: QuantizationRecipe, calibration: CalibrationSet, scratch: String? = nil,
+    pool: WorkerPool = .shared
   ) throws {
+    self.scratch = scratch
     try recipe.validate()
     self.model = model
     self.recipe = recipe
@@ -38,6 +42,21 @@ package struct ModelQuantizer {
         }
       }
     }
+  }
+
+  /// What the run will take.
+  package func plan() throws -> QuantizationPlan {
+    let c = model.decoderConfiguration
+    let modules = Set(
+      (0..<c.layerCount).flatMap { layer in
+        DecoderNames.stages(c.qkvLayout).flatMap { $0 }.map { "\(DecoderNames.layer(layer)).\($0).weight" }
+      })
+    let others = try ModelContents(model).entries.filter { !modules.contains($0.name) }
+    let bytes = others.reduce(0) { $0 + $1.shape.reduce($1.dtype?.byteCount ?? 0, *) }
+    return QuantizationPlan(
+      c, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
+      usesScratch: scratch != nil, threads: pool.threadCount,
+      flopsPerSecond: QuantizationPlan.measuredFlops(pool: pool))
   }
 
   /// Everything the result depends on.
@@ -89,8 +108,8 @@ package struct ModelQuantizer {
       }
       return
     }
-    let activations = CalibrationActivations(
-      configuration: c, windowLengths: calibration.windows.map(\.count))
+    let activations = try CalibrationActivations(
+      configuration: c, windowLengths: calibration.windows.map(\.count), scratch: scratch)
     if try !(first > 0 && store.load(into: activations.hidden, before: first)) {
       try embed(into: activations.hidden, builder: builder)
       // Without saved activations, the finished layers are run once more.

@@ -4,10 +4,30 @@ import Foundation
 package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable {
   package let pointer: UnsafeMutablePointer<Element>
   package let count: Int
+  /// Length of the mapping when the memory is a file's; 0 when it is ordinary memory.
+  private let mappedByteCount: Int
+
+  /// Memory in a nameless file of `folder`, which the system may write out when it needs room; nil when the file cannot be
+  /// made.
+  package init?(count: Int, inFileOfFolder folder: String) {
+    let bytes = max(64, count * MemoryLayout<Element>.stride)
+    let path = "\(folder)/.zhinao-scratch-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
+    let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    unlink(path)
+    guard posix_fallocate(descriptor, 0, off_t(bytes)) == 0,
+      let base = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), base != MAP_FAILED
+    else { return nil }
+    pointer = base.bindMemory(to: Element.self, capacity: max(1, count))
+    self.count = count
+    mappedByteCount = bytes
+  }
 
   package init(count: Int) {
     precondition(count >= 0)
     self.count = count
+    mappedByteCount = 0
     let bytes = max(64, count * MemoryLayout<Element>.stride)
     var raw: UnsafeMutableRawPointer?
     let status = posix_memalign(&raw, 64, (bytes + 63) / 64 * 64)
@@ -27,7 +47,9 @@ package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable
     }
   }
 
-  deinit { free(pointer) }
+  deinit {
+    if mappedByteCount > 0 { munmap(pointer, mappedByteCount) } else { free(pointer) }
+  }
 
   package var buffer: UnsafeMutableBufferPointer<Element> {
     UnsafeMutableBufferPointer(start: pointer, count: count)

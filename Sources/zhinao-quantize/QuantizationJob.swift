@@ -15,6 +15,8 @@ struct QuantizationJob {
     var format: ZeroPointFormat?
     var shardByteLimit: Int
     var headBits = 16
+    var memoryLimit: Int?
+    var scratch: String?
     var overwrite: Bool
   }
   var modelPath: String
@@ -33,7 +35,9 @@ struct QuantizationJob {
     let model = try OpenedModel(path: modelPath)
     _ = try ModelContents(model)
     let calibration = try loadCalibration(model)
-    let quantizer = try ModelQuantizer(model: model, recipe: recipe, calibration: calibration)
+    let quantizer = try ModelQuantizer(
+      model: model, recipe: recipe, calibration: calibration, scratch: outputs.scratch)
+    try announce(quantizer.plan())
     let partial = (outputs.packed ?? outputs.folder ?? modelPath).trimmingSlashes + ".partial"
     let store = try LayerStore(path: partial, identity: quantizer.identity(), recipe: recipe)
     let resumed = store.finishedLayers
@@ -55,6 +59,23 @@ struct QuantizationJob {
       store.removeIfEmpty()
       throw error
     }
+  }
+
+  /// Says what the run will take; refuses one that cannot keep to the limit.
+  private func announce(_ plan: QuantizationPlan) throws {
+    if let limit = outputs.memoryLimit, plan.peakMemoryBytes > limit {
+      let advice =
+        plan.peakWithScratchBytes <= limit && outputs.scratch == nil
+        ? "--scratch FOLDER brings it to \(Format.bytes(plan.peakWithScratchBytes))"
+        : "it takes --memory-limit \(plan.peakMemoryBytes), or fewer calibration tokens"
+      throw QuantizationError(
+        "needs \(Format.bytes(plan.peakMemoryBytes)) of memory, the limit is \(Format.bytes(limit)); \(advice)",
+        category: .usage)
+    }
+    Output.remark(
+      "plan: \(Format.bytes(plan.peakMemoryBytes)) of memory"
+        + (plan.scratchBytes > 0 ? ", \(Format.bytes(plan.scratchBytes)) of scratch" : "")
+        + ", about \(Format.duration(plan.seconds)), output \(Format.bytes(plan.outputBytes))")
   }
 
   private func loadCalibration(_ model: OpenedModel) throws -> CalibrationSet {

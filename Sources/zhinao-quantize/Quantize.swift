@@ -186,10 +186,24 @@ struct OutputArguments: ParsableArguments {
       valueName: "n"))
   var headBits = 16
 
+  @Option(
+    help: ArgumentHelp(
+      "Refuse to start if more memory than this would be needed, for example 6GiB or 500MB.",
+      valueName: "size"))
+  var memoryLimit: String?
+
+  @Option(
+    help: ArgumentHelp("Keep activations in a file of this folder instead of memory.", valueName: "folder"))
+  var scratch: String?
+
   @Flag(help: "Replace outputs that exist.")
   var overwrite = false
 
   func validate() throws {
+    if let memoryLimit, Format.byteCount(memoryLimit) == nil {
+      throw ValidationError(
+        "--memory-limit \(memoryLimit): expected a number with B, kB, MB, GB, KiB, MiB or GiB.")
+    }
     guard [4, 8, 16].contains(headBits) else { throw ValidationError("--head-bits: expected 16, 8 or 4.") }
     guard shardSize >= 1 else { throw ValidationError("--shard-size: expected at least 1.") }
   }
@@ -219,6 +233,7 @@ struct OutputArguments: ParsableArguments {
     QuantizationJob.Outputs(
       packed: packed, folder: gptqOutput, format: checkpointFormat, shardByteLimit: shardSize * 1_000_000,
       headBits: headBits,
+      memoryLimit: memoryLimit.flatMap(Format.byteCount), scratch: scratch,
       overwrite: overwrite)
   }
 }

@@ -1,0 +1,97 @@
+import FileSupport
+import Foundation
+import Models
+import Numerics
+import Transformer
+
+/// What a quantization will take, known before it starts.
+package struct QuantizationPlan: Equatable, Sendable {
+  /// Memory that is not backed by a file, at its highest.
+  package var peakMemoryBytes: Int
+  /// Activations on the disk of `--scratch`.
+  package var scratchBytes: Int
+  /// Packed model.
+  package var outputBytes: Int
+  package var seconds: Double
+  /// Peak memory if the activations went to scratch.
+  package var peakWithScratchBytes: Int
+
+  /// - Parameters:
+  ///   - windowLengths: of the calibration set; empty for round to nearest.
+  ///   - flopsPerSecond: what products reach here, see ``measuredFlops(pool:)``.
+  package init(
+    _ c: DecoderConfiguration, recipe: QuantizationRecipe, windowLengths: [Int], otherBytes: Int,
+    usesScratch: Bool,
+    threads: Int, flopsPerSecond: Double
+  ) {
+    let tokens = windowLengths.reduce(0, +)
+    let longest = windowLengths.max() ?? 0
+    let chunk = min(tokens, max(longest, CalibrationActivations.chunkRows))
+    let wide = max(c.attentionWidth, c.intermediateSize)
+    let activations = 4 * tokens * (c.hiddenSize + wide)
+    let work = 4 * chunk * (c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize)
+    let caches = longest == 0 ? 0 : (chunk / longest + 1) * 8 * (longest + 16) * c.kvHeads * (c.headDim + 16)
+    let isGPTQ = recipe.method == .gptq
+
+    var solving = 0
+    var products = 0.0
+    var output = otherBytes
+    for stage in DecoderNames.stages(c.qkvLayout) {
+      var widest = 0
+      var inFeatures = 0
+      for module in stage {
+        let shape = DecoderNames.shape(of: module, c)
+        inFeatures = shape.in
+        widest = max(widest, shape.out)
+        let weights = Double(shape.out) * Double(shape.in)
+        products += 2 * Double(tokens) * weights + (isGPTQ ? weights * Double(shape.in) : 0)
+        let groups =
+          (shape.in + recipe.groupSize(forInputs: shape.in) - 1) / recipe.groupSize(forInputs: shape.in)
+        output +=
+          c.layerCount
+          * (shape.out * shape.in * (recipe.bits == 3 ? 4 : recipe.bits) / 8 + groups * shape.out * 2)
+      }
+      let k = inFeatures
+      // H and U, and H in another order for act-order; packed pieces of both; then floats, codes and packed codes of the
+      // widest module while U is still there.
+      let matrices = isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 3 : 2) + 4 * k * 1024 : 0
+      let module = widest * k * 4 + widest * k * 3 + widest * 128 * 4
+      solving = max(solving, matrices + module)
+      if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + 4 * pow(Double(k), 3) / 3 }
+    }
+    // Products are padded copies of their left side, two thousand rows at a time.
+    let packing = 4 * min(chunk, 2048) * wide
+    let fixed = 48 << 20
+    peakWithScratchBytes = work + caches + solving + packing + fixed
+    peakMemoryBytes = peakWithScratchBytes + (usesScratch ? 0 : activations)
+    scratchBytes = usesScratch ? activations : 0
+    outputBytes = output
+    // Attention and everything that is not a product, and reading weights: a fifth more.
+    seconds = 1.2 * Double(c.layerCount) * products / flopsPerSecond
+  }
+
+  /// Floating-point operations a second of a product of a layer's size, measured now.
+  package static func measuredFlops(pool: WorkerPool = .shared) -> Double {
+    let (m, k, n) = (512, 1024, 1024)
+    let x = AlignedBuffer<Float>(zeros: m * k)
+    let w = AlignedBuffer<Float>(zeros: n * k)
+    let y = AlignedBuffer<Float>(count: m * n)
+    let matrix = WeightMatrix.rows(
+      RowMatrix(elements: w.pointer, dtype: .f32, outFeatures: n, inFeatures: k, owner: w))
+    var best = 0.0
+    for _ in 0..<4 {
+      let start = Date()
+      LinearAlgebra.multiply(
+        x: x.pointer, rows: m, xRowStride: k, by: matrix, into: y.pointer, yRowStride: n, pool: pool)
+      best = max(best, 2 * Double(m * k * n) / max(1e-6, Date().timeIntervalSince(start)))
+    }
+    return best
+  }
+
+  package var json: JSONValue {
+    [
+      "peak_memory_bytes": .init(peakMemoryBytes), "scratch_bytes": .init(scratchBytes),
+      "output_bytes": .init(outputBytes), "estimated_seconds": .init(seconds),
+    ]
+  }
+}
