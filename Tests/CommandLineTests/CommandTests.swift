@@ -214,6 +214,26 @@ struct Tool {
     #expect(export.code == 65 && export.errors.contains("--head-bits"))
   }
 
+  @Test func memoryIsBoundedOrTheRunRefused() throws {
+    let folder = try TemporaryFolder()
+    let common = [
+      Self.gqa, "--calibration", Fixture.tinyZhinao + "/calibration.jsonl", "--sequence-length", "64",
+      "--samples",
+      "6", "--group-size", "64",
+    ]
+    let refused = try Tool.run(
+      "zhinao-quantize", common + ["-o", folder.file("a.zhinao"), "--memory-limit", "1MB"])
+    #expect(refused.code == 64 && refused.errors.contains("--memory-limit"), "\(refused.errors)")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == [])
+    for (name, more) in [("b", ["--memory-limit", "1GiB"]), ("c", ["--scratch", folder.path])] {
+      #expect(
+        try Tool.run("zhinao-quantize", common + more + ["-o", folder.file("\(name).zhinao")]).code == 0)
+    }
+    #expect(
+      try Checksum.sha256(ofFile: folder.file("b.zhinao")) == Checksum.sha256(ofFile: folder.file("c.zhinao"))
+    )
+  }
+
   @Test func benchMakesAndMeasuresAModel() throws {
     let folder = try TemporaryFolder()
     let path = folder.file("r.zhinao")
