@@ -65,7 +65,11 @@ let testedLibraries = libraries.filter {
   $0.type == .regular && !["CKernels", "ToolSupport"].contains($0.name)
 }
 let tests: [Target] =
-  [.target(name: "TestSupport", dependencies: ["Numerics", "FileSupport"], path: "Tests/TestSupport")]
+  [
+    .target(
+      name: "TestSupport", dependencies: ["Checkpoints", "Numerics", "FileSupport"], path: "Tests/TestSupport"
+    )
+  ]
   + testedLibraries.map { library in
     .testTarget(
       name: library.name + "Tests",

@@ -68,9 +68,9 @@ final class ColumnSweep {
   func run(_ hessian: PreparedHessian) -> ParameterFinder.Findings {
     var findings = ParameterFinder.Findings()
     // A whole row's parameters are found before dead columns are zeroed, as the original does.
-    if recipe.groupSize == -1 { findings += findParameters(0..<1, order: nil) }
+    if recipe.groupSize == -1 { findings += findParameters(0..<1) }
     zeroDead(hessian.dead)
-    if recipe.staticGroups && recipe.groupSize != -1 { findings += findParameters(0..<groups, order: nil) }
+    if recipe.staticGroups && recipe.groupSize != -1 { findings += findParameters(0..<groups) }
     if let order = hessian.order { permute(order) }
     let dynamic = recipe.groupSize != -1 && !recipe.staticGroups
 
@@ -81,7 +81,7 @@ final class ColumnSweep {
       let columns = min(blockSize, n - first)
       if dynamic {
         let starts = (first + groupSize - 1) / groupSize..<(first + columns + groupSize - 1) / groupSize
-        findings += findParameters(starts, order: nil)
+        findings += findParameters(starts)
       }
       // U[block, block ...], rows of n - aligned floats; the copy starts at a whole panel.
       let aligned = first / panelWidth * panelWidth
@@ -159,7 +159,7 @@ final class ColumnSweep {
   // MARK: Parameters and rounding
 
   /// Scales and zero points of some groups, from the weights as they are now.
-  private func findParameters(_ range: Range<Int>, order: [Int]?) -> ParameterFinder.Findings {
+  private func findParameters(_ range: Range<Int>) -> ParameterFinder.Findings {
     let found = AlignedBuffer<ParameterFinder.Findings>(count: panels)
     pool.runRanges(panels) { share in
       for panel in share {
@@ -180,7 +180,7 @@ final class ColumnSweep {
   }
 
   func roundToNearest() -> ParameterFinder.Findings {
-    let findings = findParameters(0..<groups, order: nil)
+    let findings = findParameters(0..<groups)
     let top = recipe.maximumCode
     pool.runRanges(panels) { range in
       for panel in range {

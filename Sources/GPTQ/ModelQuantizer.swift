@@ -55,8 +55,7 @@ package struct ModelQuantizer {
     let bytes = others.reduce(0) { $0 + $1.shape.reduce($1.dtype?.byteCount ?? 0, *) }
     return QuantizationPlan(
       c, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
-      usesScratch: scratch != nil, threads: pool.threadCount,
-      flopsPerSecond: QuantizationPlan.measuredFlops(pool: pool))
+      usesScratch: scratch != nil, flopsPerSecond: QuantizationPlan.measuredFlops(pool: pool))
   }
 
   /// Everything the result depends on.

@@ -22,7 +22,7 @@ package struct QuantizationPlan: Equatable, Sendable {
   package init(
     _ c: DecoderConfiguration, recipe: QuantizationRecipe, windowLengths: [Int], otherBytes: Int,
     usesScratch: Bool,
-    threads: Int, flopsPerSecond: Double
+    flopsPerSecond: Double
   ) {
     let tokens = windowLengths.reduce(0, +)
     let longest = windowLengths.max() ?? 0

@@ -47,10 +47,6 @@ struct Quantize: ParsableCommand {
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
-  func validate() throws {
-    if demo { return }
-  }
-
   func run() throws {
     compute.apply()
     if demo { return try Demo().run(json: output.json) }

@@ -62,24 +62,8 @@ import Testing
 }
 
 @Suite struct AutoGPTQModuleTests {
-  static func matrix(
-    bits: Int, symmetric: Bool, permuted: Bool, out: Int = 64, inputs: Int = 128, group: Int = 32
-  )
-    -> QuantizedMatrix
-  {
-    var generator = SplitMix64(seed: UInt64(bits) &* 31 &+ (symmetric ? 1 : 0) &+ (permuted ? 2 : 0))
-    let groups = (inputs + group - 1) / group
-    let channels = permuted ? Array(0..<inputs).shuffled(using: &generator) : Array(0..<inputs)
-    var index = [Int32](repeating: 0, count: inputs)
-    for (place, channel) in channels.enumerated() { index[channel] = Int32(place / group) }
-    let top = (1 << bits) - 1
-    return QuantizedMatrix(
-      bits: bits, groupSize: group, inFeatures: inputs, outFeatures: out,
-      codes: (0..<inputs * out).map { _ in UInt8(Int.random(in: 0...top, using: &generator)) },
-      scales: (0..<groups * out).map { _ in UInt16.random(in: 0x1000...0x3000, using: &generator) },
-      zeros: (0..<groups * out).map { _ in
-        symmetric ? UInt8(1 << (bits - 1)) : UInt8(Int.random(in: 1...top, using: &generator))
-      }, groupIndex: index)
+  static func matrix(bits: Int, symmetric: Bool, permuted: Bool) -> QuantizedMatrix {
+    randomMatrix(bits: bits, symmetric: symmetric, permuted: permuted, out: 64, inputs: 128, group: 32)
   }
 
   static func save(_ m: QuantizedMatrix, format: ZeroPointFormat, to path: String) throws {

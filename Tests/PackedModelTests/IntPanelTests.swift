@@ -5,29 +5,11 @@ import TestSupport
 import Testing
 
 @Suite struct IntPanelTests {
-  static func matrix(bits: Int, symmetric: Bool, permuted: Bool, out: Int, inputs: Int, group: Int)
-    -> QuantizedMatrix
-  {
-    var generator = SplitMix64(seed: UInt64(out * 7 + bits))
-    let groups = (inputs + group - 1) / group
-    let channels = permuted ? Array(0..<inputs).shuffled(using: &generator) : Array(0..<inputs)
-    var index = [Int32](repeating: 0, count: inputs)
-    for (place, channel) in channels.enumerated() { index[channel] = Int32(place / group) }
-    let top = (1 << bits) - 1
-    return QuantizedMatrix(
-      bits: bits, groupSize: group, inFeatures: inputs, outFeatures: out,
-      codes: (0..<inputs * out).map { _ in UInt8(Int.random(in: 0...top, using: &generator)) },
-      scales: (0..<groups * out).map { _ in UInt16.random(in: 0x1000...0x3000, using: &generator) },
-      zeros: (0..<groups * out).map { _ in
-        symmetric ? UInt8(1 << (bits - 1)) : UInt8(Int.random(in: 0...top, using: &generator))
-      }, groupIndex: index)
-  }
-
   @Test(arguments: [2, 3, 4, 8], [(true, false), (false, false), (false, true), (true, true)])
   func packingIsLossless(bits: Int, kind: (symmetric: Bool, permuted: Bool)) {
     // Outputs that do not fill the last panel; a last group that is short.
     for (out, inputs, group) in [(48, 128, 32), (40, 160, 64), (16, 96, 96)] {
-      let m = Self.matrix(
+      let m = randomMatrix(
         bits: bits, symmetric: kind.symmetric, permuted: kind.permuted, out: out, inputs: inputs, group: group
       )
       let packed = IntPanels.pack(m)
@@ -38,7 +20,7 @@ import Testing
   }
 
   @Test func theDocumentedByteHoldsTheDocumentedCode() {
-    let m = Self.matrix(bits: 4, symmetric: true, permuted: false, out: 32, inputs: 64, group: 32)
+    let m = randomMatrix(bits: 4, symmetric: true, permuted: false, out: 32, inputs: 64, group: 32)
     let packed = IntPanels.pack(m)
     // Output 21, input 13: panel 1, block 13 / 8 = 1, input 5 of the block: field 1, byte (21 - 16) * 4 + 1.
     let byte = packed[64 * 8 + 64 + 5 * 4 + 1]
@@ -49,7 +31,7 @@ import Testing
     for (bits, symmetric, permuted) in [
       (4, true, false), (4, false, true), (3, true, true), (8, false, false),
     ] {
-      let m = Self.matrix(
+      let m = randomMatrix(
         bits: bits, symmetric: symmetric, permuted: permuted, out: 40, inputs: 96, group: 32)
       let floats = WeightMatrix.intPanels(IntPanels.inMemory(m)).rowMajorFloats()
       for n in 0..<40 {

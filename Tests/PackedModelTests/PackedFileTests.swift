@@ -9,7 +9,7 @@ import Testing
 @Suite struct PackedFileTests {
   /// A small file with one tensor of each encoding.
   static func write(to path: String) throws {
-    let m = IntPanelTests.matrix(bits: 4, symmetric: false, permuted: true, out: 32, inputs: 64, group: 32)
+    let m = randomMatrix(bits: 4, symmetric: false, permuted: true, out: 32, inputs: 64, group: 32)
     let packed = IntPanels.pack(m)
     let contents: [[UInt8]] = [Array("{}".utf8), Array("词表".utf8)]
     let header = PackedHeader(
