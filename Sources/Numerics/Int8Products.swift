@@ -8,40 +8,35 @@ package enum Int4Arithmetic: String, CaseIterable, Sendable {
   case fast
 }
 
-/// Activations as signed bytes, a scale for each block of inputs: `x ≈ scale · q`, `scale = max|x| / 127`.
+/// Activations as signed bytes, a scale for each block of 32 inputs: `x ≈ scale · q`, `scale = max|x| / 127`.
 package struct Int8Activations: @unchecked Sendable {
   let packed: AlignedBuffer<Int8>
   let scales: AlignedBuffer<Float>
   let sums: AlignedBuffer<Float>
   package let rows: Int
   package let inFeatures: Int
-  let block: Int
+  let groupSize: Int
   let tile: Int
-
-  /// Inputs of one block for weights in groups of `groupSize`: the group itself up to 128, else its largest divisor
-  /// among 128, 64 and 32, so that one large activation spoils no more than a block.
-  package static func block(forGroupSize groupSize: Int) -> Int {
-    if groupSize <= 32 { return groupSize }
-    return 32
-  }
 
   /// - Parameters:
   ///   - x: `rows` rows of `inFeatures` (a multiple of 32) floats, `rowStride` apart.
+  ///   - groupSize: inputs of one group of the weights they will be multiplied with.
   package init(
-    _ x: UnsafePointer<Float>, rows: Int, rowStride: Int, inFeatures: Int, block: Int,
+    _ x: UnsafePointer<Float>, rows: Int, rowStride: Int, inFeatures: Int, groupSize: Int,
     permutation: UnsafePointer<UInt32>?, pool: WorkerPool = .shared, kernels: Kernels = .best
   ) {
     self.rows = rows
     self.inFeatures = inFeatures
-    self.block = block
+    self.groupSize = groupSize
     let table = kernels.table
     let tile = rows == 1 ? 1 : Int(table.pointee.int8_rows)
     self.tile = tile
     let tiles = (rows + tile - 1) / tile
-    let blocks = (inFeatures + block - 1) / block
+    let blocks = inFeatures / Int(ZN_INT8_BLOCK)
+    let spans = Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize)))
     let packed = AlignedBuffer<Int8>(count: tiles * tile * inFeatures)
     let scales = AlignedBuffer<Float>(count: tiles * tile * blocks)
-    let sums = AlignedBuffer<Float>(count: tiles * tile * blocks)
+    let sums = AlignedBuffer<Float>(count: tiles * tile * spans)
     (self.packed, self.scales, self.sums) = (packed, scales, sums)
     let source = Shared(x)
     pool.runRanges(tiles) { range in
@@ -49,9 +44,9 @@ package struct Int8Activations: @unchecked Sendable {
       let count = min(rows, range.upperBound * tile) - first
       func quantize(_ from: UnsafePointer<Float>, stride: Int) {
         table.pointee.quantize_rows(
-          packed.pointer + first * inFeatures, scales.pointer + first * blocks, sums.pointer + first * blocks,
+          packed.pointer + first * inFeatures, scales.pointer + first * blocks, sums.pointer + first * spans,
           from,
-          Int64(stride), Int64(count), Int64(inFeatures), Int64(block), Int64(tile))
+          Int64(stride), Int64(count), Int64(inFeatures), Int64(groupSize), Int64(tile))
       }
       guard let permutation else { return quantize(source.pointer + first * rowStride, stride: rowStride) }
       Scratch.withFloats(count * inFeatures) { ordered in
@@ -65,50 +60,99 @@ package struct Int8Activations: @unchecked Sendable {
   }
 }
 
+/// One of several matrices that the same activations are multiplied with, and where its outputs go.
+package struct Int8Product: @unchecked Sendable {
+  package let matrix: IntPanelMatrix
+  package let y: UnsafeMutablePointer<Float>
+  /// Floats from one row of y to the next.
+  package let yRowStride: Int
+
+  package init(_ matrix: IntPanelMatrix, into y: UnsafeMutablePointer<Float>, yRowStride: Int) {
+    (self.matrix, self.y, self.yRowStride) = (matrix, y, yRowStride)
+  }
+}
+
 extension LinearAlgebra {
-  /// y `[rows, outFeatures]` ≈ x · Wᵀ in `fast` arithmetic. The result for a row does not depend on the other rows.
+  /// y `[rows, outFeatures]` ≈ x · Wᵀ in `fast` arithmetic, for each of `products`, in one parallel region. The result for
+  /// a row does not depend on the other rows, nor on the other products.
   package static func multiply(
-    _ x: Int8Activations, by matrix: IntPanelMatrix, into y: UnsafeMutablePointer<Float>, yRowStride: Int,
-    pool: WorkerPool = .shared, kernels: Kernels = .best
+    _ x: Int8Activations, _ products: [Int8Product], pool: WorkerPool = .shared, kernels: Kernels = .best
   ) {
-    precondition(x.inFeatures == matrix.inFeatures)
-    let table = kernels.table
-    let groups = matrix.groupCount
-    if x.rows == 1 {
-      eachPanelRange(of: matrix.outFeatures, into: y, pool: pool) { first, count, out in
-        table.pointee.gemv_int8(
-          x.packed.pointer, x.scales.pointer, x.sums.pointer, Int64(x.block),
-          matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
-          matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
-          Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
-          Int64(matrix.inFeatures), out)
-      }
-      return
+    for product in products {
+      precondition(x.inFeatures == product.matrix.inFeatures && x.groupSize == product.matrix.groupSize)
     }
-    let y = SharedMutable(y)
+    // A unit of work: some neighbouring panels of one matrix. Few outputs in a unit keep the shares even; for one row
+    // neighbouring units are joined again, so that a thread reads memory in order.
+    let unit = x.rows == 1 ? 8 : 2
+    var firstUnit = [0]
+    for product in products { firstUnit.append(firstUnit.last! + (product.matrix.panelCount + unit - 1) / unit) }
+    func forEachPart(of range: Range<Int>, _ body: (Int8Product, _ panels: Range<Int>) -> Void) {
+      for (index, product) in products.enumerated() {
+        let first = max(range.lowerBound, firstUnit[index]) - firstUnit[index]
+        let end = min(range.upperBound, firstUnit[index + 1]) - firstUnit[index]
+        if first < end { body(product, first * unit..<min(end * unit, product.matrix.panelCount)) }
+      }
+    }
+    if x.rows == 1 {
+      pool.runRanges(firstUnit.last!) { range in
+        forEachPart(of: range) { multiplyRow(x, $0, panels: $1, table: kernels.table) }
+      }
+    } else {
+      pool.run(firstUnit.last!) { index in
+        forEachPart(of: index..<index + 1) { multiplyRows(x, $0, panels: $1, table: kernels.table) }
+      }
+    }
+  }
+
+  private static func multiplyRow(
+    _ x: Int8Activations, _ product: Int8Product, panels: Range<Int>, table: UnsafePointer<zn_kernels>
+  ) {
+    let matrix = product.matrix
+    let groups = matrix.groupCount
+    func some(_ first: Int, _ count: Int, _ out: UnsafeMutablePointer<Float>) {
+      table.pointee.gemv_int8(
+        x.packed.pointer, x.scales.pointer, x.sums.pointer,
+        matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
+        matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
+        Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
+        Int64(matrix.inFeatures), out)
+    }
+    // Kernels write whole panels: a last panel that the outputs do not fill goes through a buffer.
+    let whole = min(panels.upperBound, matrix.outFeatures / panelWidth)
+    if whole > panels.lowerBound {
+      some(panels.lowerBound, whole - panels.lowerBound, product.y + panels.lowerBound * panelWidth)
+    }
+    if panels.upperBound > whole {
+      Scratch.withFloats(panelWidth) { last in
+        some(whole, 1, last)
+        (product.y + whole * panelWidth).update(from: last, count: matrix.outFeatures - whole * panelWidth)
+      }
+    }
+  }
+
+  private static func multiplyRows(
+    _ x: Int8Activations, _ product: Int8Product, panels: Range<Int>, table: UnsafePointer<zn_kernels>
+  ) {
+    let matrix = product.matrix
+    let groups = matrix.groupCount
+    let first = panels.lowerBound
     let padded = (x.rows + x.tile - 1) / x.tile * x.tile
-    let pairs = (matrix.panelCount + 1) / 2
-    let scratchFloats = (x.block * 32 + 3) / 4
-    pool.run(pairs) { pair in
-      let first = pair * 2
-      let count = min(2, matrix.panelCount - first)
-      Scratch.withFloats(count * padded * panelWidth + scratchFloats + 16) { memory in
-        let sums = memory
-        let scratch = UnsafeMutableRawPointer(memory + count * padded * panelWidth)
-          .assumingMemoryBound(to: UInt8.self)
-        table.pointee.gemm_int8(
-          Int64(x.rows), x.packed.pointer, x.scales.pointer, x.sums.pointer, Int64(x.block),
-          matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
-          matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
-          Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
-          Int64(matrix.inFeatures), sums, scratch)
-        for panel in 0..<count {
-          let column = (first + panel) * panelWidth
-          let width = min(panelWidth, matrix.outFeatures - column)
-          for row in 0..<x.rows {
-            (y.pointer + row * yRowStride + column).update(
-              from: sums + (panel * padded + row) * panelWidth, count: width)
-          }
+    let scratchFloats = Int(ZN_INT8_SPAN) * 32 / 4
+    Scratch.withFloats(panels.count * padded * panelWidth + scratchFloats + 16) { sums in
+      let scratch = UnsafeMutableRawPointer(sums + panels.count * padded * panelWidth)
+        .assumingMemoryBound(to: UInt8.self)
+      table.pointee.gemm_int8(
+        Int64(x.rows), x.packed.pointer, x.scales.pointer, x.sums.pointer,
+        matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
+        matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
+        Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(panels.count),
+        Int64(matrix.inFeatures), sums, scratch)
+      for panel in 0..<panels.count {
+        let column = (first + panel) * panelWidth
+        let width = min(panelWidth, matrix.outFeatures - column)
+        for row in 0..<x.rows {
+          (product.y + row * product.yRowStride + column).update(
+            from: sums + (panel * padded + row) * panelWidth, count: width)
         }
       }
     }

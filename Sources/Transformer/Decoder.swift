@@ -106,10 +106,9 @@ package final class Decoder: LanguageModel {
     steps.addResidual(work.normed.pointer, rows: rows, to: x.pointer)
     steps.normalize(x.pointer, weight: layer.postAttentionNorm, rows: rows, into: work.normed.pointer)
     let width = configuration.intermediateSize
-    layer.gate.apply(
-      work.normed.pointer, rows: rows, into: work.gate.pointer, yRowStride: width, pool: steps.pool)
-    layer.up.apply(
-      work.normed.pointer, rows: rows, into: work.up.pointer, yRowStride: width, pool: steps.pool)
+    Linear.apply(
+      [(layer.gate, work.gate.pointer, width), (layer.up, work.up.pointer, width)], to: work.normed.pointer,
+      rows: rows, pool: steps.pool)
     steps.activate(gate: work.gate.pointer, up: work.up.pointer, rows: rows, into: work.gate.pointer)
     layer.down.apply(
       work.gate.pointer, rows: rows, into: work.normed.pointer, yRowStride: configuration.hiddenSize,

@@ -84,9 +84,9 @@ package struct LayerSteps: Sendable {
     switch projection {
     case .fused(let linear): linear.apply(x, rows: rows, into: qkv, yRowStride: width, pool: pool)
     case .separate(let q, let k, let v):
-      q.apply(x, rows: rows, into: qkv, yRowStride: width, pool: pool)
-      k.apply(x, rows: rows, into: qkv + q.outFeatures, yRowStride: width, pool: pool)
-      v.apply(x, rows: rows, into: qkv + q.outFeatures + k.outFeatures, yRowStride: width, pool: pool)
+      let keys = qkv + q.outFeatures
+      Linear.apply(
+        [(q, qkv, width), (k, keys, width), (v, keys + k.outFeatures, width)], to: x, rows: rows, pool: pool)
     }
   }
 

@@ -23,20 +23,45 @@ package struct Linear: Sendable {
     _ x: UnsafePointer<Float>, rows: Int, into y: UnsafeMutablePointer<Float>, yRowStride: Int,
     pool: WorkerPool = .shared
   ) {
-    if arithmetic == .fast, case .intPanels(let matrix) = weight {
+    Linear.apply([(self, y, yRowStride)], to: x, rows: rows, pool: pool)
+  }
+
+  /// Several projections of the same `rows` contiguous inputs; in `fast` arithmetic they share the rounding of the inputs
+  /// and one parallel region.
+  package static func apply(
+    _ projections: [(linear: Linear, y: UnsafeMutablePointer<Float>, yRowStride: Int)],
+    to x: UnsafePointer<Float>, rows: Int, pool: WorkerPool = .shared
+  ) {
+    var products: [Int8Product] = []
+    func finish() {
+      guard let first = products.first?.matrix else { return }
       let activations = Int8Activations(
-        x, rows: rows, rowStride: inFeatures, inFeatures: inFeatures,
-        block: Int8Activations.block(forGroupSize: matrix.groupSize), permutation: matrix.permutation,
-        pool: pool)
-      LinearAlgebra.multiply(activations, by: matrix, into: y, yRowStride: yRowStride, pool: pool)
-    } else {
-      LinearAlgebra.multiply(
-        x: x, rows: rows, xRowStride: inFeatures, by: weight, into: y, yRowStride: yRowStride, pool: pool)
+        x, rows: rows, rowStride: first.inFeatures, inFeatures: first.inFeatures, groupSize: first.groupSize,
+        permutation: first.permutation, pool: pool)
+      LinearAlgebra.multiply(activations, products, pool: pool)
+      products.removeAll(keepingCapacity: true)
     }
-    guard let bias else { return }
+    for (linear, y, yRowStride) in projections {
+      if linear.arithmetic == .fast, case .intPanels(let matrix) = linear.weight {
+        if let first = products.first?.matrix,
+          first.groupSize != matrix.groupSize || first.permutation != matrix.permutation
+        {
+          finish()
+        }
+        products.append(Int8Product(matrix, into: y, yRowStride: yRowStride))
+      } else {
+        LinearAlgebra.multiply(
+          x: x, rows: rows, xRowStride: linear.inFeatures, by: linear.weight, into: y, yRowStride: yRowStride,
+          pool: pool)
+      }
+    }
+    finish()
     let table = Kernels.best.table
-    pool.runRanges(rows, grain: 8) { range in
-      for row in range { table.pointee.add(y + row * yRowStride, bias.pointer, Int64(outFeatures)) }
+    for (linear, y, yRowStride) in projections {
+      guard let bias = linear.bias else { continue }
+      pool.runRanges(rows, grain: 8) { range in
+        for row in range { table.pointee.add(y + row * yRowStride, bias.pointer, Int64(linear.outFeatures)) }
+      }
     }
   }
 }

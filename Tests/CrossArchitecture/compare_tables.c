@@ -111,14 +111,14 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         float *qs = malloc(4096), *qu = malloc(4096), *rs = malloc(4096), *ru = malloc(4096);
         s->quantize_rows(q, qs, qu, x, k, 1, k, group, 1), t->quantize_rows(r, rs, ru, x, k, 1, k, group, 1);
         check("quantize_rows", t->name, q, r, k);
-        s->gemv_int8(q, qs, qu, group, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, y);
-        t->gemv_int8(r, rs, ru, group, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, z);
+        s->gemv_int8(q, qs, qu, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, y);
+        t->gemv_int8(r, rs, ru, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, z);
         check("gemv_int8", t->name, y, z, panels * 64);
         t->quantize_rows(r, rs, ru, x, k, m, k, group, t->int8_rows);
         const int64_t padded = (m + t->int8_rows - 1) / t->int8_rows * t->int8_rows;
         float *wide = malloc((size_t)(panels * padded) * 64);
-        uint8_t *scratch = malloc(64 * 64);
-        t->gemm_int8(m, r, rs, ru, group, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, wide, scratch);
+        uint8_t *scratch = malloc(ZN_INT8_SPAN * 32);
+        t->gemm_int8(m, r, rs, ru, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, wide, scratch);
         for (int64_t p = 0; p < panels; p++) check("gemm_int8's first row", t->name, y + p * 16, wide + p * padded * 16, 64);
     }
     const int64_t columns = 64;

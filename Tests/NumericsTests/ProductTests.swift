@@ -161,7 +161,7 @@ import Testing
   func byteProductsAgreeEverywhereAndWithinTheirRounding(bits: Int, isa: InstructionSet) throws {
     for (n, k, group) in [(40, 160, 64), (100, 256, 32), (33, 576, 128), (16, 288, 288)] {
       let (matrix, weights) = ProductTests.integerMatrix(bits: bits, n: n, k: k, group: group)
-      let block = Int8Activations.block(forGroupSize: group)
+      let block = 32
       let m = 27
       let x = ProductTests.random(m * k, seed: 7)
       func run(_ rows: Range<Int>, _ kernels: Kernels, threads: Int) -> [Float] {
@@ -170,10 +170,9 @@ import Testing
         x.withUnsafeBufferPointer {
           let activations = Int8Activations(
             $0.baseAddress! + rows.lowerBound * k, rows: rows.count, rowStride: k, inFeatures: k,
-            block: block,
-            permutation: nil, pool: pool, kernels: kernels)
+            groupSize: group, permutation: nil, pool: pool, kernels: kernels)
           LinearAlgebra.multiply(
-            activations, by: matrix, into: y.pointer, yRowStride: n, pool: pool, kernels: kernels)
+            activations, [Int8Product(matrix, into: y.pointer, yRowStride: n)], pool: pool, kernels: kernels)
         }
         return y.array
       }

@@ -29,6 +29,15 @@ typedef enum zn_gemm_mode { ZN_OVERWRITE = 0, ZN_ADD = 1, ZN_SUBTRACT = 2, ZN_AD
 // element (n, k) of panel p = n / 16 is at p * panel_stride + k * 16 + n % 16. Outputs beyond N are zero.
 #define ZN_PANEL 16
 
+// Inputs of one block of activations in `fast` mode, and of one span at most.
+#define ZN_INT8_BLOCK 32
+#define ZN_INT8_SPAN 128
+// Spans of a row of k inputs in groups of group_size: every group is cut from its start.
+static inline int64_t zn_int8_spans(int64_t k, int64_t group_size) {
+    const int64_t whole = k / group_size, rest = k % group_size;
+    return whole * ((group_size + ZN_INT8_SPAN - 1) / ZN_INT8_SPAN) + (rest + ZN_INT8_SPAN - 1) / ZN_INT8_SPAN;
+}
+
 typedef struct zn_kernels {
     zn_isa isa;
     const char *_Nonnull name;
@@ -80,26 +89,28 @@ typedef struct zn_kernels {
                                      int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k);
 
     // ---- integer panels, `fast` mode: activations as signed bytes ------------------------------------------------
-    // Blocks of `block` inputs (a multiple of 32 that divides group_size, or group_size itself; the last may be shorter)
-    // of each row become q = round(x * 127 / max|x|) with scale max|x| / 127. Output for tiles of `tile` rows (1 for
-    // gemv_int8, int8_rows for gemm_int8), rows of the last tile filled up with zeros:
+    // Each block b of ZN_INT8_BLOCK inputs of a row becomes q = round(x * 127 / max|x|) with scale max|x| / 127. A span s
+    // is up to ZN_INT8_SPAN inputs of one group of the weights. Output for tiles of `tile` rows (1 for gemv_int8,
+    // int8_rows for gemm_int8), rows of the last tile filled up with zeros:
     //   packed  word (row i, inputs 4 w .. 4 w + 3) at ((i / tile * k / 4 + w) * tile + i % tile) * 4
-    //   scales, sums (sum of q)  (row i, block b) at (i / tile * blocks + b) * tile + i % tile
-    // k is a multiple of 32.
+    //   scales  (row i, block b) at (i / tile * blocks + b) * tile + i % tile
+    //   sums    sum over the span's blocks of scale * sum of q, (row i, span s) at (i / tile * spans + s) * tile + i % tile
+    // k and group_size are multiples of 32.
     void (*_Nonnull quantize_rows)(int8_t *_Nonnull packed, float *_Nonnull scales, float *_Nonnull sums,
-                                   const float *_Nonnull x, int64_t row_stride, int64_t m, int64_t k, int64_t block,
+                                   const float *_Nonnull x, int64_t row_stride, int64_t m, int64_t k, int64_t group_size,
                                    int64_t tile);
-    // y[i, n] = sum_b scale[g(b), n] * x_scale[i, b] * (sum_{k in b} code[n, k] * q[i, k] - zero[g(b), n] * x_sum[i, b])
-    // Integer sums are exact, blocks are added in ascending order by one fused multiply-add each.
+    // y[i, n] = sum_s scale[g(s), n] * (sum_{b in s} x_scale[i, b] * sum_{k in b} code[n, k] * q[i, k]
+    //                                   - zero[g(s), n] * x_sum[i, s])
+    // Integer sums are exact; blocks, then spans, are added in ascending order by one fused multiply-add each.
     // gemm_int8: y panel p, row i at p * padded_m * 16 + i * 16 (padded_m: m rounded up to int8_rows);
-    // scratch: block * 32 bytes. gemv_int8: y panel p at p * 16. Both overwrite y and give the same bits for a row.
+    // scratch: ZN_INT8_SPAN * 32 bytes. gemv_int8: y panel p at p * 16. Both overwrite y and give the same bits for a row.
     void (*_Nonnull gemm_int8)(int64_t m, const int8_t *_Nonnull packed, const float *_Nonnull x_scales,
-                               const float *_Nonnull x_sums, int64_t block, const uint8_t *_Nonnull codes, int bits,
+                               const float *_Nonnull x_sums, const uint8_t *_Nonnull codes, int bits,
                                const uint16_t *_Nonnull scales, const uint8_t *_Nullable zeros, int64_t group_size,
                                int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *_Nonnull y,
                                uint8_t *_Nonnull scratch);
     void (*_Nonnull gemv_int8)(const int8_t *_Nonnull x, const float *_Nonnull x_scales, const float *_Nonnull x_sums,
-                               int64_t block, const uint8_t *_Nonnull codes, int bits, const uint16_t *_Nonnull scales,
+                               const uint8_t *_Nonnull codes, int bits, const uint16_t *_Nonnull scales,
                                const uint8_t *_Nullable zeros, int64_t group_size, int64_t groups,
                                int64_t panel_code_bytes, int64_t panels, int64_t k, float *_Nonnull y);
 

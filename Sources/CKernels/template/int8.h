@@ -1,39 +1,48 @@
-// The `fast` mode of integer panels: activations become signed bytes, a block of inputs at a time, and products become
+// The `fast` mode of integer panels: activations become signed bytes, ZN_INT8_BLOCK inputs at a time, and products become
 // byte dot products. No signs to handle on the weights' side: codes stay unsigned and the zero point leaves the loop,
 //   sum (q - z) x = sum q x - z sum x.
-// Integer sums are exact, and each block ends with one multiply-add in a fixed order, so every table gives the same bits.
+// Integer sums are exact and what follows is done in a fixed order, so every table gives the same bits. The weights'
+// scale and zero point come in once a span (up to ZN_INT8_SPAN inputs of one group); between, sums stay in registers.
+
+ZN_INLINE int64_t span_length(int64_t at, int64_t k, int64_t group_size) {
+    const int64_t group_end = (at / group_size + 1) * group_size, end = group_end < k ? group_end : k;
+    return end - at < ZN_INT8_SPAN ? end - at : ZN_INT8_SPAN;
+}
 
 // Rounds to nearest, ties to even, with scale = max |x| / 127 in each block; a block of zeros has scale 0.
 static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t m,
-                          int64_t k, int64_t block, int64_t tile_rows) {
-    const int64_t blocks = (k + block - 1) / block;
+                          int64_t k, int64_t group_size, int64_t tile_rows) {
+    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
     for (int64_t i = 0; i < m; i++) {
         int8_t *tile_start = packed + i / tile_rows * tile_rows * k;
         const int64_t inside = i % tile_rows, tile = i / tile_rows;
-        for (int64_t b = 0; b < blocks; b++) {
-            const float *source = x + i * row_stride + b * block;
-            const int64_t count = k - b * block < block ? k - b * block : block;
-            v16 most = v_set(0);
-            for (int64_t at = 0; at < count; at += 16) {
-                const v16 v = v_load(source + at);
-                most = v_max(v_max(v, v_sub(v_set(0), v)), most);
-            }
-            float lane[16], highest = 0;
-            v_store(lane, most);
-            for (int j = 0; j < 16; j++) highest = lane[j] > highest ? lane[j] : highest;
-            const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
-            int32_t sum = 0;
-            for (int64_t at = 0; at < count; at += 16) {
-                v_store(lane, v_min(v_max(v_round(v_mul(v_load(source + at), factor)), v_set(-127)), v_set(127)));
-                for (int j = 0; j < 16; j++) {
-                    const int64_t input = b * block + at + j;
-                    const int8_t q = (int8_t)lane[j];
-                    tile_start[(input / 4 * tile_rows + inside) * 4 + input % 4] = q;
-                    sum += q;
+        int64_t at = 0;
+        for (int64_t span = 0; span < spans; span++) {
+            const int64_t end = at + span_length(at, k, group_size);
+            float span_sum = 0;
+            for (; at < end; at += ZN_INT8_BLOCK) {
+                const float *source = x + i * row_stride + at;
+                const v16 first = v_load(source), second = v_load(source + 16), none = v_set(0);
+                const float highest = v_highest(
+                    v_max(v_max(first, v_sub(none, first)), v_max(second, v_sub(none, second))));
+                const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
+                v16 rounded[2] = {v_round(v_mul(first, factor)), v_round(v_mul(second, factor))};
+                int8_t q[ZN_INT8_BLOCK];
+                for (int h = 0; h < 2; h++) {
+                    rounded[h] = v_min(v_max(rounded[h], v_set(-127)), v_set(127));
+                    v_to_bytes(q + 16 * h, rounded[h]);
                 }
+                for (int word = 0; word < ZN_INT8_BLOCK / 4; word++) {
+                    memcpy(tile_start + ((at / 4 + word) * tile_rows + inside) * 4, q + 4 * word, 4);
+                }
+                float lane[16], sum = 0;
+                v_store(lane, v_add(rounded[0], rounded[1]));
+                for (int j = 0; j < 16; j++) sum += lane[j];  // whole numbers: exact in any order
+                const float scale = highest / 127.0f;
+                scales[(tile * blocks + at / ZN_INT8_BLOCK) * tile_rows + inside] = scale;
+                span_sum += scale * sum;
             }
-            scales[(tile * blocks + b) * tile_rows + inside] = highest / 127.0f;
-            sums[(tile * blocks + b) * tile_rows + inside] = (float)sum;
+            sums[(tile * spans + span) * tile_rows + inside] = span_sum;
         }
     }
     // Rows that fill the last tile up.
@@ -41,10 +50,8 @@ static void quantize_rows(int8_t *packed, float *scales, float *sums, const floa
         int8_t *tile_start = packed + i / tile_rows * tile_rows * k;
         const int64_t inside = i % tile_rows, tile = i / tile_rows;
         for (int64_t word = 0; word < k / 4; word++) memset(tile_start + (word * tile_rows + inside) * 4, 0, 4);
-        for (int64_t b = 0; b < blocks; b++) {
-            scales[(tile * blocks + b) * tile_rows + inside] = 0;
-            sums[(tile * blocks + b) * tile_rows + inside] = 0;
-        }
+        for (int64_t b = 0; b < blocks; b++) scales[(tile * blocks + b) * tile_rows + inside] = 0;
+        for (int64_t span = 0; span < spans; span++) sums[(tile * spans + span) * tile_rows + inside] = 0;
     }
 }
 
@@ -58,108 +65,123 @@ ZN_INLINE void unpack_bytes(uint8_t *bytes, const uint8_t *codes, const int bits
     }
 }
 
-// One tile of `rows` x `panels` over one block of inputs: integer dot products, then the block's share of y.
-//   a      words of four inputs, INT8_ROWS a step       bytes   per panel (count / 4) x 64
-ZN_INLINE void int8_tile(const int rows, const int panels, const bool wide_codes, int64_t steps, const int8_t *a,
+// One tile of `rows` x `panels` over the blocks of one span, added to y.
+//   a      words of four inputs, INT8_ROWS a step       bytes   per panel, 64 a step
+ZN_INLINE void int8_tile(const int rows, const int panels, const bool wide_codes, int64_t blocks, const int8_t *a,
                          const uint8_t *bytes, int64_t bytes_stride, const float *x_scales, const float *x_sums,
                          const v16 *scales, const v16 *zeros, float *y, int64_t y_row_stride, int64_t y_panel_stride) {
-    v16i sum[INT8_ROWS][INT8_PANELS];
+    v16 total[INT8_ROWS][INT8_PANELS];
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++) {
 #pragma clang loop unroll(full)
-        for (int p = 0; p < panels; p++) sum[i][p] = vi_zero();
+        for (int p = 0; p < panels; p++) total[i][p] = v_set(0);
     }
-    for (int64_t step = 0; step < steps; step++) {
-        v16i right[INT8_PANELS];
-#pragma clang loop unroll(full)
-        for (int p = 0; p < panels; p++) right[p] = vi_load(bytes + p * bytes_stride + step * 64);
+    for (int64_t block = 0; block < blocks; block++) {
+        v16i sum[INT8_ROWS][INT8_PANELS];
 #pragma clang loop unroll(full)
         for (int i = 0; i < rows; i++) {
-            const v16i left = vi_word(a + (step * INT8_ROWS + i) * 4);
 #pragma clang loop unroll(full)
-            for (int p = 0; p < panels; p++) {
-                sum[i][p] = wide_codes ? vi_dot_wide(sum[i][p], right[p], left) : vi_dot(sum[i][p], right[p], left);
+            for (int p = 0; p < panels; p++) sum[i][p] = vi_zero();
+        }
+#pragma clang loop unroll(full)
+        for (int step = 0; step < ZN_INT8_BLOCK / 4; step++) {
+            v16i right[INT8_PANELS];
+#pragma clang loop unroll(full)
+            for (int p = 0; p < panels; p++) right[p] = vi_load(bytes + p * bytes_stride + step * 64);
+#pragma clang loop unroll(full)
+            for (int i = 0; i < rows; i++) {
+                const v16i left = vi_word(a + (step * INT8_ROWS + i) * 4);
+#pragma clang loop unroll(full)
+                for (int p = 0; p < panels; p++) {
+                    sum[i][p] = wide_codes ? vi_dot_wide(sum[i][p], right[p], left) : vi_dot(sum[i][p], right[p], left);
+                }
             }
         }
+#pragma clang loop unroll(full)
+        for (int i = 0; i < rows; i++) {
+            const v16 x_scale = v_set(x_scales[i]);
+#pragma clang loop unroll(full)
+            for (int p = 0; p < panels; p++) total[i][p] = v_fma(x_scale, v_from_int(sum[i][p]), total[i][p]);
+        }
+        a += ZN_INT8_BLOCK * INT8_ROWS;
+        bytes += ZN_INT8_BLOCK / 4 * 64;
+        x_scales += INT8_ROWS;
     }
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++) {
-        const v16 x_scale = v_set(x_scales[i]), x_sum = v_set(x_sums[i]);
+        const v16 x_sum = v_set(x_sums[i]);
 #pragma clang loop unroll(full)
         for (int p = 0; p < panels; p++) {
             float *out = y + i * y_row_stride + p * y_panel_stride;
-            const v16 dot = v_fnma(zeros[p], x_sum, v_from_int(sum[i][p]));
-            v_store(out, v_fma(v_mul(scales[p], x_scale), dot, v_load(out)));
+            v_store(out, v_fma(scales[p], v_fnma(zeros[p], x_sum, total[i][p]), v_load(out)));
         }
     }
 }
 
 #define ZN_INT8_CASE(ROWS)                                                                                             \
     case ROWS:                                                                                                         \
-        int8_tile(ROWS, panels, wide_codes, steps, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,         \
+        int8_tile(ROWS, panels, wide_codes, blocks, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,         \
                   y_row_stride, y_panel_stride);                                                                       \
         return;
 
-ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const bool wide_codes, int64_t steps, const int8_t *a,
+ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const bool wide_codes, int64_t blocks, const int8_t *a,
                             const uint8_t *bytes, int64_t bytes_stride, const float *x_scales, const float *x_sums,
                             const v16 *scales, const v16 *zeros, float *y, int64_t y_row_stride,
                             int64_t y_panel_stride) {
     switch (rows) {
         ZN_INT8_CASE(1)
         ZN_INT8_CASE(2)
+#if INT8_ROWS > 3
         ZN_INT8_CASE(3)
+#endif
 #if INT8_ROWS > 4
         ZN_INT8_CASE(4)
         ZN_INT8_CASE(5)
 #endif
-#if INT8_ROWS > 6
-        ZN_INT8_CASE(6)
-        ZN_INT8_CASE(8)
-        ZN_INT8_CASE(10)
-#endif
         default:
-            int8_tile(INT8_ROWS, panels, wide_codes, steps, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
+            int8_tile(INT8_ROWS, panels, wide_codes, blocks, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
                       y_row_stride, y_panel_stride);
     }
 }
 
-static __attribute__((noinline)) void int8_tile_full(int64_t rows, int64_t steps, const int8_t *a, const uint8_t *bytes,
+static __attribute__((noinline)) void int8_tile_full(int64_t rows, int64_t blocks, const int8_t *a, const uint8_t *bytes,
                                                      int64_t bytes_stride, const float *x_scales, const float *x_sums,
                                                      const v16 *scales, const v16 *zeros, float *y,
                                                      int64_t y_row_stride, int64_t y_panel_stride) {
-    int8_tile_of(rows, INT8_PANELS, false, steps, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
+    int8_tile_of(rows, INT8_PANELS, false, blocks, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
                  y_row_stride, y_panel_stride);
 }
 
-static __attribute__((noinline)) void int8_tile_single(int64_t rows, int64_t steps, const int8_t *a,
+static __attribute__((noinline)) void int8_tile_single(int64_t rows, int64_t blocks, const int8_t *a,
                                                        const uint8_t *bytes, const float *x_scales,
                                                        const float *x_sums, const v16 *scales, const v16 *zeros,
                                                        float *y, int64_t y_row_stride) {
-    int8_tile_of(rows, 1, false, steps, a, bytes, 0, x_scales, x_sums, scales, zeros, y, y_row_stride, 0);
+    int8_tile_of(rows, 1, false, blocks, a, bytes, 0, x_scales, x_sums, scales, zeros, y, y_row_stride, 0);
 }
 
-static __attribute__((noinline)) void int8_tile_wide(int64_t rows, int64_t steps, const int8_t *a, const uint8_t *bytes,
+static __attribute__((noinline)) void int8_tile_wide(int64_t rows, int64_t blocks, const int8_t *a, const uint8_t *bytes,
                                                      const float *x_scales, const float *x_sums, const v16 *scales,
                                                      const v16 *zeros, float *y, int64_t y_row_stride) {
-    int8_tile_of(rows, 1, true, steps, a, bytes, 0, x_scales, x_sums, scales, zeros, y, y_row_stride, 0);
+    int8_tile_of(rows, 1, true, blocks, a, bytes, 0, x_scales, x_sums, scales, zeros, y, y_row_stride, 0);
 }
 
-static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, const float *x_sums, int64_t block,
+static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, const float *x_sums,
                       const uint8_t *codes, int bits, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
                       int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *y,
                       uint8_t *scratch) {
-    const int64_t blocks = (k + block - 1) / block, padded = (m + INT8_ROWS - 1) / INT8_ROWS * INT8_ROWS;
-    const int64_t y_panel_stride = padded * 16;
+    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
+    const int64_t y_panel_stride = (m + INT8_ROWS - 1) / INT8_ROWS * INT8_ROWS * 16;
+    const int64_t bytes_stride = ZN_INT8_SPAN * 16;
     memset(y, 0, (size_t)(panels * y_panel_stride) * sizeof(float));
     for (int64_t p = 0; p < panels; p += INT8_PANELS) {
         const int64_t here = panels - p < INT8_PANELS ? panels - p : INT8_PANELS;
-        for (int64_t b = 0; b < blocks; b++) {
-            const int64_t first = b * block, count = k - first < block ? k - first : block;
-            const int64_t group = first / group_size;
+        int64_t first = 0;
+        for (int64_t span = 0; span < spans; span++) {
+            const int64_t count = span_length(first, k, group_size), group = first / group_size;
             v16 scale[INT8_PANELS], zero[INT8_PANELS];
             for (int64_t q = 0; q < here; q++) {
                 const uint8_t *panel = codes + (p + q) * panel_code_bytes;
-                uint8_t *bytes = scratch + q * block * 16;
+                uint8_t *bytes = scratch + q * bytes_stride;
                 if (bits == 4) {
                     unpack_bytes(bytes, panel, 4, first, count);
                 } else if (bits == 8) {
@@ -173,19 +195,21 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
             for (int64_t i = 0; i < m; i += INT8_ROWS) {
                 const int64_t rows = m - i < INT8_ROWS ? m - i : INT8_ROWS, tile = i / INT8_ROWS;
                 const int8_t *a = packed + i * k + first * INT8_ROWS;
-                const float *xs = x_scales + (tile * blocks + b) * INT8_ROWS, *xu = x_sums + (tile * blocks + b) * INT8_ROWS;
+                const float *xs = x_scales + (tile * blocks + first / ZN_INT8_BLOCK) * INT8_ROWS;
+                const float *xu = x_sums + (tile * spans + span) * INT8_ROWS;
                 float *out = y + p * y_panel_stride + i * 16;
                 if (bits != 8 && here == INT8_PANELS) {
-                    int8_tile_full(rows, count / 4, a, scratch, block * 16, xs, xu, scale, zero, out, 16,
+                    int8_tile_full(rows, count / ZN_INT8_BLOCK, a, scratch, bytes_stride, xs, xu, scale, zero, out, 16,
                                    y_panel_stride);
                 } else {
                     for (int64_t q = 0; q < here; q++) {
-                        (bits == 8 ? int8_tile_wide : int8_tile_single)(rows, count / 4, a, scratch + q * block * 16,
-                                                                        xs, xu, scale + q, zero + q,
-                                                                        out + q * y_panel_stride, 16);
+                        (bits == 8 ? int8_tile_wide : int8_tile_single)(
+                            rows, count / ZN_INT8_BLOCK, a, scratch + q * bytes_stride, xs, xu, scale + q, zero + q,
+                            out + q * y_panel_stride, 16);
                     }
                 }
             }
+            first += count;
         }
     }
 }
@@ -193,75 +217,83 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
 // ---- one row: straight from the packed fields, nothing unpacked to memory
 
 ZN_INLINE void gemv_int8_some(const int count, const int bits, const int8_t *x, const float *x_scales,
-                              const float *x_sums, int64_t block, const uint8_t *codes, const uint16_t *scales,
-                              const uint8_t *zeros, int64_t group_size, int64_t groups, int64_t panel_code_bytes,
-                              int64_t first_panel, int64_t k, float *y) {
+                              const float *x_sums, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros,
+                              int64_t group_size, int64_t groups, int64_t panel_code_bytes, int64_t first_panel,
+                              int64_t k, float *y) {
     const int inputs = BLOCK_INPUTS(bits);
-    const int64_t blocks = (k + block - 1) / block;
-    v16 total[4];
+    const int64_t spans = zn_int8_spans(k, group_size);
+    v16 result[4];
 #pragma clang loop unroll(full)
-    for (int p = 0; p < count; p++) total[p] = v_set(0);
-    for (int64_t b = 0; b < blocks; b++) {
-        const int64_t start = b * block, end = start + block < k ? start + block : k, group = start / group_size;
-        v16i sum[4];
+    for (int p = 0; p < count; p++) result[p] = v_set(0);
+    int64_t at = 0;
+    for (int64_t span = 0; span < spans; span++) {
+        const int64_t group = at / group_size, end = at + span_length(at, k, group_size);
+        v16 total[4];
 #pragma clang loop unroll(full)
-        for (int p = 0; p < count; p++) sum[p] = vi_zero();
-        for (int64_t at = start; at < end; at += inputs) {
-            v16i fields[4];
+        for (int p = 0; p < count; p++) total[p] = v_set(0);
+        for (; at < end; at += ZN_INT8_BLOCK) {
+            v16i sum[4];
 #pragma clang loop unroll(full)
-            for (int p = 0; p < count; p++) {
-                fields[p] = vi_load(codes + (first_panel + p) * panel_code_bytes + at / inputs * 64);
-            }
+            for (int p = 0; p < count; p++) sum[p] = vi_zero();
 #pragma clang loop unroll(full)
-            for (int f = 0; f < inputs / 4; f++) {
-                const v16i left = vi_word(x + at + 4 * f);
+            for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
+                v16i fields[4];
 #pragma clang loop unroll(full)
                 for (int p = 0; p < count; p++) {
-                    const v16i right = vi_byte_field(fields[p], f * bits, bits);
-                    sum[p] = bits == 8 ? vi_dot_wide(sum[p], right, left) : vi_dot(sum[p], right, left);
+                    fields[p] = vi_load(codes + (first_panel + p) * panel_code_bytes + (at + inside) / inputs * 64);
+                }
+#pragma clang loop unroll(full)
+                for (int f = 0; f < inputs / 4; f++) {
+                    const v16i left = vi_word(x + at + inside + 4 * f);
+#pragma clang loop unroll(full)
+                    for (int p = 0; p < count; p++) {
+                        const v16i right = vi_byte_field(fields[p], f * bits, bits);
+                        sum[p] = bits == 8 ? vi_dot_wide(sum[p], right, left) : vi_dot(sum[p], right, left);
+                    }
                 }
             }
+            const v16 x_scale = v_set(x_scales[at / ZN_INT8_BLOCK]);
+#pragma clang loop unroll(full)
+            for (int p = 0; p < count; p++) total[p] = v_fma(x_scale, v_from_int(sum[p]), total[p]);
         }
-        const v16 x_scale = v_set(x_scales[b]), x_sum = v_set(x_sums[b]);
+        const v16 x_sum = v_set(x_sums[span]);
 #pragma clang loop unroll(full)
         for (int p = 0; p < count; p++) {
             const int64_t q = first_panel + p;
             const v16 scale = v_load_f16(scales + (q * groups + group) * 16);
             const v16 zero = group_zeros(zeros == NULL ? NULL : zeros + q * groups * 16, bits, group);
-            const v16 dot = v_fnma(zero, x_sum, v_from_int(sum[p]));
-            total[p] = v_fma(v_mul(scale, x_scale), dot, total[p]);
+            result[p] = v_fma(scale, v_fnma(zero, x_sum, total[p]), result[p]);
         }
     }
 #pragma clang loop unroll(full)
-    for (int p = 0; p < count; p++) v_store(y + (first_panel + p) * 16, total[p]);
+    for (int p = 0; p < count; p++) v_store(y + (first_panel + p) * 16, result[p]);
 }
 
-ZN_INLINE void gemv_int8_bits(const int bits, const int8_t *x, const float *x_scales, const float *x_sums,
-                              int64_t block, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros,
+ZN_INLINE void gemv_int8_bits(const int bits, const int8_t *x, const float *x_scales, const float *x_sums, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros,
                               int64_t group_size, int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k,
                               float *y) {
     int64_t p = 0;
     for (; p + 4 <= panels; p += 4) {
-        gemv_int8_some(4, bits, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
+        gemv_int8_some(4, bits, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
                        p, k, y);
     }
     for (; p < panels; p++) {
-        gemv_int8_some(1, bits, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
+        gemv_int8_some(1, bits, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
                        p, k, y);
     }
 }
 
-static void gemv_int8(const int8_t *x, const float *x_scales, const float *x_sums, int64_t block, const uint8_t *codes,
+static void gemv_int8(const int8_t *x, const float *x_scales, const float *x_sums, const uint8_t *codes,
                       int bits, const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t groups,
                       int64_t panel_code_bytes, int64_t panels, int64_t k, float *y) {
     if (bits == 4) {
-        gemv_int8_bits(4, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
+        gemv_int8_bits(4, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
                        panels, k, y);
     } else if (bits == 8) {
-        gemv_int8_bits(8, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
+        gemv_int8_bits(8, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
                        panels, k, y);
     } else {
-        gemv_int8_bits(2, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
+        gemv_int8_bits(2, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
                        panels, k, y);
     }
 }

@@ -94,6 +94,19 @@ ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
 }
 ZN_INLINE v16 v_from_int(v16i v) { return (v16){_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
 
+ZN_INLINE void v_to_bytes(int8_t *p, v16 v) {
+    const __m256i pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b));
+    const __m256i ordered = _mm256_permute4x64_epi64(pairs, 0xD8);
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(ordered),
+                                                   _mm256_extracti128_si256(ordered, 1)));
+}
+ZN_INLINE float v_highest(v16 v) {
+    const __m256 eight = _mm256_max_ps(v.a, v.b);
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+}
+
 ZN_INLINE v16i vi_zero(void) { return (v16i){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 ZN_INLINE void vi_store(void *p, v16i v) {
     _mm256_storeu_si256((__m256i *)p, v.a);
@@ -143,7 +156,7 @@ ZN_INLINE void v_transpose(v16 rows[16]) {
 
 #define TILE_ROWS 6
 #define TILE_PANELS 1
-#define INT8_ROWS 6
+#define INT8_ROWS 3
 #define INT8_PANELS 1
 #define GEMV_PANELS 4
 #define TABLE zn_table_avx2

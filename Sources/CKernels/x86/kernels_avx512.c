@@ -64,6 +64,11 @@ ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
 }
 ZN_INLINE v16 v_from_int(v16i v) { return _mm512_cvtepi32_ps(v); }
 
+ZN_INLINE void v_to_bytes(int8_t *p, v16 v) {
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+ZN_INLINE float v_highest(v16 v) { return _mm512_reduce_max_ps(v); }
+
 ZN_INLINE v16i vi_zero(void) { return _mm512_setzero_si512(); }
 ZN_INLINE void vi_store(void *p, v16i v) { _mm512_storeu_si512(p, v); }
 ZN_INLINE v16i vi_byte_field(v16i v, int shift, int bits) {
@@ -95,7 +100,7 @@ ZN_INLINE void v_transpose(v16 rows[16]) {
 // 24 sums of 16 lanes; 10 loads feed them, where 12 x 2 would need 14 and wait for the load ports.
 #define TILE_ROWS 6
 #define TILE_PANELS 4
-#define INT8_ROWS 12
+#define INT8_ROWS 6
 #define INT8_PANELS 2
 #define GEMV_PANELS 8
 #define TABLE zn_table_avx512
