@@ -85,7 +85,9 @@ extension LinearAlgebra {
     // neighbouring units are joined again, so that a thread reads memory in order.
     let unit = x.rows == 1 ? 8 : 2
     var firstUnit = [0]
-    for product in products { firstUnit.append(firstUnit.last! + (product.matrix.panelCount + unit - 1) / unit) }
+    for product in products {
+      firstUnit.append(firstUnit.last! + (product.matrix.panelCount + unit - 1) / unit)
+    }
     func forEachPart(of range: Range<Int>, _ body: (Int8Product, _ panels: Range<Int>) -> Void) {
       for (index, product) in products.enumerated() {
         let first = max(range.lowerBound, firstUnit[index]) - firstUnit[index]
