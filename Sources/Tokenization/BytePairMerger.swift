@@ -33,6 +33,7 @@ struct BytePairMerger<Table: MergeTable>: Sendable {
       if let only = initial.first { output.append(Int(only.id)) }
       return
     }
+    if initial.count <= Self.scanLimit { return scan(initial, text, &output) }
     var parts = [Part]()
     parts.reserveCapacity(initial.count + 1)
     for (index, part) in initial.enumerated() {
@@ -42,36 +43,52 @@ struct BytePairMerger<Table: MergeTable>: Sendable {
           next: index + 1 < initial.count ? Int32(index + 1) : -1, rank: .max, merged: -1))
     }
     parts.append(Part(id: -1, start: Int32(text.count), previous: -1, next: -1, rank: .max, merged: -1))
-    if initial.count <= Self.scanLimit { scan(&parts, text, &output) } else { heap(&parts, text, &output) }
+    heap(&parts, text, &output)
   }
 
-  /// Quadratic in the number of parts, without bookkeeping: the fastest for words.
-  private func scan(_ parts: inout [Part], _ text: UnsafeBufferPointer<UInt8>, _ output: inout [Int]) {
-    func look(_ i: Int) {
-      guard i + 2 < parts.count else {
-        parts[i].rank = .max
-        return
+  /// Quadratic in the number of parts, without bookkeeping: the fastest for words. Four short columns on the stack: of
+  /// part i the id, its first byte, the rank of its pair with part i + 1 and what that pair becomes.
+  private func scan(
+    _ initial: [(id: Int32, start: Int32)], _ text: UnsafeBufferPointer<UInt8>, _ output: inout [Int]
+  ) {
+    let stride = initial.count + 1
+    withUnsafeTemporaryAllocation(of: Int32.self, capacity: 4 * stride) { memory in
+      guard let ids = memory.baseAddress else { return }
+      let (starts, ranks, merged) = (ids + stride, ids + 2 * stride, ids + 3 * stride)
+      var count = initial.count
+      for i in 0..<count { (ids[i], starts[i]) = (initial[i].id, initial[i].start) }
+      starts[count] = Int32(text.count)
+      @inline(__always) func look(_ i: Int) {
+        guard i + 1 < count else {
+          ranks[i] = .max
+          return
+        }
+        let range = Int(starts[i])..<Int(starts[i + 2])
+        let found = table.merge(left: ids[i], right: ids[i + 1], text: text, range: range)
+        ranks[i] = found?.rank ?? .max
+        merged[i] = found?.id ?? -1
       }
-      let range = Int(parts[i].start)..<Int(parts[i + 2].start)
-      let found = table.merge(left: parts[i].id, right: parts[i + 1].id, text: text, range: range)
-      parts[i].rank = found?.rank ?? .max
-      parts[i].merged = found?.id ?? -1
-    }
-    for i in 0..<parts.count - 1 { look(i) }
-    while true {
-      var best = Int32.max
-      var at = -1
-      for i in 0..<parts.count - 1 where parts[i].rank < best {
-        best = parts[i].rank
-        at = i
+      for i in 0..<count { look(i) }
+      while true {
+        var best = Int32.max
+        var at = -1
+        for i in 0..<count where ranks[i] < best {
+          best = ranks[i]
+          at = i
+        }
+        guard at >= 0 else { break }
+        ids[at] = merged[at]
+        let rest = count - at - 2
+        (ids + at + 1).update(from: ids + at + 2, count: rest)
+        (ranks + at + 1).update(from: ranks + at + 2, count: rest)
+        (merged + at + 1).update(from: merged + at + 2, count: rest)
+        (starts + at + 1).update(from: starts + at + 2, count: rest + 1)
+        count -= 1
+        look(at)
+        if at > 0 { look(at - 1) }
       }
-      guard at >= 0 else { break }
-      parts[at].id = parts[at].merged
-      parts.remove(at: at + 1)
-      look(at)
-      if at > 0 { look(at - 1) }
+      for i in 0..<count { output.append(Int(ids[i])) }
     }
-    for part in parts.dropLast() { output.append(Int(part.id)) }
   }
 
   /// n log n: parts linked by index, candidate pairs in a heap; stale entries are skipped.

@@ -1,91 +1,105 @@
 /// Byte strings to ids and back: one flat pool of bytes and an open-addressing hash table over it.
 ///
 /// A slot holds enough to decide without looking elsewhere: for up to eight bytes the string itself, for longer ones a
-/// 64-bit hash that is confirmed in the pool.
-struct ByteTable: Sendable {
-  private struct Slot: BitwiseCopyable {
+/// 64-bit hash that is confirmed in the pool. Memory is allocated by hand, so that a lookup through `view` retains
+/// nothing.
+final class ByteTable: @unchecked Sendable {
+  fileprivate struct Slot: BitwiseCopyable {
     var key: UInt64
-    /// 0: free.
     var length: UInt32
     var id: Int32
   }
 
-  private var pool: [UInt8] = []
-  /// Token `id` is `pool[starts[id] ..< starts[id + 1]]`.
-  private var starts: [Int32] = [0]
-  /// A power of two, at most half full.
-  private var slots: [Slot]
-  private(set) var longest = 0
+  private var pool: UnsafeMutableBufferPointer<UInt8>
+  private let starts: UnsafeMutableBufferPointer<Int32>
+  private let slots: UnsafeMutableBufferPointer<Slot>
+  private let tags: UnsafeMutableBufferPointer<UInt8>
+  private(set) var count = 0
+  private var longest = 0
 
-  /// - Parameter capacity: how many tokens will be added at most.
-  init(capacity: Int) {
+  /// - Parameters:
+  ///   - capacity: how many tokens will be added at most.
+  ///   - byteCapacity: how many bytes they have in all at most.
+  init(capacity: Int, byteCapacity: Int) {
     var size = 1024
     while size < capacity * 2 { size *= 2 }
-    slots = [Slot](repeating: Slot(key: 0, length: 0, id: 0), count: size)
+    pool = .allocate(capacity: byteCapacity)
+    starts = .allocate(capacity: capacity + 1)
+    starts[0] = 0
+    slots = .allocate(capacity: size)
+    slots.initialize(repeating: Slot(key: 0, length: 0, id: 0))
+    tags = .allocate(capacity: size)
+    tags.initialize(repeating: 0)
   }
 
-  var count: Int { starts.count - 1 }
+  deinit {
+    pool.deallocate()
+    starts.deallocate()
+    slots.deallocate()
+    tags.deallocate()
+  }
+
+  /// Valid as long as the table.
+  var view: View {
+    View(
+      pool: UnsafePointer(pool.baseAddress!), starts: UnsafePointer(starts.baseAddress!),
+      slots: UnsafePointer(slots.baseAddress!), tags: UnsafePointer(tags.baseAddress!), mask: slots.count - 1,
+      longest: longest)
+  }
 
   /// The bytes of `id`.
-  func bytes(of id: Int) -> ArraySlice<UInt8> { pool[Int(starts[id])..<Int(starts[id + 1])] }
+  func bytes(of id: Int) -> Slice<UnsafeBufferPointer<UInt8>> {
+    UnsafeBufferPointer(pool)[Int(starts[id])..<Int(starts[id + 1])]
+  }
 
   /// Adds the token, which is not empty, with id `count`; false when the bytes are there already.
-  mutating func append(_ token: some Sequence<UInt8>) -> Bool {
-    let start = pool.count
-    pool.append(contentsOf: token)
-    let end = pool.count
+  func append(_ token: [UInt8]) -> Bool {
+    let start = Int(starts[count])
+    let end = start + token.count
+    precondition(end <= pool.count && count + 1 < starts.count && !token.isEmpty)
+    for (offset, byte) in token.enumerated() { pool[start + offset] = byte }
+    let key = ByteTable.key(UnsafeBufferPointer(rebasing: UnsafeBufferPointer(pool)[start..<end]))
+    let found = view.find(UnsafeBufferPointer(rebasing: UnsafeBufferPointer(pool)[start..<end]), key)
     let id = count
-    let (existing, slot, key) = pool.withUnsafeBufferPointer { all in
-      find(UnsafeBufferPointer(rebasing: all[start..<end]))
-    }
-    starts.append(Int32(end))
-    longest = max(longest, end - start)
-    guard existing == nil else { return false }
-    slots[slot] = Slot(key: key, length: UInt32(end - start), id: Int32(id))
+    starts[id + 1] = Int32(end)
+    count += 1
+    longest = max(longest, token.count)
+    guard found.id < 0 else { return false }
+    slots[found.slot] = Slot(key: key.bytes, length: UInt32(token.count), id: Int32(id))
+    tags[found.slot] = key.tag
     return true
   }
 
   /// The id of a byte string, or nil.
-  @inline(__always)
   func id(of token: UnsafeBufferPointer<UInt8>) -> Int? {
-    token.count > longest || token.isEmpty ? nil : find(token).id
+    guard !token.isEmpty else { return nil }
+    let id = view.id(of: token, ByteTable.key(token))
+    return id < 0 ? nil : Int(id)
+  }
+
+  /// What a lookup computes first.
+  struct Key: BitwiseCopyable {
+    /// Up to eight bytes: the bytes themselves, told apart together with the length. More: a hash of all.
+    fileprivate var bytes: UInt64
+    var hash: UInt64
+    /// Never 0.
+    fileprivate var tag: UInt8 { UInt8(truncatingIfNeeded: hash >> 56) | 1 }
+  }
+
+  /// The key of a string that is not empty.
+  @inline(__always)
+  static func key(_ token: UnsafeBufferPointer<UInt8>) -> Key {
+    let bytes = shortKey(token)
+    return Key(bytes: bytes, hash: mixed(bytes &+ UInt64(token.count) &* 0x9E37_79B9_7F4A_7C15))
   }
 
   @inline(__always)
-  private func find(_ token: UnsafeBufferPointer<UInt8>) -> (id: Int?, slot: Int, key: UInt64) {
-    let key = ByteTable.key(token)
-    let mask = slots.count - 1
-    return slots.withUnsafeBufferPointer { slots in
-      var place = ByteTable.place(key, token.count) & mask
-      while true {
-        let slot = slots[place]
-        if slot.length == 0 { return (nil, place, key) }
-        if slot.key == key && Int(slot.length) == token.count
-          && (token.count <= 8 || isEqual(token, Int(slot.id)))
-        {
-          return (Int(slot.id), place, key)
-        }
-        place = (place + 1) & mask
-      }
-    }
-  }
-
-  private func isEqual(_ token: UnsafeBufferPointer<UInt8>, _ id: Int) -> Bool {
-    pool.withUnsafeBufferPointer { pool in
-      let start = Int(starts[id])
-      for i in 0..<token.count where pool[start + i] != token[i] { return false }
-      return true
-    }
-  }
-
-  /// Up to eight bytes: the bytes themselves, told apart together with the length. More: a hash of all.
-  @inline(__always)
-  private static func key(_ token: UnsafeBufferPointer<UInt8>) -> UInt64 {
+  private static func shortKey(_ token: UnsafeBufferPointer<UInt8>) -> UInt64 {
     guard let start = token.baseAddress else { return 0 }
     let base = UnsafeRawPointer(start)
     let count = token.count
     if count < 4 {
-      return UInt64(token[0]) | UInt64(token[count >> 1]) << 8 | UInt64(token[count - 1]) << 16
+      return UInt64(start[0]) | UInt64(start[count >> 1]) << 8 | UInt64(start[count - 1]) << 16
     }
     if count <= 8 {
       return UInt64(base.loadUnaligned(as: UInt32.self))
@@ -106,8 +120,47 @@ struct ByteTable: Sendable {
     return high ^ low
   }
 
-  @inline(__always)
-  private static func place(_ key: UInt64, _ count: Int) -> Int {
-    Int(truncatingIfNeeded: mixed(key &+ UInt64(count) &* 0x9E37_79B9_7F4A_7C15) & 0x7FFF_FFFF_FFFF_FFFF)
+  /// Lookups, without a reference to the table.
+  struct View: @unchecked Sendable, BitwiseCopyable {
+    fileprivate let pool: UnsafePointer<UInt8>
+    /// Token `id` is `pool[starts[id] ..< starts[id + 1]]`.
+    fileprivate let starts: UnsafePointer<Int32>
+    /// A power of two, at most half full.
+    fileprivate let slots: UnsafePointer<Slot>
+    /// For every slot a byte of its hash, 0 when it is free: most strings that are no tokens are told from these alone,
+    /// which fit a second-level cache where the slots do not.
+    fileprivate let tags: UnsafePointer<UInt8>
+    fileprivate let mask: Int
+    fileprivate let longest: Int
+
+    /// The id of a string that is not empty; −1: none.
+    @inline(__always)
+    func id(of token: UnsafeBufferPointer<UInt8>, _ key: Key) -> Int32 {
+      token.count > longest ? -1 : find(token, key).id
+    }
+
+    @inline(__always)
+    fileprivate func find(_ token: UnsafeBufferPointer<UInt8>, _ key: Key) -> (id: Int32, slot: Int) {
+      var place = Int(truncatingIfNeeded: key.hash & 0x7FFF_FFFF) & mask
+      while true {
+        let tag = tags[place]
+        if tag == 0 { return (-1, place) }
+        if tag == key.tag {
+          let slot = slots[place]
+          if slot.key == key.bytes && Int(slot.length) == token.count
+            && (token.count <= 8 || isEqual(token, Int(slot.id)))
+          {
+            return (slot.id, place)
+          }
+        }
+        place = (place + 1) & mask
+      }
+    }
+
+    private func isEqual(_ token: UnsafeBufferPointer<UInt8>, _ id: Int) -> Bool {
+      let start = Int(starts[id])
+      for i in 0..<token.count where pool[start + i] != token[i] { return false }
+      return true
+    }
   }
 }

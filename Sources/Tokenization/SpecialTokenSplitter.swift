@@ -14,11 +14,14 @@ struct AddedToken: Sendable {
 struct SpecialTokenSplitter: Sendable {
   /// Tokens by first byte, longest first.
   private var byFirstByte: [[AddedToken]] = Array(repeating: [], count: 256)
+  /// Whether any token starts with the byte.
+  private var canStart = [Bool](repeating: false, count: 256)
   let isEmpty: Bool
 
   init(_ tokens: [AddedToken]) {
     isEmpty = tokens.allSatisfy { $0.bytes.isEmpty }
     for token in tokens where !token.bytes.isEmpty { byFirstByte[Int(token.bytes[0])].append(token) }
+    for i in 0..<256 { canStart[i] = !byFirstByte[i].isEmpty }
     for i in byFirstByte.indices { byFirstByte[i].sort { $0.bytes.count > $1.bytes.count } }
   }
 
@@ -33,9 +36,21 @@ struct SpecialTokenSplitter: Sendable {
       if !text.isEmpty { body(.text(0..<text.count)) }
       return
     }
+    canStart.withUnsafeBufferPointer { canStart in
+      forEachSegment(of: text, canStart, body)
+    }
+  }
+
+  private func forEachSegment(
+    of text: UnsafeBufferPointer<UInt8>, _ canStart: UnsafeBufferPointer<Bool>, _ body: (Segment) -> Void
+  ) {
     var start = 0
     var i = 0
     while i < text.count {
+      if !canStart[Int(text[i])] {
+        i += 1
+        continue
+      }
       guard let token = match(text, at: i, from: start) else {
         i += 1
         continue
@@ -54,9 +69,7 @@ struct SpecialTokenSplitter: Sendable {
 
   @inline(__always)
   private func match(_ text: UnsafeBufferPointer<UInt8>, at index: Int, from start: Int) -> AddedToken? {
-    let candidates = byFirstByte[Int(text[index])]
-    if candidates.isEmpty { return nil }
-    return candidates.first { token in
+    byFirstByte[Int(text[index])].first { token in
       guard index + token.bytes.count <= text.count else { return false }
       for j in 0..<token.bytes.count where text[index + j] != token.bytes[j] { return false }
       return !token.isWholeWord || isAlone(text, index..<index + token.bytes.count)

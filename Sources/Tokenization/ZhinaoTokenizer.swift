@@ -18,21 +18,56 @@ package struct ZhinaoTokenizer: Tokenizer {
   package let rankCount: Int
   package let tokenCount: Int
   package let specialTokens: [String: Int]
-  private let merger: BytePairMerger<RankTable>
+  private let ranks: Ranks
   private let splitter: SpecialTokenSplitter
   private let pattern = SplitPattern.cl100k(digits: 1)
 
-  private struct RankTable: MergeTable {
-    let ranks: ByteTable
+  /// Ranks are ids. Points into `Ranks`, so that copying it retains nothing.
+  private struct RankTable: MergeTable, @unchecked Sendable {
+    let ranks: ByteTable.View
     /// Id of each single byte.
-    let bytes: [Int32]
+    let bytes: UnsafePointer<Int32>
+    /// Id of each pair of bytes, first byte high; −1: no token.
+    let pairs: UnsafePointer<Int32>
 
     @inline(__always)
     func merge(left: Int32, right: Int32, text: UnsafeBufferPointer<UInt8>, range: Range<Int>) -> (
       rank: Int32, id: Int32
     )? {
-      guard let id = ranks.id(of: UnsafeBufferPointer(rebasing: text[range])) else { return nil }
-      return (Int32(id), Int32(id))
+      let part = UnsafeBufferPointer(rebasing: text[range])
+      let id =
+        part.count == 2
+        ? pairs[Int(part[0]) << 8 | Int(part[1])] : ranks.id(of: part, ByteTable.key(part))
+      return id < 0 ? nil : (id, id)
+    }
+  }
+
+  /// The vocabulary, and what is looked up so often that it has a table of its own.
+  private final class Ranks: @unchecked Sendable {
+    let table: ByteTable
+    private let bytes = UnsafeMutablePointer<Int32>.allocate(capacity: 256)
+    private let pairs = UnsafeMutablePointer<Int32>.allocate(capacity: 65536)
+
+    /// - Parameter bytes: the id of each single byte.
+    init(_ table: ByteTable, bytes single: [Int32]) {
+      self.table = table
+      for byte in 0..<256 { bytes[byte] = single[byte] }
+      withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 2) { two in
+        for pair in 0..<65536 {
+          (two[0], two[1]) = (UInt8(pair >> 8), UInt8(pair & 0xFF))
+          pairs[pair] = table.id(of: UnsafeBufferPointer(two)).map(Int32.init) ?? -1
+        }
+      }
+    }
+
+    deinit {
+      bytes.deallocate()
+      pairs.deallocate()
+    }
+
+    var merger: BytePairMerger<RankTable> {
+      BytePairMerger(
+        table: RankTable(ranks: table.view, bytes: UnsafePointer(bytes), pairs: UnsafePointer(pairs)))
     }
   }
 
@@ -57,7 +92,8 @@ package struct ZhinaoTokenizer: Tokenizer {
       tokens[rank] = token
     }
     guard !tokens.isEmpty else { throw bad("holds no tokens") }
-    var ranks = ByteTable(capacity: tokens.count)
+    let ranks = ByteTable(
+      capacity: tokens.count, byteCapacity: tokens.reduce(0) { $0 + ($1?.count ?? 0) })
     for (rank, token) in tokens.enumerated() {
       guard let token else { throw bad("rank \(rank) is missing; ranks must be 0 to \(tokens.count - 1)") }
       guard ranks.append(token) else { throw bad("rank \(rank) repeats the token of a lower rank") }
@@ -72,7 +108,7 @@ package struct ZhinaoTokenizer: Tokenizer {
     tokenCount = count + ZhinaoTokenizer.specialNames.count
     specialTokens = Dictionary(
       uniqueKeysWithValues: ZhinaoTokenizer.specialNames.enumerated().map { ($0.element, count + $0.offset) })
-    merger = BytePairMerger(table: RankTable(ranks: ranks, bytes: single))
+    self.ranks = Ranks(ranks, bytes: single)
     splitter = SpecialTokenSplitter(
       ZhinaoTokenizer.specialNames.enumerated().map {
         AddedToken(id: count + $0.offset, bytes: Array($0.element.utf8))
@@ -83,7 +119,9 @@ package struct ZhinaoTokenizer: Tokenizer {
 
   package func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int] {
     var ids: [Int] = []
+    ids.reserveCapacity(text.utf8.count / 4 + 8)
     let replaced = replacingLineBreaks(Array(text.utf8))
+    let cache = PieceCache(textLength: replaced.count)
     switch specials {
     case .recognized:
       let text = replacingSpaces(replaced)
@@ -91,7 +129,8 @@ package struct ZhinaoTokenizer: Tokenizer {
         splitter.forEachSegment(of: bytes) { segment in
           switch segment {
           case .token(let id): ids.append(id)
-          case .text(let range): encodeOrdinary(UnsafeBufferPointer(rebasing: bytes[range]), into: &ids)
+          case .text(let range):
+            encodeOrdinary(UnsafeBufferPointer(rebasing: bytes[range]), cache, into: &ids)
           }
         }
       }
@@ -101,52 +140,73 @@ package struct ZhinaoTokenizer: Tokenizer {
         var start = 0
         forEachSpaceToken(in: bytes) { range, special in
           if range.lowerBound > start {
-            encodeOrdinary(UnsafeBufferPointer(rebasing: bytes[start..<range.lowerBound]), into: &ids)
+            encodeOrdinary(
+              UnsafeBufferPointer(rebasing: bytes[start..<range.lowerBound]), cache, into: &ids)
           }
           ids.append(rankCount + special)
           start = range.upperBound
         }
-        if start < bytes.count { encodeOrdinary(UnsafeBufferPointer(rebasing: bytes[start...]), into: &ids) }
+        if start < bytes.count {
+          encodeOrdinary(UnsafeBufferPointer(rebasing: bytes[start...]), cache, into: &ids)
+        }
       }
     }
     return ids
   }
 
-  private func encodeOrdinary(_ text: UnsafeBufferPointer<UInt8>, into ids: inout [Int]) {
-    var parts: [(id: Int32, start: Int32)] = []
-    pattern.forEachPiece(of: text) { range in
-      let piece = UnsafeBufferPointer(rebasing: text[range])
-      if let id = merger.table.ranks.id(of: piece) {
-        ids.append(id)
-        return
+  private func encodeOrdinary(
+    _ text: UnsafeBufferPointer<UInt8>, _ cache: PieceCache, into ids: inout [Int]
+  ) {
+    withExtendedLifetime((ranks, cache)) {
+      let merger = ranks.merger
+      var parts: [(id: Int32, start: Int32)] = []
+      let cache = cache.view
+      pattern.forEachPiece(of: text) { range in
+        let piece = UnsafeBufferPointer(rebasing: text[range])
+        let key = ByteTable.key(piece)
+        let id = merger.table.ranks.id(of: piece, key)
+        if id >= 0 {
+          ids.append(Int(id))
+          return
+        }
+        if cache.recall(piece, hash: key.hash, into: &ids) { return }
+        parts.removeAll(keepingCapacity: true)
+        for (i, byte) in piece.enumerated() { parts.append((merger.table.bytes[Int(byte)], Int32(i))) }
+        let firstID = ids.count
+        merger.merge(parts, text: piece, into: &ids)
+        cache.remember(piece, hash: key.hash, firstID: firstID, ids: ids)
       }
-      parts.removeAll(keepingCapacity: true)
-      for (i, byte) in piece.enumerated() { parts.append((merger.table.bytes[Int(byte)], Int32(i))) }
-      merger.merge(parts, text: piece, into: &ids)
     }
   }
 
   /// `[br]`, then `<br>`, become a newline.
   private func replacingLineBreaks(_ text: [UInt8]) -> [UInt8] {
-    guard text.contains(UInt8(ascii: "[")) || text.contains(UInt8(ascii: "<")) else { return text }
-    func replacing(_ mark: [UInt8], in text: [UInt8]) -> [UInt8] {
-      var result: [UInt8] = []
-      result.reserveCapacity(text.count)
-      var i = 0
-      while i < text.count {
-        if text[i] == mark[0], i + 4 <= text.count, text[i + 1] == mark[1], text[i + 2] == mark[2],
-          text[i + 3] == mark[3]
-        {
+    func replacing(_ mark: StaticString, in text: [UInt8]) -> [UInt8] {
+      let (first, second, third, fourth) = (
+        mark.utf8Start[0], mark.utf8Start[1], mark.utf8Start[2], mark.utf8Start[3]
+      )
+      return text.withUnsafeBufferPointer { bytes in
+        var result: [UInt8] = []
+        var done = 0
+        var i = 0
+        while true {
+          i = bytes.firstIndex(of: first, before: second, from: i)
+          guard i + 4 <= bytes.count else { break }
+          guard bytes[i + 2] == third, bytes[i + 3] == fourth else {
+            i += 1
+            continue
+          }
+          result.append(contentsOf: bytes[done..<i])
           result.append(10)
           i += 4
-        } else {
-          result.append(text[i])
-          i += 1
+          done = i
         }
+        if done == 0 { return text }
+        result.append(contentsOf: bytes[done...])
+        return result
       }
-      return result
     }
-    return replacing(Array("<br>".utf8), in: replacing(Array("[br]".utf8), in: text))
+    return replacing("<br>", in: replacing("[br]", in: text))
   }
 
   /// Replacing runs of 8, then 4, 3 and 2 spaces by tokens comes to this: of a run, as many eights as fit, then what
@@ -155,12 +215,10 @@ package struct ZhinaoTokenizer: Tokenizer {
     in text: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>, _ special: Int) -> Void
   ) {
     var i = 0
-    while i < text.count {
-      guard text[i] == 32 else {
-        i += 1
-        continue
-      }
-      var end = i + 1
+    while true {
+      i = text.firstIndex(of: 32, before: 32, from: i)
+      guard i < text.count else { return }
+      var end = i + 2
       while end < text.count && text[end] == 32 { end += 1 }
       for (special, length) in [(8, 8), (7, 4), (6, 3), (5, 2)] {
         while end - i >= length {
@@ -173,35 +231,18 @@ package struct ZhinaoTokenizer: Tokenizer {
   }
 
   private func replacingSpaces(_ text: [UInt8]) -> [UInt8] {
-    // The longest growth: two spaces become the eight bytes of `[space2]`.
-    [UInt8](unsafeUninitializedCapacity: text.count * 4) { output, count in
-      guard let out = output.baseAddress else { return }
-      text.withUnsafeBufferPointer { bytes in
-        var i = 0
-        while i < bytes.count {
-          let byte = bytes[i]
-          guard byte == 32, i + 1 < bytes.count, bytes[i + 1] == 32 else {
-            out[count] = byte
-            count += 1
-            i += 1
-            continue
-          }
-          var end = i + 2
-          while end < bytes.count && bytes[end] == 32 { end += 1 }
-          forEachSpaceToken(in: UnsafeBufferPointer(rebasing: bytes[i..<end])) { range, special in
-            for byte in ZhinaoTokenizer.specialNames[special].utf8 {
-              out[count] = byte
-              count += 1
-            }
-            i += range.count
-          }
-          if i < end {
-            out[count] = 32
-            count += 1
-            i = end
-          }
-        }
+    text.withUnsafeBufferPointer { bytes in
+      var result: [UInt8] = []
+      var done = 0
+      forEachSpaceToken(in: bytes) { range, special in
+        if done == 0 { result.reserveCapacity(bytes.count + bytes.count / 4) }
+        result.append(contentsOf: bytes[done..<range.lowerBound])
+        result.append(contentsOf: ZhinaoTokenizer.specialNames[special].utf8)
+        done = range.upperBound
       }
+      if done == 0 { return text }
+      result.append(contentsOf: bytes[done...])
+      return result
     }
   }
 
@@ -237,11 +278,11 @@ package struct ZhinaoTokenizer: Tokenizer {
     return skippingSpecials ? nil : Array(ZhinaoTokenizer.specialNames[special].utf8)
   }
 
-  private func tokenBytes(_ id: Int) throws -> ArraySlice<UInt8> {
+  private func tokenBytes(_ id: Int) throws -> Slice<UnsafeBufferPointer<UInt8>> {
     guard id >= 0 && id < rankCount else {
       throw TokenizationError(path: path, detail: "has no token \(id); ids run from 0 to \(tokenCount - 1)")
     }
-    return merger.table.ranks.bytes(of: id)
+    return ranks.table.bytes(of: id)
   }
 }
 
