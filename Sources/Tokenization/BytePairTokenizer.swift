@@ -25,16 +25,6 @@ package struct BytePairTokenizer: Tokenizer {
   private let prefix: [Int]
   private let suffix: [Int]
 
-  struct PairTable: MergeTable {
-    var pairs: [UInt64: (rank: Int32, id: Int32)] = [:]
-    static func key(_ left: Int32, _ right: Int32) -> UInt64 {
-      UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
-    }
-    func merge(left: Int32, right: Int32, text: UnsafeBufferPointer<UInt8>, range: Range<Int>) -> (
-      rank: Int32, id: Int32
-    )? { pairs[PairTable.key(left, right)] }
-  }
-
   /// - Parameter path: the file's name in messages.
   package init(_ json: JSONValue, path: String) throws {
     let file = TokenizerJSON(json: json, path: path)
@@ -90,15 +80,13 @@ package struct BytePairTokenizer: Tokenizer {
 
     // A byte without a token can stand in the text all the same: it has no id and is dropped, as the reference does.
     byteIDs = ByteLevelAlphabet.characters.map { idOfText[String(Character($0))] ?? -1 }
-    var pairs = PairTable()
-    pairs.pairs.reserveCapacity(model.merges.count)
+    var pairs = PairTable(capacity: model.merges.count)
     for (rank, (left, right)) in model.merges.enumerated() {
       guard let a = idOfText[left], let b = idOfText[right], let c = idOfText[left + right] else {
         throw file.bad(
           "merge \(rank) joins \"\(left)\" and \"\(right)\", which are not all in the vocabulary")
       }
-      let key = PairTable.key(a, b)
-      if pairs.pairs[key] == nil { pairs.pairs[key] = (Int32(rank), c) }
+      pairs.insert(left: a, right: b, rank: Int32(rank), id: c)
     }
     merger = BytePairMerger(table: pairs)
 
