@@ -24,14 +24,21 @@ package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable
     mappedByteCount = bytes
   }
 
-  package init(count: Int) {
+  /// Large memory asks for huge pages: a quarter of the time of a large product went into clearing small ones.
+  /// - Parameter isSparse: memory is touched here and there, perhaps never all of it: keep small pages.
+  package init(count: Int, isSparse: Bool = false) {
     precondition(count >= 0)
     self.count = count
     mappedByteCount = 0
     let bytes = max(64, count * MemoryLayout<Element>.stride)
     var raw: UnsafeMutableRawPointer?
-    let status = posix_memalign(&raw, 64, (bytes + 63) / 64 * 64)
+    let hugePage = 2 << 20
+    let usesHugePages = !isSparse && bytes >= 2 * hugePage
+    let status = posix_memalign(&raw, usesHugePages ? hugePage : 64, (bytes + 63) / 64 * 64)
     guard status == 0, let raw else { preconditionFailure("out of memory: \(bytes) bytes") }
+    #if os(Linux)
+      if usesHugePages { madvise(raw, bytes / hugePage * hugePage, MADV_HUGEPAGE) }
+    #endif
     pointer = raw.bindMemory(to: Element.self, capacity: max(1, count))
   }
 

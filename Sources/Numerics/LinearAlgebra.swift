@@ -7,8 +7,8 @@ import CKernels
 package enum LinearAlgebra {
   /// Summed indices of one block: a block of 16 panels then takes 384 KiB of a second-level cache.
   static let depth = 384
-  /// Rows of A handled at a time: bounds the packed copy of A.
-  static let rowsAtATime = 2048
+  /// Bytes of the packed copy of A: every block of B passes by all of it, so it should stay in a third-level cache.
+  static let packedByteCount = 12 << 20
 
   /// C `[m, n]` = / += / −= A `[m, k]` · B`[n, k]`ᵀ with B in panels of floats.
   ///
@@ -148,49 +148,52 @@ package enum LinearAlgebra {
     let panelsPerTask = max(2, min(16, (share + 1) / 2 * 2))
     let tasks = (panels + panelsPerTask - 1) / panelsPerTask
     let packing = m >= tileRows
-    let rowStep = min(m, rowsAtATime)
-    let packed = AlignedBuffer<Float>(
-      count: packing ? (rowStep + tileRows - 1) / tileRows * tileRows * max(1, k) : 0)
-
-    for firstRow in stride(from: 0, to: m, by: rowsAtATime) {
-      let rows = min(rowsAtATime, m - firstRow)
-      let left = a.pointer + firstRow * aRowStride
-      if packing {
-        // Block of depth d starts at rows' * d, rows' being the rows rounded up to whole tiles.
-        let tiles = (rows + tileRows - 1) / tileRows
-        let source = Shared(left)
-        pool.runRanges(tiles) { range in
-          for firstK in stride(from: 0, to: k, by: depth) {
-            let step = min(depth, k - firstK)
-            let base = packed.pointer + tiles * tileRows * firstK
-            for tile in range {
-              table.pointee.pack_rows(
-                base + tile * tileRows * step,
-                source.pointer + tile * tileRows * aRowStride + firstK * aKStride,
-                Int64(aRowStride), Int64(aKStride), Int64(min(tileRows, rows - tile * tileRows)), Int64(step))
+    let atMost = max(tileRows * 8, packedByteCount / (4 * max(1, k)))
+    let steps = (m + atMost - 1) / atMost
+    let rowStep = ((m + steps - 1) / steps + tileRows - 1) / tileRows * tileRows
+    Scratch.withFloats(packing ? rowStep * max(1, k) : 1) { packed in
+      for firstRow in stride(from: 0, to: m, by: rowStep) {
+        let rows = min(rowStep, m - firstRow)
+        let left = a.pointer + firstRow * aRowStride
+        if packing {
+          // Block of depth d starts at rows' * d, rows' being the rows rounded up to whole tiles.
+          let tiles = (rows + tileRows - 1) / tileRows
+          let source = Shared(left)
+          pool.runRanges(tiles) { range in
+            for firstK in stride(from: 0, to: k, by: depth) {
+              let step = min(depth, k - firstK)
+              let base = packed + tiles * tileRows * firstK
+              for tile in range {
+                table.pointee.pack_rows(
+                  base + tile * tileRows * step,
+                  source.pointer + tile * tileRows * aRowStride + firstK * aKStride,
+                  Int64(aRowStride), Int64(aKStride), Int64(min(tileRows, rows - tile * tileRows)),
+                  Int64(step))
+              }
             }
           }
         }
-      }
-      let paddedRows = (rows + tileRows - 1) / tileRows * tileRows
-      pool.run(tasks) { task in
-        let panel = task * panelsPerTask
-        let count = min(panelsPerTask, panels - panel)
-        let columns = min(count * panelWidth, n - panel * panelWidth)
-        let out = output(firstRow, panel)
-        Scratch.withFloats(max(1, count * scratchPerPanel)) { scratch in
-          for firstK in stride(from: 0, to: max(1, k), by: depth) {
-            let step = min(depth, k - firstK)
-            let (right, stride) = provide(panel, count, firstK, step, scratch)
-            let blockMode = mode == ZN_OVERWRITE && firstK > 0 ? ZN_ADD : mode
-            if packing {
-              table.pointee.gemm_packed(
-                Int64(rows), Int64(columns), Int64(step), packed.pointer + paddedRows * firstK, right,
-                Int64(stride), out, Int64(cRowStride), Int64(cPanelStride), blockMode)
-            } else {
-              table.pointee.gemm(
-                Int64(rows), Int64(columns), Int64(step), left + firstK * aKStride, Int64(aRowStride),
-                Int64(aKStride), right, Int64(stride), out, Int64(cRowStride), Int64(cPanelStride), blockMode)
+        let paddedRows = (rows + tileRows - 1) / tileRows * tileRows
+        pool.run(tasks) { task in
+          let panel = task * panelsPerTask
+          let count = min(panelsPerTask, panels - panel)
+          let columns = min(count * panelWidth, n - panel * panelWidth)
+          let out = output(firstRow, panel)
+          Scratch.withFloats(max(1, count * scratchPerPanel)) { scratch in
+            for firstK in stride(from: 0, to: max(1, k), by: depth) {
+              let step = min(depth, k - firstK)
+              let (right, stride) = provide(panel, count, firstK, step, scratch)
+              let blockMode = mode == ZN_OVERWRITE && firstK > 0 ? ZN_ADD : mode
+              if packing {
+                table.pointee.gemm_packed(
+                  Int64(rows), Int64(columns), Int64(step), packed + paddedRows * firstK, right,
+                  Int64(stride), out, Int64(cRowStride), Int64(cPanelStride), blockMode)
+              } else {
+                table.pointee.gemm(
+                  Int64(rows), Int64(columns), Int64(step), left + firstK * aKStride, Int64(aRowStride),
+                  Int64(aKStride), right, Int64(stride), out, Int64(cRowStride), Int64(cPanelStride),
+                  blockMode)
+              }
             }
           }
         }

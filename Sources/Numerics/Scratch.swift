@@ -3,8 +3,9 @@ import Foundation
 /// Working memory of the calling thread, kept between uses so that inner loops do not allocate.
 package enum Scratch {
   private final class Arena {
-    var buffer = AlignedBuffer<Float>(count: 1 << 16)
-    var inUse = false
+    /// One for each level of nesting.
+    var buffers: [AlignedBuffer<Float>] = []
+    var depth = 0
   }
 
   private static let key: pthread_key_t = {
@@ -26,13 +27,14 @@ package enum Scratch {
       arena = Arena()
       pthread_setspecific(key, Unmanaged.passRetained(arena).toOpaque())
     }
-    guard !arena.inUse else {
-      let own = AlignedBuffer<Float>(count: count)
-      return try withExtendedLifetime(own) { try body(own.pointer) }
+    let level = arena.depth
+    if level == arena.buffers.count {
+      arena.buffers.append(AlignedBuffer<Float>(count: max(count, 1 << 16)))
+    } else if arena.buffers[level].count < count {
+      arena.buffers[level] = AlignedBuffer<Float>(count: count)
     }
-    if arena.buffer.count < count { arena.buffer = AlignedBuffer<Float>(count: count) }
-    arena.inUse = true
-    defer { arena.inUse = false }
-    return try body(arena.buffer.pointer)
+    arena.depth += 1
+    defer { arena.depth -= 1 }
+    return try body(arena.buffers[level].pointer)
   }
 }

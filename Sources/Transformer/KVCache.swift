@@ -62,8 +62,8 @@ final class LayerCache: @unchecked Sendable {
     roundedCapacity = (capacity + panelWidth - 1) / panelWidth * panelWidth
     keyHeadStride = roundedCapacity * configuration.headDim
     valueHeadStride = roundedCapacity * LayerCache.paddedHeadDim(configuration)
-    keys = AlignedBuffer(count: configuration.kvHeads * keyHeadStride)
-    values = AlignedBuffer(count: configuration.kvHeads * valueHeadStride)
+    keys = AlignedBuffer(count: configuration.kvHeads * keyHeadStride, isSparse: true)
+    values = AlignedBuffer(count: configuration.kvHeads * valueHeadStride, isSparse: true)
   }
 
   static func paddedHeadDim(_ c: DecoderConfiguration) -> Int {
