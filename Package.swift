@@ -84,6 +84,13 @@ let tests: [Target] =
       ])
   ]
 
+// Readers of files from strangers under libFuzzer (Tests/Fuzz/run); an ordinary build replays kept findings.
+let fuzzing: [Target] = [
+  .executableTarget(
+    name: "zhinao-fuzz", dependencies: ["Calibration", "Models", "PackedModel", "Tokenization", "Transformer"],
+    path: "Tests/Fuzz", exclude: ["make_seeds.py", "run"])
+]
+
 let package = Package(
   name: "zhinao-toolchain",
   products: tools.map { .executable(name: $0.name, targets: [$0.name]) },
@@ -91,7 +98,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
   ],
-  targets: libraries + tools + tests,
+  targets: libraries + tools + fuzzing + tests,
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c17
 )
