@@ -88,7 +88,7 @@ let tests: [Target] =
 let fuzzing: [Target] = [
   .executableTarget(
     name: "zhinao-fuzz", dependencies: ["Calibration", "Models", "PackedModel", "Tokenization", "Transformer"],
-    path: "Tests/Fuzz", exclude: ["make_seeds.py", "run"])
+    path: "Tests/Fuzz", exclude: ["Regressions", "make_seeds.py", "run"])
 ]
 
 let package = Package(

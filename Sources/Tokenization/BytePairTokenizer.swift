@@ -57,6 +57,8 @@ package struct BytePairTokenizer: Tokenizer {
         continue
       }
       tokens[id] = bytes
+      // No text becomes an empty token; the id can still be decoded.
+      if bytes.isEmpty { continue }
       if table.append(bytes) {
         entryIDs.append(Int32(id))
       } else {
