@@ -27,6 +27,19 @@ static bool runs(zn_isa isa) {
 }
 #endif
 
+// The scalar table with one wrong function: what `zhinao-verify self-check` must notice. Only ZHINAO_ISA=faulty gets it.
+static void wrong_silu_multiply(float *y, const float *gate, const float *up, int64_t n) {
+    zn_table_scalar.silu_multiply(y, gate, up, n);
+    for (int64_t i = 0; i < n; i += 37) y[i] *= 1.01f;
+}
+static const zn_kernels *faulty(void) {
+    static zn_kernels table;
+    table = zn_table_scalar;
+    table.silu_multiply = wrong_silu_multiply;
+    table.name = "faulty";
+    return &table;
+}
+
 const zn_kernels *zn_kernels_for(zn_isa isa) {
     switch (isa) {
     case ZN_ISA_SCALAR: return &zn_table_scalar;
@@ -47,6 +60,7 @@ const zn_kernels *zn_kernels_requested(void) {
     if (strcmp(name, "avx2") == 0) return zn_kernels_for(ZN_ISA_AVX2);
     if (strcmp(name, "avx512") == 0) return zn_kernels_for(ZN_ISA_AVX512);
     if (strcmp(name, "neon") == 0) return zn_kernels_for(ZN_ISA_NEON);
+    if (strcmp(name, "faulty") == 0) return faulty();
     return NULL;
 }
 

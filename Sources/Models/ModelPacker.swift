@@ -3,6 +3,7 @@ import FileSupport
 import Foundation
 import Numerics
 import PackedModel
+import Transformer
 
 /// Writes a model as one `.zhinao` file.
 package struct ModelPacker {
@@ -10,9 +11,14 @@ package struct ModelPacker {
   /// Type that floats are brought to; nil: kept bit for bit.
   package let dtype: DType?
   package let pool: WorkerPool
+  /// Whether the file gets a ``SelfCheckRecord``.
+  package let recordsSelfCheck: Bool
   private let order: DecoderTensorOrder
 
-  package init(_ contents: ModelContents, dtype: DType? = nil, pool: WorkerPool = .shared) {
+  package init(
+    _ contents: ModelContents, dtype: DType? = nil, recordsSelfCheck: Bool = true, pool: WorkerPool = .shared
+  ) {
+    self.recordsSelfCheck = recordsSelfCheck
     self.contents = contents
     self.dtype = dtype
     self.pool = pool
@@ -29,6 +35,11 @@ package struct ModelPacker {
       guard let content = try contents.files.bytes(named: name) else { continue }
       names.append(PackedFile(name: name, byteCount: content.count))
       bytes.append(content)
+    }
+    if recordsSelfCheck {
+      let count = SelfCheckRecord.byteCount(DecoderConfiguration(contents.configuration))
+      names.append(PackedFile(name: SelfCheckRecord.fileName, byteCount: count))
+      bytes.append([UInt8](repeating: 0, count: count))
     }
     let tensors = contents.entries.map { PackedTensor($0.name, shape: $0.shape, encoding: encoding(of: $0)) }
     return (
@@ -82,7 +93,12 @@ package struct ModelPacker {
     let entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name, $0) })
     let total = header.tensors.reduce(0) { $0 + $1.byteCount }
     var done = 0
-    try PackedModelWriter.write(to: path, header: header, contents: files, pool: pool) { tensor, emit in
+    let pool = pool
+    try PackedModelWriter.write(
+      to: path, header: header, contents: files, pool: pool,
+      finish: recordsSelfCheck
+        ? { [SelfCheckRecord.fileName: try SelfCheckRecord.make(path: $0, pool: pool).bytes] } : nil
+    ) { tensor, emit in
       guard let entry = entries[tensor.name] else { return }
       try self.emit(entry, as: tensor) { bytes in
         try emit(bytes)

@@ -28,10 +28,13 @@ package enum PackedModelWriter {
   /// - Parameters:
   ///   - header: what the file is to hold; offsets and checksums are filled in here.
   ///   - contents: bytes of the header's files, in their order.
+  ///   - finish: called with the path of the complete but not yet visible file; gives new contents, of the same length,
+  ///     for some of the files inside.
   ///   - body: called for each tensor in order.
   @discardableResult
   package static func write(
-    to path: String, header: PackedHeader, contents: [[UInt8]], pool: WorkerPool = .shared, body: Body
+    to path: String, header: PackedHeader, contents: [[UInt8]], pool: WorkerPool = .shared,
+    finish: ((_ path: String) throws -> [String: [UInt8]])? = nil, body: Body
   ) throws -> PackedHeader {
     precondition(contents.map(\.count) == header.files.map(\.byteCount))
     var (header, dataStart, byteCount) = placed(header)
@@ -57,6 +60,17 @@ package enum PackedModelWriter {
     }
     try file.pad(toMultipleOf: 64)
     precondition(file.byteCount == byteCount)
+    if let finish {
+      try file.overwrite(at: 0, with: header.serialized(dataStart: dataStart, fileByteCount: byteCount))
+      for (name, bytes) in try finish(file.temporaryPath) {
+        guard let i = header.files.firstIndex(where: { $0.name == name }) else {
+          preconditionFailure("no such file: \(name)")
+        }
+        precondition(bytes.count == header.files[i].byteCount, "\(name) changed its length")
+        try file.overwrite(at: header.files[i].offset, with: bytes)
+        header.files[i].crc32 = bytes.withUnsafeBytes { Checksum.crc32($0) }
+      }
+    }
     try file.overwrite(at: 0, with: header.serialized(dataStart: dataStart, fileByteCount: byteCount))
     try file.commit()
     return header

@@ -2,6 +2,9 @@ import Foundation
 
 /// Numbers and tables for people.
 package enum Format {
+  /// Two digits and an exponent: `2.3e-05`.
+  package static func scientific(_ value: Float) -> String { String(format: "%.1e", Double(value)) }
+
   package static func number(_ value: Double, digits: Int) -> String { String(format: "%.\(digits)f", value) }
 
   /// Decimal units, as disks and networks count.

@@ -65,6 +65,8 @@ struct Chat: ParsableCommand {
     help: ArgumentHelp(
       "How integer weights are multiplied: fast (activations in 8 bits) or exact (fp32).", valueName: "mode"))
   var arithmetic = Int4Arithmetic.fast
+  @Flag(help: "First check that this machine computes what the .zhinao file's writer computed.")
+  var selfCheck = false
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -84,6 +86,10 @@ struct Chat: ParsableCommand {
   func run() throws {
     compute.apply()
     let opened = try OpenedModel(path: model)
+    if selfCheck, let failure = try opened.selfCheck().compactMap(\.firstFailure).first {
+      throw ModelError(
+        path: model, detail: "self-check failed: \(failure); do not trust this machine's results")
+    }
     let tokenizer = try opened.tokenizer()
     let template = raw ? nil : try ChatTemplate.detected(tokenizer: tokenizer, files: opened.files)
     let ids = try promptIDs(tokenizer, template)

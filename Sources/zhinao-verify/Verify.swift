@@ -19,10 +19,11 @@ struct Verify: ParsableCommand {
         zhinao-verify logits MODEL_DIR --ids 1,2,3 -o logits.safetensors
         zhinao-verify tokenize MODEL_DIR < cases.jsonl
         zhinao-verify integrity model.zhinao
+        zhinao-verify self-check model.zhinao
       """,
     version: ToolVersion.generator,
     subcommands: [
       PerplexityCommand.self, CompareCommand.self, LogitsCommand.self, TokenizeCommand.self,
-      IntegrityCommand.self,
+      IntegrityCommand.self, SelfCheckCommand.self,
     ])
 }

@@ -40,6 +40,33 @@ struct Tool {
 @Suite struct CommandTests {
   static let gqa = Fixture.path("tiny-zhinao-gqa")
 
+  /// A file proves the arithmetic of the machine that reads it: right tables pass, a wrong one is caught and located.
+  @Test func aWrongKernelIsCaught() throws {
+    let folder = try TemporaryFolder()
+    let float = folder.file("m.zhinao")
+    let int4 = folder.file("m-int4.zhinao")
+    #expect(try Tool.run("zhinao-convert", [Self.gqa, "-o", float]).code == 0)
+    let quantized = try Tool.run(
+      "zhinao-quantize", [Self.gqa, "--method", "rtn", "--group-size", "32", "-o", int4])
+    #expect(quantized.code == 0, "\(quantized.errors)")
+    for path in [float, int4] {
+      for isa in ["", "scalar"] {
+        let good = try Tool.run(
+          "zhinao-verify", ["self-check", path, "--json"], environment: ["ZHINAO_ISA": isa])
+        #expect(good.code == 0, "\(good.output)\(good.errors)")
+        let checks = try JSONValue.parse(good.output)["checks"]?.arrayValue
+        #expect(checks?.first?["largest_relative_difference"]?.doubleValue == 0)
+      }
+      let bad = try Tool.run("zhinao-verify", ["self-check", path], environment: ["ZHINAO_ISA": "faulty"])
+      #expect(bad.code == 65)
+      #expect(bad.output.contains("exact FAILED at sequence 0, after layer"))
+      let refused = try Tool.run(
+        "zhinao-chat", [path, "--prompt", "a", "--max-new-tokens", "1", "--self-check"],
+        environment: ["ZHINAO_ISA": "faulty"])
+      #expect(refused.code == 65)
+    }
+  }
+
   @Test func theWholePath() throws {
     let folder = try TemporaryFolder()
     let float = folder.file("m.zhinao")

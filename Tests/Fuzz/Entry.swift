@@ -15,7 +15,8 @@
 
   /// The package manager makes this the program's `main`.
   @_cdecl("zhinao_fuzz_main")
-  public func fuzzMain(_ count: CInt, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> CInt {
+  public func fuzzMain(_ count: CInt, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> CInt
+  {
     var count = count
     var arguments = arguments
     return runDriver(&count, &arguments, fuzzOneInput)

@@ -58,7 +58,9 @@ enum FuzzTarget: String, CaseIterable {
   private static func packed(_ bytes: UnsafeRawBufferPointer) throws {
     var content = Array(bytes)
     func put<T: FixedWidthInteger>(_ value: T, at offset: Int) {
-      withUnsafeBytes(of: value.littleEndian) { for (i, byte) in $0.enumerated() { content[offset + i] = byte } }
+      withUnsafeBytes(of: value.littleEndian) {
+        for (i, byte) in $0.enumerated() { content[offset + i] = byte }
+      }
     }
     if content.count > 66 {
       let header = Int(content[12]) | Int(content[13]) << 8 | Int(content[14]) << 16
@@ -77,7 +79,8 @@ enum FuzzTarget: String, CaseIterable {
     let c = decoder.configuration
     if c.layerCount <= 4 && c.hiddenSize <= 256 && c.vocabularySize <= 2000 && c.intermediateSize <= 1024 {
       let cache = decoder.makeCache(capacity: 4)
-      let hidden = decoder.hiddenStates([0, c.vocabularySize - 1, 1].filter { $0 < c.vocabularySize }, cache: cache)
+      let hidden = decoder.hiddenStates(
+        [0, c.vocabularySize - 1, 1].filter { $0 < c.vocabularySize }, cache: cache)
       _ = decoder.logits(hidden, rows: 0..<1)
     }
   }

@@ -154,7 +154,7 @@ typedef struct zn_kernels {
 } zn_kernels;
 
 // The fastest table this machine can run, or the one the environment variable ZHINAO_ISA names (scalar, avx2, avx512,
-// neon). Resolved once. A name that this machine cannot run gives NULL from zn_kernels_requested().
+// neon; faulty: a wrong one, for tests). Resolved once. A name that this machine cannot run gives NULL from zn_kernels_requested().
 const zn_kernels *_Nonnull zn_kernels_best(void);
 
 // What ZHINAO_ISA asks for: NULL when it is set to something this machine (CPU or operating system) cannot run.

@@ -1,0 +1,207 @@
+import FileSupport
+import Numerics
+import PackedModel
+import Transformer
+
+/// What a `.zhinao` file's own weights computed when it was written: for a few token sequences, the state of the last
+/// token after every layer, and its logits (`Formats/packed-model.md`, "Self-check").
+package struct SelfCheckRecord: Equatable, Sendable {
+  /// Name of the record among the files of a packed model.
+  package static let fileName = ".zhinao/self-check.bin"
+  static let magic = Array("ZNSC".utf8)
+  static let sequenceCount = 2
+  static let sequenceLength = 8
+
+  /// One sequence and what became of it.
+  package struct Trace: Equatable, Sendable {
+    package var tokens: [Int]
+    /// `[layerCount][hiddenSize]`: the residual stream of the last token after each layer.
+    package var layers: [[Float]]
+    /// `[vocabularySize]`: the logits after the last token.
+    package var logits: [Float]
+  }
+  package var traces: [Trace]
+  /// Largest difference from the recorded values that passes, as a part of the largest recorded magnitude.
+  package var exactTolerance: Float
+  package var fastTolerance: Float
+
+  /// Bytes of a record for this model.
+  package static func byteCount(_ c: DecoderConfiguration) -> Int {
+    32 + sequenceCount * (4 * sequenceLength + 4 * (c.layerCount * c.hiddenSize + c.vocabularySize))
+  }
+
+  /// Runs the sequences. Ids are spread over the vocabulary.
+  package static func traces(_ decoder: Decoder) -> [Trace] {
+    let c = decoder.configuration
+    let sequences = (0..<sequenceCount).map { s in
+      (0..<sequenceLength).map { (1 + s * 104_729 + $0 * 7919) % c.vocabularySize }
+    }
+    return trace(decoder, sequences)
+  }
+
+  /// Runs given sequences of equal length, each from position 0.
+  package static func trace(_ decoder: Decoder, _ sequences: [[Int]]) -> [Trace] {
+    let c = decoder.configuration
+    let length = sequences[0].count
+    let x = decoder.embed(sequences.flatMap { $0 })
+    let slices = sequences.indices.map {
+      SequenceSlice(
+        firstRow: $0 * length, rowCount: length, firstPosition: 0,
+        cache: KVCache(configuration: c, capacity: length, retaining: false))
+    }
+    var traces = sequences.map { Trace(tokens: $0, layers: [], logits: []) }
+    let work = LayerBuffers(c, rows: sequences.count * length)
+    func last(_ s: Int) -> UnsafeMutablePointer<Float> { x.pointer + ((s + 1) * length - 1) * c.hiddenSize }
+    for (index, layer) in decoder.layers.enumerated() {
+      decoder.run(layer, index: index, x: x, sequences: slices, work: work)
+      for s in sequences.indices {
+        traces[s].layers.append(Array(UnsafeBufferPointer(start: last(s), count: c.hiddenSize)))
+      }
+    }
+    decoder.steps.normalize(
+      x.pointer, weight: decoder.finalNorm, rows: sequences.count * length, into: x.pointer)
+    for s in sequences.indices {
+      let row = (s + 1) * length - 1
+      traces[s].logits = decoder.logits(x, rows: row..<row + 1).array
+    }
+    return traces
+  }
+
+  /// The record of the model in the packed file at `path`.
+  package static func make(path: String, pool: WorkerPool = .shared) throws -> SelfCheckRecord {
+    let model = try OpenedModel(path: path)
+    var record = SelfCheckRecord(
+      traces: traces(try model.decoder(pool: pool)), exactTolerance: 1e-4, fastTolerance: 1e-4)
+    // `fast` rounds activations: what that costs on these sequences, and as much again.
+    let fast = record.check(try model.decoder(arithmetic: .fast, pool: pool), arithmetic: .fast)
+    if fast.largest.isFinite { record.fastTolerance = max(1e-4, 2 * fast.largest) }
+    return record
+  }
+
+  // MARK: Checking
+
+  package struct Outcome: Sendable {
+    package var arithmetic: Int4Arithmetic
+    /// Largest difference of any value, as a part of the largest recorded magnitude of its vector.
+    package var largest: Float
+    package var tolerance: Float
+    /// Where the first difference above the tolerance is; nil: the check passed.
+    package var firstFailure: String?
+
+    package var json: JSONValue {
+      [
+        "arithmetic": .string(arithmetic.rawValue), "passed": .bool(firstFailure == nil),
+        "largest_relative_difference": .init(Double(largest)), "tolerance": .init(Double(tolerance)),
+        "first_failure": firstFailure.map { .string($0) } ?? .null,
+      ]
+    }
+  }
+
+  /// Computes everything again with `decoder` and compares, layer by layer.
+  package func check(_ decoder: Decoder, arithmetic: Int4Arithmetic) -> Outcome {
+    let found = SelfCheckRecord.trace(decoder, traces.map(\.tokens))
+    var outcome = Outcome(
+      arithmetic: arithmetic, largest: 0, tolerance: arithmetic == .exact ? exactTolerance : fastTolerance)
+    func compare(_ recorded: [Float], _ computed: [Float], _ place: (Int) -> String) {
+      let scale = recorded.reduce(Float(1e-30)) { max($0, abs($1)) }
+      for i in recorded.indices {
+        let (a, b) = (recorded[i], computed[i])
+        if a.isNaN && b.isNaN { continue }
+        let difference = abs(a - b) / scale
+        // Not `<=`: a NaN is a failure.
+        if !(difference <= outcome.tolerance), outcome.firstFailure == nil {
+          outcome.firstFailure = "\(place(i)): recorded \(a), computed \(b)"
+        }
+        outcome.largest = difference.isNaN ? .infinity : max(outcome.largest, difference)
+      }
+    }
+    for (s, (recorded, computed)) in zip(traces, found).enumerated() {
+      for layer in recorded.layers.indices {
+        compare(recorded.layers[layer], computed.layers[layer]) {
+          "sequence \(s), after layer \(layer), element \($0)"
+        }
+      }
+      compare(recorded.logits, computed.logits) { "sequence \(s), logit of token \($0)" }
+    }
+    return outcome
+  }
+
+  // MARK: Bytes
+
+  package var bytes: [UInt8] {
+    var out = SelfCheckRecord.magic
+    func put(_ value: UInt32) { withUnsafeBytes(of: value.littleEndian) { out += $0 } }
+    func put(_ values: [Float]) { for value in values { put(value.bitPattern) } }
+    let first = traces[0]
+    for n in [1, traces.count, first.tokens.count, first.layers.count, first.layers.first?.count ?? 0] {
+      put(UInt32(n))
+    }
+    put([exactTolerance, fastTolerance])
+    for trace in traces { for token in trace.tokens { put(UInt32(token)) } }
+    for trace in traces {
+      for layer in trace.layers { put(layer) }
+      put(trace.logits)
+    }
+    return out
+  }
+
+  /// - Throws: when the bytes are not a record of a model of this shape.
+  package init(_ bytes: [UInt8], _ c: DecoderConfiguration, path: String) throws {
+    func bad(_ detail: String) -> PackedModelError { PackedModelError(path: path, rule: 14, detail: detail) }
+    guard bytes.count >= 32, Array(bytes[0..<4]) == SelfCheckRecord.magic else {
+      throw bad("the self-check record does not start with ZNSC")
+    }
+    func word(_ index: Int) -> UInt32 {
+      bytes.withUnsafeBytes {
+        UInt32(littleEndian: $0.loadUnaligned(fromByteOffset: 4 * index, as: UInt32.self))
+      }
+    }
+    let (sequences, length) = (Int(word(2)), Int(word(3)))
+    guard word(1) == 1, (1...64).contains(sequences), (1...64).contains(length), length <= c.contextLength,
+      Int(word(4)) == c.layerCount, Int(word(5)) == c.hiddenSize,
+      bytes.count == 32 + sequences * 4 * (length + c.layerCount * c.hiddenSize + c.vocabularySize)
+    else { throw bad("the self-check record does not fit the model") }
+    exactTolerance = Float(bitPattern: word(6))
+    fastTolerance = Float(bitPattern: word(7))
+    traces = []
+    var at = 8 + sequences * length
+    func floats(_ count: Int) -> [Float] {
+      defer { at += count }
+      return (at..<at + count).map { Float(bitPattern: word($0)) }
+    }
+    for s in 0..<sequences {
+      let tokens = (0..<length).map { Int(word(8 + s * length + $0)) }
+      guard tokens.allSatisfy({ $0 < c.vocabularySize }) else {
+        throw bad("the self-check record has tokens the model does not know")
+      }
+      traces.append(
+        Trace(
+          tokens: tokens, layers: (0..<c.layerCount).map { _ in floats(c.hiddenSize) },
+          logits: floats(c.vocabularySize)))
+    }
+  }
+
+  private init(traces: [Trace], exactTolerance: Float, fastTolerance: Float) {
+    (self.traces, self.exactTolerance, self.fastTolerance) = (traces, exactTolerance, fastTolerance)
+  }
+}
+
+extension OpenedModel {
+  /// The record of a packed model; nil when it has none.
+  package func selfCheckRecord() throws -> SelfCheckRecord? {
+    guard let bytes = try files.bytes(named: SelfCheckRecord.fileName) else { return nil }
+    return try SelfCheckRecord(bytes, decoderConfiguration, path: path)
+  }
+
+  /// Computes the recorded sequences again in each arithmetic.
+  /// - Throws: when the model has no record.
+  package func selfCheck(_ arithmetics: [Int4Arithmetic] = [.exact, .fast]) throws -> [SelfCheckRecord
+    .Outcome]
+  {
+    guard let record = try selfCheckRecord() else {
+      throw ModelError(
+        path: path, detail: "holds no self-check record; write it again with zhinao-convert to get one")
+    }
+    return try arithmetics.map { record.check(try decoder(arithmetic: $0), arithmetic: $0) }
+  }
+}

@@ -1,0 +1,43 @@
+import ArgumentParser
+import FileSupport
+import Models
+import Numerics
+import ToolSupport
+
+struct SelfCheckCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "self-check",
+    abstract: "Check that this machine computes what the file's writer computed.",
+    discussion: """
+      A .zhinao file records, for two short sequences, the state after every layer and the logits its own weights gave \
+      in fp32. They are computed again with this machine's kernels, in exact and in fast arithmetic, and compared. Exit \
+      code 65 when a difference is above its tolerance; the first layer or logit that differs is named.
+
+      EXAMPLE
+        zhinao-verify self-check model-int4.zhinao
+      """)
+
+  @Argument(help: "A .zhinao file.")
+  var model: String
+  @OptionGroup var compute: ComputeOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    compute.apply()
+    let outcomes = try OpenedModel(path: model).selfCheck()
+    let passed = outcomes.allSatisfy { $0.firstFailure == nil }
+    output.show([
+      "path": .string(model), "passed": .bool(passed), "isa": .string(Kernels.best.name),
+      "checks": .array(outcomes.map(\.json)),
+    ]) {
+      outcomes.map { outcome in
+        let numbers =
+          "largest difference \(Format.scientific(outcome.largest)) of the largest value, tolerance "
+          + Format.scientific(outcome.tolerance)
+        return outcome.firstFailure.map { "\(model): \(outcome.arithmetic) FAILED at \($0)\n  \(numbers)" }
+          ?? "\(model): \(outcome.arithmetic) agrees, \(numbers)"
+      }.joined(separator: "\n") + "\nkernels: \(Kernels.best.name)"
+    }
+    if !passed { throw ExitCode(FailureCategory.badInput.exitCode) }
+  }
+}
