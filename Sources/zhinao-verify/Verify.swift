@@ -20,10 +20,11 @@ struct Verify: ParsableCommand {
         zhinao-verify tokenize MODEL_DIR < cases.jsonl
         zhinao-verify integrity model.zhinao
         zhinao-verify self-check model.zhinao
+        zhinao-verify lint AUTOGPTQ_DIR
       """,
     version: ToolVersion.generator,
     subcommands: [
       PerplexityCommand.self, CompareCommand.self, LogitsCommand.self, TokenizeCommand.self,
-      IntegrityCommand.self, SelfCheckCommand.self,
+      IntegrityCommand.self, SelfCheckCommand.self, LintCommand.self,
     ])
 }

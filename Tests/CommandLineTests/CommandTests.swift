@@ -67,6 +67,71 @@ struct Tool {
     }
   }
 
+  /// Each of the faults that cost people hours is named; the checkpoint without one passes.
+  @Test func lintNamesWhatIsWrong() throws {
+    let folder = try TemporaryFolder()
+    let good = folder.file("good")
+    let quantized = try Tool.run(
+      "zhinao-quantize",
+      [
+        Self.gqa, "--method", "rtn", "--group-size", "32", "-o", folder.file("q.zhinao"), "--gptq-output",
+        good,
+      ])
+    #expect(quantized.code == 0, "\(quantized.errors)")
+    let passed = try Tool.run("zhinao-verify", ["lint", good, "--json"])
+    #expect(passed.code == 0, "\(passed.output)")
+    #expect(try JSONValue.parse(passed.output)["findings"]?.arrayValue?.isEmpty == true)
+
+    /// Lints a copy of the good checkpoint after `damage`, which is given the copy's folder.
+    func rules(_ name: String, _ damage: (String) throws -> Void) throws -> [String] {
+      let copy = folder.file(name)
+      try FileManager.default.copyItem(atPath: good, toPath: copy)
+      try damage(copy)
+      let result = try Tool.run("zhinao-verify", ["lint", copy, "--json"])
+      #expect(result.code == 65, "\(name): \(result.output)\(result.errors)")
+      let findings = try JSONValue.parse(result.output)["findings"]?.arrayValue ?? []
+      return Array(Set(findings.compactMap { $0["rule"]?.stringValue })).sorted()
+    }
+    /// Changes the bytes of the tensors whose names end so.
+    func edit(_ copy: String, _ suffix: String, _ change: (inout [UInt8], Range<Int>) -> Void) throws {
+      let path = copy + "/model.safetensors"
+      let ranges = try SafetensorsFile(path: path).tensors.filter { $0.name.hasSuffix(suffix) }.map(\.range)
+      #expect(!ranges.isEmpty)
+      var bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+      for range in ranges { change(&bytes, range) }
+      try Data(bytes).write(to: URL(fileURLWithPath: path))
+    }
+    #expect(
+      try rules("v2-as-v1") { copy in
+        try edit(copy, ".qzeros") { bytes, range in for i in range { bytes[i] = 0x88 } }
+      } == ["zero-point-format"])
+    #expect(
+      try rules("mixed-order") { copy in
+        // The first channel of one group changes places with the first of the next.
+        try edit(copy, "up_proj.g_idx") { bytes, range in
+          bytes.swapAt(range.lowerBound, range.lowerBound + 4 * 32)
+        }
+      } == ["g_idx"])
+    #expect(
+      try rules("nan-scale") { copy in
+        try edit(copy, "0.mlp.down_proj.scales") { bytes, range in
+          (bytes[range.lowerBound], bytes[range.lowerBound + 1]) = (0x00, 0x7E)
+        }
+      } == ["scales"])
+    #expect(
+      try rules("missing-shard") { copy in
+        try FileManager.default.removeItem(atPath: copy + "/model.safetensors")
+        let index = #"{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}"#
+        try AtomicFile.write(index, to: copy + "/model.safetensors.index.json")
+      } == ["shards"])
+    #expect(
+      try rules("truncated-vocabulary") { copy in
+        let path = copy + "/vocab/360.tiktoken"
+        let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+        try AtomicFile.write(lines.dropLast(100).joined(separator: "\n"), to: path)
+      } == ["vocabulary"])
+  }
+
   @Test func theWholePath() throws {
     let folder = try TemporaryFolder()
     let float = folder.file("m.zhinao")

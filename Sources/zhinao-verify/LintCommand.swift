@@ -1,0 +1,39 @@
+import ArgumentParser
+import FileSupport
+import Models
+import ToolSupport
+
+struct LintCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "lint",
+    abstract: "Check a GPTQ checkpoint, and say which engines will load it.",
+    discussion: """
+      Shards, shapes, the declared against the stored zero-point format, the order of input channels (modules that \
+      engines fuse must share it), scales, NaN and infinity, groups that do not divide the inputs, stray integer \
+      tensors, vocabulary and stop tokens. What engines accept is their documentation's word, not tried here. Exit code \
+      65 when there is an error; warnings alone pass.
+
+      EXAMPLE
+        zhinao-verify lint 360Zhinao-7B-Chat-4K-Int4
+      """)
+
+  @Argument(help: "AutoGPTQ or GPTQModel folder.")
+  var model: String
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    let report = try CheckpointLint(path: model)
+    output.show(report.json) {
+      let engines = report.engines.map { verdict in
+        let remark = verdict.remark.isEmpty ? "" : " (\(verdict.remark))"
+        return [verdict.engine, verdict.obstacle.map { "no: \($0)" } ?? "loads\(remark)"]
+      }
+      return
+        (report.findings.isEmpty
+        ? ["\(model): nothing found"]
+        : report.findings.map { "\($0.severity.rawValue) [\($0.rule)]: \($0.text)" })
+        .joined(separator: "\n") + "\n\n" + Format.table([["engine", ""]] + engines)
+    }
+    if report.hasErrors { throw ExitCode(FailureCategory.badInput.exitCode) }
+  }
+}
