@@ -87,7 +87,8 @@ let tests: [Target] =
 // Readers of files from strangers under libFuzzer (Tests/Fuzz/run); an ordinary build replays kept findings.
 let fuzzing: [Target] = [
   .executableTarget(
-    name: "zhinao-fuzz", dependencies: ["Calibration", "Models", "PackedModel", "Tokenization", "Transformer"],
+    name: "zhinao-fuzz",
+    dependencies: ["Calibration", "Models", "PackedModel", "Tokenization", "Transformer"],
     path: "Tests/Fuzz", exclude: ["Regressions", "make_seeds.py", "run"])
 ]
 
