@@ -71,18 +71,7 @@ ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
 }
 ZN_INLINE v16 v_from_int(v16i v) { QUARTERS(vcvtq_f32_s32(vreinterpretq_s32_u32(v.q[i]))); }
 
-ZN_INLINE void v_to_bytes(int8_t *p, v16 v) {
-    float lane[16];
-    v_store(lane, v);
-    for (int i = 0; i < 16; i++) p[i] = (int8_t)lane[i];
-}
-ZN_INLINE float v_highest(v16 v) {
-    float lane[16];
-    v_store(lane, v);
-    float highest = lane[0];
-    for (int i = 1; i < 16; i++) highest = lane[i] > highest ? lane[i] : highest;
-    return highest;
-}
+#include "../template/lanewise.h"
 
 ZN_INLINE v16i vi_zero(void) {
     v16i result;
