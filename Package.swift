@@ -79,7 +79,7 @@ let tests: [Target] =
     .testTarget(
       name: "CommandLineTests",
       dependencies: [
-        "TestSupport", "FileSupport", "Checkpoints", "ToolSupport",
+        "TestSupport", "FileSupport", "Checkpoints", "Numerics", "ToolSupport",
         "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat", "zhinao-bench",
       ])
   ]

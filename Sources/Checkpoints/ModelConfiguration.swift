@@ -1,4 +1,5 @@
 import FileSupport
+import Numerics
 
 /// What `config.json` says about a decoder, for `zhinao`, `llama` and `qwen2` models.
 ///
@@ -41,6 +42,16 @@ package struct ModelConfiguration: Equatable, Sendable {
   package var eosTokenIDs: [Int]
   /// The file itself, for what is written back.
   package var json: JSONObject
+
+  /// The type of the weights the file declares, if it is one of the three that are used.
+  package var declaredType: DType? {
+    switch (json["dtype"] ?? json["torch_dtype"])?.stringValue {
+    case "bfloat16": .bf16
+    case "float16": .f16
+    case "float32": .f32
+    default: nil
+    }
+  }
 
   package var qkvLayout: QKVLayout { family == .zhinao ? .interleavedFused : .separate }
 

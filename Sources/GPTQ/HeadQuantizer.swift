@@ -37,6 +37,11 @@ package enum HeadQuantizer {
       source = .panels(
         PanelMatrix(
           elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: bytes.owner))
+    case .made(let dtype, let make):
+      let made = try make()
+      guard let base = made.bytes.baseAddress else { return }
+      source = .rows(
+        RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: made.owner))
     default: throw QuantizationError("\(contents.path): the head is quantized already")
     }
     let layout = IntPanelLayout(

@@ -79,6 +79,10 @@ package struct QuantizedOutputs {
       "checkpoint_format": .string(zeroPointFormat.rawValue),
       "seconds": .init((seconds * 1000).rounded() / 1000),
       "total_loss": .init(modules.reduce(0) { $0 + ($1["avg_loss"]?.doubleValue ?? 0) }),
+      "diagnosis": .array(
+        Diagnosis.findings(modules).map {
+          ["module": .string($0.module), "findings": .array($0.findings.map { .string($0) })]
+        }),
       "modules": .array(modules),
     ]
   }

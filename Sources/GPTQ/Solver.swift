@@ -20,9 +20,13 @@ package struct ModuleReport: Equatable, Sendable {
   /// Whether the last group is shorter than the others: some engines refuse that.
   package var hasShortGroup: Bool
   package var warnings: [String]
+  /// What its inputs looked like; nil when none were used.
+  package var inputs: InputDiagnosis?
 
   package var json: JSONValue {
     [
+      "inputs": inputs?.json ?? .null,
+      "reasons": .array((inputs?.reasons ?? []).map { .string($0) }),
       "module": .string(module), "avg_loss": .init(averageLoss), "sum_losses": .init(sumLosses),
       "seconds": .init((seconds * 1000).rounded() / 1000), "damp_percent": .init(dampPercent),
       "dead_channels": .init(deadChannels), "all_positive_groups": .init(positiveGroups),
@@ -42,6 +46,7 @@ package struct PreparedHessian {
   let sequences: Int
   package let dampPercent: Double
   package let warnings: [String]
+  package let diagnosis: InputDiagnosis
   var deadCount: Int { dead.count { $0 } }
 
   /// - Parameter hessian: is used up.
@@ -61,6 +66,7 @@ package struct PreparedHessian {
         "\(name): the calibration inputs of channel \(channel) are not finite; a weight before it may be NaN or infinite"
       )
     }
+    var diagnosis = InputDiagnosis(h.pointer, diagonal: diagonal, tokens: hessian.rows, pool: pool)
     var dead = [Bool](repeating: false, count: n)
     var values = diagonal
     for k in 0..<n where diagonal[k] == 0 {
@@ -90,11 +96,13 @@ package struct PreparedHessian {
       for k in 0..<n { h[k * n + k] = values[k] + Float(damp) * mean }
       if let factor = Factorization.inverseFactor(ofUpperTriangle: h.pointer, order: n, pool: pool) {
         self.factor = factor
+        diagnosis.measureRank(factor, order: order, damping: Float(damp) * mean)
         break
       }
       guard recipe.dampIncrement > 0, damp + recipe.dampIncrement < 1 else {
         throw QuantizationError(
           "\(name): the Hessian is not positive definite with damp \(damp); give more calibration text or a larger --damp"
+            + diagnosis.reasons.map { "; \($0)" }.joined()
         )
       }
       damp += recipe.dampIncrement
@@ -106,6 +114,7 @@ package struct PreparedHessian {
     }
     dampPercent = damp
     self.warnings = warnings
+    self.diagnosis = diagnosis
   }
 
   private static func permuted(_ h: AlignedBuffer<Float>, _ n: Int, _ order: [Int], pool: WorkerPool)
@@ -174,7 +183,7 @@ package struct Solver {
         seconds: Date().timeIntervalSince(start), dampPercent: hessian?.dampPercent ?? 0,
         deadChannels: hessian?.deadCount ?? 0, positiveGroups: findings.positiveGroups,
         tinyScales: findings.tinyScales, hasShortGroup: matrix.inFeatures % matrix.groupSize != 0,
-        warnings: [])
+        warnings: [], inputs: hessian?.diagnosis)
     )
   }
 }

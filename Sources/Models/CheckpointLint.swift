@@ -23,6 +23,8 @@ package struct CheckpointLint: Sendable {
   package let path: String
   package private(set) var findings: [Finding] = []
   package private(set) var engines: [Verdict] = []
+  /// What can be put right in the configuration files without touching a weight.
+  package private(set) var repairs: [CheckpointRepair] = []
 
   package var hasErrors: Bool { findings.contains { $0.severity == .error } }
 
@@ -100,10 +102,14 @@ package struct CheckpointLint: Sendable {
             _ = try table.required(
               "\(name).qweight", shape: [shape.in * quantization.bits / 32, shape.out])
             if let warning = p.warning { contradictions.append(warning) }
+            if p.warning != nil, !repairs.contains(.zeroPointFormat(quantization.zeroPointFormat.other)) {
+              repairs.append(.zeroPointFormat(quantization.zeroPointFormat.other))
+            }
             let plain = (0..<shape.in).allSatisfy { Int(p.groupIndex[$0]) == $0 / p.groupSize }
             if !plain {
               facts.isActOrder = true
               if !quantization.descendingActivation {
+                if !repairs.contains(.declareActOrder) { repairs.append(.declareActOrder) }
                 add(
                   .error, "g_idx",
                   "\(name).g_idx is not in order, though desc_act is false: engines ignore it then")
@@ -207,6 +213,7 @@ package struct CheckpointLint: Sendable {
         "the tokenizer's <eod> is \(end), config.json says \(model.eosTokenIDs): the vocabulary is not this model's, or truncated"
       )
     } else if !(model.eosTokenIDs + generation).contains(end) {
+      repairs.append(.addStop(end))
       add(.warning, "stops", "<eod> (\(end)) is not among the tokens that end a text: answers may not stop")
     }
   }

@@ -30,7 +30,8 @@ package struct FolderWriter {
   package var plans: [TensorPlan] {
     contents.entries.flatMap { entry -> [TensorPlan] in
       switch entry.form {
-      case .rows(let stored, _), .panels(let stored, _): [TensorPlan(entry.name, target(stored), entry.shape)]
+      case .rows(let stored, _), .panels(let stored, _), .made(let stored, _):
+        [TensorPlan(entry.name, target(stored), entry.shape)]
       case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
         AutoGPTQModule.plans(
           entry.name.module, bits: layout.bits, groupCount: layout.groupCount, out: layout.outFeatures,
@@ -122,10 +123,10 @@ package struct FolderWriter {
 
   /// `config.json`, unchanged unless the type or the quantization is another than it says.
   private func configuration(_ bytes: [UInt8], toolVersion: String) throws -> [UInt8] {
-    guard contents.quantization != nil || dtype != nil, var object = try JSONValue.parse(bytes).objectValue
-    else {
-      return bytes
-    }
+    guard var object = try JSONValue.parse(bytes).objectValue,
+      contents.quantization != nil || dtype != nil || object["quantization_config"] != nil
+    else { return bytes }
+    if contents.quantization == nil { object["quantization_config"] = nil }
     if let dtype {
       let name = dtype == .bf16 ? "bfloat16" : dtype == .f16 ? "float16" : "float32"
       object[object["dtype"] != nil ? "dtype" : "torch_dtype"] = .string(name)
@@ -157,6 +158,11 @@ private struct EntrySource {
       switch entry.form {
       case .rows(let stored, let bytes):
         return try cast.forEachChunk(bytes.bytes, from: stored, to: plan.dtype, emit)
+      case .made(let stored, let make):
+        let made = try make()
+        return try withExtendedLifetime(made.owner) {
+          try cast.forEachChunk(made.bytes, from: stored, to: plan.dtype, emit)
+        }
       case .panels(let stored, let bytes):
         guard let base = bytes.bytes.baseAddress else { return }
         // A few megabytes of panels at a time.

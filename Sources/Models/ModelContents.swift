@@ -15,6 +15,8 @@ package struct ModelEntry: Sendable {
     case intPanels(IntPanelLayout, UnsafeBytes)
     /// An integer matrix still to be read, its layout known.
     case quantized(IntPanelLayout, @Sendable () throws -> QuantizedMatrix)
+    /// Row-major bytes of a tensor that is computed when it is asked for.
+    case made(DType, @Sendable () throws -> UnsafeBytes)
     /// An integer matrix too large to be held, made piece by piece in the packed order.
     case stream(IntPanelLayout, @Sendable (_ emit: (UnsafeRawBufferPointer) throws -> Void) throws -> Void)
   }
@@ -30,7 +32,7 @@ package struct ModelEntry: Sendable {
 
   package var dtype: DType? {
     switch form {
-    case .rows(let dtype, _), .panels(let dtype, _): dtype
+    case .rows(let dtype, _), .panels(let dtype, _), .made(let dtype, _): dtype
     default: nil
     }
   }
@@ -54,6 +56,8 @@ package struct ModelContents: Sendable {
   package var configuration: ModelConfiguration
   /// What to call the source in messages.
   package var path: String
+  /// Where it all comes from; nil when it was made up.
+  package var sources: SourceFiles?
 
   /// - Throws: when a tensor the decoder needs is missing or has another shape.
   package init(_ model: OpenedModel) throws {
@@ -61,6 +65,7 @@ package struct ModelContents: Sendable {
     configuration = model.configuration
     quantization = model.quantization
     path = model.path
+    sources = SourceFiles(model)
     let order = DecoderTensorOrder(configuration)
     if let packed = model.weights as? PackedWeights {
       entries = packed.file.header.tensors.map { tensor in

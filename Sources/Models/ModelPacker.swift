@@ -41,6 +41,7 @@ package struct ModelPacker {
       names.append(PackedFile(name: SelfCheckRecord.fileName, byteCount: count))
       bytes.append([UInt8](repeating: 0, count: count))
     }
+    let provenance = record(of: provenance, digests: nil)
     let tensors = contents.entries.map { PackedTensor($0.name, shape: $0.shape, encoding: encoding(of: $0)) }
     return (
       PackedHeader(
@@ -67,9 +68,9 @@ package struct ModelPacker {
       || base.hasPrefix("NOTICE")
   }
 
-  private func encoding(of entry: ModelEntry) -> PackedTensor.Encoding {
+  func encoding(of entry: ModelEntry) -> PackedTensor.Encoding {
     switch entry.form {
-    case .rows(let stored, _):
+    case .rows(let stored, _), .made(let stored, _):
       let type = target(stored)
       let isMatrix =
         entry.shape.count == 2 && [.f32, .f16, .bf16].contains(type) && order.isMultiplied(entry.name)
@@ -84,6 +85,15 @@ package struct ModelPacker {
     stored.isFloat && stored != .f64 ? dtype ?? stored : stored
   }
 
+  /// `provenance` and the source files. Digests are not known before the sources have been read once: until then there
+  /// are zeros in their place.
+  private func record(of provenance: JSONObject, digests: [String]?) -> JSONObject {
+    guard let sources = contents.sources else { return provenance }
+    var provenance = provenance
+    provenance["sources"] = sources.json(digests)
+    return provenance
+  }
+
   /// Writes the file.
   /// - Parameter progress: called with bytes written and bytes in all.
   package func write(
@@ -91,13 +101,20 @@ package struct ModelPacker {
   ) throws {
     let (header, files) = try header(generator: generator, provenance: provenance)
     let entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name, $0) })
+    let hashing = contents.sources?.startHashing()
     let total = header.tensors.reduce(0) { $0 + $1.byteCount }
     var done = 0
     let pool = pool
+    let finish: (String) throws -> PackedModelWriter.Completion = { path in
+      var files: [String: [UInt8]] = [:]
+      if recordsSelfCheck {
+        files[SelfCheckRecord.fileName] = try SelfCheckRecord.make(path: path, pool: pool).bytes
+      }
+      return PackedModelWriter.Completion(
+        files: files, provenance: record(of: provenance, digests: try hashing?.digests()))
+    }
     try PackedModelWriter.write(
-      to: path, header: header, contents: files, pool: pool,
-      finish: recordsSelfCheck
-        ? { [SelfCheckRecord.fileName: try SelfCheckRecord.make(path: $0, pool: pool).bytes] } : nil
+      to: path, header: header, contents: files, pool: pool, finish: finish
     ) { tensor, emit in
       guard let entry = entries[tensor.name] else { return }
       try self.emit(entry, as: tensor) { bytes in
@@ -108,7 +125,8 @@ package struct ModelPacker {
     }
   }
 
-  private func emit(
+  /// Gives the tensor's bytes as the file holds them.
+  func emit(
     _ entry: ModelEntry, as tensor: PackedTensor, _ emit: (UnsafeRawBufferPointer) throws -> Void
   ) throws {
     switch entry.form {
@@ -122,6 +140,10 @@ package struct ModelPacker {
     case .panels(let stored, let bytes):
       try FloatCast(entry.name, path: contents.path, pool: pool)
         .forEachChunk(bytes.bytes, from: stored, to: target(stored), emit)
+    case .made(let stored, let make):
+      var made = entry
+      made.form = .rows(stored, try make())
+      try self.emit(made, as: tensor, emit)
     case .rows(let stored, let bytes):
       if let index = FiniteCheck.firstNotFinite(bytes.bytes, dtype: stored, pool: pool) {
         throw ModelError(

@@ -20,8 +20,18 @@ package struct OpenedModel: Sendable {
   package let files: any ModelFiles
   package let weights: any WeightSource
 
-  /// Opens `path` and checks its configuration; weights are mapped, not read.
-  package init(path: String) throws {
+  /// How much of a model is checked when it is opened.
+  package enum Verification: String, CaseIterable, Sendable {
+    /// Structure only: nothing outside the file can be touched, but damage goes unseen.
+    case none
+    /// Also the header's checksum.
+    case header
+    /// Also every byte: the checksum of each tensor, or, in a folder, that no weight is NaN or infinite.
+    case full
+  }
+
+  /// Opens `path` and checks its configuration; weights are mapped, not read unless `verification` is full.
+  package init(path: String, verification: Verification = .header) throws {
     self.path = path
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
@@ -39,13 +49,21 @@ package struct OpenedModel: Sendable {
       throw ModelError(
         path: path, detail: "is a single safetensors file; give the folder that also holds config.json")
     } else {
-      let file = try PackedModelFile(path: path)
+      let file = try PackedModelFile(path: path, checkingHeader: verification != .none)
       files = file.files
       configuration = try file.files.modelConfiguration()
       quantization = file.header.quantization
       weights = PackedWeights(file: file)
       kind = .packed
     }
+    if verification == .full, let problem = firstProblem() { throw ModelError(path: path, detail: problem) }
+  }
+
+  /// What is wrong with the weights' bytes, or nil.
+  private func firstProblem() -> String? {
+    if let packed = weights as? PackedWeights { return packed.file.problems().first }
+    guard let folder = weights as? FolderWeights else { return nil }
+    return folder.table.inFileOrder.lazy.compactMap { FiniteCheck.problem($0) }.first
   }
 
   package var decoderConfiguration: DecoderConfiguration { DecoderConfiguration(configuration) }

@@ -11,10 +11,11 @@ package final class PackedModelFile: Sendable {
 
   package var path: String { file.path }
 
-  package init(path: String) throws {
+  /// - Parameter checkingHeader: whether the header's checksum is computed; its rules are enforced either way.
+  package init(path: String, checkingHeader: Bool = true) throws {
     let file = try MappedFile(path: path)
     let (header, dataStart) = try withExtendedLifetime(file) {
-      try PackedHeaderReader(path: path, bytes: file.bytes).read()
+      try PackedHeaderReader(path: path, bytes: file.bytes, checksChecksum: checkingHeader).read()
     }
     self.file = file
     self.header = header

@@ -9,6 +9,18 @@ package enum PackedModelWriter {
   package typealias Body = (_ tensor: PackedTensor, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws ->
     Void
 
+  /// What is known only when everything else is written.
+  package struct Completion {
+    /// New contents, of the same length, for some of the files inside.
+    package var files: [String: [UInt8]]
+    /// As long as the one it replaces when written out; nil keeps that.
+    package var provenance: JSONObject?
+    package init(files: [String: [UInt8]] = [:], provenance: JSONObject? = nil) {
+      self.files = files
+      self.provenance = provenance
+    }
+  }
+
   /// The header with every offset filled in, and the file's length: what a write would produce.
   package static func placed(_ header: PackedHeader) -> (header: PackedHeader, dataStart: Int, byteCount: Int)
   {
@@ -28,13 +40,12 @@ package enum PackedModelWriter {
   /// - Parameters:
   ///   - header: what the file is to hold; offsets and checksums are filled in here.
   ///   - contents: bytes of the header's files, in their order.
-  ///   - finish: called with the path of the complete but not yet visible file; gives new contents, of the same length,
-  ///     for some of the files inside.
+  ///   - finish: called with the path of the complete but not yet visible file.
   ///   - body: called for each tensor in order.
   @discardableResult
   package static func write(
     to path: String, header: PackedHeader, contents: [[UInt8]], pool: WorkerPool = .shared,
-    finish: ((_ path: String) throws -> [String: [UInt8]])? = nil, body: Body
+    finish: ((_ path: String) throws -> Completion)? = nil, body: Body
   ) throws -> PackedHeader {
     precondition(contents.map(\.count) == header.files.map(\.byteCount))
     var (header, dataStart, byteCount) = placed(header)
@@ -62,7 +73,9 @@ package enum PackedModelWriter {
     precondition(file.byteCount == byteCount)
     if let finish {
       try file.overwrite(at: 0, with: header.serialized(dataStart: dataStart, fileByteCount: byteCount))
-      for (name, bytes) in try finish(file.temporaryPath) {
+      let completion = try finish(file.temporaryPath)
+      header.provenance = completion.provenance ?? header.provenance
+      for (name, bytes) in completion.files {
         guard let i = header.files.firstIndex(where: { $0.name == name }) else {
           preconditionFailure("no such file: \(name)")
         }

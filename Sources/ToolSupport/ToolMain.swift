@@ -10,6 +10,7 @@ package enum ToolMain {
   package static func run<Command: ParsableCommand>(_ type: Command.Type, arguments: [String]? = nil) -> Never
   {
     Interruption.install()
+    ReadErrors.install()
     // A reader that goes away (`| head`) ends the command quietly.
     signal(SIGPIPE, SIG_DFL)
     do {

@@ -33,6 +33,7 @@ struct ModelCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Tokens before the generated ones.", valueName: "n")) var contextTokens = 16
   @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
   @Option(help: ArgumentHelp("fast or exact.", valueName: "mode")) var arithmetic = Int4Arithmetic.fast
+  @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -47,7 +48,7 @@ struct ModelCommand: ParsableCommand {
     var opened: OpenedModel?
     var decoder: Decoder?
     let loadSeconds = try Timing.seconds {
-      opened = try OpenedModel(path: model)
+      opened = try opening.open(model)
       decoder = try opened?.decoder(arithmetic: arithmetic)
     }
     guard let opened, let decoder else { return }
@@ -131,6 +132,7 @@ struct ModelCommand: ParsableCommand {
       switch entry.form {
       case .rows(_, let bytes), .panels(_, let bytes), .intPanels(_, let bytes):
         return sum + bytes.bytes.count
+      case .made(let dtype, _): return sum + entry.shape.reduce(dtype.byteCount, *)
       case .quantized(let layout, _), .stream(let layout, _): return sum + layout.byteCount
       }
     }

@@ -67,6 +67,7 @@ struct Chat: ParsableCommand {
   var arithmetic = Int4Arithmetic.fast
   @Flag(help: "First check that this machine computes what the .zhinao file's writer computed.")
   var selfCheck = false
+  @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -85,7 +86,7 @@ struct Chat: ParsableCommand {
 
   func run() throws {
     compute.apply()
-    let opened = try OpenedModel(path: model)
+    let opened = try opening.open(model)
     if selfCheck, let failure = try opened.selfCheck().compactMap(\.firstFailure).first {
       throw ModelError(
         path: model, detail: "self-check failed: \(failure); do not trust this machine's results")

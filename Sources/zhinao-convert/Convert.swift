@@ -52,12 +52,16 @@ struct Convert: ParsableCommand {
   var shardSize = 5000
   @Option(help: ArgumentHelp("Zero points of an AutoGPTQ folder: gptq (v1) or gptq_v2.", valueName: "format"))
   var checkpointFormat: ZeroPointFormat?
+  @Flag(help: "Write integer weights as the floats they stand for (in --dtype, or the configuration's type).")
+  var dequantize = false
   @Flag(help: "Say what would be written, and write nothing.")
   var dryRun = false
   @Flag(help: "Print a table of what the input holds.")
   var inspect = false
   @Flag(help: "Replace an output that exists.")
   var overwrite = false
+  @OptionGroup var digests: DigestOptions
+  @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -71,9 +75,10 @@ struct Convert: ParsableCommand {
     if inspect { return try Inspection(path: input).show(output) }
     guard let destination else { return }
     let start = Date()
-    let model = try OpenedModel(path: input)
+    let model = try opening.open(input)
     try checkTokenizer(model)
-    let contents = try ModelContents(model)
+    var contents = try ModelContents(model)
+    if dequantize { contents = contents.dequantized() }
     let isPacked = destination.hasSuffix(".zhinao")
     if dryRun { return try plan(contents, isPacked: isPacked) }
     if isPacked {
@@ -81,7 +86,7 @@ struct Convert: ParsableCommand {
         throw FileError(.cannotWrite, path: destination, detail: "exists; remove it or pass --overwrite")
       }
       let bar = ProgressReporter("convert", unit: "bytes")
-      try ModelPacker(contents, dtype: dtype?.dtype).write(
+      try ModelPacker(contents, dtype: targetType(contents)).write(
         to: destination, generator: ToolVersion.generator,
         provenance: JSONObject([("source", .string(sourceName))])
       ) { bar.update($0, of: $1) }
@@ -92,18 +97,28 @@ struct Convert: ParsableCommand {
       }
     }
     let seconds = Date().timeIntervalSince(start)
+    let sums = try digests.digests(of: [destination])
     output.show([
       "output": .string(destination), "tensors": .init(contents.entries.count), "seconds": .init(seconds),
+      "sha256": DigestOptions.json(sums),
     ]) {
       "\(destination): \(contents.entries.count) tensors in \(Format.duration(seconds))"
+        + DigestOptions.lines(sums)
     }
+  }
+
+  /// What --dtype says; floats made of integers take the configuration's type when it says nothing.
+  private func targetType(_ contents: ModelContents) -> DType? {
+    if let dtype { return dtype.dtype }
+    return dequantize ? contents.configuration.declaredType ?? .bf16 : nil
   }
 
   private var sourceName: String { URL(fileURLWithPath: input).lastPathComponent }
 
   private func writer(_ contents: ModelContents) throws -> FolderWriter {
     let writer = FolderWriter(
-      contents, dtype: dtype?.dtype, shardByteLimit: shardSize * 1_000_000, zeroPointFormat: checkpointFormat)
+      contents, dtype: targetType(contents), shardByteLimit: shardSize * 1_000_000,
+      zeroPointFormat: checkpointFormat)
     return writer
   }
 
@@ -119,7 +134,7 @@ struct Convert: ParsableCommand {
   private func plan(_ contents: ModelContents, isPacked: Bool) throws {
     let (count, bytes): (Int, Int)
     if isPacked {
-      let (header, _) = try ModelPacker(contents, dtype: dtype?.dtype).header(
+      let (header, _) = try ModelPacker(contents, dtype: targetType(contents)).header(
         generator: ToolVersion.generator, provenance: JSONObject([("source", .string(sourceName))]))
       (count, bytes) = (header.tensors.count, PackedModelWriter.placed(header).byteCount)
     } else {

@@ -20,6 +20,8 @@ struct QuantizationJob {
     var overwrite: Bool
   }
   var modelPath: String
+  var verification = OpenedModel.Verification.header
+  var digests = DigestOptions()
   var recipe: QuantizationRecipe
   var calibrationPaths: [String]
   var calibrationOptions: CalibrationOptions
@@ -32,7 +34,7 @@ struct QuantizationJob {
 
   func run() throws -> Summary {
     let start = Date()
-    let model = try OpenedModel(path: modelPath)
+    let model = try OpenedModel(path: modelPath, verification: verification)
     _ = try ModelContents(model)
     let calibration = try loadCalibration(model)
     let quantizer = try ModelQuantizer(
@@ -134,11 +136,29 @@ struct QuantizationJob {
     json["resumed_layers"] = .init(resumed)
     json["total_loss"] = report["total_loss"]
     json["seconds"] = .init(seconds)
+    let digests = try digests.digests(of: written.compactMap(\.1.stringValue))
+    if !digests.isEmpty { json["sha256"] = DigestOptions.json(digests) }
+    json["diagnosis"] = report["diagnosis"]
     json["warnings"] = .array(warnings.map { .string($0) })
     let text =
       written.map { "\($0.1.stringValue ?? "")" }.joined(separator: "\n")
       + "\n\(modules) modules quantized to \(recipe.bits) bits with \(recipe.method.rawValue) in \(Format.duration(seconds))"
+      + Self.diagnosis(report) + DigestOptions.lines(digests)
     return Summary(json: .object(json), text: text)
+  }
+
+  /// The modules that need attention, as a table; empty when none does.
+  private static func diagnosis(_ report: JSONValue) -> String {
+    let flagged = report["diagnosis"]?.arrayValue ?? []
+    guard !flagged.isEmpty else { return "" }
+    let shown = flagged.prefix(12).map { entry in
+      [
+        entry["module"]?.stringValue ?? "",
+        entry["findings"]?.arrayValue?.compactMap(\.stringValue).joined(separator: "; ") ?? "",
+      ]
+    }
+    let more = flagged.count > 12 ? "\n… and \(flagged.count - 12) more in the report" : ""
+    return "\n\n" + Format.table([["module", "diagnosis"]] + shown) + more
   }
 
   /// The modules' warnings and what else a person should know.

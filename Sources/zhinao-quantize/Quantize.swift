@@ -44,6 +44,8 @@ struct Quantize: ParsableCommand {
   @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
   @OptionGroup(title: "Quantization") var recipe: RecipeArguments
   @OptionGroup(title: "Output") var outputs: OutputArguments
+  @OptionGroup var digests: DigestOptions
+  @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -61,7 +63,8 @@ struct Quantize: ParsableCommand {
     }
     try outputs.checkWritable()
     let job = QuantizationJob(
-      modelPath: model, recipe: recipe, calibrationPaths: calibration.files,
+      modelPath: model, verification: opening.verify, digests: digests, recipe: recipe,
+      calibrationPaths: calibration.files,
       calibrationOptions: calibration.options,
       outputs: outputs.outputs)
     let summary = try job.run()

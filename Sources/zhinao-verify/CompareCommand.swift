@@ -27,13 +27,14 @@ struct CompareCommand: ParsableCommand {
     help: ArgumentHelp(
       "How the candidate's integer weights are multiplied: exact or fast.", valueName: "mode"))
   var arithmetic = Int4Arithmetic.exact
+  @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     compute.apply()
     let start = Date()
-    let (a, b) = (try OpenedModel(path: reference), try OpenedModel(path: candidate))
+    let (a, b) = (try opening.open(reference), try opening.open(candidate))
     let ids = try text.load(for: a)
     let bar = ProgressReporter("compare", unit: "windows")
     let result = try Comparison.measure(

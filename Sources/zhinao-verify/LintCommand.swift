@@ -19,10 +19,24 @@ struct LintCommand: ParsableCommand {
 
   @Argument(help: "AutoGPTQ or GPTQModel folder.")
   var model: String
+  @Flag(
+    help:
+      "Put right what the configuration files say wrongly (zero-point format, act-order, stop tokens); weights are not touched."
+  )
+  var fix = false
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    let report = try CheckpointLint(path: model)
+    var report = try CheckpointLint(path: model)
+    if fix {
+      for repair in report.repairs {
+        for line in try repair.apply(to: model) { Output.note("fixed: \(line)") }
+      }
+      report = try CheckpointLint(path: model)
+    } else if !report.repairs.isEmpty {
+      Output.note(
+        "--fix would put right: \(report.repairs.map(\.description).joined(separator: "; "))")
+    }
     output.show(report.json) {
       let engines = report.engines.map { verdict in
         let remark = verdict.remark.isEmpty ? "" : " (\(verdict.remark))"

@@ -30,12 +30,13 @@ struct LogitsCommand: ParsableCommand {
     help: ArgumentHelp(
       "How integer weights are multiplied: exact (fp32) or fast (activations in 8 bits).", valueName: "mode"))
   var arithmetic = Int4Arithmetic.exact
+  @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     compute.apply()
-    let opened = try OpenedModel(path: model)
+    let opened = try opening.open(model)
     let tokens = try parseIDs()
     try EvaluationText.check(tokens, vocabularySize: opened.configuration.vocabularySize, path: "--ids")
     let decoder = try opened.decoder(arithmetic: arithmetic)

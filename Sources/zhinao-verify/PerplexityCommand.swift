@@ -26,13 +26,14 @@ struct PerplexityCommand: ParsableCommand {
     help: ArgumentHelp(
       "How integer weights are multiplied: exact (fp32) or fast (activations in 8 bits).", valueName: "mode"))
   var arithmetic = Int4Arithmetic.exact
+  @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     compute.apply()
     let start = Date()
-    let opened = try OpenedModel(path: model)
+    let opened = try opening.open(model)
     let ids = try text.load(for: opened)
     let decoder = try opened.decoder(arithmetic: arithmetic)
     let bar = ProgressReporter("perplexity", unit: "windows")

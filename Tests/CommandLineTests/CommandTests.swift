@@ -1,6 +1,7 @@
 import Checkpoints
 import FileSupport
 import Foundation
+import Numerics
 import TestSupport
 import Testing
 
@@ -175,26 +176,133 @@ struct Tool {
     #expect(a.names.allSatisfy { Array(a[$0]!.bytes) == Array(b[$0]!.bytes) })
   }
 
+  /// Every instruction set this machine has, each with 1, 2 and 3 threads.
   @Test func instructionSetsAndThreadsGiveTheSameFile() throws {
     let folder = try TemporaryFolder()
-    var digests: Set<String> = []
-    for (index, isa) in ["", "avx2", "scalar"].enumerated() {
-      let path = folder.file("\(index).zhinao")
-      let tool = try Tool.run(
-        "zhinao-quantize",
-        [
-          Self.gqa, "--calibration", Fixture.tinyZhinao + "/calibration.jsonl", "--sequence-length", "64",
-          "--samples",
-          "6", "--group-size", "64", "--no-sym", "-o", path, "--threads", "\(index + 1)",
-        ], environment: isa.isEmpty ? [:] : ["ZHINAO_ISA": isa])
-      // A machine without AVX2 says so.
-      guard tool.code == 0 else {
-        #expect(tool.code == 64 && isa == "avx2")
-        continue
+    var digests: [String: String] = [:]
+    for isa in InstructionSet.runnable.map(\.rawValue) {
+      for threads in 1...3 {
+        let path = folder.file("\(isa)-\(threads).zhinao")
+        let tool = try Tool.run(
+          "zhinao-quantize",
+          [
+            Self.gqa, "--calibration", Fixture.tinyZhinao + "/calibration.jsonl", "--sequence-length", "64",
+            "--samples", "6", "--group-size", "64", "--no-sym", "-o", path, "--threads", "\(threads)",
+            "--print-digest", "--json",
+          ], environment: ["ZHINAO_ISA": isa])
+        #expect(tool.code == 0, "\(tool.errors)")
+        let printed = try JSONValue.parse(tool.output)["sha256"]?[path]?.stringValue
+        #expect(printed == (try Checksum.sha256(ofFile: path)))
+        digests["\(isa), \(threads) threads"] = printed
       }
-      digests.insert(try Checksum.sha256(ofFile: path))
     }
-    #expect(digests.count == 1)
+    #expect(digests.count == 3 * InstructionSet.runnable.count)
+    #expect(Set(digests.values).count == 1, "\(digests)")
+  }
+
+  /// A file names the checkpoint it came from, and the proof fails for any other.
+  @Test func aFileProvesItsSource() throws {
+    let folder = try TemporaryFolder()
+    let source = folder.file("source")
+    try FileManager.default.copyItem(atPath: Self.gqa, toPath: source)
+    let float = folder.file("m.zhinao")
+    let int4 = folder.file("q.zhinao")
+    #expect(try Tool.run("zhinao-convert", [source, "-o", float]).code == 0)
+    #expect(
+      try Tool.run("zhinao-quantize", [source, "--method", "rtn", "--group-size", "32", "-o", int4]).code == 0
+    )
+    func prove(_ file: String) throws -> Tool {
+      try Tool.run("zhinao-verify", ["integrity", file, "--provenance", source])
+    }
+    #expect(try prove(float).code == 0)
+    #expect(try prove(int4).code == 0)
+    let shard = source + "/model-00002-of-00002.safetensors"
+    var bytes = try Data(contentsOf: URL(fileURLWithPath: shard))
+    bytes[bytes.count - 3] ^= 1
+    try bytes.write(to: URL(fileURLWithPath: shard))
+    let changed = try prove(float)
+    #expect(changed.code == 65)
+    #expect(
+      changed.output.contains("model-00002-of-00002.safetensors is not the file this model was made from"))
+    #expect(changed.output.contains("the source gives other bytes"))
+  }
+
+  /// `--verify full` refuses what `--verify header` cannot see; `none` still refuses what is unsafe.
+  @Test func openingVerifiesAsMuchAsAsked() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("m.zhinao")
+    #expect(try Tool.run("zhinao-convert", [Self.gqa, "-o", path]).code == 0)
+    var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+    bytes[bytes.count - 4000] ^= 1
+    try bytes.write(to: URL(fileURLWithPath: path))
+    func logits(_ level: String) throws -> Int32 {
+      try Tool.run(
+        "zhinao-verify", ["logits", path, "--ids", "1", "-o", folder.file("l"), "--verify", level]
+      ).code
+    }
+    #expect(try logits("header") == 0)
+    #expect(try logits("full") == 65)
+    bytes[16] ^= 1
+    try bytes.write(to: URL(fileURLWithPath: path))
+    #expect(try logits("none") == 65)
+  }
+
+  /// Faults of configuration files are put right, and the result is what the weights always were.
+  @Test func lintRepairs() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("gptq")
+    let made = try Tool.run(
+      "zhinao-quantize",
+      [
+        Self.gqa, "--method", "rtn", "--group-size", "32", "--gptq-output", path, "--checkpoint-format",
+        "gptq_v2",
+      ])
+    #expect(made.code == 0, "\(made.errors)")
+    let config = path + "/quantize_config.json"
+    let text = try String(contentsOfFile: config, encoding: .utf8)
+    try AtomicFile.write(text.replacingOccurrences(of: "gptq_v2", with: "gptq"), to: config)
+    #expect(try Tool.run("zhinao-verify", ["lint", path]).code == 65)
+    let fixed = try Tool.run("zhinao-verify", ["lint", path, "--fix"])
+    #expect(fixed.code == 0, "\(fixed.output)")
+    #expect(fixed.errors.contains("checkpoint_format becomes gptq_v2"))
+    #expect(try JSONValue.parse(file: config)["checkpoint_format"]?.stringValue == "gptq_v2")
+  }
+
+  /// The report says in words why a module needed more damping, and which.
+  @Test func singularInputsAreExplained() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("q.zhinao")
+    let tool = try Tool.run(
+      "zhinao-quantize",
+      [
+        Self.gqa, "--calibration", Fixture.tinyZhinao + "/calibration.jsonl", "--sequence-length", "16",
+        "--samples", "1", "-o", path,
+      ])
+    #expect(tool.code == 0, "\(tool.errors)")
+    #expect(tool.output.contains("saw 16 tokens for 128 channels"))
+    let report = try JSONValue.parse(file: path + ".report.json")
+    let first = try #require(report["modules"]?.arrayValue?.first?["inputs"])
+    #expect(first["tokens"]?.intValue == 16 && first["channels"]?.intValue == 128)
+    #expect((first["effective_rank"]?.intValue ?? 99) <= 16)
+    #expect(report["diagnosis"]?.arrayValue?.count == 10)
+  }
+
+  /// Integers become the floats they stand for, without a quantization left in the configuration.
+  @Test func dequantizedFoldersAreFloatModels() throws {
+    let folder = try TemporaryFolder()
+    let (int4, floats) = (folder.file("q.zhinao"), folder.file("floats"))
+    #expect(
+      try Tool.run("zhinao-quantize", [Self.gqa, "--method", "rtn", "--group-size", "32", "-o", int4]).code
+        == 0)
+    let made = try Tool.run("zhinao-convert", [int4, "-o", floats, "--dequantize", "--dtype", "float32"])
+    #expect(made.code == 0, "\(made.errors)")
+    #expect(try JSONValue.parse(file: floats + "/config.json")["quantization_config"] == nil)
+    let logits = try [int4, floats].map { model in
+      let out = folder.file("\(model.hashValue)")
+      #expect(try Tool.run("zhinao-verify", ["logits", model, "--ids", "5,6,7", "-o", out]).code == 0)
+      return try Checksum.sha256(ofFile: out)
+    }
+    #expect(logits[0] == logits[1])
   }
 
   @Test func logitsAndTokens() throws {

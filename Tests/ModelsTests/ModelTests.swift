@@ -70,8 +70,10 @@ import Transformer
       to: back, generator: "t", provenance: JSONObject())
     let original = folder.file("original.zhinao")
     try ModelPacker(ModelContents(source)).write(to: original, generator: "t", provenance: JSONObject())
-    #expect(
-      try Data(contentsOf: URL(fileURLWithPath: back)) == Data(contentsOf: URL(fileURLWithPath: original)))
+    // All but the names and digests of the sources.
+    let (a, b) = (try PackedModelFile(path: back).header, try PackedModelFile(path: original).header)
+    #expect(a.tensors.map(\.crc32) == b.tensors.map(\.crc32))
+    #expect(a.files.map(\.crc32) == b.files.map(\.crc32))
   }
 
   /// A copy of the small model with some change made to it.

@@ -1,0 +1,30 @@
+import Checkpoints
+import FileSupport
+import Numerics
+import PackedModel
+
+extension ModelContents {
+  /// The same model with every integer matrix as the floats it stands for, `scale · (code − zero)` in fp32, one matrix
+  /// in memory at a time.
+  package func dequantized(pool: WorkerPool = .shared) -> ModelContents {
+    var result = self
+    result.quantization = nil
+    for i in entries.indices {
+      let make: @Sendable () throws -> IntPanelMatrix
+      switch entries[i].form {
+      case .intPanels(let layout, let stored):
+        make = {
+          guard let base = stored.bytes.baseAddress else { preconditionFailure("an empty matrix") }
+          return layout.matrix(at: base, owner: stored.owner)
+        }
+      case .quantized(_, let read): make = { IntPanels.inMemory(try read(), pool: pool) }
+      default: continue
+      }
+      result.entries[i].form = .made(.f32) {
+        let floats = WeightMatrix.intPanels(try make()).rowMajorFloats()
+        return UnsafeBytes(UnsafeRawBufferPointer(floats.buffer), owner: floats)
+      }
+    }
+    return result
+  }
+}

@@ -1,0 +1,48 @@
+import ArgumentParser
+import FileSupport
+import Foundation
+import Models
+
+extension OpenedModel.Verification: ExpressibleByArgument {}
+
+/// `--verify`, for commands that open a model.
+package struct OpeningOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "What is checked when the model is opened: none, header (its checksum), or full (every byte).",
+      valueName: "what"))
+  package var verify = OpenedModel.Verification.header
+
+  package init() {}
+
+  package func open(_ path: String) throws -> OpenedModel {
+    try OpenedModel(path: path, verification: verify)
+  }
+}
+
+/// `--print-digest`, for commands that write models.
+package struct DigestOptions: ParsableArguments {
+  @Flag(help: "Also print the SHA-256 of every file written, as sha256sum does.")
+  package var printDigest = false
+
+  package init() {}
+
+  /// Digests of a file, or of all files of a folder, sorted by name.
+  package func digests(of paths: [String]) throws -> [(path: String, sha256: String)] {
+    guard printDigest else { return [] }
+    return try paths.flatMap { path in
+      var isFolder: ObjCBool = false
+      _ = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
+      let files = isFolder.boolValue ? FolderFiles(path).names.map { "\(path)/\($0)" } : [path]
+      return try files.map { ($0, try Checksum.sha256(ofFile: $0)) }
+    }
+  }
+
+  package static func lines(_ digests: [(path: String, sha256: String)]) -> String {
+    digests.map { "\n\($0.sha256)  \($0.path)" }.joined()
+  }
+
+  package static func json(_ digests: [(path: String, sha256: String)]) -> JSONValue {
+    .object(JSONObject(digests.map { ($0.path, .string($0.sha256)) }))
+  }
+}
