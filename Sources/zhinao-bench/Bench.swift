@@ -10,6 +10,7 @@ enum Entry {
     switch arguments.first {
     case "kernels": ToolMain.run(KernelsCommand.self, arguments: rest)
     case "quantize": ToolMain.run(QuantizeCommand.self, arguments: rest)
+    case "verify": ToolMain.run(VerifyCommand.self, arguments: rest)
     case "tokenize": ToolMain.run(TokenizeCommand.self, arguments: rest)
     case "make-model": ToolMain.run(MakeModelCommand.self, arguments: rest)
     default: ToolMain.run(ModelCommand.self, arguments: arguments)

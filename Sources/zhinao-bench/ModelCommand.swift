@@ -19,6 +19,7 @@ struct ModelCommand: ParsableCommand {
         zhinao-bench kernels                    products and factorizations beside the peak
         zhinao-bench quantize                   GPTQ of single Linears
         zhinao-bench tokenize VOCAB TEXT        encoding speed
+        zhinao-bench verify FILE                full verification beside zlib
         zhinao-bench make-model --shape 7b --encoding int4 -o random.zhinao
 
       EXAMPLES

@@ -21,7 +21,8 @@ struct QuantizationJob {
   }
   var modelPath: String
   var verification = OpenedModel.Verification.header
-  var digests = DigestOptions()
+  /// The options of `--print-digest`; nothing is digested without them.
+  var digests: DigestOptions?
   var recipe: QuantizationRecipe
   var calibrationPaths: [String]
   var calibrationOptions: CalibrationOptions
@@ -136,7 +137,7 @@ struct QuantizationJob {
     json["resumed_layers"] = .init(resumed)
     json["total_loss"] = report["total_loss"]
     json["seconds"] = .init(seconds)
-    let digests = try digests.digests(of: written.compactMap(\.1.stringValue))
+    let digests = try digests?.digests(of: written.compactMap(\.1.stringValue)) ?? []
     if !digests.isEmpty { json["sha256"] = DigestOptions.json(digests) }
     json["diagnosis"] = report["diagnosis"]
     json["warnings"] = .array(warnings.map { .string($0) })
