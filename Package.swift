@@ -35,7 +35,7 @@ let libraries: [Target] = [
   .target(
     name: "ToolSupport",
     dependencies: [
-      "FileSupport", "Numerics", "Checkpoints", "Models",
+      "FileSupport", "Numerics", "Checkpoints", "Models", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 ]
@@ -50,7 +50,7 @@ let tools: [Target] = [
     resources: [.copy("Resources/tiny-zhinao")]),
   .executableTarget(
     name: "zhinao-verify",
-    dependencies: ["ToolSupport", "Evaluation", "Models", "PackedModel", "Numerics"]),
+    dependencies: ["ToolSupport", "Evaluation", "Models", "PackedModel", "Numerics", "Transformer"]),
   .executableTarget(
     name: "zhinao-chat",
     dependencies: ["ToolSupport", "Generation", "Models", "Numerics", "Tokenization", "Transformer"]),

@@ -5,6 +5,7 @@ import Transformer
 /// Runs a decoder over windows and hands out the logits of the scored positions, a bounded number of rows at a time.
 struct WindowRunner {
   let decoder: Decoder
+  var cacheType = KVCacheType.f32
   /// Tokens that run through the layers together.
   static let batchTokens = 2048
   /// Bytes of logits held at a time.
@@ -28,7 +29,7 @@ struct WindowRunner {
   }
 
   func hidden(_ ids: [Int], _ batch: ArraySlice<WindowProtocol.Window>) -> AlignedBuffer<Float> {
-    decoder.hiddenStates(windows: batch.map { Array(ids[$0.range]) })
+    decoder.hiddenStates(windows: batch.map { Array(ids[$0.range]) }, cacheType: cacheType)
   }
 
   /// Rows of logits that predict the scored tokens of one window whose first row in `hidden` is `firstRow`.

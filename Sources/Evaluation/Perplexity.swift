@@ -18,14 +18,16 @@ package struct Perplexity: Equatable, Sendable {
   /// 95 % half-width of `perplexity`, from the spread of the token losses.
   package var halfWidth95: Double
 
-  /// - Parameter progress: called with windows done and windows in all.
+  /// - Parameters:
+  ///   - cacheType: what keys and values pass through on their way to attention.
+  ///   - progress: called with windows done and windows in all.
   /// - Throws: ``EvaluationError`` when the model gives a value that is not a number.
   package static func measure(
-    _ decoder: Decoder, ids: [Int], protocol windowing: WindowProtocol,
+    _ decoder: Decoder, ids: [Int], protocol windowing: WindowProtocol, cacheType: KVCacheType = .f32,
     progress: (Int, Int) throws -> Void = { _, _ in }
   ) throws -> Perplexity {
     let windows = try windowing.windows(of: ids.count)
-    let runner = WindowRunner(decoder: decoder)
+    let runner = WindowRunner(decoder: decoder, cacheType: cacheType)
     var total = LossSum()
     var guide = (loss: 0.0, weight: 0)
     var done = 0

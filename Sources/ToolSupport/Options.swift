@@ -3,6 +3,7 @@ import Checkpoints
 import FileSupport
 import Foundation
 import Numerics
+import Transformer
 
 /// Options of every command that computes.
 package struct ComputeOptions: ParsableArguments {
@@ -77,3 +78,4 @@ package enum Output {
 
 extension ZeroPointFormat: ExpressibleByArgument {}
 extension Int4Arithmetic: ExpressibleByArgument {}
+extension KVCacheType: ExpressibleByArgument {}

@@ -66,8 +66,7 @@ extension LayerSteps {
     for head in 0..<c.kvHeads {
       let key = token + c.keyOffset(head)
       table.pointee.rotate(key, cosines, sines, rotaryDim)
-      cache.store(
-        head: head, position: position, key: key, value: token + c.valueOffset(head), headDim: c.headDim)
+      cache.store(head: head, position: position, key: key, value: token + c.valueOffset(head))
     }
   }
 
@@ -78,10 +77,8 @@ extension LayerSteps {
     let c = configuration
     let table = Kernels.best.table
     let rows = min(LayerSteps.queryBlock, sequence.rowCount - firstRow)
-    let cache = sequence.cache.layers[layer]
-    let kvHead = head / c.queriesPerKV
-    let keys = cache.keys.pointer + kvHead * cache.keyHeadStride
-    let values = cache.values.pointer + kvHead * cache.valueHeadStride
+    let reader = CacheReader(
+      cache: sequence.cache.layers[layer], head: head / c.queriesPerKV, configuration: c, table: table)
     let queries = qkv + (sequence.firstRow + firstRow) * c.qkvWidth + c.queryOffset(head)
     let firstPosition = sequence.firstPosition + firstRow
     let keyCount = firstPosition + rows
@@ -89,11 +86,12 @@ extension LayerSteps {
     let sumWidth = LayerCache.paddedHeadDim(c)
     let block = LayerSteps.keyBlock
 
-    Scratch.withFloats(rows * (block + sumWidth + 2)) { memory in
+    Scratch.withFloats(rows * (block + sumWidth + 2) + reader.scratchFloats(rows: rows)) { memory in
       let scores = memory
       let sums = scores + rows * block
       let highest = sums + rows * sumWidth
       let total = highest + rows
+      let scratch = total + rows
       for index in 0..<rows * sumWidth { sums[index] = 0 }
       for row in 0..<rows {
         highest[row] = -.infinity
@@ -101,10 +99,9 @@ extension LayerSteps {
       }
       for firstKey in stride(from: 0, to: keyCount, by: block) {
         let count = min(block, keyCount - firstKey)
-        table.pointee.gemm(
-          Int64(rows), Int64(count), Int64(c.headDim), queries, Int64(c.qkvWidth), 1,
-          keys + firstKey * c.headDim, Int64(c.headDim * panelWidth), scores, Int64(block), Int64(panelWidth),
-          ZN_OVERWRITE)
+        reader.scores(
+          queries, rows: rows, rowStride: c.qkvWidth, firstKey: firstKey, count: count, into: scores,
+          scratch: scratch)
         for row in 0..<rows {
           let line = scores + row * block
           // Causal: a token sees itself and what came before.
@@ -127,10 +124,9 @@ extension LayerSteps {
           total[row] += table.pointee.exp_sum(line, highest[row], Int64(visible))
           for index in visible..<max(visible, count) { line[index] = 0 }
         }
-        table.pointee.gemm(
-          Int64(rows), Int64(c.headDim), Int64(count), scores, Int64(block), 1,
-          values + firstKey * panelWidth,
-          Int64(cache.roundedCapacity * panelWidth), sums, Int64(sumWidth), Int64(panelWidth), ZN_ADD)
+        reader.addValues(
+          scores, rows: rows, firstKey: firstKey, count: count, into: sums, sumWidth: sumWidth,
+          scratch: scratch)
       }
       for row in 0..<rows {
         let line = out + (sequence.firstRow + firstRow + row) * c.attentionWidth + head * c.headDim

@@ -31,8 +31,8 @@ package final class Decoder: LanguageModel {
   package var vocabularySize: Int { configuration.vocabularySize }
   package var contextLength: Int { configuration.contextLength }
 
-  package func makeCache(capacity: Int) -> KVCache {
-    KVCache(configuration: configuration, capacity: capacity)
+  package func makeCache(capacity: Int, type: KVCacheType) -> KVCache {
+    KVCache(configuration: configuration, capacity: capacity, type: type)
   }
 
   package func hiddenStates(_ tokens: [Int], cache: KVCache) -> AlignedBuffer<Float> {
@@ -61,9 +61,12 @@ package final class Decoder: LanguageModel {
   }
 
   /// Independent windows, each from position 0, nothing kept: `[tokens, hiddenSize]`.
-  package func hiddenStates(windows: [[Int]]) -> AlignedBuffer<Float> {
+  package func hiddenStates(windows: [[Int]], cacheType: KVCacheType = .f32) -> AlignedBuffer<Float> {
     let batch = windows.map {
-      ($0, KVCache(configuration: configuration, capacity: max(1, $0.count), retaining: false))
+      (
+        $0,
+        KVCache(configuration: configuration, capacity: max(1, $0.count), type: cacheType, retaining: false)
+      )
     }
     return hiddenStates(batch: batch)
   }

@@ -1,4 +1,30 @@
+import CKernels
 import Numerics
+
+/// What keys and values are stored as.
+package enum KVCacheType: String, CaseIterable, Sendable {
+  /// As they are: what verification uses.
+  case f32
+  /// Half precision: half the memory.
+  case f16
+  /// Whole numbers −127…127 with one fp32 scale, `max|x| / 127`, for each token's key (and value) of each head: a quarter.
+  case int8
+
+  var kernelType: zn_float_type {
+    switch self {
+    case .f32: ZN_F32
+    case .f16: ZN_F16
+    case .int8: ZN_I8
+    }
+  }
+  var byteCount: Int {
+    switch self {
+    case .f32: 4
+    case .f16: 2
+    case .int8: 1
+    }
+  }
+}
 
 /// Keys and values of the tokens a decoder has seen, for every layer.
 ///
@@ -8,17 +34,23 @@ package final class KVCache: @unchecked Sendable {
   package internal(set) var count = 0
   /// Tokens there is room for.
   package let capacity: Int
+  package let type: KVCacheType
   let layers: [LayerCache]
 
   /// - Parameter retaining: false makes one layer's memory serve all of them in turn: enough to run a window once from
   ///   its start to its end, not to continue it.
-  package init(configuration: DecoderConfiguration, capacity: Int, retaining: Bool = true) {
+  package init(
+    configuration: DecoderConfiguration, capacity: Int, type: KVCacheType = .f32, retaining: Bool = true
+  ) {
     precondition(capacity > 0)
     self.capacity = capacity
+    self.type = type
     if retaining {
-      layers = (0..<configuration.layerCount).map { _ in LayerCache(configuration, capacity: capacity) }
+      layers = (0..<configuration.layerCount).map { _ in
+        LayerCache(configuration, capacity: capacity, type: type)
+      }
     } else {
-      let one = LayerCache(configuration, capacity: capacity)
+      let one = LayerCache(configuration, capacity: capacity, type: type)
       layers = Array(repeating: one, count: configuration.layerCount)
     }
   }
@@ -26,6 +58,7 @@ package final class KVCache: @unchecked Sendable {
   /// A cache without memory, for stand-ins of a decoder that keep their own state.
   package init(capacity: Int) {
     self.capacity = capacity
+    type = .f32
     layers = []
   }
 
@@ -42,50 +75,107 @@ package final class KVCache: @unchecked Sendable {
   }
 
   /// Bytes a cache takes when full.
-  package static func byteCount(configuration c: DecoderConfiguration, capacity: Int) -> Int {
-    c.layerCount * LayerCache.floatCount(c, capacity: capacity) * MemoryLayout<Float>.size
+  package static func byteCount(
+    configuration c: DecoderConfiguration, capacity: Int, type: KVCacheType = .f32
+  )
+    -> Int
+  {
+    c.layerCount * LayerCache.byteCount(c, capacity: capacity, type: type)
   }
 }
 
 /// Keys and values of one layer, in the order attention's products read them.
 ///
 /// Keys: per head panels of 16 positions, `[headDim][16]` each, the right-hand side of Q·Kᵀ. Values: per head panels of
-/// 16 elements of the head, `[position][16]` each, the right-hand side of P·V.
+/// 16 elements of the head, `[position][16]` each, the right-hand side of P·V. Scales of ``KVCacheType/int8``: per head
+/// one for each position.
 final class LayerCache: @unchecked Sendable {
-  let keys: AlignedBuffer<Float>
-  let values: AlignedBuffer<Float>
+  let type: KVCacheType
   let roundedCapacity: Int
-  let keyHeadStride: Int
-  let valueHeadStride: Int
+  private let headDim: Int
+  private let paddedHeadDim: Int
+  private let keys: AlignedBuffer<UInt8>
+  private let values: AlignedBuffer<UInt8>
+  /// `[2 · kvHeads][roundedCapacity]`, keys' then values'; empty unless the type is int8.
+  private let scales: AlignedBuffer<Float>
+  private let kvHeads: Int
 
-  init(_ configuration: DecoderConfiguration, capacity: Int) {
-    roundedCapacity = (capacity + panelWidth - 1) / panelWidth * panelWidth
-    keyHeadStride = roundedCapacity * configuration.headDim
-    valueHeadStride = roundedCapacity * LayerCache.paddedHeadDim(configuration)
-    keys = AlignedBuffer(count: configuration.kvHeads * keyHeadStride, isSparse: true)
-    values = AlignedBuffer(count: configuration.kvHeads * valueHeadStride, isSparse: true)
+  init(_ c: DecoderConfiguration, capacity: Int, type: KVCacheType) {
+    self.type = type
+    headDim = c.headDim
+    paddedHeadDim = LayerCache.paddedHeadDim(c)
+    kvHeads = c.kvHeads
+    roundedCapacity = LayerCache.rounded(capacity)
+    keys = AlignedBuffer(count: kvHeads * roundedCapacity * headDim * type.byteCount, isSparse: true)
+    values = AlignedBuffer(count: kvHeads * roundedCapacity * paddedHeadDim * type.byteCount, isSparse: true)
+    scales = AlignedBuffer(count: type == .int8 ? 2 * kvHeads * roundedCapacity : 0, isSparse: true)
+  }
+
+  private static func rounded(_ capacity: Int) -> Int {
+    (capacity + panelWidth - 1) / panelWidth * panelWidth
   }
 
   static func paddedHeadDim(_ c: DecoderConfiguration) -> Int {
     (c.headDim + panelWidth - 1) / panelWidth * panelWidth
   }
 
-  static func floatCount(_ c: DecoderConfiguration, capacity: Int) -> Int {
-    let rounded = (capacity + panelWidth - 1) / panelWidth * panelWidth
-    return c.kvHeads * rounded * (c.headDim + paddedHeadDim(c))
+  static func byteCount(_ c: DecoderConfiguration, capacity: Int, type: KVCacheType) -> Int {
+    let elements = (c.headDim + paddedHeadDim(c)) * type.byteCount
+    return c.kvHeads * rounded(capacity) * (elements + (type == .int8 ? 2 * MemoryLayout<Float>.size : 0))
+  }
+
+  /// Panels of keys from position `position`, a multiple of 16, on: 16 · headDim elements each, back to back.
+  func keyPanels(head: Int, from position: Int) -> UnsafeRawPointer {
+    UnsafeRawPointer(keys.pointer + (head * roundedCapacity + position) * headDim * type.byteCount)
+  }
+
+  /// The first panel of values from position `position` on; the next is `roundedCapacity * 16` elements further.
+  func valuePanels(head: Int, from position: Int) -> UnsafeRawPointer {
+    UnsafeRawPointer(
+      values.pointer + (head * roundedCapacity * paddedHeadDim + position * panelWidth) * type.byteCount)
+  }
+
+  func keyScales(head: Int) -> UnsafeMutablePointer<Float> { scales.pointer + head * roundedCapacity }
+  func valueScales(head: Int) -> UnsafeMutablePointer<Float> {
+    scales.pointer + (kvHeads + head) * roundedCapacity
   }
 
   /// Stores the key and value of one head at `position`.
-  func store(
-    head: Int, position: Int, key: UnsafePointer<Float>, value: UnsafePointer<Float>, headDim: Int
+  func store(head: Int, position: Int, key: UnsafePointer<Float>, value: UnsafePointer<Float>) {
+    let table = Kernels.best.table
+    switch type {
+    case .f32: scatter(key, value, head: head, position: position)
+    case .f16:
+      narrowed(headDim * 2) { (k: UnsafeMutablePointer<UInt16>) in
+        table.pointee.narrow(k, key, ZN_F16, Int64(headDim))
+        table.pointee.narrow(k + headDim, value, ZN_F16, Int64(headDim))
+        scatter(k, k + headDim, head: head, position: position)
+      }
+    case .int8:
+      narrowed(headDim * 2) { (k: UnsafeMutablePointer<Int8>) in
+        keyScales(head: head)[position] = table.pointee.quantize_vector(k, key, Int64(headDim))
+        valueScales(head: head)[position] = table.pointee.quantize_vector(k + headDim, value, Int64(headDim))
+        scatter(k, k + headDim, head: head, position: position)
+      }
+    }
+  }
+
+  private func narrowed<Element>(_ count: Int, _ body: (UnsafeMutablePointer<Element>) -> Void) {
+    withUnsafeTemporaryAllocation(of: Element.self, capacity: count) { body($0.baseAddress!) }
+  }
+
+  private func scatter<Element>(
+    _ key: UnsafePointer<Element>, _ value: UnsafePointer<Element>, head: Int, position: Int
   ) {
-    let keyOut =
-      keys.pointer + head * keyHeadStride + position / panelWidth * headDim * panelWidth + position
-      % panelWidth
-    for e in 0..<headDim { keyOut[e * panelWidth] = key[e] }
-    let valueOut = values.pointer + head * valueHeadStride + position * panelWidth
-    for e in 0..<headDim {
-      valueOut[e / panelWidth * roundedCapacity * panelWidth + e % panelWidth] = value[e]
+    let keyOut = UnsafeMutableRawPointer(
+      mutating: keyPanels(head: head, from: position / panelWidth * panelWidth)
+    ).assumingMemoryBound(to: Element.self)
+    for e in 0..<headDim { keyOut[e * panelWidth + position % panelWidth] = key[e] }
+    let valueOut = UnsafeMutableRawPointer(mutating: valuePanels(head: head, from: position))
+      .assumingMemoryBound(to: Element.self)
+    for first in stride(from: 0, to: headDim, by: panelWidth) {
+      (valueOut + first * roundedCapacity).update(
+        from: value + first, count: min(panelWidth, headDim - first))
     }
   }
 }

@@ -8,7 +8,7 @@ package protocol LanguageModel: Sendable {
   var contextLength: Int { get }
 
   /// An empty cache for at most `capacity` tokens.
-  func makeCache(capacity: Int) -> KVCache
+  func makeCache(capacity: Int, type: KVCacheType) -> KVCache
 
   /// Runs `tokens` after those already in `cache` and appends them to it.
   /// - Parameter tokens: ids in `0 ..< vocabularySize`; `cache.count + tokens.count <= cache.capacity`.
@@ -17,4 +17,9 @@ package protocol LanguageModel: Sendable {
 
   /// Logits of some rows of what `hiddenStates` returned: `[rows.count, vocabularySize]`.
   func logits(_ hidden: AlignedBuffer<Float>, rows: Range<Int>) -> AlignedBuffer<Float>
+}
+
+extension LanguageModel {
+  /// An empty cache in fp32.
+  package func makeCache(capacity: Int) -> KVCache { makeCache(capacity: capacity, type: .f32) }
 }

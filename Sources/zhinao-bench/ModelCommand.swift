@@ -34,6 +34,8 @@ struct ModelCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Tokens before the generated ones.", valueName: "n")) var contextTokens = 16
   @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
   @Option(help: ArgumentHelp("fast or exact.", valueName: "mode")) var arithmetic = Int4Arithmetic.fast
+  @Option(help: ArgumentHelp("Keys and values are kept as f32, f16 or int8.", valueName: "type"))
+  var kvCache = KVCacheType.f16
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
@@ -76,6 +78,7 @@ struct ModelCommand: ParsableCommand {
       "anonymous_bytes_after_load": anonymous.map { .init($0) } ?? nil,
       "peak_rss_bytes": .init(Limits.peakResidentBytes), "threads": .init(WorkerPool.shared.threadCount),
       "isa": .string(Kernels.best.name), "arithmetic": .string(arithmetic.rawValue),
+      "kv_cache": .string(kvCache.rawValue),
       "repetitions": .init(repetitions),
     ]
     output.show(json) {
@@ -101,7 +104,7 @@ struct ModelCommand: ParsableCommand {
   }
 
   private func prompt(_ decoder: Decoder) -> Double {
-    let cache = decoder.makeCache(capacity: promptTokens + 1)
+    let cache = decoder.makeCache(capacity: promptTokens + 1, type: kvCache)
     return Timing.seconds {
       let hidden = decoder.hiddenStates(ids(promptTokens, decoder.vocabularySize), cache: cache)
       _ = decoder.logits(hidden, rows: promptTokens - 1..<promptTokens)
@@ -109,7 +112,7 @@ struct ModelCommand: ParsableCommand {
   }
 
   private func generate(_ decoder: Decoder) -> Double {
-    let cache = decoder.makeCache(capacity: contextTokens + newTokens + 1)
+    let cache = decoder.makeCache(capacity: contextTokens + newTokens + 1, type: kvCache)
     _ = decoder.hiddenStates(ids(contextTokens, decoder.vocabularySize), cache: cache)
     return Timing.seconds {
       for id in ids(newTokens, decoder.vocabularySize) {

@@ -5,6 +5,7 @@ import Foundation
 import Models
 import Numerics
 import ToolSupport
+import Transformer
 
 struct PerplexityCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -26,6 +27,9 @@ struct PerplexityCommand: ParsableCommand {
     help: ArgumentHelp(
       "How integer weights are multiplied: exact (fp32) or fast (activations in 8 bits).", valueName: "mode"))
   var arithmetic = Int4Arithmetic.exact
+  @Option(
+    help: ArgumentHelp("Keys and values are kept as f32, f16 or int8.", valueName: "type"))
+  var kvCache = KVCacheType.f32
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
@@ -37,7 +41,7 @@ struct PerplexityCommand: ParsableCommand {
     let ids = try text.load(for: opened)
     let decoder = try opened.decoder(arithmetic: arithmetic)
     let bar = ProgressReporter("perplexity", unit: "windows")
-    let result = try Perplexity.measure(decoder, ids: ids, protocol: text.windowing) {
+    let result = try Perplexity.measure(decoder, ids: ids, protocol: text.windowing, cacheType: kvCache) {
       bar.update($0, of: $1)
     }
     let seconds = Date().timeIntervalSince(start)
@@ -52,6 +56,7 @@ struct PerplexityCommand: ParsableCommand {
   private func json(_ result: Perplexity, tokens: Int, seconds: Double) -> JSONValue {
     var object = result.json.objectValue ?? JSONObject()
     object["model"] = .string(model)
+    object["kv_cache"] = .string(kvCache.rawValue)
     object["window"] = .init(text.window)
     object["stride"] = .init(text.windowing.stride)
     object["tokens_in_text"] = .init(tokens)

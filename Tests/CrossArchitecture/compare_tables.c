@@ -70,7 +70,12 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         memcpy(y, x, (size_t)count * 4), memcpy(z, x, (size_t)count * 4);
         s->add(y, w, count), t->add(z, w, count), s->scale(y, 0.3f, count), t->scale(z, 0.3f, count);
         s->rotate(y, w, w + count / 2, count / 2 * 2), t->rotate(z, w, w + count / 2, count / 2 * 2);
-        check("add, scale, rotate", t->name, y, z, count * 4);
+        s->multiply(y, w, count), t->multiply(z, w, count);
+        check("add, scale, rotate, multiply", t->name, y, z, count * 4);
+        int8_t *whole = malloc((size_t)count), *whole_too = malloc((size_t)count);
+        float steps[2] = {s->quantize_vector(whole, x, count), t->quantize_vector(whole_too, x, count)};
+        check("quantize_vector", t->name, whole, whole_too, count);
+        check("quantize_vector's scale", t->name, &steps[0], &steps[1], 4);
         for (int type = 1; type < 3; type++) {
             uint16_t *h = malloc((size_t)count * 2), *g = malloc((size_t)count * 2);
             s->narrow(h, x, (zn_float_type)type, count), t->narrow(g, x, (zn_float_type)type, count);
@@ -88,9 +93,19 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
             check("pack_panel", t->name, p, q, k * 64);
             s->widen_panel(p, from, (zn_float_type)type, k), t->widen_panel(q, from, (zn_float_type)type, k);
             check("widen_panel", t->name, p, q, k * 64);
-            s->gemv_panels(p, a, from, (zn_float_type)type, 1, k), t->gemv_panels(q, a, from, (zn_float_type)type, 1, k);
+            s->gemv_panels(p, a, from, (zn_float_type)type, 16 * k, 1, k, false);
+            t->gemv_panels(q, a, from, (zn_float_type)type, 16 * k, 1, k, false);
+            s->gemv_panels(p, a, from, (zn_float_type)type, 16 * k, 1, k, true);
+            t->gemv_panels(q, a, from, (zn_float_type)type, 16 * k, 1, k, true);
             check("gemv_panels", t->name, p, q, 64);
         }
+        float *p = malloc((size_t)k * 64), *q = malloc((size_t)k * 64);
+        const uint8_t *signed_bytes = bytes(16 * k);
+        s->gemv_panels(p, a, signed_bytes, ZN_I8, 16 * k, 1, k, false);
+        t->gemv_panels(q, a, signed_bytes, ZN_I8, 16 * k, 1, k, false);
+        check("gemv_panels of bytes", t->name, p, q, 64);
+        s->widen_panel(p, signed_bytes, ZN_I8, k), t->widen_panel(q, signed_bytes, ZN_I8, k);
+        check("widen_panel of bytes", t->name, p, q, k * 64);
     }
     for (int bits = 2; bits <= 8; bits *= 2) {
         const int64_t k = 192, panels = 5, group = 64, groups = 3, code_bytes = k * 2 * bits, m = 7;

@@ -10,8 +10,8 @@ import Transformer
     return (0..<count).map { _ in Int.random(in: 0..<70, using: &generator) }
   }
 
-  static func logits(_ decoder: Decoder, _ tokens: [Int]) -> [Float] {
-    let hidden = decoder.hiddenStates(windows: [tokens])
+  static func logits(_ decoder: Decoder, _ tokens: [Int], _ type: KVCacheType = .f32) -> [Float] {
+    let hidden = decoder.hiddenStates(windows: [tokens], cacheType: type)
     return decoder.logits(hidden, rows: 0..<tokens.count).array
   }
 
@@ -42,15 +42,15 @@ import Transformer
   }
 
   /// One token at a time, in pieces, beside other sequences, as panels or rows, on any number of threads: the same bits.
-  @Test func everyWayOfRunningGivesTheSameBits() {
+  @Test(arguments: KVCacheType.allCases) func everyWayOfRunningGivesTheSameBits(type: KVCacheType) {
     let model = SyntheticModel(layout: .interleaved, heads: 4, kvHeads: 2)
     let tokens = DecoderTests.tokens(70)
-    let whole = DecoderTests.logits(model.decoder(), tokens)
+    let whole = DecoderTests.logits(model.decoder(), tokens, type)
     for threads in 1...3 {
       let decoder = model.decoder(panels: true, pool: WorkerPool(threads: threads))
-      #expect(DecoderTests.logits(decoder, tokens) == whole)
+      #expect(DecoderTests.logits(decoder, tokens, type) == whole)
       for pieces in [[70], [33, 37], [1, 32, 1, 36], Array(repeating: 1, count: 70)] {
-        let cache = decoder.makeCache(capacity: 70)
+        let cache = decoder.makeCache(capacity: 70, type: type)
         var found: [Float] = []
         var at = 0
         for piece in pieces {
@@ -61,9 +61,26 @@ import Transformer
         #expect(found == whole)
       }
       let other = DecoderTests.tokens(19, seed: 9)
-      let hidden = decoder.hiddenStates(windows: [other, tokens, other])
+      let hidden = decoder.hiddenStates(windows: [other, tokens, other], cacheType: type)
       #expect(decoder.logits(hidden, rows: 19..<89).array == whole)
     }
+  }
+
+  /// Half precision keeps 11 bits of keys and values, bytes 7 of the largest in a head; heads that fill no panel, and a
+  /// sequence over several blocks of keys.
+  @Test(arguments: [(KVCacheType.f16, 1.5e-3, 2), (.int8, 3e-2, 1)])
+  func narrowCachesAreNearAndSmall(type: KVCacheType, tolerance: Double, bytesPerElement: Int) {
+    let model = SyntheticModel(layout: .separate, heads: 2, kvHeads: 1, headDim: 24, seed: 5)
+    let tokens = DecoderTests.tokens(530)
+    let decoder = model.decoder()
+    let exact = DecoderTests.logits(decoder, tokens)
+    let found = DecoderTests.logits(decoder, tokens, type)
+    let largest = Double(exact.map { abs($0) }.max()!)
+    let worst = zip(exact, found).map { Double(abs($0 - $1)) }.max()!
+    #expect(worst > 0 && worst < largest * tolerance, "largest difference \(worst) of \(largest)")
+    let c = decoder.configuration
+    let bytes = KVCache.byteCount(configuration: c, capacity: 64, type: type)
+    #expect(bytes == c.layerCount * 64 * ((24 + 32) * bytesPerElement + (type == .int8 ? 8 : 0)))
   }
 
   @Test func truncatedCacheContinuesAsIfTheRestHadNeverBeen() {

@@ -18,8 +18,9 @@ typedef enum zn_isa {
     ZN_ISA_NEON = 3,
 } zn_isa;
 
-// A matrix of 16-bit or 32-bit floats that is to be multiplied from the right: element type of `pack_panels`.
-typedef enum zn_float_type { ZN_F32 = 0, ZN_F16 = 1, ZN_BF16 = 2 } zn_float_type;
+// Element type of a matrix that is multiplied from the right. ZN_I8 are whole numbers -128 to 127, as KV caches keep them;
+// `narrow` does not make them (`quantize_vector` does).
+typedef enum zn_float_type { ZN_F32 = 0, ZN_F16 = 1, ZN_BF16 = 2, ZN_I8 = 3 } zn_float_type;
 
 // What a product does to C. ZN_ADD and ZN_SUBTRACT continue C's own chain; ZN_ADD_BLOCK makes a chain of its own from
 // zero and adds it to C once: sums over very many k lose fewer digits in blocks.
@@ -66,12 +67,12 @@ typedef struct zn_kernels {
     // One panel from a row-major B: rows <= 16 rows of `k` elements, row_stride elements apart -> [k][16] floats.
     void (*_Nonnull pack_panel)(float *_Nonnull panel, const void *_Nonnull b, zn_float_type type, int64_t row_stride,
                                 int64_t rows, int64_t k);
-    // One panel [k][16] of floats from a panel of 16-bit or 32-bit elements [k][16].
+    // One panel [k][16] of floats from a panel [k][16] of any type.
     void (*_Nonnull widen_panel)(float *_Nonnull panel, const void *_Nonnull source, zn_float_type type, int64_t k);
-    // y[n] = sum_k x[k] * B[n, k] over `panels` panels of any float type, stored back to back (panel stride 16 * k).
-    // y holds 16 * panels floats. Same bits as gemm.
+    // y[n] = sum_k x[k] * B[n, k] over `panels` panels of any type, panel_stride elements apart; with `add` the chain goes
+    // on from y[n]. y holds 16 * panels floats. Same bits as gemm.
     void (*_Nonnull gemv_panels)(float *_Nonnull y, const float *_Nonnull x, const void *_Nonnull b, zn_float_type type,
-                                 int64_t panels, int64_t k);
+                                 int64_t panel_stride, int64_t panels, int64_t k, bool add);
 
     // ---- integer panels (Formats/packed-model.md) -------------------------------------------------------------
     // Panels of 16 outputs, fields of `bits` = 2, 4 or 8 bits. 64 bytes hold 16 outputs x 32 / bits inputs: byte
@@ -136,6 +137,10 @@ typedef struct zn_kernels {
                               float eps);
     // y += x
     void (*_Nonnull add)(float *_Nonnull y, const float *_Nonnull x, int64_t n);
+    // y *= x
+    void (*_Nonnull multiply)(float *_Nonnull y, const float *_Nonnull x, int64_t n);
+    // q = round_half_even(x * 127 / max|x|); returns the scale max|x| / 127, so that x is about scale * q. All zeros: 0.
+    float (*_Nonnull quantize_vector)(int8_t *_Nonnull q, const float *_Nonnull x, int64_t n);
     // y = silu(gate) * up; y may be gate or up.
     void (*_Nonnull silu_multiply)(float *_Nonnull y, const float *_Nonnull gate, const float *_Nonnull up, int64_t n);
     // Neox rotation of one head in place: pair (e, e + rotary/2), cosines and sines [rotary / 2].

@@ -81,6 +81,7 @@ ZN_INLINE v16 v_load_bf16(const uint16_t *p) {
     }
     return result;
 }
+ZN_INLINE v16 v_load_i8(const int8_t *p) { LANES((float)p[i]); }
 ZN_INLINE v16 v_load_u8(const uint8_t *p) { LANES((float)p[i]); }
 ZN_INLINE void v_store_f16(uint16_t *p, v16 v) {
     for (int i = 0; i < 16; i++) p[i] = float_to_half(v.lane[i]);

@@ -70,6 +70,27 @@ static void add(float *y, const float *x, int64_t n) {
                 store_n(y + at, v_add(load_n(y + at, rest, 0), load_n(x + at, rest, 0)), rest));
 }
 
+static void multiply(float *y, const float *x, int64_t n) {
+    EACH_VECTOR(n, v_store(y + at, v_mul(v_load(y + at), v_load(x + at))),
+                store_n(y + at, v_mul(load_n(y + at, rest, 0), load_n(x + at, rest, 0)), rest));
+}
+
+static float quantize_vector(int8_t *q, const float *x, int64_t n) {
+    v16 most = v_set(0);
+    EACH_VECTOR(n, most = v_max(most, v_max(v_load(x + at), v_sub(v_set(0), v_load(x + at)))), {
+        const v16 tail = load_n(x + at, rest, 0);
+        most = v_max(most, v_max(tail, v_sub(v_set(0), tail)));
+    });
+    const float highest = v_highest(most);
+    const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
+    int8_t bytes[16];
+    EACH_VECTOR(n, v_to_bytes(q + at, rounded_to_byte(v_mul(v_load(x + at), factor))), {
+        v_to_bytes(bytes, rounded_to_byte(v_mul(load_n(x + at, rest, 0), factor)));
+        memcpy(q + at, bytes, (size_t)rest);
+    });
+    return highest / 127.0f;
+}
+
 ZN_INLINE v16 silu_product(v16 gate, v16 up) {
     const v16 one = v_set(1.0f);
     return v_mul(v_div(gate, v_add(one, v_exp(v_sub(v_set(0), gate)))), up);

@@ -26,12 +26,9 @@ static void quantize_rows(int8_t *packed, float *scales, float *sums, const floa
                 const float highest = v_highest(
                     v_max(v_max(first, v_sub(none, first)), v_max(second, v_sub(none, second))));
                 const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
-                v16 rounded[2] = {v_round(v_mul(first, factor)), v_round(v_mul(second, factor))};
+                const v16 rounded[2] = {rounded_to_byte(v_mul(first, factor)), rounded_to_byte(v_mul(second, factor))};
                 int8_t q[ZN_INT8_BLOCK];
-                for (int h = 0; h < 2; h++) {
-                    rounded[h] = v_min(v_max(rounded[h], v_set(-127)), v_set(127));
-                    v_to_bytes(q + 16 * h, rounded[h]);
-                }
+                for (int h = 0; h < 2; h++) v_to_bytes(q + 16 * h, rounded[h]);
                 for (int word = 0; word < ZN_INT8_BLOCK / 4; word++) {
                     memcpy(tile_start + ((at / 4 + word) * tile_rows + inside) * 4, q + 4 * word, 4);
                 }

@@ -62,6 +62,10 @@ ZN_INLINE __m256 widen_bf16(const uint16_t *p) {
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
 }
 ZN_INLINE v16 v_load_bf16(const uint16_t *p) { return (v16){widen_bf16(p), widen_bf16(p + 8)}; }
+ZN_INLINE v16 v_load_i8(const int8_t *p) {
+    return (v16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))),
+                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8))))};
+}
 ZN_INLINE v16 v_load_u8(const uint8_t *p) {
     return (v16){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p))),
                  _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8))))};
