@@ -12,7 +12,7 @@ enum Limits {
       let start = Timing.now()
       pool.run(pool.threadCount) { thread in
         var sink = [Float](repeating: 0, count: 16)
-        counts[thread] = table.pointee.burn(2_000_000, &sink)
+        counts[thread] = table.pointee.burn(1_000_000, &sink)
       }
       return counts.buffer.reduce(0, +) / (Timing.now() - start)
     }

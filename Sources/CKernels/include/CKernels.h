@@ -153,8 +153,9 @@ typedef struct zn_kernels {
     double (*_Nonnull sum_exp)(const float *_Nonnull x, float shift, int64_t n);
     // x *= factor
     void (*_Nonnull scale)(float *_Nonnull x, float factor, int64_t n);
-    // Fused multiply-adds on registers and nothing else: what the products can reach at most. Returns how many
-    // multiplications and additions were done.
+    // A product's register tile without its loads: what products can reach at most. Every multiply-add reads three
+    // registers of its own, as in a product; some cores do more of them when two operands are shared, which is of no use
+    // to anybody. Returns how many multiplications and additions were done.
     double (*_Nonnull burn)(int64_t rounds, float *_Nonnull result);
 } zn_kernels;
 

@@ -166,16 +166,28 @@ static void scale(float *x, float factor, int64_t n) {
 }
 
 static double burn(int64_t rounds, float *result) {
-    v16 sums[12];
-    const v16 factor = v_set(0.999f), term = v_set(0.001f);
+    v16 sums[TILE_ROWS][TILE_PANELS], left[2], right[TILE_PANELS];
+    // Values the compiler cannot know, or it would do part of the work beforehand.
+    const volatile float seed = 1e-3f;
+    left[0] = v_set(seed), left[1] = v_set(-seed);
 #pragma clang loop unroll(full)
-    for (int i = 0; i < 12; i++) sums[i] = v_set((float)i);
+    for (int p = 0; p < TILE_PANELS; p++) right[p] = v_set(seed * (float)(p + 2));
+#pragma clang loop unroll(full)
+    for (int i = 0; i < TILE_ROWS; i++) {
+#pragma clang loop unroll(full)
+        for (int p = 0; p < TILE_PANELS; p++) sums[i][p] = v_set(seed * (float)(i * TILE_PANELS + p));
+    }
     for (int64_t round = 0; round < rounds; round++) {
 #pragma clang loop unroll(full)
-        for (int i = 0; i < 12; i++) sums[i] = v_fma(sums[i], factor, term);
-    }
+        for (int i = 0; i < TILE_ROWS; i++) {
 #pragma clang loop unroll(full)
-    for (int i = 1; i < 12; i++) sums[0] = v_add(sums[0], sums[i]);
-    v_store(result, sums[0]);
-    return (double)rounds * 12 * 16 * 2;
+            for (int p = 0; p < TILE_PANELS; p++) sums[i][p] = v_fma(left[i % 2], right[p], sums[i][p]);
+        }
+    }
+    v16 total = v_set(0);
+    for (int i = 0; i < TILE_ROWS; i++) {
+        for (int p = 0; p < TILE_PANELS; p++) total = v_add(total, sums[i][p]);
+    }
+    v_store(result, total);
+    return (double)rounds * TILE_ROWS * TILE_PANELS * 16 * 2;
 }

@@ -4,7 +4,7 @@
 // One tile of `rows` x `panels`. A: row i at a + i * a_row_stride, step a_k_stride. All counts are constants once inlined.
 ZN_INLINE void tile(const int rows, const int panels, int64_t k, const float *a, int64_t a_row_stride,
                     int64_t a_k_stride, const float *b, int64_t b_panel_stride, float *c, int64_t c_row_stride,
-                    int64_t c_panel_stride, int64_t last_columns, zn_gemm_mode mode) {
+                    int64_t c_panel_stride, int64_t last_columns, zn_gemm_mode mode, const float *ahead) {
     v16 sum[TILE_ROWS][TILE_PANELS];
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++) {
@@ -32,6 +32,7 @@ ZN_INLINE void tile(const int rows, const int panels, int64_t k, const float *a,
         }
     } else {
         for (int64_t step = 0; step < k; step++) {
+            if (ahead != NULL && step % 2 == 0) __builtin_prefetch(ahead + step * TILE_ROWS, 0, 2);
             v16 right[TILE_PANELS];
 #pragma clang loop unroll(full)
             for (int p = 0; p < panels; p++) right[p] = v_load(b + p * b_panel_stride + step * 16);
@@ -64,7 +65,7 @@ ZN_INLINE void tile(const int rows, const int panels, int64_t k, const float *a,
 #define ZN_TILE_CASE(ROWS)                                                                                             \
     case ROWS:                                                                                                         \
         tile(ROWS, panels, k, a, a_row_stride, a_k_stride, b, b_panel_stride, c, c_row_stride, c_panel_stride,         \
-             last_columns, mode);                                                                                      \
+             last_columns, mode, NULL);                                                                                \
         return;
 
 ZN_INLINE void tile_of(int64_t rows, const int panels, int64_t k, const float *a, int64_t a_row_stride,
@@ -109,13 +110,21 @@ static __attribute__((noinline)) void tile_full(int64_t rows, int64_t k, const f
 // The packed case that carries all the weight: a full tile, strides known at compile time.
 static __attribute__((noinline)) void tile_packed(int64_t k, const float *a, const float *b, int64_t b_panel_stride,
                                                   float *c, int64_t c_row_stride, int64_t c_panel_stride,
-                                                  int64_t last_columns, zn_gemm_mode mode) {
+                                                  int64_t last_columns, zn_gemm_mode mode, const float *ahead) {
+    // The next tile's sums: they start its chains, and rows of C lie too far apart for the hardware to guess.
+#pragma clang loop unroll(full)
+    for (int i = 0; i < TILE_ROWS; i++) {
+#pragma clang loop unroll(full)
+        for (int p = 0; p < TILE_PANELS; p++) {
+            __builtin_prefetch(c + (i + TILE_ROWS) * c_row_stride + p * c_panel_stride, 1, 3);
+        }
+    }
     if (mode == ZN_SUBTRACT) {
         tile(TILE_ROWS, TILE_PANELS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
-             last_columns, ZN_SUBTRACT);
+             last_columns, ZN_SUBTRACT, NULL);
     } else {
         tile(TILE_ROWS, TILE_PANELS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
-             last_columns, mode);
+             last_columns, mode, ahead);
     }
 }
 
@@ -185,7 +194,9 @@ static void gemm_packed(int64_t m, int64_t n_count, int64_t k, const float *pack
                                 out + q * c_panel_stride, c_row_stride, c_panel_stride, q == here - 1 ? last : 16, mode);
                 }
             } else if (rows == TILE_ROWS) {
-                tile_packed(k, left, right, b_panel_stride, out, c_row_stride, c_panel_stride, last, mode);
+                // The last panels of a block of rows fetch the next block.
+                const float *ahead = left + (p + TILE_PANELS >= panels ? ROW_BLOCK * k : 0);
+                tile_packed(k, left, right, b_panel_stride, out, c_row_stride, c_panel_stride, last, mode, ahead);
             } else {
                 tile_full(rows, k, left, 1, TILE_ROWS, right, b_panel_stride, out, c_row_stride, c_panel_stride, last,
                           mode);
