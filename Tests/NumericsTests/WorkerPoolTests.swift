@@ -41,6 +41,32 @@ import Testing
     }
   }
 
+  /// The worker that holds the last task outlasts the caller's patience, again and again.
+  @Test func theCallerSleepsThroughSlowWorkersAndIsWoken() {
+    let pool = WorkerPool(threads: 3)
+    let total = CountBox()
+    for _ in 0..<40 {
+      pool.run(3) { task in
+        if task > 0 { usleep(2000) }
+        total.value.add(1, ordering: .relaxed)
+      }
+    }
+    #expect(total.value.load(ordering: .relaxed) == 120)
+  }
+
+  /// Every thread holds the crew until it ends.
+  @Test func threadsEndWithThePool() {
+    weak var crew: WorkerCrew?
+    do {
+      let pool = WorkerPool(threads: 4)
+      pool.run(20) { _ in }
+      crew = pool.crew
+      #expect(crew != nil)
+    }
+    for _ in 0..<1000 where crew != nil { usleep(10_000) }
+    #expect(crew == nil)
+  }
+
   final class CountBox: Sendable {
     let value = Atomic<Int>(0)
   }

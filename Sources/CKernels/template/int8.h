@@ -213,11 +213,20 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
 
 // ---- one row: straight from the packed fields, nothing unpacked to memory
 
+// How far ahead of the products their codes are fetched.
+#ifndef PREFETCH_BYTES
+#define PREFETCH_BYTES 2048
+#endif
+
 ZN_INLINE void gemv_int8_some(const int count, const int bits, const int8_t *x, const float *x_scales,
                               const float *x_sums, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros,
                               int64_t group_size, int64_t groups, int64_t panel_code_bytes, int64_t first_panel,
-                              int64_t k, float *y) {
+                              int64_t panels, int64_t k, float *y) {
     const int inputs = BLOCK_INPUTS(bits);
+    // Behind the end of these panels, what is fetched ahead is the start of the next ones: streams of a few kilobytes are
+    // too short for the hardware to follow.
+    const int64_t more = first_panel + 2 * count <= panels ? count : 0;
+    const uint8_t *const start = codes + first_panel * panel_code_bytes;
     const int64_t spans = zn_int8_spans(k, group_size);
     v16 result[4];
 #pragma clang loop unroll(full)
@@ -227,8 +236,18 @@ ZN_INLINE void gemv_int8_some(const int count, const int bits, const int8_t *x, 
         const int64_t group = at / group_size, end = at + span_length(at, k, group_size);
         v16 total[4];
 #pragma clang loop unroll(full)
-        for (int p = 0; p < count; p++) total[p] = v_set(0);
+        for (int p = 0; p < count; p++) {
+            total[p] = v_set(0);
+            __builtin_prefetch(scales + ((first_panel + more + p) * groups + group) * 16);
+        }
         for (; at < end; at += ZN_INT8_BLOCK) {
+            const int64_t ahead = at / inputs * 64 + PREFETCH_BYTES;
+            const uint8_t *next = start + ahead + (ahead < panel_code_bytes || more == 0 ? 0 : (more - 1) * panel_code_bytes);
+#pragma clang loop unroll(full)
+            for (int line = 0; line < ZN_INT8_BLOCK / inputs; line++) {
+#pragma clang loop unroll(full)
+                for (int p = 0; p < count; p++) __builtin_prefetch(next + p * panel_code_bytes + line * 64);
+            }
             v16i sum[4];
 #pragma clang loop unroll(full)
             for (int p = 0; p < count; p++) sum[p] = vi_zero();
@@ -272,11 +291,11 @@ ZN_INLINE void gemv_int8_bits(const int bits, const int8_t *x, const float *x_sc
     int64_t p = 0;
     for (; p + 4 <= panels; p += 4) {
         gemv_int8_some(4, bits, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
-                       p, k, y);
+                       p, panels, k, y);
     }
     for (; p < panels; p++) {
         gemv_int8_some(1, bits, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
-                       p, k, y);
+                       p, panels, k, y);
     }
 }
 
