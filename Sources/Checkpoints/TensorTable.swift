@@ -97,9 +97,10 @@ package final class TensorTable: Sendable {
     switch single.count {
     case 1: return ["\(folder)/\(single[0])": nil]
     case 0:
-      throw CheckpointError(
-        path: folder, detail: "has no model.safetensors.index.json and no *.safetensors file",
-        category: .cannotOpenInput)
+      throw ForeignWeights.refusal(ofFolder: folder)
+        ?? CheckpointError(
+          path: folder, detail: "has no model.safetensors.index.json and no *.safetensors file",
+          category: .cannotOpenInput)
     default:
       throw CheckpointError(
         path: folder,

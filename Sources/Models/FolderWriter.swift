@@ -184,22 +184,16 @@ private struct EntrySource {
       }
     }
     let name = plan.name.module
-    if module?.name != name { module = (name, try matrix(name)) }
+    if module?.name != name {
+      guard let matrix = try entries[name + ".weight"]?.quantizedMatrix(pool: pool) else {
+        preconditionFailure("no entry for \(name)")
+      }
+      module = (name, matrix)
+    }
     guard let matrix = module?.matrix else { return }
     let suffix = String(plan.name.dropFirst(name.count + 1))
     try AutoGPTQModule.bytes(of: suffix, matrix, format: writer.zeroPointFormat).withUnsafeBytes {
       try emit($0)
     }
-  }
-
-  private func matrix(_ module: String) throws -> QuantizedMatrix {
-    switch entries[module + ".weight"]?.form {
-    case .quantized(_, let read): return try read()
-    case .intPanels(let layout, let stored):
-      guard let base = stored.bytes.baseAddress else { break }
-      return IntPanels.unpack(layout, at: base, pool: writer.pool)
-    default: break
-    }
-    preconditionFailure("no entry for \(module)")
   }
 }

@@ -37,6 +37,11 @@ package struct OpenedModel: Sendable {
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
       throw FileError(.cannotOpen, path: path, detail: "no such file or folder")
     }
+    if let refusal = isFolder.boolValue
+      ? ForeignWeights.refusal(ofFolder: path) : ForeignWeights.refusal(ofFile: path)
+    {
+      throw refusal
+    }
     if isFolder.boolValue {
       let files = FolderFiles(path)
       self.files = files

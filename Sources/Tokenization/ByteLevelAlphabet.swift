@@ -16,6 +16,13 @@ enum ByteLevelAlphabet {
   private static let bytes: [UInt32: UInt8] = Dictionary(
     uniqueKeysWithValues: characters.enumerated().map { ($0.element.value, UInt8($0.offset)) })
 
+  /// Bytes as a vocabulary entry spells them.
+  static func encoded(_ bytes: [UInt8]) -> String {
+    var text = String.UnicodeScalarView()
+    for byte in bytes { text.append(characters[Int(byte)]) }
+    return String(text)
+  }
+
   /// The bytes a vocabulary entry stands for, or nil when it has other characters.
   static func decoded(_ text: String) -> [UInt8]? {
     var result: [UInt8] = []

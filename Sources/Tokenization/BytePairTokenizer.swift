@@ -18,7 +18,11 @@ package struct BytePairTokenizer: Tokenizer {
   private let ignoresMerges: Bool
   private let steps: [SplitPattern]
   private let addsPrefixSpace: Bool
-  private let composes: Bool
+  private let normalizations: [TokenizerJSON.Normalization]
+  /// What happens to decoded text.
+  private let replacements: [ByteReplacement]
+  /// Added tokens that the decoder replaces.
+  private let replacedAdded: [Int: [UInt8]]
   private let rawSplitter: SpecialTokenSplitter
   private let normalizedSplitter: SpecialTokenSplitter
   private let plainSplitters: (raw: SpecialTokenSplitter, normalized: SpecialTokenSplitter)
@@ -93,11 +97,23 @@ package struct BytePairTokenizer: Tokenizer {
     merger = BytePairMerger(table: pairs)
 
     (steps, addsPrefixSpace) = try file.preTokenizer()
-    composes = try file.normalizer()
+    let normalizations = try file.normalizer()
+    self.normalizations = normalizations
+    let replacements = try file.decoder()
+    self.replacements = replacements
+    replacedAdded = Dictionary(
+      added.map { ($0.token.id, replacements.apply($0.token.bytes)) }.filter { tokens[$0.0] != $0.1 },
+      uniquingKeysWith: { a, _ in a })
     func splitters(_ tokens: [TokenizerJSON.Added]) -> (SpecialTokenSplitter, SpecialTokenSplitter) {
       (
         SpecialTokenSplitter(tokens.filter { !$0.isNormalized }.map(\.token)),
-        SpecialTokenSplitter(tokens.filter(\.isNormalized).map(\.token))
+        // These are looked for in normalized text, so they are normalized themselves.
+        SpecialTokenSplitter(
+          tokens.filter(\.isNormalized).map {
+            var token = $0.token
+            token.bytes = normalizations.apply(token.bytes)
+            return token
+          })
       )
     }
     (rawSplitter, normalizedSplitter) = splitters(added)
@@ -141,9 +157,8 @@ package struct BytePairTokenizer: Tokenizer {
         }
       }
     }
-    guard composes, text.contains(where: { $0 >= 0x80 }) else { return encodeAll(text) }
-    Array(String(decoding: text, as: UTF8.self).precomposedStringWithCanonicalMapping.utf8)
-      .withUnsafeBufferPointer(encodeAll)
+    if normalizations.isEmpty { return encodeAll(text) }
+    normalizations.apply(Array(text)).withUnsafeBufferPointer(encodeAll)
   }
 
   /// Applies the pre-tokenizer's steps one inside the other.
@@ -174,15 +189,37 @@ package struct BytePairTokenizer: Tokenizer {
   package func decode(_ ids: [Int], skippingSpecials: Bool) throws -> String {
     var result: [UInt8] = []
     for id in ids {
-      if let bytes = try bytes(of: id, skippingSpecials: skippingSpecials) { result += bytes }
+      if let bytes = try storedBytes(of: id, skippingSpecials: skippingSpecials) { result += bytes }
     }
-    return String(decoding: result, as: UTF8.self)
+    let text = String(decoding: result, as: UTF8.self)
+    return replacements.isEmpty ? text : String(decoding: replacements.apply(Array(text.utf8)), as: UTF8.self)
   }
 
+  /// An added token that decoding replaces (Zhinao's `[space4]`) is replaced here; the same characters put together from
+  /// other tokens are not.
   package func bytes(of id: Int, skippingSpecials: Bool) throws -> [UInt8]? {
+    guard let bytes = try storedBytes(of: id, skippingSpecials: skippingSpecials) else { return nil }
+    return replacedAdded[id] ?? bytes
+  }
+
+  private func storedBytes(of id: Int, skippingSpecials: Bool) throws -> [UInt8]? {
     guard id >= 0, id < tokens.count, let bytes = tokens[id] else {
       throw TokenizationError(path: path, detail: "has no token \(id); ids run from 0 to \(tokenCount - 1)")
     }
     return skippingSpecials && isSpecial[id] ? nil : bytes
+  }
+}
+
+extension [TokenizerJSON.Normalization] {
+  /// All of them, one after the other, to valid UTF-8.
+  func apply(_ text: [UInt8]) -> [UInt8] {
+    reduce(text) { text, step in
+      switch step {
+      case .replace(let replacement): replacement.apply(text)
+      case .nfc where text.contains { $0 >= 0x80 }:
+        [UInt8](String(decoding: text, as: UTF8.self).precomposedStringWithCanonicalMapping.utf8)
+      case .nfc: text
+      }
+    }
   }
 }

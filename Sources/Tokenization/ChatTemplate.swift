@@ -25,7 +25,10 @@ package enum ChatTemplate: Equatable, Sendable {
     let specials = tokenizer.specialTokens
     if specials["<|im_start|>"] != nil && specials["<|im_end|>"] != nil {
       if tokenizer is ZhinaoTokenizer { return .chatML(defaultSystem: "You are a helpful assistant.") }
-      let template = try files?.json(named: "tokenizer_config.json")?["chat_template"]?.stringValue
+      // transformers writes a file of its own for what used to be a field.
+      let template =
+        try files?.bytes(named: "chat_template.jinja").map { String(decoding: $0, as: UTF8.self) }
+        ?? files?.json(named: "tokenizer_config.json")?["chat_template"]?.stringValue
       return .chatML(defaultSystem: template.flatMap(defaultSystem))
     }
     if specials["<|start_header_id|>"] != nil && specials["<|eot_id|>"] != nil { return .llama3 }

@@ -68,14 +68,46 @@ struct TokenizerJSON {
     }
   }
 
-  /// Whether text is brought into NFC first.
-  func normalizer() throws -> Bool {
-    guard let value = json["normalizer"], !value.isNull else { return false }
+  /// What happens to text before it is cut.
+  enum Normalization: Equatable, Sendable {
+    case nfc
+    case replace(ByteReplacement)
+  }
+
+  func normalizer() throws -> [Normalization] {
+    guard let value = json["normalizer"], !value.isNull else { return [] }
+    return try normalizations(value)
+  }
+
+  private func normalizations(_ value: JSONValue) throws -> [Normalization] {
     switch value["type"]?.stringValue {
-    case "NFC": return true
-    case "Sequence" where value["normalizers"]?.arrayValue?.isEmpty ?? false: return false
-    case let type: throw bad("normalizer \(type ?? "?") is not supported (only NFC)")
+    case "NFC": return [.nfc]
+    case "Replace": return [.replace(try replacement(value, of: "normalizer"))]
+    case "Sequence": return try (value["normalizers"]?.arrayValue ?? []).flatMap(normalizations)
+    case let type: throw bad("normalizer \(type ?? "?") is not supported (only NFC and Replace)")
     }
+  }
+
+  private func replacement(_ value: JSONValue, of part: String) throws -> ByteReplacement {
+    guard let pattern = value["pattern"]?["String"]?.stringValue, !pattern.isEmpty,
+      let content = value["content"]?.stringValue
+    else { throw bad("\(part) Replace without a literal pattern is not supported") }
+    return ByteReplacement(pattern, content)
+  }
+
+  /// What happens to decoded text.
+  func decoder() throws -> [ByteReplacement] {
+    guard let value = json["decoder"], !value.isNull else { return [] }
+    let parts = value["type"]?.stringValue == "Sequence" ? value["decoders"]?.arrayValue ?? [] : [value]
+    var replacements: [ByteReplacement] = []
+    for (index, part) in parts.enumerated() {
+      switch part["type"]?.stringValue {
+      case "ByteLevel" where index == 0: continue
+      case "Replace" where index > 0: replacements.append(try replacement(part, of: "decoder"))
+      case let type: throw bad("decoder \(type ?? "?") is not supported (only ByteLevel, then Replace)")
+      }
+    }
+    return replacements
   }
 
   /// The patterns to apply one inside the other, and whether a space is put in front.
@@ -117,14 +149,18 @@ struct TokenizerJSON {
   }
 
   private static let patterns: [String: SplitPattern] = {
-    let head = #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"#
-    let tail = #"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
-    return [
-      head + #"\p{N}{1,3}"# + tail: .cl100k(digits: 3),
-      head + #"\p{N}"# + tail: .cl100k(digits: 1),
+    [
+      cl100kPattern(digits: #"\p{N}{1,3}"#): .cl100k(digits: 3),
+      cl100kPattern(digits: #"\p{N}"#): .cl100k(digits: 1),
       #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#: .gpt2,
     ]
   }()
+
+  /// cl100k's pattern with another rule for numbers.
+  static func cl100kPattern(digits: String) -> String {
+    #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"# + digits
+      + #"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+  }
 
   /// Ids that the post-processor puts before and after a single text.
   func affixes(tokenCount: Int) throws -> (prefix: [Int], suffix: [Int]) {

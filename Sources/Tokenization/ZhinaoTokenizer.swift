@@ -10,6 +10,8 @@ package struct ZhinaoTokenizer: Tokenizer {
     "<|im_start|>",
     "<|im_end|>",
   ]
+  /// `[br]`, then `<br>`, become a newline.
+  private static let lineBreaks = [ByteReplacement("[br]", "\n"), ByteReplacement("<br>", "\n")]
   /// Spaces that a token stands for, by its place among the special tokens.
   private static let spaces = [5: 2, 6: 3, 7: 4, 8: 8]
 
@@ -120,7 +122,7 @@ package struct ZhinaoTokenizer: Tokenizer {
   package func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int] {
     var ids: [Int] = []
     ids.reserveCapacity(text.utf8.count / 4 + 8)
-    let replaced = replacingLineBreaks(Array(text.utf8))
+    let replaced = ZhinaoTokenizer.lineBreaks.apply(Array(text.utf8))
     let cache = PieceCache(textLength: replaced.count)
     switch specials {
     case .recognized:
@@ -177,36 +179,6 @@ package struct ZhinaoTokenizer: Tokenizer {
         cache.remember(piece, hash: key.hash, firstID: firstID, ids: ids)
       }
     }
-  }
-
-  /// `[br]`, then `<br>`, become a newline.
-  private func replacingLineBreaks(_ text: [UInt8]) -> [UInt8] {
-    func replacing(_ mark: StaticString, in text: [UInt8]) -> [UInt8] {
-      let (first, second, third, fourth) = (
-        mark.utf8Start[0], mark.utf8Start[1], mark.utf8Start[2], mark.utf8Start[3]
-      )
-      return text.withUnsafeBufferPointer { bytes in
-        var result: [UInt8] = []
-        var done = 0
-        var i = 0
-        while true {
-          i = bytes.firstIndex(of: first, before: second, from: i)
-          guard i + 4 <= bytes.count else { break }
-          guard bytes[i + 2] == third, bytes[i + 3] == fourth else {
-            i += 1
-            continue
-          }
-          result.append(contentsOf: bytes[done..<i])
-          result.append(10)
-          i += 4
-          done = i
-        }
-        if done == 0 { return text }
-        result.append(contentsOf: bytes[done...])
-        return result
-      }
-    }
-    return replacing("<br>", in: replacing("[br]", in: text))
   }
 
   /// Replacing runs of 8, then 4, 3 and 2 spaces by tokens comes to this: of a run, as many eights as fit, then what
@@ -278,6 +250,14 @@ package struct ZhinaoTokenizer: Tokenizer {
     return skippingSpecials ? nil : Array(ZhinaoTokenizer.specialNames[special].utf8)
   }
 
+  /// The tokens of the vocabulary, by rank.
+  var rankedTokens: [[UInt8]] { (0..<rankCount).map { Array(ranks.table.bytes(of: $0)) } }
+
+  /// The rank of a token that is not empty, or nil.
+  func rank(of token: ArraySlice<UInt8>) -> Int? {
+    token.withUnsafeBufferPointer { ranks.table.id(of: $0) }
+  }
+
   private func tokenBytes(_ id: Int) throws -> Slice<UnsafeBufferPointer<UInt8>> {
     guard id >= 0 && id < rankCount else {
       throw TokenizationError(path: path, detail: "has no token \(id); ids run from 0 to \(tokenCount - 1)")
@@ -295,37 +275,4 @@ private func decimal(_ text: ArraySlice<UInt8>) -> Int? {
     value = value * 10 + Int(c - 48)
   }
   return value
-}
-
-/// Base64 as `Data` decodes it, without the detour through strings: vocabularies have a hundred thousand lines.
-enum Base64 {
-  private static let values: [UInt8] = {
-    var table = [UInt8](repeating: 255, count: 256)
-    for (i, c) in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8.enumerated() {
-      table[Int(c)] = UInt8(i)
-    }
-    return table
-  }()
-
-  static func decoded(_ text: ArraySlice<UInt8>) -> [UInt8]? {
-    guard text.count % 4 == 0 else { return nil }
-    var result: [UInt8] = []
-    result.reserveCapacity(text.count / 4 * 3)
-    var i = text.startIndex
-    while i < text.endIndex {
-      let isLast = i + 4 == text.endIndex
-      let padding = isLast ? (text[i + 3] == 61 ? (text[i + 2] == 61 ? 2 : 1) : 0) : 0
-      var word: UInt32 = 0
-      for j in 0..<4 {
-        let value = j >= 4 - padding ? 0 : values[Int(text[i + j])]
-        guard value != 255 else { return nil }
-        word = word << 6 | UInt32(value)
-      }
-      result.append(UInt8(truncatingIfNeeded: word >> 16))
-      if padding < 2 { result.append(UInt8(truncatingIfNeeded: word >> 8)) }
-      if padding < 1 { result.append(UInt8(truncatingIfNeeded: word)) }
-      i += 4
-    }
-    return result
-  }
 }

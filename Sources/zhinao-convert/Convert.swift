@@ -23,10 +23,12 @@ enum TargetType: String, ExpressibleByArgument, CaseIterable {
   }
 }
 
+extension ModelLayout: ExpressibleByArgument {}
+
 struct Convert: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "zhinao-convert",
-    abstract: "Convert between Hugging Face folders and .zhinao files.",
+    abstract: "Convert models: Hugging Face folders, AutoGPTQ folders, .zhinao files.",
     discussion: """
       An output that ends in .zhinao is a packed file, any other a folder: Hugging Face's for float models, \
       AutoGPTQ's for quantized ones. Tensors keep every bit unless --dtype asks for another type.
@@ -34,6 +36,9 @@ struct Convert: ParsableCommand {
       EXAMPLES
         zhinao-convert MODEL_DIR -o model.zhinao
         zhinao-convert model.zhinao -o MODEL_DIR
+        zhinao-convert MODEL_DIR -o QWEN2_DIR --to stock       # for engines that do not know 360Zhinao
+        zhinao-convert QWEN2_DIR -o MODEL_DIR --to zhinao-hf
+        zhinao-convert MODEL_DIR -o TUNED_DIR --merge-lora ADAPTER_DIR
         zhinao-convert MODEL_DIR -o model.zhinao --dry-run
         zhinao-convert --inspect model.zhinao
       """,
@@ -46,6 +51,16 @@ struct Convert: ParsableCommand {
     name: [.customShort("o"), .customLong("output")],
     help: ArgumentHelp("What to write: FILE.zhinao, or a folder.", valueName: "path"))
   var destination: String?
+  @Option(
+    help: ArgumentHelp(
+      "Another layout: stock (Qwen2ForCausalLM with tokenizer.json, for any engine) or zhinao-hf (back).",
+      valueName: "layout"))
+  var to: ModelLayout?
+  @Option(
+    help: ArgumentHelp(
+      "Merge a PEFT LoRA adapter (adapter_config.json, adapter_model.safetensors) in fp32, rounded once.",
+      valueName: "folder"))
+  var mergeLora: String?
   @Option(help: ArgumentHelp("Bring floats to bfloat16, float16 or float32.", valueName: "type"))
   var dtype: TargetType?
   @Option(help: ArgumentHelp("Largest size of one safetensors file, in MB.", valueName: "MB"))
@@ -79,6 +94,10 @@ struct Convert: ParsableCommand {
     try checkTokenizer(model)
     var contents = try ModelContents(model)
     if dequantize { contents = contents.dequantized() }
+    if let mergeLora {
+      contents = try contents.merging(LoRAAdapter(path: mergeLora), dtype: targetType(contents))
+    }
+    if let to { contents = try contents.inLayout(to) }
     let isPacked = destination.hasSuffix(".zhinao")
     if dryRun { return try plan(contents, isPacked: isPacked) }
     if isPacked {
@@ -88,7 +107,7 @@ struct Convert: ParsableCommand {
       let bar = ProgressReporter("convert", unit: "bytes")
       try ModelPacker(contents, dtype: targetType(contents)).write(
         to: destination, generator: ToolVersion.generator,
-        provenance: JSONObject([("source", .string(sourceName))])
+        provenance: provenance
       ) { bar.update($0, of: $1) }
     } else {
       let bar = ProgressReporter("convert", unit: "bytes")
@@ -113,7 +132,12 @@ struct Convert: ParsableCommand {
     return dequantize ? contents.configuration.declaredType ?? .bf16 : nil
   }
 
-  private var sourceName: String { URL(fileURLWithPath: input).lastPathComponent }
+  private var provenance: JSONObject {
+    func name(_ path: String) -> JSONValue { .string(URL(fileURLWithPath: path).lastPathComponent) }
+    var object = JSONObject([("source", name(input))])
+    object["adapter"] = mergeLora.map(name)
+    return object
+  }
 
   private func writer(_ contents: ModelContents) throws -> FolderWriter {
     let writer = FolderWriter(
@@ -135,7 +159,7 @@ struct Convert: ParsableCommand {
     let (count, bytes): (Int, Int)
     if isPacked {
       let (header, _) = try ModelPacker(contents, dtype: targetType(contents)).header(
-        generator: ToolVersion.generator, provenance: JSONObject([("source", .string(sourceName))]))
+        generator: ToolVersion.generator, provenance: provenance)
       (count, bytes) = (header.tensors.count, PackedModelWriter.placed(header).byteCount)
     } else {
       let plans = try writer(contents).plans

@@ -1,0 +1,133 @@
+import Checkpoints
+import FileSupport
+import Numerics
+import PackedModel
+
+extension ModelEntry {
+  /// An integer matrix in GPTQ's terms; nil when the entry holds floats.
+  package func quantizedMatrix(pool: WorkerPool = .shared) throws -> QuantizedMatrix? {
+    switch form {
+    case .quantized(_, let read): return try read()
+    case .intPanels(let layout, let stored):
+      return stored.bytes.baseAddress.map { IntPanels.unpack(layout, at: $0, pool: pool) }
+    case .stream: preconditionFailure("\(name) is written piece by piece; it cannot be read")
+    case .rows, .panels, .made: return nil
+    }
+  }
+
+  /// Row-major bytes of a float tensor, whatever the order they are kept in.
+  func rowMajorBytes(pool: WorkerPool = .shared) throws -> UnsafeBytes {
+    switch form {
+    case .rows(_, let bytes): return bytes
+    case .made(_, let make): return try make()
+    case .panels(let stored, let bytes):
+      let (out, inFeatures) = (shape[0], shape[1])
+      let rows = AlignedBuffer<UInt8>(count: out * inFeatures * stored.byteCount)
+      if let base = bytes.bytes.baseAddress {
+        FloatPanels.unpack(
+          base, dtype: stored, out: out, in: inFeatures, into: UnsafeMutableRawPointer(rows.pointer),
+          pool: pool)
+      }
+      return UnsafeBytes(UnsafeRawBufferPointer(rows.buffer), owner: rows)
+    case .intPanels, .quantized, .stream: preconditionFailure("\(name) holds integers")
+    }
+  }
+
+  private var layout: IntPanelLayout? {
+    switch form {
+    case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _): layout
+    case .rows, .panels, .made: nil
+    }
+  }
+
+  /// The rows `ranges` of this tensor, in that order, as a tensor of its own; read when they are asked for. Rows are
+  /// outputs: elements of a bias, columns of `qweight`.
+  func selectingRows(_ ranges: [Range<Int>], as name: String) -> ModelEntry {
+    let entry = self
+    let count = ranges.reduce(0) { $0 + $1.count }
+    let shape = [count] + self.shape.dropFirst()
+    if let layout {
+      let selected = IntPanelLayout(
+        bits: layout.bits, groupSize: layout.groupSize, outFeatures: count, inFeatures: layout.inFeatures,
+        isSymmetric: layout.isSymmetric, isPermuted: layout.isPermuted)
+      return ModelEntry(
+        name: name, shape: shape,
+        form: .quantized(selected) {
+          guard let matrix = try entry.quantizedMatrix() else {
+            preconditionFailure("\(entry.name) has a layout")
+          }
+          return matrix.selectingOutputs(ranges)
+        })
+    }
+    guard let dtype else { preconditionFailure("\(self.name) is neither floats nor integers") }
+    let rowBytes = shape.dropFirst().reduce(dtype.byteCount, *)
+    return ModelEntry(
+      name: name, shape: shape,
+      form: .made(dtype) {
+        let source = try entry.rowMajorBytes()
+        return withExtendedLifetime(source.owner) { gathered([source.bytes], ranges, rowBytes: rowBytes) }
+      })
+  }
+
+  /// Tensors of the same inputs as one: the rows `ranges`, in that order, of all their rows one after the other.
+  /// - Throws: when they are of different types, or integers with different groups.
+  static func joiningRows(
+    of parts: [ModelEntry], _ ranges: [Range<Int>], as name: String, path: String
+  ) throws -> ModelEntry {
+    let shape = [ranges.reduce(0) { $0 + $1.count }] + parts[0].shape.dropFirst()
+    let names = parts.map(\.name).joined(separator: ", ")
+    if let layout = parts[0].layout {
+      let differ = ModelError(
+        path: path, tensor: names,
+        detail:
+          "were quantized with different bits, groups or orders of their inputs, so they cannot be one matrix"
+      )
+      let layouts = parts.compactMap(\.layout)
+      guard layouts.count == parts.count, layouts.allSatisfy({ $0.isPermuted == layout.isPermuted }) else {
+        throw differ
+      }
+      let joined = IntPanelLayout(
+        bits: layout.bits, groupSize: layout.groupSize, outFeatures: shape[0], inFeatures: layout.inFeatures,
+        isSymmetric: layouts.allSatisfy(\.isSymmetric), isPermuted: layout.isPermuted)
+      return ModelEntry(
+        name: name, shape: shape,
+        form: .quantized(joined) {
+          guard let matrix = QuantizedMatrix.joiningOutputs(try parts.compactMap { try $0.quantizedMatrix() })
+          else { throw differ }
+          return matrix.selectingOutputs(ranges)
+        })
+    }
+    guard let dtype = parts[0].dtype, parts.allSatisfy({ $0.dtype == dtype }) else {
+      throw ModelError(path: path, tensor: names, detail: "are of different types and cannot be one tensor")
+    }
+    let rowBytes = shape.dropFirst().reduce(dtype.byteCount, *)
+    return ModelEntry(
+      name: name, shape: shape,
+      form: .made(dtype) {
+        let sources = try parts.map { try $0.rowMajorBytes() }
+        return withExtendedLifetime(sources.map(\.owner)) {
+          gathered(sources.map(\.bytes), ranges, rowBytes: rowBytes)
+        }
+      })
+  }
+}
+
+/// Copies the rows `ranges` of the rows of `sources` one after the other.
+private func gathered(_ sources: [UnsafeRawBufferPointer], _ ranges: [Range<Int>], rowBytes: Int)
+  -> UnsafeBytes
+{
+  let result = AlignedBuffer<UInt8>(count: ranges.reduce(0) { $0 + $1.count } * rowBytes)
+  var to = UnsafeMutableRawPointer(result.pointer)
+  for range in ranges {
+    var (start, source) = (range.lowerBound * rowBytes, 0)
+    while start >= sources[source].count {
+      start -= sources[source].count
+      source += 1
+    }
+    let bytes = range.count * rowBytes
+    precondition(start + bytes <= sources[source].count, "a range of rows spans two tensors")
+    if let base = sources[source].baseAddress { to.copyMemory(from: base + start, byteCount: bytes) }
+    to += bytes
+  }
+  return UnsafeBytes(UnsafeRawBufferPointer(result.buffer), owner: result)
+}

@@ -1,0 +1,99 @@
+import Checkpoints
+import FileSupport
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct LayoutCommandTests {
+  private static func tensors(_ path: String) throws -> [String: Data] {
+    let table = try TensorTable(path: path)
+    return try Dictionary(uniqueKeysWithValues: table.names.map { ($0, Data(try #require(table[$0]).bytes)) })
+  }
+
+  /// Int4 and its neighbours: rows of q, k and v change places, and no code, scale, zero point or group with them.
+  @Test(arguments: [
+    ["--bits", "4"], ["--bits", "4", "--no-sym", "--desc-act"], ["--bits", "2", "--no-sym"], ["--bits", "3"],
+    ["--bits", "8", "--no-sym"],
+  ])
+  func quantizedModelsComeBackByteForByte(recipe: [String]) throws {
+    let folder = try TemporaryFolder()
+    let gptq = folder.file("gptq")
+    let quantized = try Tool.run(
+      "zhinao-quantize",
+      [CommandTests.gqa] + recipe + [
+        "--group-size", "32", "--calibration", Fixture.tinyZhinao + "/calibration.jsonl", "--samples", "4",
+        "--sequence-length", "64", "-o", folder.file("q.zhinao"), "--gptq-output", gptq,
+      ])
+    #expect(quantized.code == 0, "\(quantized.errors)")
+    for source in [gptq, folder.file("q.zhinao")] {
+      let (stock, back) = (source + "-stock", source + "-back")
+      for arguments in [[source, "-o", stock, "--to", "stock"], [stock, "-o", back, "--to", "zhinao-hf"]] {
+        let tool = try Tool.run("zhinao-convert", arguments)
+        #expect(tool.code == 0, "\(tool.errors)")
+      }
+      #expect(try Self.tensors(back) == Self.tensors(gptq))
+      #expect(try Self.tensors(stock).keys.contains("model.layers.0.self_attn.v_proj.qzeros"))
+      let lint = try Tool.run("zhinao-verify", ["lint", stock])
+      #expect(lint.code == 0, "\(lint.output)")
+      var digests: [String] = []
+      for model in [gptq, stock] {
+        let out = folder.file("logits")
+        let run = try Tool.run("zhinao-verify", ["logits", model, "--ids", "5,6,7,1999", "-o", out])
+        #expect(run.code == 0, "\(run.errors)")
+        digests.append(try Checksum.sha256(ofFile: out))
+      }
+      #expect(digests[0] == digests[1])
+    }
+  }
+
+  @Test func adaptersAreMergedIntoFloatsOnly() throws {
+    let folder = try TemporaryFolder()
+    let int4 = folder.file("q.zhinao")
+    #expect(
+      try Tool.run(
+        "zhinao-quantize", [CommandTests.gqa, "--method", "rtn", "--group-size", "32", "-o", int4]
+      ).code
+        == 0)
+    let adapter = Fixture.path("lora")
+    let refused = try Tool.run("zhinao-convert", [int4, "-o", folder.file("a"), "--merge-lora", adapter])
+    #expect(refused.code == 65 && refused.errors.contains("--dequantize"), "\(refused.errors)")
+    let merged = try Tool.run(
+      "zhinao-convert", [int4, "-o", folder.file("b"), "--merge-lora", adapter, "--dequantize"])
+    #expect(merged.code == 0, "\(merged.errors)")
+    // The fine-tuned model is quantized like any other.
+    let tuned = folder.file("t.zhinao")
+    #expect(
+      try Tool.run("zhinao-convert", [CommandTests.gqa, "-o", tuned, "--merge-lora", adapter]).code == 0)
+    let again = try Tool.run(
+      "zhinao-quantize", [tuned, "--method", "rtn", "--group-size", "32", "-o", folder.file("tq.zhinao")])
+    #expect(again.code == 0, "\(again.errors)")
+  }
+
+  /// Weights that are not read: one line with the way around, exit 65.
+  @Test(arguments: [
+    (["config.json", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json"], "weights_only"),
+    (["config.json", "consolidated.00.pth"], "weights_only"),
+    (["latest", "zero_to_fp32.py", "config.json"], "zero_to_fp32.py . OUTPUT --safe_serialization"),
+    (["global_step200/mp_rank_00_model_states.pt"], "zero_to_fp32.py"),
+    (["latest", "step/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"], "zero_to_fp32.py"),
+    (["adapter_config.json", "adapter_model.safetensors"], "--merge-lora"),
+    (["adapter_config.json", "adapter_model.bin"], "adapter_model.safetensors"),
+  ])
+  func foreignWeightsAreRefusedWithTheWayAround(names: [String], advice: String) throws {
+    let folder = try TemporaryFolder()
+    for name in names {
+      let path = folder.file("m/" + name)
+      try FileManager.default.createDirectory(
+        atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+      try AtomicFile.write("{}", to: path)
+    }
+    let tool = try Tool.run("zhinao-convert", [folder.file("m"), "-o", folder.file("x.zhinao")])
+    #expect(tool.code == 65 && tool.errors.contains(advice), "\(tool.code) \(tool.errors)")
+    #expect(tool.errors.split(separator: "\n").count == 1)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["m"])
+    if let pickle = names.first(where: { $0.hasSuffix(".bin") || $0.hasSuffix(".pth") }) {
+      let file = try Tool.run("zhinao-convert", [folder.file("m/" + pickle), "-o", folder.file("x.zhinao")])
+      #expect(file.code == 65 && file.errors.contains("pickle"), "\(file.errors)")
+    }
+  }
+}
