@@ -93,14 +93,15 @@ package struct QuantizeConfiguration: Equatable, Sendable {
     isFromGPTQModel = makers.contains { $0.lowercased().hasPrefix("gptqmodel") }
   }
 
-  /// The dictionary that AutoGPTQ, GPTQModel, transformers and vLLM read, AutoGPTQ 0.7.1's keys first.
+  /// The dictionary that AutoGPTQ, GPTQModel, transformers and vLLM read, AutoGPTQ 0.7.1's keys first but
+  /// for `is_marlin_format`, whose presence GPTQModel 7 refuses.
   package func json(toolVersion: String) -> JSONValue {
     [
       "bits": .init(bits), "group_size": .init(groupSize), "damp_percent": .init(dampPercent),
       "desc_act": .bool(descendingActivation), "static_groups": .bool(staticGroups),
       "sym": .bool(isSymmetric),
       "true_sequential": .bool(trueSequential), "lm_head": false, "model_name_or_path": nil,
-      "model_file_base_name": "model", "is_marlin_format": false, "quant_method": "gptq",
+      "model_file_base_name": "model", "quant_method": "gptq",
       "checkpoint_format": .string(zeroPointFormat.rawValue),
       "meta": ["quantizer": .array([.string("zhinao-toolchain:\(toolVersion)")])],
     ]

@@ -223,7 +223,7 @@ package struct CheckpointLint: Sendable {
   private mutating func judge(_ model: ModelConfiguration, _ q: QuantizeConfiguration, facts: Facts) {
     let broken = findings.first { $0.severity == .error && $0.rule != "zero-point-format" }?.text
     let isZhinao = DecoderConfiguration(model).qkvLayout == .interleaved
-    let remoteCode = isZhinao ? "needs the model's own code (trust_remote_code)" : ""
+    let remoteCode = isZhinao ? "needs the model's own code, or zhinao-convert --to stock" : ""
     let format: String? =
       facts.contradictsZeroFormat ? "the declared zero-point format is not the stored one" : nil
     func verdict(_ engine: String, _ obstacles: [String?], remark: String) {
@@ -235,7 +235,7 @@ package struct CheckpointLint: Sendable {
     verdict("GPTQModel", [broken, format], remark: remoteCode)
     verdict(
       "transformers", [broken, format], remark: "through GPTQModel" + (isZhinao ? "; \(remoteCode)" : ""))
-    let vllm = isZhinao ? "needs 360Zhinao's patch of vLLM" : ""
+    let vllm = isZhinao ? "needs 360Zhinao's patch of vLLM, or zhinao-convert --to stock" : ""
     let grouped = facts.shortGroups.map { "\($0), which do not divide evenly" }
     verdict(
       "vLLM Marlin",

@@ -46,6 +46,28 @@ import Testing
     }
   }
 
+  /// The one weights file of a folder may have any name, also one that its configuration does not say.
+  @Test(arguments: ["gptq_model-4bit-32g", "model", "weights"])
+  func aSingleFileMayHaveAnyName(name: String) throws {
+    let folder = try TemporaryFolder()
+    let gptq = folder.file("gptq")
+    let made = try Tool.run(
+      "zhinao-quantize",
+      [
+        CommandTests.gqa, "--method", "rtn", "--group-size", "32", "-o", folder.file("q.zhinao"),
+        "--gptq-output", gptq,
+      ])
+    #expect(made.code == 0, "\(made.errors)")
+    let tensors = try Self.tensors(gptq)
+    if name != "model" {
+      try FileManager.default.moveItem(
+        atPath: gptq + "/model.safetensors", toPath: gptq + "/\(name).safetensors")
+    }
+    #expect(try Tool.run("zhinao-convert", [gptq, "-o", folder.file("a.zhinao")]).code == 0)
+    #expect(try Tool.run("zhinao-convert", [folder.file("a.zhinao"), "-o", folder.file("b")]).code == 0)
+    #expect(try Self.tensors(folder.file("b")) == tensors)
+  }
+
   @Test func adaptersAreMergedIntoFloatsOnly() throws {
     let folder = try TemporaryFolder()
     let int4 = folder.file("q.zhinao")
