@@ -46,7 +46,17 @@ package struct CheckpointLint: Sendable {
       judge(model, quantization, facts: Facts())
       return
     }
-    let facts = modules(table, DecoderConfiguration(model), quantization)
+    let namesMarlin = try CheckpointRepair.quantizationSettings(files).contains {
+      $0["is_marlin_format"] != nil
+    }
+    if namesMarlin {
+      repairs.append(.dropMarlinKey)
+      add(
+        .warning, "is_marlin_format", "is_marlin_format is set, if only to false: GPTQModel 7 refuses the key"
+      )
+    }
+    var facts = modules(table, DecoderConfiguration(model), quantization)
+    facts.namesMarlin = namesMarlin
     tensors(table, DecoderConfiguration(model), quantization)
     vocabulary(files, model)
     judge(model, quantization, facts: facts)
@@ -79,6 +89,7 @@ package struct CheckpointLint: Sendable {
     var isActOrder = false
     var contradictsZeroFormat = false
     var marlinShape: String?
+    var namesMarlin = false
   }
 
   // MARK: Modules
@@ -232,7 +243,9 @@ package struct CheckpointLint: Sendable {
     let isV2 = q.zeroPointFormat == .v2
     verdict(
       "AutoGPTQ", [broken, format, isV2 ? "reads format v1 only, this is v2" : nil], remark: remoteCode)
-    verdict("GPTQModel", [broken, format], remark: remoteCode)
+    verdict(
+      "GPTQModel", [broken, format, facts.namesMarlin ? "version 7 refuses the key is_marlin_format" : nil],
+      remark: remoteCode)
     verdict(
       "transformers", [broken, format], remark: "through GPTQModel" + (isZhinao ? "; \(remoteCode)" : ""))
     let vllm = isZhinao ? "needs 360Zhinao's patch of vLLM, or zhinao-convert --to stock" : ""

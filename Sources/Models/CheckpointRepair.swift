@@ -10,12 +10,15 @@ package enum CheckpointRepair: Equatable, Sendable, CustomStringConvertible {
   case declareActOrder
   /// This id ends a text, but is not among the stops.
   case addStop(Int)
+  /// `is_marlin_format: false` says nothing, but GPTQModel 7 refuses the key.
+  case dropMarlinKey
 
   package var description: String {
     switch self {
     case .zeroPointFormat(let format): "checkpoint_format becomes \(format.rawValue)"
     case .declareActOrder: "desc_act becomes true"
     case .addStop(let id): "\(id) joins eos_token_id of generation_config.json"
+    case .dropMarlinKey: "is_marlin_format is removed"
     }
   }
 
@@ -30,6 +33,8 @@ package enum CheckpointRepair: Equatable, Sendable, CustomStringConvertible {
       }.map { "\($0): \(self)" }
     case .declareActOrder:
       return try CheckpointRepair.edit(folder) { $0["desc_act"] = true }.map { "\($0): \(self)" }
+    case .dropMarlinKey:
+      return try CheckpointRepair.edit(folder) { $0["is_marlin_format"] = nil }.map { "\($0): \(self)" }
     case .addStop(let id):
       let path = "\(folder)/generation_config.json"
       var object =
@@ -40,6 +45,14 @@ package enum CheckpointRepair: Equatable, Sendable, CustomStringConvertible {
       try AtomicFile.write(JSONValue.object(object).serialized(indent: 2) + "\n", to: path)
       return ["\(path): \(self)"]
     }
+  }
+
+  /// The quantization settings wherever the checkpoint keeps them.
+  static func quantizationSettings(_ files: any ModelFiles) throws -> [JSONObject] {
+    try [
+      files.json(named: "quantize_config.json"), files.json(named: "quant_config.json"),
+      files.json(named: "config.json")?["quantization_config"],
+    ].compactMap { $0?.objectValue }
   }
 
   /// Changes the quantization settings wherever the checkpoint keeps them.

@@ -101,8 +101,8 @@ struct LoRASettings {
   private let rank: Int
   private let alpha: Double
   private let isRankStabilized: Bool
-  private let ranks: [(pattern: Regex<AnyRegexOutput>, value: Int)]
-  private let alphas: [(pattern: Regex<AnyRegexOutput>, value: Double)]
+  private let ranks: [(pattern: ModulePattern, value: Int)]
+  private let alphas: [(pattern: ModulePattern, value: Double)]
 
   init(_ object: JSONObject, label: String) throws {
     self.label = label
@@ -135,13 +135,14 @@ struct LoRASettings {
     guard let alpha = object["lora_alpha"]?.doubleValue else { throw bad("lora_alpha is not a number") }
     (self.rank, self.alpha) = (rank, alpha)
     isRankStabilized = object["use_rslora"]?.boolValue ?? false
-    func patterns<T>(_ key: String, _ value: (JSONValue) -> T?) throws -> [(Regex<AnyRegexOutput>, T)] {
-      try (object[key]?.objectValue?.members ?? []).map { pattern, json in
-        // PEFT's own rule: the pattern matches the end of a module's name, after a dot.
-        guard let regex = try? Regex(#"(.*\.)?("# + pattern + ")"), let value = value(json) else {
-          throw bad("\(key): \"\(pattern)\" is not a pattern with a number")
+    func patterns<T>(_ key: String, _ value: (JSONValue) -> T?) throws -> [(ModulePattern, T)] {
+      try (object[key]?.objectValue?.members ?? []).map { text, json in
+        guard let pattern = ModulePattern(text), let value = value(json) else {
+          throw bad(
+            "\(key): \"\(text)\" is not the end of a module's name with a number (regular expressions are not supported)"
+          )
         }
-        return (regex, value)
+        return (pattern, value)
       }
     }
     ranks = try patterns("rank_pattern", \.intValue)
@@ -149,7 +150,7 @@ struct LoRASettings {
   }
 
   func rank(of module: String) throws -> Int {
-    let found = try ranks.first { try $0.pattern.wholeMatch(in: module) != nil }?.value ?? rank
+    let found = ranks.first { $0.pattern.matches(module) }?.value ?? rank
     guard found > 0 else {
       throw CheckpointError(path: label, detail: "rank_pattern gives \(module) the rank \(found)")
     }
@@ -158,8 +159,31 @@ struct LoRASettings {
 
   /// alpha / rank, or with `use_rslora` alpha / √rank.
   func scale(of module: String) throws -> Float {
-    let alpha = try alphas.first { try $0.pattern.wholeMatch(in: module) != nil }?.value ?? alpha
+    let alpha = alphas.first { $0.pattern.matches(module) }?.value ?? alpha
     let rank = Double(try rank(of: module))
     return Float(alpha / (isRankStabilized ? rank.squareRoot() : rank))
+  }
+}
+
+/// A key of `rank_pattern` or `alpha_pattern`. PEFT takes it for a regular expression that matches the end of a module's
+/// name from a dot on (from the start, after `^`); in practice it is that end itself, dots escaped or not. Others are
+/// refused rather than run, as a regular expression from a stranger can take forever.
+struct ModulePattern {
+  private let name: String
+  private let isWhole: Bool
+
+  init?(_ text: String) {
+    isWhole = text.hasPrefix("^")
+    name = String(text.dropFirst(isWhole ? 1 : 0)).replacing("\\.", with: ".")
+    let isPlain = name.unicodeScalars.allSatisfy {
+      ("a"..."z").contains($0) || ("A"..."Z").contains($0) || ("0"..."9").contains($0) || $0 == "_"
+        || $0 == "."
+        || $0 == "-"
+    }
+    guard isPlain, !name.isEmpty else { return nil }
+  }
+
+  func matches(_ module: String) -> Bool {
+    module == name || (!isWhole && module.hasSuffix("." + name))
   }
 }

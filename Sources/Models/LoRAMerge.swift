@@ -12,12 +12,14 @@ extension ModelContents {
     let index = Dictionary(
       entries.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { a, _ in a })
     for (name, tensor) in adapter.replacements.sorted(by: { $0.key < $1.key }) {
-      guard let place = index[name], entries[place].shape == tensor.shape, entries[place].dtype != nil else {
+      guard let place = index[name], entries[place].shape == tensor.shape, let stored = entries[place].dtype
+      else {
         throw ModelError(
           path: adapter.path, tensor: tensor.name,
           detail: "has shape \(tensor.shape); \(path) has no such tensor of floats")
       }
-      result.entries[place].form = .rows(tensor.dtype, UnsafeBytes(tensor.bytes, owner: tensor.file))
+      let type = dtype ?? stored
+      result.entries[place].form = .made(type) { try rounded(tensor, to: type) }
     }
     var pieces: [Int: [LoRAPiece]] = [:]
     for (module, update) in adapter.updates.sorted(by: { $0.key < $1.key }) {
@@ -82,6 +84,22 @@ extension ModelContents {
     }
     throw fail("is updated by the adapter, but \(path) has no such module: is it the adapter's base model?")
   }
+}
+
+/// A tensor's elements in another type.
+private func rounded(_ tensor: StoredTensor, to type: DType, pool: WorkerPool = .shared) throws -> UnsafeBytes
+{
+  let result = AlignedBuffer<UInt8>(count: tensor.shape.reduce(type.byteCount, *))
+  var done = 0
+  try FloatCast(tensor.name, path: tensor.file.path, pool: pool).forEachChunk(
+    tensor.bytes, from: tensor.dtype, to: type
+  ) { piece in
+    if let base = piece.baseAddress {
+      UnsafeMutableRawPointer(result.pointer + done).copyMemory(from: base, byteCount: piece.count)
+    }
+    done += piece.count
+  }
+  return UnsafeBytes(UnsafeRawBufferPointer(result.buffer), owner: result)
 }
 
 /// A and B of one update in fp32, and which of B's rows belongs to which row of the weight.

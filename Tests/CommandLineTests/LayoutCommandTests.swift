@@ -68,6 +68,33 @@ import Testing
     #expect(try Self.tensors(folder.file("b")) == tensors)
   }
 
+  /// AutoGPTQ 0.7.1 writes `is_marlin_format: false`, and GPTQModel 7 refuses to load what has the key.
+  @Test func lintRemovesTheKeyThatGPTQModelRefuses() throws {
+    let folder = try TemporaryFolder()
+    let gptq = folder.file("gptq")
+    let made = try Tool.run(
+      "zhinao-quantize",
+      [
+        CommandTests.gqa, "--method", "rtn", "--group-size", "32", "-o", folder.file("q.zhinao"),
+        "--gptq-output", gptq,
+      ])
+    #expect(made.code == 0, "\(made.errors)")
+    let path = gptq + "/quantize_config.json"
+    #expect(!(try String(contentsOfFile: path, encoding: .utf8)).contains("is_marlin_format"))
+    var settings = try #require(try JSONValue.parse(file: path).objectValue)
+    settings["is_marlin_format"] = false
+    try AtomicFile.write(JSONValue.object(settings).serialized(), to: path)
+    func loads() throws -> Bool? {
+      let report = try JSONValue.parse(Tool.run("zhinao-verify", ["lint", gptq, "--json"]).output)
+      let engine = report["engines"]?.arrayValue?.first { $0["engine"]?.stringValue == "GPTQModel" }
+      return engine?["loads"]?.boolValue
+    }
+    #expect(try loads() == false)
+    #expect(try Tool.run("zhinao-verify", ["lint", gptq, "--fix"]).code == 0)
+    #expect(try loads() == true)
+    #expect(!(try String(contentsOfFile: path, encoding: .utf8)).contains("is_marlin_format"))
+  }
+
   @Test func adaptersAreMergedIntoFloatsOnly() throws {
     let folder = try TemporaryFolder()
     let int4 = folder.file("q.zhinao")

@@ -160,6 +160,32 @@ import Transformer
     #expect(changed.count == 3)
   }
 
+  /// A head that was trained as a whole takes the place of the model's, in the model's type.
+  @Test func wholeWeightsReplaceTheModels() throws {
+    let folder = try TemporaryFolder()
+    let path = try Self.adapter(
+      folder, "a", module: "model.layers.0.mlp.up_proj", rank: 2, out: 384, in: 128)
+    let values = (0..<3072 * 128).map { Float($0 % 251) / 64 }
+    let old = try TensorTable(path: path + "/adapter_model.safetensors")
+    let plans = old.inFileOrder.map { TensorPlan($0.name, $0.dtype, $0.shape) }
+    let both = path + "/both.safetensors"
+    let head = TensorPlan("base_model.model.lm_head.weight", .f32, [3072, 128])
+    try SafetensorsWriter.write(to: both, tensors: plans + [head]) { plan, emit in
+      guard let tensor = old[plan.name] else { return try values.withUnsafeBytes { try emit($0) } }
+      try emit(tensor.bytes)
+    }
+    try FileManager.default.removeItem(atPath: path + "/adapter_model.safetensors")
+    try FileManager.default.moveItem(atPath: both, toPath: path + "/adapter_model.safetensors")
+    let merged = folder.file("merged")
+    let contents = try ModelContents(OpenedModel(path: StockLayoutTests.gqa))
+    try StockLayoutTests.write(contents.merging(LoRAAdapter(path: path)), to: merged)
+    let found = try #require(try TensorTable(path: merged)["lm_head.weight"])
+    #expect(found.dtype == .bf16)
+    // Multiples of 1/64 below 4 fit bf16's eight bits.
+    let halves = found.bytes.bindMemory(to: UInt16.self)
+    #expect(zip(values, halves).allSatisfy { $0.bitPattern == UInt32($1) << 16 })
+  }
+
   @Test(arguments: [
     ("model.layers.9.mlp.up_proj", 384, "no such module", ""),
     ("model.layers.0.mlp.up_proj", 380, "[380, 128]", ""),

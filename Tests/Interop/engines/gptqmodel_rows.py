@@ -4,7 +4,8 @@ import rows as table
 import workload
 
 ENVIRONMENT = "torch"
-PACKAGES = ["torch", "transformers", "tokenizers", "safetensors", "numpy", "accelerate", "gptqmodel", "optimum"]
+PACKAGES = ["torch", "transformers", "tokenizers", "safetensors", "numpy", "accelerate", "optimum"]
+BUILT = ["gptqmodel"]
 # What GPTQModel is asked for: bits, group size, symmetric, act-order, format.
 RECIPES = {"tiny": [(4, 64, True, False, "gptq"), (4, 64, False, False, "gptq"), (4, 64, False, False, "gptq_v2"),
                     (4, 64, True, True, "gptq"), (8, 64, True, False, "gptq"), (2, 32, False, False, "gptq"),

