@@ -75,6 +75,8 @@ package struct ModelQuantizer {
       }
     } else if let packed = model.weights as? PackedWeights {
       files.append((URL(fileURLWithPath: packed.path).lastPathComponent, sample(packed.file.file)))
+    } else if let gguf = model.weights as? GGUFWeights {
+      files.append((URL(fileURLWithPath: gguf.path).lastPathComponent, sample(gguf.file.file)))
     }
     if let bytes = try model.files.bytes(named: "config.json") {
       files.append(("config.json", .string(bytes.withUnsafeBytes { Checksum.sha256($0) })))

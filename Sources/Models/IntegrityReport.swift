@@ -41,6 +41,10 @@ package struct IntegrityReport: Equatable, Sendable {
         done += tensor.info.byteCount
         progress(done, report.bytes)
       }
+    } else if let gguf = model.weights as? GGUFWeights {
+      report.tensors = gguf.file.tensors.count
+      report.bytes = gguf.file.file.byteCount
+      report.problems = gguf.problems { done, _ in progress(done, report.bytes) }
     }
     // Shapes, zero points, group numbers: whatever building the decoder would refuse.
     do { _ = try model.decoder() } catch let error as DiagnosedError {

@@ -85,6 +85,8 @@ package struct ModelContents: Sendable {
       }
     } else if let folder = model.weights as? FolderWeights {
       entries = try ModelContents.entries(folder, order: order)
+    } else if let gguf = model.weights as? GGUFWeights {
+      entries = gguf.entries()
     } else {
       entries = []
     }

@@ -6,12 +6,13 @@ import PackedModel
 import Tokenization
 import Transformer
 
-/// A model, whatever it is stored as: a Hugging Face folder, an AutoGPTQ folder, or a `.zhinao` file.
+/// A model, whatever it is stored as: a Hugging Face folder, an AutoGPTQ folder, a `.zhinao` file or a GGUF file.
 package struct OpenedModel: Sendable {
   package enum Kind: String, Sendable {
     case checkpoint = "Hugging Face checkpoint"
     case autoGPTQ = "AutoGPTQ checkpoint"
     case packed = ".zhinao file"
+    case gguf = "GGUF file"
   }
   package let path: String
   package let kind: Kind
@@ -31,7 +32,8 @@ package struct OpenedModel: Sendable {
   }
 
   /// Opens `path` and checks its configuration; weights are mapped, not read unless `verification` is full.
-  package init(path: String, verification: Verification = .header) throws {
+  /// - Parameter dequantizedType: what the blocks of a GGUF file become: bf16, f16 or f32.
+  package init(path: String, verification: Verification = .header, dequantizedType: DType = .bf16) throws {
     self.path = path
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
@@ -53,6 +55,13 @@ package struct OpenedModel: Sendable {
     } else if path.hasSuffix(".safetensors") {
       throw ModelError(
         path: path, detail: "is a single safetensors file; give the folder that also holds config.json")
+    } else if path.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
+      let file = try GGUFFile(path: path)
+      files = try GGUFModelFiles(file: file, weightType: dequantizedType)
+      configuration = try files.modelConfiguration()
+      quantization = nil
+      weights = try GGUFWeights(file: file, configuration: configuration, dequantizedType: dequantizedType)
+      kind = .gguf
     } else {
       let file = try PackedModelFile(path: path, checkingHeader: verification != .none)
       files = file.files
@@ -67,6 +76,7 @@ package struct OpenedModel: Sendable {
   /// What is wrong with the weights' bytes, or nil.
   private func firstProblem() -> String? {
     if let packed = weights as? PackedWeights { return packed.file.problems().first }
+    if let gguf = weights as? GGUFWeights { return gguf.problems { _, _ in }.first }
     guard let folder = weights as? FolderWeights else { return nil }
     return folder.table.inFileOrder.lazy.compactMap { FiniteCheck.problem($0) }.first
   }

@@ -15,6 +15,16 @@ package enum HalfPrecision {
     return value
   }
 
+  /// As ``value(of:)``, without the way through the kernels: for the scale of every block of a matrix.
+  @inline(__always)
+  package static func widened(_ bits: UInt16) -> Float {
+    let sign = UInt32(bits & 0x8000) << 16
+    let magnitude = UInt32(bits & 0x7FFF) << 13
+    if bits & 0x7C00 == 0x7C00 { return Float(bitPattern: sign | 0x7F80_0000 | magnitude) }
+    // Read as a float the exponent is 112 too small; the product is exact, for subnormal halves too.
+    return Float(bitPattern: sign | (Float(bitPattern: magnitude) * 0x1p112).bitPattern)
+  }
+
   package static func bits(of values: [Float]) -> [UInt16] {
     [UInt16](unsafeUninitializedCapacity: values.count) { buffer, count in
       count = values.count

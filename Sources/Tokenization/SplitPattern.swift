@@ -10,6 +10,19 @@ package enum SplitPattern: Equatable, Sendable {
   /// `\p{N}` each on its own, what is between them left whole.
   case digits
 
+  /// The pattern in the spelling of `tokenizer.json`.
+  package var regularExpression: String {
+    let contractions = "'s|'t|'re|'ve|'m|'ll|'d"
+    switch self {
+    case .cl100k(let digits):
+      return "(?i:\(contractions))|" + #"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"# + (digits == 1 ? "" : "{1,\(digits)}")
+        + #"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+    case .gpt2:
+      return contractions + #"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
+    case .digits: return #"\p{N}"#
+    }
+  }
+
   /// Calls `body` with the byte range of each piece, in order; together they are all of `text`, valid UTF-8.
   package func forEachPiece(of text: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>) -> Void) {
     CharacterClasses.withTable { table in

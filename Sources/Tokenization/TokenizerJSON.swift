@@ -148,19 +148,8 @@ struct TokenizerJSON {
     return (steps, addsPrefixSpace)
   }
 
-  private static let patterns: [String: SplitPattern] = {
-    [
-      cl100kPattern(digits: #"\p{N}{1,3}"#): .cl100k(digits: 3),
-      cl100kPattern(digits: #"\p{N}"#): .cl100k(digits: 1),
-      #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#: .gpt2,
-    ]
-  }()
-
-  /// cl100k's pattern with another rule for numbers.
-  static func cl100kPattern(digits: String) -> String {
-    #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"# + digits
-      + #"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
-  }
+  private static let patterns: [String: SplitPattern] = Dictionary(
+    uniqueKeysWithValues: [.cl100k(digits: 3), .cl100k(digits: 1), .gpt2].map { ($0.regularExpression, $0) })
 
   /// Ids that the post-processor puts before and after a single text.
   func affixes(tokenCount: Int) throws -> (prefix: [Int], suffix: [Int]) {

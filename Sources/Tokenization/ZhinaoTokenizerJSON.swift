@@ -8,7 +8,7 @@ import FileSupport
 /// encoding are a normalizer; the special tokens are looked for in normalized text, as tiktoken sees it; the decoder
 /// puts the spaces back.
 package enum ZhinaoTokenizerJSON {
-  private static let pattern = TokenizerJSON.cl100kPattern(digits: #"\p{N}"#)
+  private static let pattern = SplitPattern.cl100k(digits: 1).regularExpression
   private static let lineBreaks = ["[br]", "<br>"]
   /// Space tokens and what they stand for, longest first: the order of the replacements.
   private static let spaces = [("[space8]", 8), ("[space4]", 4), ("[space3]", 3), ("[space2]", 2)]

@@ -2,6 +2,7 @@ import ArgumentParser
 import FileSupport
 import Foundation
 import Models
+import Numerics
 
 extension OpenedModel.Verification: ExpressibleByArgument {}
 
@@ -15,8 +16,9 @@ package struct OpeningOptions: ParsableArguments {
 
   package init() {}
 
-  package func open(_ path: String) throws -> OpenedModel {
-    try OpenedModel(path: path, verification: verify)
+  /// - Parameter dequantizedType: what the blocks of a GGUF file become.
+  package func open(_ path: String, dequantizedType: DType = .bf16) throws -> OpenedModel {
+    try OpenedModel(path: path, verification: verify, dequantizedType: dequantizedType)
   }
 }
 

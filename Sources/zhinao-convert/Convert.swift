@@ -5,6 +5,7 @@ import Foundation
 import Models
 import Numerics
 import PackedModel
+import Tokenization
 import ToolSupport
 
 @main
@@ -25,13 +26,27 @@ enum TargetType: String, ExpressibleByArgument, CaseIterable {
 
 extension ModelLayout: ExpressibleByArgument {}
 
+/// Type of float matrices in a GGUF file.
+enum GGUFFloatType: String, ExpressibleByArgument, CaseIterable {
+  case auto, f32, f16, bf16, q8_0
+  var type: GGUFTensorType? { GGUFTensorType.allCases.first { $0.name.lowercased() == rawValue } }
+}
+
+/// Type of asymmetric codes in a GGUF file.
+enum GGUFAsymmetricType: String, ExpressibleByArgument, CaseIterable {
+  case q4_1, q5_0
+  var type: GGUFTensorType { self == .q4_1 ? .q4_1 : .q5_0 }
+}
+
 struct Convert: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "zhinao-convert",
-    abstract: "Convert models: Hugging Face folders, AutoGPTQ folders, .zhinao files.",
+    abstract: "Convert models: Hugging Face folders, AutoGPTQ folders, .zhinao files, GGUF files.",
     discussion: """
-      An output that ends in .zhinao is a packed file, any other a folder: Hugging Face's for float models, \
-      AutoGPTQ's for quantized ones. Tensors keep every bit unless --dtype asks for another type.
+      An output that ends in .zhinao is a packed file, one that ends in .gguf a file for llama.cpp, any other a \
+      folder: Hugging Face's for float models, AutoGPTQ's for quantized ones. Tensors keep every bit unless \
+      --dtype asks for another type. Integer weights keep their codes in GGUF too; the blocks of a GGUF file \
+      that is read become floats (bfloat16, or --dtype).
 
       EXAMPLES
         zhinao-convert MODEL_DIR -o model.zhinao
@@ -40,16 +55,19 @@ struct Convert: ParsableCommand {
         zhinao-convert QWEN2_DIR -o MODEL_DIR --to zhinao-hf
         zhinao-convert MODEL_DIR -o TUNED_DIR --merge-lora ADAPTER_DIR
         zhinao-convert MODEL_DIR -o model.zhinao --dry-run
+        zhinao-convert model-int4.zhinao -o model-int4.gguf
+        zhinao-convert model.Q4_K_M.gguf -o model.zhinao
         zhinao-convert --inspect model.zhinao
       """,
     version: ToolVersion.generator)
 
   @Argument(
-    help: "Hugging Face folder, AutoGPTQ folder, .zhinao file; with --inspect also any safetensors file.")
+    help: "Hugging Face folder, AutoGPTQ folder, .zhinao or .gguf file; with --inspect also any safetensors file."
+  )
   var input: String
   @Option(
     name: [.customShort("o"), .customLong("output")],
-    help: ArgumentHelp("What to write: FILE.zhinao, or a folder.", valueName: "path"))
+    help: ArgumentHelp("What to write: FILE.zhinao, FILE.gguf, or a folder.", valueName: "path"))
   var destination: String?
   @Option(
     help: ArgumentHelp(
@@ -67,6 +85,15 @@ struct Convert: ParsableCommand {
   var shardSize = 5000
   @Option(help: ArgumentHelp("Zero points of an AutoGPTQ folder: gptq (v1) or gptq_v2.", valueName: "format"))
   var checkpointFormat: ZeroPointFormat?
+  @Option(
+    help: ArgumentHelp(
+      "Float matrices of a GGUF file: auto (as stored), f32, f16, bf16 or q8_0.", valueName: "type"))
+  var ggufType = GGUFFloatType.auto
+  @Option(
+    help: ArgumentHelp(
+      "Asymmetric codes in a GGUF file: q4_1 (rounds minima to half precision) or q5_0 (exact, a bit more).",
+      valueName: "type"))
+  var ggufAsymmetric = GGUFAsymmetricType.q4_1
   @Flag(help: "Write integer weights as the floats they stand for (in --dtype, or the configuration's type).")
   var dequantize = false
   @Flag(help: "Say what would be written, and write nothing.")
@@ -90,8 +117,8 @@ struct Convert: ParsableCommand {
     if inspect { return try Inspection(path: input).show(output) }
     guard let destination else { return }
     let start = Date()
-    let model = try opening.open(input)
-    try checkTokenizer(model)
+    let model = try opening.open(input, dequantizedType: dtype?.dtype ?? .bf16)
+    let tokenizer = try usableTokenizer(model)
     var contents = try ModelContents(model)
     if dequantize { contents = contents.dequantized() }
     if let mergeLora {
@@ -99,11 +126,13 @@ struct Convert: ParsableCommand {
     }
     if let to { contents = try contents.inLayout(to) }
     let isPacked = destination.hasSuffix(".zhinao")
-    if dryRun { return try plan(contents, isPacked: isPacked) }
-    if isPacked {
-      guard overwrite || !FileManager.default.fileExists(atPath: destination) else {
-        throw FileError(.cannotWrite, path: destination, detail: "exists; remove it or pass --overwrite")
-      }
+    if destination.hasSuffix(".gguf") {
+      try writeGGUF(contents, tokenizer: tokenizer, to: destination)
+      if dryRun { return }
+    } else if dryRun {
+      return try plan(contents, isPacked: isPacked)
+    } else if isPacked {
+      try refuseExisting(destination)
       let bar = ProgressReporter("convert", unit: "bytes")
       try ModelPacker(contents, dtype: targetType(contents)).write(
         to: destination, generator: ToolVersion.generator,
@@ -147,12 +176,32 @@ struct Convert: ParsableCommand {
   }
 
   /// A model without a tokenizer can be converted; one with a tokenizer that does not fit cannot.
-  private func checkTokenizer(_ model: OpenedModel) throws {
-    do { _ = try model.tokenizer() } catch let error as DiagnosedError
+  private func usableTokenizer(_ model: OpenedModel) throws -> (any Tokenizer)? {
+    do { return try model.tokenizer() } catch let error as DiagnosedError
       where error.category == .cannotOpenInput
     {
       Output.warn(error.description)
+      return nil
     }
+  }
+
+  private func refuseExisting(_ path: String) throws {
+    guard overwrite || !FileManager.default.fileExists(atPath: path) else {
+      throw FileError(.cannotWrite, path: path, detail: "exists; remove it or pass --overwrite")
+    }
+  }
+
+  private func writeGGUF(_ contents: ModelContents, tokenizer: (any Tokenizer)?, to path: String) throws {
+    // --dtype says the same as --gguf-type, in the words of the other outputs.
+    let exporter = GGUFExporter(
+      contents, floatType: ggufType.type ?? targetType(contents).flatMap { GGUFTensorType($0) },
+      asymmetricType: ggufAsymmetric.type)
+    let plan = try exporter.plan(tokenizer: tokenizer)
+    if dryRun { return show(path, tensors: plan.tensors.count, bytes: plan.byteCount) }
+    try refuseExisting(path)
+    for note in plan.notes { Output.remark("in llama.cpp: \(note)") }
+    let bar = ProgressReporter("convert", unit: "bytes")
+    try exporter.write(plan, to: path) { bar.update($0, of: $1) }
   }
 
   private func plan(_ contents: ModelContents, isPacked: Bool) throws {
@@ -165,15 +214,20 @@ struct Convert: ParsableCommand {
       let plans = try writer(contents).plans
       (count, bytes) = (plans.count, plans.reduce(0) { $0 + $1.byteCount })
     }
-    let folder = URL(fileURLWithPath: destination ?? ".").deletingLastPathComponent().path
+    show(destination ?? "", tensors: count, bytes: bytes)
+  }
+
+  /// What --dry-run prints.
+  private func show(_ destination: String, tensors count: Int, bytes: Int) {
+    let folder = URL(fileURLWithPath: destination).deletingLastPathComponent().path
     let free = freeBytes(inFolder: folder).map { Int($0) }
     // What reading, packing, checksumming and writing come to on a disk that is neither slow nor fast.
     let seconds = Double(bytes) / 700e6
     output.show([
-      "output": .string(destination ?? ""), "tensors": .init(count), "bytes": .init(bytes),
+      "output": .string(destination), "tensors": .init(count), "bytes": .init(bytes),
       "free_bytes": free.map { .init($0) } ?? nil, "estimated_seconds": .init(seconds),
     ]) {
-      "\(destination ?? ""): would hold \(count) tensors, \(Format.bytes(bytes)) (\(bytes) bytes), "
+      "\(destination): would hold \(count) tensors, \(Format.bytes(bytes)) (\(bytes) bytes), "
         + "about \(Format.duration(seconds)); \(free.map(Format.bytes) ?? "?") free"
     }
   }

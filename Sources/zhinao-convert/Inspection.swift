@@ -38,6 +38,13 @@ struct Inspection {
       if isFolder.boolValue, let quantization = try FolderFiles(path).quantizeConfiguration() {
         facts.append(describe(quantization))
       }
+    } else if path.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
+      let file = try GGUFFile(path: path)
+      facts.append(("format", "GGUF version \(file.version)"))
+      facts += file.metadata.map { ($0.key, describe($0.value)) }
+      rows = file.tensors.map {
+        Row(name: $0.name, kind: $0.type.name, shape: $0.shape, bytes: $0.range.count)
+      }
     } else {
       let file = try PackedModelFile(path: path)
       facts.append(("generator", file.header.generator))
@@ -86,6 +93,19 @@ struct Inspection {
           + "context \(c.maxPositionEmbeddings), rope base \(c.ropeTheta)"
       )
     ]
+  }
+
+  private func describe(_ value: GGUFValue) -> String {
+    switch value {
+    case .integer(let number): number.map(String.init) ?? "more than 2^63"
+    case .float32(let number): "\(number)"
+    case .float64(let number): "\(number)"
+    case .bool(let flag): "\(flag)"
+    case .string(let text):
+      // A chat template would fill the screen.
+      (text.count > 80 ? text.prefix(77) + "..." : text[...]).replacingOccurrences(of: "\n", with: "\\n")
+    case .array(let array): "\(array.count) of \(array.elementType)"
+    }
   }
 
   private func describe(_ q: QuantizeConfiguration) -> (String, String) {

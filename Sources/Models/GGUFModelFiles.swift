@@ -1,0 +1,168 @@
+import Checkpoints
+import FileSupport
+import Numerics
+import Tokenization
+
+/// The configuration and tokenizer files that a GGUF file's metadata amounts to, as Hugging Face would have them: so that
+/// whatever reads a folder reads a GGUF file, and whatever writes one writes all of it.
+struct GGUFModelFiles: ModelFiles {
+  let file: GGUFFile
+  private let configuration: [UInt8]
+  private let generation: [UInt8]
+  private let tokenizerConfiguration: [UInt8]
+  private let tokenizer: GGUFTokenizer?
+  private let tokenizerObstacle: TokenizationError?
+
+  var location: String { file.path }
+
+  /// - Parameter weightType: the type that the configuration declares when the embedding is not stored as floats.
+  init(file: GGUFFile, weightType: DType) throws {
+    self.file = file
+    configuration = Array(
+      (try GGUFConfiguration(file).json(weightType: weightType).serialized(indent: 2) + "\n").utf8)
+    let specials = try GGUFSpecialTokens(file)
+    generation = Array((specials.generationConfiguration.serialized(indent: 2) + "\n").utf8)
+    do {
+      tokenizer = try GGUFTokenizer(file)
+      tokenizerObstacle = nil
+    } catch let error as TokenizationError {
+      tokenizer = nil
+      tokenizerObstacle = error
+    }
+    tokenizerConfiguration = Array(
+      (specials.tokenizerConfiguration(tokenizer).serialized(indent: 2) + "\n").utf8)
+  }
+
+  var names: [String] {
+    ["config.json", "generation_config.json"] + (tokenizer == nil ? [] : ["tokenizer.json", "tokenizer_config.json"])
+  }
+
+  func bytes(named name: String) throws -> [UInt8]? {
+    switch name {
+    case "config.json": return configuration
+    case "generation_config.json": return generation
+    case "tokenizer_config.json": return tokenizer == nil ? nil : tokenizerConfiguration
+    case "tokenizer.json":
+      if let tokenizerObstacle { throw tokenizerObstacle }
+      return tokenizer.map { Array(($0.json.serialized() + "\n").utf8) }
+    default: return nil
+    }
+  }
+}
+
+/// The shape of a decoder from the metadata of a `llama` or `qwen2` file.
+struct GGUFConfiguration {
+  let file: GGUFFile
+  let architecture: String
+
+  init(_ file: GGUFFile) throws {
+    self.file = file
+    guard let architecture = try file.string("general.architecture") else {
+      throw CheckpointError(path: file.path, detail: "metadata general.architecture is missing")
+    }
+    guard ["llama", "qwen2"].contains(architecture) else {
+      throw CheckpointError(
+        path: file.path, detail: "holds a model of architecture \"\(architecture)\"; read are llama and qwen2")
+    }
+    self.architecture = architecture
+    if let experts = try file.integer("\(architecture).expert_count"), experts > 0 {
+      throw CheckpointError(path: file.path, detail: "holds a mixture of experts, which this decoder is not")
+    }
+  }
+
+  /// `config.json`; what is out of range in it, its reader refuses.
+  func json(weightType: DType) throws -> JSONValue {
+    func key(_ name: String) -> String { "\(architecture).\(name)" }
+    func required(_ name: String) throws -> JSONValue {
+      guard let value = try file.integer(key(name)) else {
+        throw CheckpointError(path: file.path, detail: "metadata \(key(name)) is missing")
+      }
+      return .init(value)
+    }
+    guard let embedding = file.tensor("token_embd.weight"), embedding.shape.count == 2 else {
+      throw CheckpointError(path: file.path, tensor: "token_embd.weight", detail: "is missing or not a matrix")
+    }
+    let type = embedding.type.dtype ?? weightType
+    let isLlama = architecture == "llama"
+    var object = JSONObject([
+      ("architectures", .array([.string(isLlama ? "LlamaForCausalLM" : "Qwen2ForCausalLM")])),
+      ("model_type", .string(architecture)), ("hidden_act", "silu"),
+      ("hidden_size", try required("embedding_length")),
+      ("intermediate_size", try required("feed_forward_length")),
+      ("num_hidden_layers", try required("block_count")),
+      ("num_attention_heads", try required("attention.head_count")),
+      (
+        "num_key_value_heads",
+        try file.integer(key("attention.head_count_kv")).map { .init($0) } ?? required("attention.head_count")
+      ),
+      ("max_position_embeddings", try required("context_length")),
+      ("vocab_size", .init(embedding.shape[0])),
+      ("rms_norm_eps", try file.number(key("attention.layer_norm_rms_epsilon")) ?? 1e-5),
+      ("rope_theta", try file.number(key("rope.freq_base")) ?? 10000),
+      ("tie_word_embeddings", .bool(file.tensor("output.weight") == nil)),
+      ("torch_dtype", .string(type == .bf16 ? "bfloat16" : type == .f16 ? "float16" : "float32")),
+    ])
+    if let headDim = try file.integer(key("attention.key_length")) {
+      guard try file.integer(key("attention.value_length")) ?? headDim == headDim else {
+        throw CheckpointError(
+          path: file.path, detail: "keys and values have different lengths, which this decoder does not compute")
+      }
+      object["head_dim"] = .init(headDim)
+    }
+    if isLlama {
+      object["attention_bias"] = .bool(file.tensor("blk.0.attn_q.bias") != nil)
+      object["mlp_bias"] = .bool(file.tensor("blk.0.ffn_up.bias") != nil)
+    }
+    try addRotary(&object, key)
+    let specials = try GGUFSpecialTokens(file)
+    object["bos_token_id"] = specials.begin.map { .init($0) } ?? .null
+    object["eos_token_id"] = specials.end.map { .init($0) } ?? .null
+    return .object(object)
+  }
+
+  private func addRotary(_ object: inout JSONObject, _ key: (String) -> String) throws {
+    let heads = object["num_attention_heads"]?.intValue ?? 0
+    let hidden = object["hidden_size"]?.intValue ?? 0
+    let headDim = object["head_dim"]?.intValue ?? (heads > 0 ? hidden / heads : 0)
+    if let rotated = try file.integer(key("rope.dimension_count")), rotated != headDim {
+      throw CheckpointError(
+        path: file.path, detail: "rotates \(rotated) of \(headDim) elements of a head, which is not supported")
+    }
+    switch try file.string(key("rope.scaling.type")) ?? "none" {
+    case "none": break
+    case "linear":
+      object["rope_scaling"] = [
+        "type": "linear", "factor": try file.number(key("rope.scaling.factor")) ?? 1,
+      ]
+    case let type:
+      throw CheckpointError(
+        path: file.path, detail: "metadata \(key("rope.scaling.type")) is \"\(type)\"; read are none and linear")
+    }
+    guard let tensor = file.tensor(GGUFNames.frequencies) else { return }
+    // The factors that Llama 3 was published with; others cannot be told from one another's results.
+    for factor in [8.0, 32.0] {
+      var candidate = object
+      candidate["rope_scaling"] = [
+        "rope_type": "llama3", "factor": .init(factor), "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+      ]
+      let c = try ModelConfiguration(.object(candidate), label: file.path)
+      if let factors = GGUFNames.frequencyFactors(c), isEqual(tensor, factors) {
+        object = candidate
+        return
+      }
+    }
+    throw CheckpointError(
+      path: file.path, tensor: tensor.name,
+      detail: "scales frequencies in another way than Llama 3.1 and 3.2 do, which config.json cannot say")
+  }
+
+  private func isEqual(_ tensor: GGUFTensor, _ factors: [Float]) -> Bool {
+    guard tensor.type == .f32, tensor.shape == [factors.count] else { return false }
+    let bytes = file.bytes(of: tensor)
+    // Other tools compute them in single precision.
+    return factors.enumerated().allSatisfy { i, factor in
+      abs(bytes.loadUnaligned(fromByteOffset: 4 * i, as: Float.self) - factor) <= 1e-4 * factor
+    }
+  }
+}

@@ -1,0 +1,183 @@
+import Checkpoints
+import FileSupport
+import Numerics
+import PackedModel
+
+/// Weights of a GGUF file under Hugging Face's names. Floats are used where they are mapped; blocks are brought to
+/// `dequantizedType` when asked for.
+package struct GGUFWeights: WeightSource {
+  package let file: GGUFFile
+  /// What blocks become: bf16, f16 or f32.
+  package let dequantizedType: DType
+  private let table: [String: Source]
+
+  package var path: String { file.path }
+
+  private struct Source {
+    var tensor: GGUFTensor
+    /// Row n is row `rows[n]` of the file's tensor; nil: the same order.
+    var rows: [Int]?
+  }
+
+  /// - Throws: when the file has tensors that no decoder of this kind has: leaving them out would change the result.
+  package init(file: GGUFFile, configuration c: ModelConfiguration, dequantizedType: DType) throws {
+    self.file = file
+    self.dequantizedType = dequantizedType
+    var table: [String: Source] = [:]
+    for tensor in file.tensors {
+      guard let name = GGUFNames.huggingFace(tensor.name) else {
+        if tensor.name == GGUFNames.frequencies { continue }
+        throw ModelError(
+          path: file.path, tensor: tensor.name, detail: "belongs to no \(c.family.rawValue) decoder")
+      }
+      var rows: [Int]?
+      if GGUFNames.permutesQueries(c.family) {
+        for (module, heads) in [("q_proj", c.attentionHeads), ("k_proj", c.kvHeads)]
+        where name.module.hasSuffix(".\(module)") && tensor.shape.first == heads * c.headDim {
+          rows = GGUFNames.halves(heads: heads, headDim: c.headDim)
+        }
+      }
+      table[name] = Source(tensor: tensor, rows: rows)
+    }
+    self.table = table
+  }
+
+  private func source(_ name: String, shape: [Int]) throws -> Source {
+    guard let source = table[name] else {
+      throw ModelError(
+        path: path, tensor: GGUFNames.gguf(name) ?? name, detail: "is missing; expected shape \(shape)")
+    }
+    guard source.tensor.shape == shape else {
+      throw ModelError(
+        path: path, tensor: source.tensor.name,
+        detail: "has shape \(source.tensor.shape), the metadata needs \(shape)")
+    }
+    return source
+  }
+
+  package func matrix(_ module: String, out: Int, in inFeatures: Int) throws -> WeightMatrix {
+    let source = try source("\(module).weight", shape: [out, inFeatures])
+    let (dtype, content) = try withExtendedLifetime(file) { try self.content(source) }
+    guard let base = content.bytes.baseAddress else {
+      throw ModelError(path: path, tensor: source.tensor.name, detail: "is empty")
+    }
+    return .rows(
+      RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: content.owner))
+  }
+
+  package func vector(_ name: String, count: Int) throws -> AlignedBuffer<Float>? {
+    guard table[name] != nil else { return nil }
+    let source = try source(name, shape: [count])
+    let (dtype, content) = try content(source)
+    return try withExtendedLifetime(content.owner) {
+      try widened(content.bytes, dtype: dtype, count: count, tensor: source.tensor.name, path: path)
+    }
+  }
+
+  /// All tensors as a model's entries.
+  package func entries() -> [ModelEntry] {
+    table.map { name, source in
+      let type = narrowType(source) ?? source.tensor.type.dtype ?? dequantizedType
+      if let dtype = source.tensor.type.dtype, dtype == type, source.rows == nil {
+        let bytes = UnsafeBytes(file.bytes(of: source.tensor), owner: file)
+        return ModelEntry(name: name, shape: source.tensor.shape, form: .rows(dtype, bytes))
+      }
+      return ModelEntry(
+        name: name, shape: source.tensor.shape, form: .made(type) { try content(source, as: type) })
+    }
+  }
+
+  // MARK: Content
+
+  /// GGUF keeps vectors in F32 whatever the model is. One that holds nothing the type of the model's matrices cannot hold
+  /// becomes that type again, so that a model comes back from GGUF as it went in.
+  private func narrowType(_ source: Source) -> DType? {
+    guard source.tensor.shape.count == 1, source.tensor.type == .f32,
+      let embedding = table["\(DecoderNames.embedding).weight"]
+    else { return nil }
+    let type = embedding.tensor.type.dtype ?? dequantizedType
+    guard type != .f32 else { return nil }
+    let bytes = file.bytes(of: source.tensor)
+    guard let base = bytes.baseAddress else { return nil }
+    let count = bytes.count / 4
+    let narrow = AlignedBuffer<UInt16>(count: count)
+    let wide = AlignedBuffer<Float>(count: count)
+    let kernels = Kernels.best.table
+    kernels.pointee.widen(wide.pointer, base, DType.f32.kernelType, Int64(count))
+    kernels.pointee.narrow(narrow.pointer, wide.pointer, type.kernelType, Int64(count))
+    kernels.pointee.widen(wide.pointer, narrow.pointer, type.kernelType, Int64(count))
+    let same = (0..<count).allSatisfy {
+      base.loadUnaligned(fromByteOffset: 4 * $0, as: UInt32.self) == wide[$0].bitPattern
+    }
+    return same ? type : nil
+  }
+
+  /// The tensor in the type it is used in: where it is mapped if it can be.
+  private func content(_ source: Source) throws -> (DType, UnsafeBytes) {
+    if let dtype = source.tensor.type.dtype, source.rows == nil {
+      return (dtype, UnsafeBytes(file.bytes(of: source.tensor), owner: file))
+    }
+    let type = source.tensor.type.dtype ?? dequantizedType
+    return (type, try content(source, as: type))
+  }
+
+  /// The tensor's rows in Hugging Face's order, in memory of their own.
+  /// - Throws: when a value is not finite, or not in `type`.
+  private func content(_ source: Source, as type: DType, pool: WorkerPool = .shared) throws -> UnsafeBytes {
+    let tensor = source.tensor
+    let width = tensor.shape.last ?? 0
+    let rowCount = width == 0 ? 0 : tensor.shape.reduce(1, *) / width
+    // A vector whose order changes has rows of one element.
+    let (rows, columns) = tensor.shape.count == 1 && source.rows != nil ? (width, 1) : (rowCount, width)
+    guard columns % tensor.type.blockSize == 0 else {
+      throw ModelError(
+        path: path, tensor: tensor.name, detail: "is a vector in \(tensor.type.name); vectors are floats")
+    }
+    let result = AlignedBuffer<UInt8>(count: rows * columns * type.byteCount)
+    let rowBytes = tensor.type.byteCount(of: columns)
+    let from = SendablePointers(UnsafeRawPointer(file.bytes(of: tensor).baseAddress), result.pointer)
+    guard rows * columns > 0, from.source != nil else { return UnsafeBytes(.init(result.buffer), owner: result) }
+    pool.runRanges(rows) { range in
+      guard let base = from.source else { return }
+      Scratch.withFloats(columns) { floats in
+        for row in range {
+          GGUFBlocks.dequantize(
+            base + (source.rows?[row] ?? row) * rowBytes, type: tensor.type, count: columns, into: floats)
+          let to = UnsafeMutableRawPointer(from.target + row * columns * type.byteCount)
+          Kernels.best.table.pointee.narrow(to, floats, type.kernelType, Int64(columns))
+        }
+      }
+    }
+    let bytes = UnsafeRawBufferPointer(result.buffer)
+    if let index = FiniteCheck.firstNotFinite(bytes, dtype: type, pool: pool) {
+      throw ModelError(
+        path: path, tensor: tensor.name,
+        detail: "element \(index) is NaN, infinite, or more than \(type.rawValue) can hold")
+    }
+    return UnsafeBytes(bytes, owner: result)
+  }
+
+  /// Tensors whose numbers are not finite, each as a line.
+  package func problems(progress: (_ byteCount: Int, _ total: Int) -> Void) -> [String] {
+    let total = file.tensors.reduce(0) { $0 + $1.range.count }
+    var done = 0
+    return file.tensors.compactMap { tensor in
+      defer {
+        done += tensor.range.count
+        progress(done, total)
+      }
+      do {
+        _ = try content(Source(tensor: tensor), as: tensor.type.dtype ?? .f32)
+        return nil
+      } catch { return "\(error)" }
+    }
+  }
+}
+
+private struct SendablePointers: @unchecked Sendable {
+  let source: UnsafeRawPointer?
+  let target: UnsafeMutablePointer<UInt8>
+  init(_ source: UnsafeRawPointer?, _ target: UnsafeMutablePointer<UInt8>) {
+    (self.source, self.target) = (source, target)
+  }
+}
