@@ -62,7 +62,8 @@ package enum GGUFCodes {
             let at = block * 32 / m.groupSize * m.outFeatures + row
             codes.withUnsafeBufferPointer {
               put(
-                UnsafeBufferPointer(rebasing: $0[(r * m.inFeatures + block * 32)..<(r * m.inFeatures + block * 32 + 32)]),
+                UnsafeBufferPointer(
+                  rebasing: $0[(r * m.inFeatures + block * 32)..<(r * m.inFeatures + block * 32 + 32)]),
                 scale: m.scales[at], zero: m.zeros[at], type, to + block * type.blockByteCount)
             }
           }

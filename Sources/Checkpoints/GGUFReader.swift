@@ -139,13 +139,15 @@ struct GGUFReader {
     for index in 0..<count {
       let key = try cursor.string("key \(index) of the metadata")
       guard !key.isEmpty, key.utf8.count < 65536, keys.insert(key).inserted else {
-        throw cursor.bad("key \(index) of the metadata (\"\(key.prefix(64))\") is empty, too long, or there twice (F4)")
+        throw cursor.bad(
+          "key \(index) of the metadata (\"\(key.prefix(64))\") is empty, too long, or there twice (F4)")
       }
       let type = try cursor.type(of: key)
       metadata.append((key, try cursor.value(type, of: key, depth: 0)))
     }
     guard let entry = metadata.first(where: { $0.key == GGUFReader.alignmentKey }) else { return }
-    guard case .integer(let value?) = entry.value, value >= 8, value <= 1 << 20, value & (value - 1) == 0 else {
+    guard case .integer(let value?) = entry.value, value >= 8, value <= 1 << 20, value & (value - 1) == 0
+    else {
       throw cursor.bad("\(GGUFReader.alignmentKey) is not a power of two from 8 to 2^20 (F7)")
     }
     alignment = value
@@ -192,7 +194,9 @@ struct GGUFReader {
   /// One entry of the table of tensors; its range counts bytes only, the place follows.
   private mutating func description(_ name: String) throws -> (GGUFTensor, UInt64) {
     let rank = try cursor.integer(UInt32.self, "the rank of tensor \(name)")
-    guard (1...4).contains(rank) else { throw cursor.bad("has \(rank) dimensions, 1 to 4 expected (F8)", tensor: name) }
+    guard (1...4).contains(rank) else {
+      throw cursor.bad("has \(rank) dimensions, 1 to 4 expected (F8)", tensor: name)
+    }
     var shape: [Int] = []
     for _ in 0..<rank {
       let dimension = try cursor.integer(UInt64.self, "the shape of tensor \(name)")

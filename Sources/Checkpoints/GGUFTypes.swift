@@ -2,6 +2,8 @@ import Numerics
 
 /// How a tensor of a GGUF file is stored: floats, or blocks of 32 or 256 weights that share scales
 /// (`Formats/gguf.md`, "Blocks"). Raw values are the file's.
+// The names are ggml's, in which everybody looks for them.
+// swift-format-ignore: AlwaysUseLowerCamelCase
 package enum GGUFTensorType: UInt32, CaseIterable, Sendable {
   case f32 = 0
   case f16 = 1
@@ -82,7 +84,8 @@ package enum GGUFTensorType: UInt32, CaseIterable, Sendable {
   static func description(ofUnknown number: UInt32) -> String {
     let names: [UInt32: String] = [
       9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
-      20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
+      20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64",
+      28: "F64",
       29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
     ]
     return names[number] ?? "number \(number)"

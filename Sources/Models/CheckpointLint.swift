@@ -262,6 +262,11 @@ package struct CheckpointLint: Sendable {
       ], remark: vllm)
     verdict("vLLM gptq", [broken, format, grouped], remark: vllm)
     verdict(
-      "llama.cpp", ["reads GGUF only"], remark: "")
+      "llama.cpp",
+      [
+        broken, facts.isActOrder ? "GGUF has no act-order" : nil,
+        q.bits == 8 && !q.isSymmetric ? "GGUF has no type for 8 bits asymmetric" : nil,
+        q.groupSize > 0 && q.groupSize % 32 != 0 ? "GGUF takes groups of multiples of 32" : nil,
+      ], remark: "as GGUF: zhinao-convert FOLDER -o FILE.gguf")
   }
 }

@@ -54,6 +54,8 @@ package struct GGUFExporter {
     try refuseWhatCannotBeSaid()
     var parts: [Part] = []
     for entry in contents.entries { parts += try self.parts(of: entry) }
+    parts = parts.map { (GGUFNames.rank($0.plan.name), $0) }
+      .sorted { $0.0.lexicographicallyPrecedes($1.0) }.map(\.1)
     if let factors = GGUFNames.frequencyFactors(contents.configuration) {
       let buffer = AlignedBuffer(factors)
       let bytes = UnsafeBytes(UnsafeRawBufferPointer(buffer.buffer), owner: buffer)
@@ -98,7 +100,9 @@ package struct GGUFExporter {
     if c.partialRotaryFactor != 1 { throw refuse("rotates only a part of each head") }
     if c.logitScale != 1 { throw refuse("scales its logits") }
     if c.family != .llama && (c.outputBias || c.mlpBias) { throw refuse("has biases outside of q, k and v") }
-    if case .llama3 = c.ropeScaling, c.family != .llama { throw refuse("scales rotary frequencies by Llama 3's rule") }
+    if case .llama3 = c.ropeScaling, c.family != .llama {
+      throw refuse("scales rotary frequencies by Llama 3's rule")
+    }
   }
 
   private var architecture: String { contents.configuration.family == .llama ? "llama" : "qwen2" }
@@ -199,7 +203,8 @@ package struct GGUFExporter {
         { c.qkvBias } else if module.hasSuffix("o_proj") { c.outputBias } else { c.mlpBias }
       if isExpected { return true }
       guard case .rows(_, let stored) = entry.form, stored.bytes.allSatisfy({ $0 == 0 }) else {
-        throw ModelError(path: contents.path, tensor: entry.name, detail: "is a bias this architecture does not have")
+        throw ModelError(
+          path: contents.path, tensor: entry.name, detail: "is a bias this architecture does not have")
       }
       return false
     }
@@ -231,7 +236,8 @@ package struct GGUFExporter {
         throw refuse("is \(stored.rawValue), expected BF16, F16 or F32")
       }
       guard (entry.shape.last ?? 0) % type.blockSize == 0 else {
-        throw refuse("has rows of \(entry.shape.last ?? 0), \(type.name) takes multiples of \(type.blockSize)")
+        throw refuse(
+          "has rows of \(entry.shape.last ?? 0), \(type.name) takes multiples of \(type.blockSize)")
       }
       return type
     }

@@ -34,7 +34,8 @@ struct GGUFModelFiles: ModelFiles {
   }
 
   var names: [String] {
-    ["config.json", "generation_config.json"] + (tokenizer == nil ? [] : ["tokenizer.json", "tokenizer_config.json"])
+    ["config.json", "generation_config.json"]
+      + (tokenizer == nil ? [] : ["tokenizer.json", "tokenizer_config.json"])
   }
 
   func bytes(named name: String) throws -> [UInt8]? {
@@ -62,7 +63,8 @@ struct GGUFConfiguration {
     }
     guard ["llama", "qwen2"].contains(architecture) else {
       throw CheckpointError(
-        path: file.path, detail: "holds a model of architecture \"\(architecture)\"; read are llama and qwen2")
+        path: file.path, detail: "holds a model of architecture \"\(architecture)\"; read are llama and qwen2"
+      )
     }
     self.architecture = architecture
     if let experts = try file.integer("\(architecture).expert_count"), experts > 0 {
@@ -80,7 +82,8 @@ struct GGUFConfiguration {
       return .init(value)
     }
     guard let embedding = file.tensor("token_embd.weight"), embedding.shape.count == 2 else {
-      throw CheckpointError(path: file.path, tensor: "token_embd.weight", detail: "is missing or not a matrix")
+      throw CheckpointError(
+        path: file.path, tensor: "token_embd.weight", detail: "is missing or not a matrix")
     }
     let type = embedding.type.dtype ?? weightType
     let isLlama = architecture == "llama"
@@ -105,7 +108,8 @@ struct GGUFConfiguration {
     if let headDim = try file.integer(key("attention.key_length")) {
       guard try file.integer(key("attention.value_length")) ?? headDim == headDim else {
         throw CheckpointError(
-          path: file.path, detail: "keys and values have different lengths, which this decoder does not compute")
+          path: file.path,
+          detail: "keys and values have different lengths, which this decoder does not compute")
       }
       object["head_dim"] = .init(headDim)
     }
@@ -126,7 +130,8 @@ struct GGUFConfiguration {
     let headDim = object["head_dim"]?.intValue ?? (heads > 0 ? hidden / heads : 0)
     if let rotated = try file.integer(key("rope.dimension_count")), rotated != headDim {
       throw CheckpointError(
-        path: file.path, detail: "rotates \(rotated) of \(headDim) elements of a head, which is not supported")
+        path: file.path, detail: "rotates \(rotated) of \(headDim) elements of a head, which is not supported"
+      )
     }
     switch try file.string(key("rope.scaling.type")) ?? "none" {
     case "none": break
@@ -136,7 +141,8 @@ struct GGUFConfiguration {
       ]
     case let type:
       throw CheckpointError(
-        path: file.path, detail: "metadata \(key("rope.scaling.type")) is \"\(type)\"; read are none and linear")
+        path: file.path,
+        detail: "metadata \(key("rope.scaling.type")) is \"\(type)\"; read are none and linear")
     }
     guard let tensor = file.tensor(GGUFNames.frequencies) else { return }
     // The factors that Llama 3 was published with; others cannot be told from one another's results.

@@ -41,6 +41,16 @@ enum GGUFNames {
     return modules.first { $0.0 == rest[rest.index(after: end)...] }.map { "\(to)\(layer).\($0.1)\(suffix)" }
   }
 
+  /// Place of a tensor, by its GGUF name, in the order a forward pass meets them.
+  static func rank(_ name: String) -> [Int] {
+    let isBias = name.hasSuffix(".bias") ? 1 : 0
+    let parts = name.split(separator: ".")
+    guard parts.count == 4, let layer = Int(parts[1]) else {
+      return name.hasPrefix("token_embd") ? [0] : [2, name.hasPrefix("output_norm") ? 0 : 1]
+    }
+    return [1, layer, modules.firstIndex { $0.gguf == parts[2] } ?? modules.count, isBias]
+  }
+
   // MARK: Rows of queries and keys
 
   /// llama.cpp rotates neighbouring elements of a head in `llama` models, Hugging Face an element of each half: rows

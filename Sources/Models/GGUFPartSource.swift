@@ -20,7 +20,8 @@ struct GGUFPartSource {
     switch entry.form {
     case .intPanels, .quantized, .stream:
       let matrix = try quantized(entry)
-      if part.plan.type == .q4_1, let scale = matrix.scales.max(), HalfPrecision.value(of: scale) * 15 > 65504 {
+      if part.plan.type == .q4_1, let scale = matrix.scales.max(), HalfPrecision.value(of: scale) * 15 > 65504
+      {
         throw ModelError(path: path, tensor: entry.name, detail: "has minima that half precision cannot hold")
       }
       let blocks = GGUFCodes.blocks(

@@ -31,7 +31,9 @@ struct GGUFSpecialTokens {
   var generationConfiguration: JSONValue {
     var object = JSONObject()
     if let begin { object["bos_token_id"] = .init(begin) }
-    if !ends.isEmpty { object["eos_token_id"] = ends.count == 1 ? .init(ends[0]) : .array(ends.map { .init($0) }) }
+    if !ends.isEmpty {
+      object["eos_token_id"] = ends.count == 1 ? .init(ends[0]) : .array(ends.map { .init($0) })
+    }
     if let pad { object["pad_token_id"] = .init(pad) }
     return .object(object)
   }
@@ -58,7 +60,10 @@ struct GGUFTokenizer {
   private let begin: Int?
 
   /// Numbers of `tokenizer.ggml.token_type`.
-  enum Kind: Int32 { case normal = 1, unknown, control, userDefined, unused, byte }
+  enum Kind: Int32 {
+    case normal = 1
+    case unknown, control, userDefined, unused, byte
+  }
 
   /// - Throws: `TokenizationError` for a tokenizer that is not byte-level BPE with a pattern we know.
   init(_ file: GGUFFile) throws {
@@ -74,7 +79,8 @@ struct GGUFTokenizer {
     let name = try file.string("tokenizer.ggml.pre") ?? "default"
     guard let form = GGUFPreTokenizer(name: name) else {
       throw bad(
-        "its tokenizer cuts text as \"\(name)\"; known are \(GGUFPreTokenizer.knownNames.joined(separator: ", "))")
+        "its tokenizer cuts text as \"\(name)\"; known are \(GGUFPreTokenizer.knownNames.joined(separator: ", "))"
+      )
     }
     let kinds = try file.integers("tokenizer.ggml.token_type") ?? tokens.map { _ in 1 }
     guard kinds.count == tokens.count else {
@@ -88,7 +94,8 @@ struct GGUFTokenizer {
     self.merges = merges
     self.form = form
     let specials = try GGUFSpecialTokens(file)
-    begin = specials.addsBegin ?? form.addsBegin ? specials.begin.flatMap { $0 < tokens.count ? $0 : nil } : nil
+    begin =
+      specials.addsBegin ?? form.addsBegin ? specials.begin.flatMap { $0 < tokens.count ? $0 : nil } : nil
   }
 
   func text(of id: Int) -> String? { tokens.indices.contains(id) ? tokens[id] : nil }
@@ -97,9 +104,11 @@ struct GGUFTokenizer {
     var vocabulary = JSONObject()
     var added: [JSONValue] = []
     for (id, token) in tokens.enumerated() {
+      if kinds[id] == .unused { continue }
+      // Added tokens too: Hugging Face's reader gives those that are not here other ids.
+      vocabulary[token] = .init(id)
       switch kinds[id] {
-      case .normal, .byte: vocabulary[token] = .init(id)
-      case .unused: continue
+      case .normal, .byte, .unused: continue
       case .control, .unknown, .userDefined:
         added.append([
           "id": .init(id), "content": .string(token), "single_word": false, "lstrip": false, "rstrip": false,

@@ -85,16 +85,24 @@ struct GGUFVocabulary {
     put("bos", prefix.count == 1 ? prefix[0] : c.json["bos_token_id"]?.intValue)
     for (name, id) in zip(["eos", "eot", "eom"], ends) { put(name, id) }
     if ends.count > 3 { notes.append("ends of text beyond the third are left out: \(ends.dropFirst(3))") }
-    put("padding", generation.padTokenID ?? c.json["pad_token_id"]?.intValue ?? tokenizer.specialTokens["<pad>"])
+    put(
+      "padding", generation.padTokenID ?? c.json["pad_token_id"]?.intValue ?? tokenizer.specialTokens["<pad>"]
+    )
     fields.append(("tokenizer.ggml.add_bos_token", .bool(prefix.count == 1)))
-    if prefix.count > 1 { notes.append("only one token can be put before every text; it has \(prefix.count)") }
+    if prefix.count > 1 {
+      notes.append("only one token can be put before every text; it has \(prefix.count)")
+    }
   }
 
   private static func template(_ tokenizer: any Tokenizer, _ files: any ModelFiles, isZhinao: Bool) throws
     -> String?
   {
-    if let text = try files.json(named: "tokenizer_config.json")?["chat_template"]?.stringValue { return text }
-    if let bytes = try files.bytes(named: "chat_template.jinja") { return String(decoding: bytes, as: UTF8.self) }
+    if let text = try files.json(named: "tokenizer_config.json")?["chat_template"]?.stringValue {
+      return text
+    }
+    if let bytes = try files.bytes(named: "chat_template.jinja") {
+      return String(decoding: bytes, as: UTF8.self)
+    }
     guard case .chatML(let system)? = try ChatTemplate.detected(tokenizer: tokenizer, files: files) else {
       return nil
     }

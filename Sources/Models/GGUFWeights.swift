@@ -10,6 +10,7 @@ package struct GGUFWeights: WeightSource {
   /// What blocks become: bf16, f16 or f32.
   package let dequantizedType: DType
   private let table: [String: Source]
+  private let kept: GGUFKeptCodes?
 
   package var path: String { file.path }
 
@@ -19,8 +20,13 @@ package struct GGUFWeights: WeightSource {
     var rows: [Int]?
   }
 
+  /// - Parameter keepsCodes: blocks that GPTQ's integers can express stay integers.
   /// - Throws: when the file has tensors that no decoder of this kind has: leaving them out would change the result.
-  package init(file: GGUFFile, configuration c: ModelConfiguration, dequantizedType: DType) throws {
+  package init(
+    file: GGUFFile, configuration c: ModelConfiguration, dequantizedType: DType, keepsCodes: Bool = false
+  )
+    throws
+  {
     self.file = file
     self.dequantizedType = dequantizedType
     var table: [String: Source] = [:]
@@ -40,6 +46,15 @@ package struct GGUFWeights: WeightSource {
       table[name] = Source(tensor: tensor, rows: rows)
     }
     self.table = table
+    let matrices = table.filter { $0.key.hasPrefix("model.layers.") && $0.value.tensor.shape.count == 2 }
+    kept = keepsCodes ? GGUFKeptCodes(file, matrices: matrices.map(\.value.tensor)) : nil
+  }
+
+  /// How the matrices are quantized whose codes are kept; nil: none are.
+  package var quantization: QuantizeConfiguration? { kept?.quantization }
+
+  private func keepsCodes(_ name: String, _ source: Source) -> Bool {
+    kept?.type == source.tensor.type && source.tensor.shape.count == 2 && name.hasPrefix("model.layers.")
   }
 
   private func source(_ name: String, shape: [Int]) throws -> Source {
@@ -56,7 +71,11 @@ package struct GGUFWeights: WeightSource {
   }
 
   package func matrix(_ module: String, out: Int, in inFeatures: Int) throws -> WeightMatrix {
-    let source = try source("\(module).weight", shape: [out, inFeatures])
+    let name = "\(module).weight"
+    let source = try source(name, shape: [out, inFeatures])
+    if let kept, keepsCodes(name, source) {
+      return .intPanels(IntPanels.inMemory(kept.matrix(file, source.tensor, rows: source.rows)))
+    }
     let (dtype, content) = try withExtendedLifetime(file) { try self.content(source) }
     guard let base = content.bytes.baseAddress else {
       throw ModelError(path: path, tensor: source.tensor.name, detail: "is empty")
@@ -77,6 +96,18 @@ package struct GGUFWeights: WeightSource {
   /// All tensors as a model's entries.
   package func entries() -> [ModelEntry] {
     table.map { name, source in
+      if let kept, keepsCodes(name, source) {
+        return ModelEntry(
+          name: name, shape: source.tensor.shape,
+          form: .quantized(kept.layout(source.tensor)) {
+            let matrix = kept.matrix(file, source.tensor, rows: source.rows)
+            guard matrix.scales.allSatisfy({ $0 & 0x7C00 != 0x7C00 }) else {
+              throw ModelError(
+                path: path, tensor: source.tensor.name, detail: "has a scale that is not finite")
+            }
+            return matrix
+          })
+      }
       let type = narrowType(source) ?? source.tensor.type.dtype ?? dequantizedType
       if let dtype = source.tensor.type.dtype, dtype == type, source.rows == nil {
         let bytes = UnsafeBytes(file.bytes(of: source.tensor), owner: file)
@@ -136,7 +167,9 @@ package struct GGUFWeights: WeightSource {
     let result = AlignedBuffer<UInt8>(count: rows * columns * type.byteCount)
     let rowBytes = tensor.type.byteCount(of: columns)
     let from = SendablePointers(UnsafeRawPointer(file.bytes(of: tensor).baseAddress), result.pointer)
-    guard rows * columns > 0, from.source != nil else { return UnsafeBytes(.init(result.buffer), owner: result) }
+    guard rows * columns > 0, from.source != nil else {
+      return UnsafeBytes(.init(result.buffer), owner: result)
+    }
     pool.runRanges(rows) { range in
       guard let base = from.source else { return }
       Scratch.withFloats(columns) { floats in

@@ -32,8 +32,13 @@ package struct OpenedModel: Sendable {
   }
 
   /// Opens `path` and checks its configuration; weights are mapped, not read unless `verification` is full.
-  /// - Parameter dequantizedType: what the blocks of a GGUF file become: bf16, f16 or f32.
-  package init(path: String, verification: Verification = .header, dequantizedType: DType = .bf16) throws {
+  /// - Parameters:
+  ///   - dequantizedType: what the blocks of a GGUF file become: bf16, f16 or f32.
+  ///   - keepsCodes: blocks of a GGUF file that GPTQ's integers can express stay integers.
+  package init(
+    path: String, verification: Verification = .header, dequantizedType: DType = .bf16,
+    keepsCodes: Bool = false
+  ) throws {
     self.path = path
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
@@ -59,8 +64,10 @@ package struct OpenedModel: Sendable {
       let file = try GGUFFile(path: path)
       files = try GGUFModelFiles(file: file, weightType: dequantizedType)
       configuration = try files.modelConfiguration()
-      quantization = nil
-      weights = try GGUFWeights(file: file, configuration: configuration, dequantizedType: dequantizedType)
+      let gguf = try GGUFWeights(
+        file: file, configuration: configuration, dequantizedType: dequantizedType, keepsCodes: keepsCodes)
+      quantization = gguf.quantization
+      weights = gguf
       kind = .gguf
     } else {
       let file = try PackedModelFile(path: path, checkingHeader: verification != .none)

@@ -15,7 +15,8 @@ package enum SplitPattern: Equatable, Sendable {
     let contractions = "'s|'t|'re|'ve|'m|'ll|'d"
     switch self {
     case .cl100k(let digits):
-      return "(?i:\(contractions))|" + #"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"# + (digits == 1 ? "" : "{1,\(digits)}")
+      let numbers = #"\p{N}"# + (digits == 1 ? "" : "{1,\(digits)}")
+      return "(?i:\(contractions))|" + #"[^\r\n\p{L}\p{N}]?\p{L}+|"# + numbers
         + #"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
     case .gpt2:
       return contractions + #"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#

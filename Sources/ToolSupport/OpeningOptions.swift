@@ -16,9 +16,12 @@ package struct OpeningOptions: ParsableArguments {
 
   package init() {}
 
-  /// - Parameter dequantizedType: what the blocks of a GGUF file become.
-  package func open(_ path: String, dequantizedType: DType = .bf16) throws -> OpenedModel {
-    try OpenedModel(path: path, verification: verify, dequantizedType: dequantizedType)
+  /// - Parameters: what becomes of the blocks of a GGUF file, see ``OpenedModel``.
+  package func open(_ path: String, dequantizedType: DType = .bf16, keepsCodes: Bool = false) throws
+    -> OpenedModel
+  {
+    try OpenedModel(
+      path: path, verification: verify, dequantizedType: dequantizedType, keepsCodes: keepsCodes)
   }
 }
 

@@ -28,7 +28,7 @@ struct Chat: ParsableCommand {
       """,
     version: ToolVersion.generator)
 
-  @Argument(help: "A .zhinao file (or a Hugging Face or AutoGPTQ folder).")
+  @Argument(help: "A .zhinao or .gguf file (or a Hugging Face or AutoGPTQ folder).")
   var model: String
   @Option(name: .shortAndLong, help: ArgumentHelp("What to say; - reads standard input.", valueName: "text"))
   var prompt: String

@@ -27,12 +27,14 @@ enum TargetType: String, ExpressibleByArgument, CaseIterable {
 extension ModelLayout: ExpressibleByArgument {}
 
 /// Type of float matrices in a GGUF file.
+// swift-format-ignore: AlwaysUseLowerCamelCase
 enum GGUFFloatType: String, ExpressibleByArgument, CaseIterable {
   case auto, f32, f16, bf16, q8_0
   var type: GGUFTensorType? { GGUFTensorType.allCases.first { $0.name.lowercased() == rawValue } }
 }
 
 /// Type of asymmetric codes in a GGUF file.
+// swift-format-ignore: AlwaysUseLowerCamelCase
 enum GGUFAsymmetricType: String, ExpressibleByArgument, CaseIterable {
   case q4_1, q5_0
   var type: GGUFTensorType { self == .q4_1 ? .q4_1 : .q5_0 }
@@ -62,7 +64,7 @@ struct Convert: ParsableCommand {
     version: ToolVersion.generator)
 
   @Argument(
-    help: "Hugging Face folder, AutoGPTQ folder, .zhinao or .gguf file; with --inspect also any safetensors file."
+    help: "Hugging Face or AutoGPTQ folder, .zhinao or .gguf file; with --inspect also any safetensors file."
   )
   var input: String
   @Option(
@@ -94,6 +96,10 @@ struct Convert: ParsableCommand {
       "Asymmetric codes in a GGUF file: q4_1 (rounds minima to half precision) or q5_0 (exact, a bit more).",
       valueName: "type"))
   var ggufAsymmetric = GGUFAsymmetricType.q4_1
+  @Flag(
+    help: "Keep the codes of Q4_0, Q8_0 and GPTQ's Q4_1 blocks of a GGUF file as integers, in a .zhinao file."
+  )
+  var keepCodes = false
   @Flag(help: "Write integer weights as the floats they stand for (in --dtype, or the configuration's type).")
   var dequantize = false
   @Flag(help: "Say what would be written, and write nothing.")
@@ -109,6 +115,10 @@ struct Convert: ParsableCommand {
 
   func validate() throws {
     guard inspect || destination != nil else { throw ValidationError("Give -o PATH, or --inspect.") }
+    if keepCodes, let destination, !destination.hasSuffix(".zhinao"), !destination.hasSuffix(".gguf") {
+      throw ValidationError(
+        "--keep-codes: engines that read folders take positive scales only; use -o FILE.zhinao.")
+    }
     guard shardSize >= 1 else { throw ValidationError("--shard-size: expected at least 1.") }
   }
 
@@ -117,7 +127,10 @@ struct Convert: ParsableCommand {
     if inspect { return try Inspection(path: input).show(output) }
     guard let destination else { return }
     let start = Date()
-    let model = try opening.open(input, dequantizedType: dtype?.dtype ?? .bf16)
+    let model = try opening.open(input, dequantizedType: dtype?.dtype ?? .bf16, keepsCodes: keepCodes)
+    if keepCodes && model.kind == .gguf && model.quantization == nil {
+      Output.warn("\(input): has no blocks whose codes can be kept; they become floats")
+    }
     let tokenizer = try usableTokenizer(model)
     var contents = try ModelContents(model)
     if dequantize { contents = contents.dequantized() }

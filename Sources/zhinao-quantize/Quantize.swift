@@ -35,7 +35,7 @@ struct Quantize: ParsableCommand {
       """,
     version: ToolVersion.generator)
 
-  @Argument(help: "Hugging Face folder or float .zhinao file.")
+  @Argument(help: "Hugging Face folder, float .zhinao file, or .gguf file.")
   var model: String?
 
   @Flag(help: "Quantize the small trained model inside this program, verify it and print a table.")

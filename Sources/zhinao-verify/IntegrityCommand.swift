@@ -19,7 +19,7 @@ struct IntegrityCommand: ParsableCommand {
         zhinao-verify integrity model.zhinao --provenance MODEL_DIR
       """)
 
-  @Argument(help: "Hugging Face folder, AutoGPTQ folder or .zhinao file.")
+  @Argument(help: "Hugging Face or AutoGPTQ folder, .zhinao or .gguf file.")
   var model: String
   @Option(
     help: ArgumentHelp(

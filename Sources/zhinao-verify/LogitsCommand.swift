@@ -17,7 +17,7 @@ struct LogitsCommand: ParsableCommand {
         zhinao-verify logits model.zhinao --ids 1,2,3 -o logits.safetensors
       """)
 
-  @Argument(help: "Hugging Face folder, AutoGPTQ folder or .zhinao file.")
+  @Argument(help: "Hugging Face or AutoGPTQ folder, .zhinao or .gguf file.")
   var model: String
   @Option(
     help: ArgumentHelp("Token ids, separated by commas, or @FILE with a JSON array.", valueName: "1,2,3"))

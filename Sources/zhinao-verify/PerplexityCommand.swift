@@ -20,7 +20,7 @@ struct PerplexityCommand: ParsableCommand {
         zhinao-verify perplexity MODEL_DIR --ids ids.json --window 512 --max-windows 20 --json
       """)
 
-  @Argument(help: "Hugging Face folder, AutoGPTQ folder or .zhinao file.")
+  @Argument(help: "Hugging Face or AutoGPTQ folder, .zhinao or .gguf file.")
   var model: String
   @OptionGroup var text: TextOptions
   @Option(

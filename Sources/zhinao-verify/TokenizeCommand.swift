@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checkpoints
 import FileSupport
 import Foundation
 import Models
@@ -74,6 +75,7 @@ struct TokenizeCommand: ParsableCommand {
     if model.hasSuffix(".tiktoken") || model.hasSuffix(".json") {
       return try TokenizerLoader.load(file: model)
     }
+    if GGUFFile.isGGUF(path: model) { return try OpenedModel(path: model).tokenizer() }
     return try TokenizerLoader.load(try PackedModelFile(path: model).files)
   }
 }

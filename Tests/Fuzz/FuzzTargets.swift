@@ -11,13 +11,14 @@ import Transformer
 /// Readers of files from strangers, each as a function of the file's bytes. A thrown error is the right answer to a bad
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
 enum FuzzTarget: String, CaseIterable {
-  case safetensors, packed, tokenizer, config, calibration
+  case safetensors, packed, gguf, tokenizer, config, calibration
 
   func run(_ bytes: UnsafeRawBufferPointer) {
     do {
       switch self {
       case .safetensors: try FuzzTarget.safetensors(bytes)
       case .packed: try FuzzTarget.packed(bytes)
+      case .gguf: try FuzzTarget.gguf(bytes)
       case .tokenizer: try FuzzTarget.tokenizer(bytes)
       case .config: try FuzzTarget.config(bytes)
       case .calibration: try FuzzTarget.calibration(bytes)
@@ -73,7 +74,31 @@ enum FuzzTarget: String, CaseIterable {
     let path = content.withUnsafeBytes { file("model.zhinao", $0) }
     let opened = try PackedModelFile(path: path)
     _ = opened.problems()
+    try run(OpenedModel(path: path))
+  }
+
+  /// Everything a command does with a model file: whole values, tokenizer, a forward pass when it is small.
+  private static func gguf(_ bytes: UnsafeRawBufferPointer) throws {
+    let path = file("model.gguf", bytes)
+    let opened = try GGUFFile(path: path)
+    for (key, value) in opened.metadata {
+      guard case .array = value else { continue }
+      _ = try? opened.strings(key)
+      _ = try? opened.integers(key)
+    }
+    for tensor in opened.tensors {
+      let content = opened.bytes(of: tensor)
+      if let first = content.first, let last = content.last { precondition(Int(first) + Int(last) >= 0) }
+    }
     let model = try OpenedModel(path: path)
+    _ = try ModelContents(model)
+    let tokenizer = try? model.tokenizer()
+    let exporter = GGUFExporter(try ModelContents(model))
+    _ = try? exporter.plan(tokenizer: tokenizer)
+    try run(model)
+  }
+
+  private static func run(_ model: OpenedModel) throws {
     if let tokenizer = try? model.tokenizer() { _ = tokenizer.encode("a  b") }
     let decoder = try model.decoder()
     let c = decoder.configuration

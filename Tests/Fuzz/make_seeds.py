@@ -104,3 +104,50 @@ put("calibration", "jsonl", b"\0" + lines.encode())
 put("calibration", "json", b"\1" + ("[" + ",".join(lines.strip().split("\n")) + "]").encode())
 put("calibration", "text", b"\2" + "running text 你好 ".encode() * 5)
 put("calibration", "gz", b"\3" + gzip.compress(lines.encode(), mtime=0))
+
+
+def gguf(values, tensors):
+    """values: (key, type, bytes); tensors: (name, dimensions fastest first, type, bytes)."""
+    text = lambda t: struct.pack("<Q", len(t.encode())) + t.encode()
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
+    for key, kind, content in values:
+        out += text(key) + struct.pack("<I", kind) + content
+    data = b""
+    for name, dims, kind, content in tensors:
+        out += text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, len(data))
+        data += content + b"\0" * (-len(content) % 32)
+    return out + b"\0" * (-len(out) % 32) + data
+
+
+def gguf_model(architecture, matrix_type, matrix_block):
+    number = lambda key, n: (f"{architecture}.{key}", 4, struct.pack("<I", n))
+    text = lambda t: struct.pack("<Q", len(t.encode())) + t.encode()
+    string = lambda key, t: (key, 8, text(t))
+    strings = lambda key, all: (key, 9, struct.pack("<IQ", 8, len(all)) + b"".join(map(text, all)))
+    letters = [chr(c) for c in range(97, 123)] + ["ab", "Ġ", "<|im_start|>", "<|im_end|>", "  "]
+    kinds = [1] * 28 + [3, 3, 4]
+    values = [string("general.architecture", architecture), number("block_count", 1), number("context_length", 16),
+              number("embedding_length", 32), number("feed_forward_length", 32), number("attention.head_count", 2),
+              number("attention.head_count_kv", 1), (f"{architecture}.rope.freq_base", 6, struct.pack("<f", 1e4)),
+              string("tokenizer.ggml.model", "gpt2"), string("tokenizer.ggml.pre", "qwen2" if architecture == "qwen2" else "smollm"),
+              strings("tokenizer.ggml.tokens", letters), ("tokenizer.ggml.token_type", 9, struct.pack(f"<IQ{len(kinds)}i", 5, len(kinds), *kinds)),
+              strings("tokenizer.ggml.merges", ["a b"]), ("tokenizer.ggml.eos_token_id", 4, struct.pack("<I", 29)),
+              string("tokenizer.chat_template", "<|im_start|>system\\nhi<|im_end|>")]
+    matrix = lambda name, n: (f"{name}.weight", [32, n], matrix_type, matrix_block * n)
+    vector = lambda name, n=32: (name, [n], 0, struct.pack("<f", 0.5) * n)
+    tensors = [matrix("token_embd", len(letters)), vector("output_norm.weight"), vector("blk.0.attn_norm.weight"),
+               vector("blk.0.ffn_norm.weight"), matrix("blk.0.attn_q", 32), matrix("blk.0.attn_k", 16), matrix("blk.0.attn_v", 16),
+               matrix("blk.0.attn_output", 32), matrix("blk.0.ffn_gate", 32), matrix("blk.0.ffn_up", 32), matrix("blk.0.ffn_down", 32)]
+    if architecture == "qwen2":
+        tensors += [vector("blk.0.attn_q.bias"), vector("blk.0.attn_k.bias", 16), vector("blk.0.attn_v.bias", 16)]
+    return gguf(values, tensors)
+
+
+scale = struct.pack("<e", 0.01)
+for name, kind, block in [("q4_0", 2, scale + b"\x37" * 16), ("q4_1", 3, scale * 2 + b"\x37" * 16), ("q5_0", 6, scale + b"\x37" * 20),
+                          ("q5_1", 7, scale * 2 + b"\x37" * 20), ("q8_0", 8, scale + b"\x37" * 32), ("f16", 1, scale * 32),
+                          ("bf16", 30, b"\0\x3c" * 32), ("f32", 0, struct.pack("<f", 0.01) * 32)]:
+    put("gguf", f"llama-{name}", gguf_model("llama", kind, block))
+    put("gguf", f"qwen2-{name}", gguf_model("qwen2", kind, block))
+put("gguf", "k-quants", gguf([("general.alignment", 4, struct.pack("<I", 32)), ("n", 9, struct.pack("<IQIQB", 9, 1, 0, 1, 7))], [
+    ("a", [256], 12, b"\1" * 144), ("b", [256], 13, b"\1" * 176), ("c", [256], 14, b"\1" * 210)]))
