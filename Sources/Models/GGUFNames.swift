@@ -37,7 +37,8 @@ enum GGUFNames {
     guard suffix == ".weight" || suffix == ".bias" else { return nil }
     guard module.hasPrefix(from) else { return others.first { $0.0 == module }.map { $0.1 + suffix } }
     let rest = module.dropFirst(from.count)
-    guard let end = rest.firstIndex(of: "."), let layer = Int(rest[..<end]), layer >= 0 else { return nil }
+    guard let end = rest.firstIndex(of: "."), let layer = Int(rest[..<end]), String(layer) == rest[..<end]
+    else { return nil }
     return modules.first { $0.0 == rest[rest.index(after: end)...] }.map { "\(to)\(layer).\($0.1)\(suffix)" }
   }
 

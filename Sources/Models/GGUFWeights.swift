@@ -29,6 +29,7 @@ package struct GGUFWeights: WeightSource {
   {
     self.file = file
     self.dequantizedType = dequantizedType
+    let orders = try GGUFWeights.orders(file, c)
     var table: [String: Source] = [:]
     for tensor in file.tensors {
       guard let name = GGUFNames.huggingFace(tensor.name) else {
@@ -36,14 +37,8 @@ package struct GGUFWeights: WeightSource {
         throw ModelError(
           path: file.path, tensor: tensor.name, detail: "belongs to no \(c.family.rawValue) decoder")
       }
-      var rows: [Int]?
-      if GGUFNames.permutesQueries(c.family) {
-        for (module, heads) in [("q_proj", c.attentionHeads), ("k_proj", c.kvHeads)]
-        where name.module.hasSuffix(".\(module)") && tensor.shape.first == heads * c.headDim {
-          rows = GGUFNames.halves(heads: heads, headDim: c.headDim)
-        }
-      }
-      table[name] = Source(tensor: tensor, rows: rows)
+      let order = orders.first { name.module.hasSuffix($0.module) && tensor.shape.first == $0.rows.count }
+      table[name] = Source(tensor: tensor, rows: order?.rows)
     }
     self.table = table
     let matrices = table.filter { $0.key.hasPrefix("model.layers.") && $0.value.tensor.shape.count == 2 }
@@ -52,6 +47,20 @@ package struct GGUFWeights: WeightSource {
 
   /// How the matrices are quantized whose codes are kept; nil: none are.
   package var quantization: QuantizeConfiguration? { kept?.quantization }
+
+  /// The order of the rows of queries and keys where it is not the file's.
+  private static func orders(_ file: GGUFFile, _ c: ModelConfiguration) throws -> [(
+    module: String, rows: [Int]
+  )] {
+    guard GGUFNames.permutesQueries(c.family) else { return [] }
+    // No more rows than the file has bytes: a number in the metadata must not fill the memory.
+    guard c.attentionHeads * c.headDim <= file.file.byteCount else {
+      throw ModelError(path: file.path, detail: "is too small for \(c.attentionHeads) heads of \(c.headDim)")
+    }
+    return [(".q_proj", c.attentionHeads), (".k_proj", c.kvHeads)].map { module, heads in
+      (module, GGUFNames.halves(heads: heads, headDim: c.headDim))
+    }
+  }
 
   private func keepsCodes(_ name: String, _ source: Source) -> Bool {
     kept?.type == source.tensor.type && source.tensor.shape.count == 2 && name.hasPrefix("model.layers.")

@@ -19,7 +19,9 @@ package struct ProvenanceCheck: Sendable {
   /// - Throws: when either cannot be opened.
   package init(path: String, source: String, pool: WorkerPool = .shared) throws {
     let packed = try PackedModelFile(path: path)
-    let origin = try OpenedModel(path: source)
+    // The blocks of a GGUF file become what the packed file's floats are.
+    let embedding = packed.tensor("\(DecoderNames.embedding).weight")?.encoding.dtype
+    let origin = try OpenedModel(path: source, dequantizedType: embedding ?? .bf16)
     compareFiles(packed, SourceFiles(origin), source: source)
     try compareTensors(packed, ModelContents(origin), pool: pool)
   }

@@ -33,8 +33,12 @@ import Testing
     #expect(tokens.output.hasPrefix("{\"ids\":[258],"), "\(tokens.output)\(tokens.errors)")
     let inspection = try Tool.run("zhinao-convert", ["--inspect", Self.llama])
     #expect(inspection.output.contains("general.architecture") && inspection.output.contains("Q5_1"))
-    let proof = try Tool.run("zhinao-verify", ["integrity", packed, "--provenance", Self.llama])
-    #expect(proof.code == 0, "\(proof.output)\(proof.errors)")
+    let half = folder.file("f16.zhinao")
+    #expect(try Tool.run("zhinao-convert", [Self.llama, "-o", half, "--dtype", "float16"]).code == 0)
+    for path in [packed, half] {
+      let proof = try Tool.run("zhinao-verify", ["integrity", path, "--provenance", Self.llama])
+      #expect(proof.code == 0, "\(proof.output)\(proof.errors)")
+    }
   }
 
   @Test func codesGoThroughTheCommandLine() throws {

@@ -8,10 +8,11 @@ Needs numpy, gguf, safetensors and llama-cpp-python (or its sources beside a bui
 Uses .build/release. llama.cpp rounds activations to the precision of the weights' type (bf16 for BF16, fp16 for F16, 8 bits
 for Q4_0, Q4_1, Q5_0, Q8_0); F32 files compare the rest of the arithmetic."""
 
-import argparse, ctypes, importlib.metadata, json, math, os, subprocess, sys, tempfile
+import argparse, ctypes, importlib.metadata, json, math, os, shutil, subprocess, sys, tempfile
 import gguf
 import numpy as np
 from safetensors import safe_open
+from safetensors.numpy import save_file
 import llama_cpp as L
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
@@ -256,6 +257,41 @@ def same_vocabulary(label, path, golden):
              f"have [br], <br> or a space token's name in them, {len(others)} have not {others[:3] if others else ''}")
 
 
+def vocabulary_alone(work, tiktoken):
+    """A Zhinao folder of hardly any weights around a vocabulary, as GGUF."""
+    folder, width = f"{work}/vocabulary", 32
+    os.makedirs(f"{folder}/vocab", exist_ok=True)
+    shutil.copy(tiktoken, f"{folder}/vocab/360.tiktoken")
+    ranks = sum(1 for line in open(tiktoken) if line.strip())
+    rows_of_all = ranks + 11
+    json.dump({"model_type": "zhinao", "vocab_size": rows_of_all, "hidden_size": width, "intermediate_size": width,
+               "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1, "rms_norm_eps": 1e-5,
+               "max_position_embeddings": 512, "eos_token_id": ranks + 3}, open(f"{folder}/config.json", "w"))
+    shapes = {"model.embed_tokens.weight": (rows_of_all, width), "lm_head.weight": (rows_of_all, width),
+              "model.norm.weight": (width,), "self_attn.qkv_proj.weight": (3 * width, width),
+              "self_attn.qkv_proj.bias": (3 * width,), "input_layernorm.weight": (width,),
+              "post_attention_layernorm.weight": (width,)}
+    shapes |= {f"{m}.weight": (width, width) for m in
+               ["self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]}
+    save_file({n if n.startswith(("model.", "lm_head")) else f"model.layers.0.{n}": np.zeros(s, np.float16)
+               for n, s in shapes.items()}, f"{folder}/model.safetensors")
+    run("zhinao-convert", folder, "-o", f"{work}/vocabulary.gguf", "--overwrite")
+    return f"{work}/vocabulary.gguf"
+
+
+def same_tokenizer(label, path):
+    """Our reading of a GGUF file's tokenizer against llama.cpp's."""
+    engine = Llama(path)
+    texts = [json.loads(line)["text"] for line in open(f"{FIXTURES}/golden/tokenizer-tiny.jsonl")]
+    done = subprocess.run([f"{ROOT}/.build/release/zhinao-verify", "tokenize", path], stdout=subprocess.PIPE, check=True,
+                          input="\n".join(json.dumps({"text": t}) for t in texts).encode())
+    mine = [json.loads(line)["ids"] for line in done.stdout.splitlines()]
+    differing = [t for t, ids in zip(texts, mine) if engine.tokens(t) != ids]
+    engine.close()
+    row(label, "tokenizer, read", loads="yes", note=f"{len(texts) - len(differing)} of {len(texts)} texts give the same ids"
+        + (f"; not {differing[:3]}" if differing else ""))
+
+
 def tiny(work):
     ids = f"{work}/tiny-ids.json"
     json.dump(token_ids(TINY, open(f"{TINY}/eval.en.txt").read()[:40000]), open(ids, "w"))
@@ -266,6 +302,8 @@ def tiny(work):
     case.compare("tiny-zhinao-gqa", "BF16", f"{FIXTURES}/tiny-zhinao-gqa")
     case.compare("tiny-zhinao-gqa", "F32", f"{FIXTURES}/tiny-zhinao-gqa", "--gguf-type", "f32")
     same_vocabulary("tiny-zhinao", bf16, f"{FIXTURES}/golden/tokenizer-tiny.jsonl")
+    same_vocabulary("Zhinao with cl100k's ranks", vocabulary_alone(work, f"{FIXTURES}/cl100k_base.tiktoken"),
+                    f"{FIXTURES}/golden/tokenizer-cl100k.jsonl")
     run("zhinao-convert", bf16, "-o", f"{work}/back.zhinao", "--overwrite")
     run("zhinao-convert", f"{work}/back.zhinao", "-o", f"{work}/back.gguf", "--overwrite")
     same_tensors("tiny-zhinao", "BF16 → .zhinao → BF16", bf16, f"{work}/back.gguf")
@@ -300,6 +338,7 @@ def smollm2(work, source, folders, calibration):
     ids = f"{FIXTURES}/golden/smollm2-test-ids.json"
     case = Case(work, ids, 512, 20)
     case.compare("SmolLM2 (llama)", "the Q4_1 file itself", source)
+    same_tokenizer("SmolLM2 (llama)", source)
     half = f"{work}/smol-f16.zhinao"
     run("zhinao-convert", source, "-o", half, "--dtype", "float16", "--overwrite")
     f16 = case.compare("SmolLM2 (llama)", "F16", half)
@@ -327,8 +366,9 @@ def smollm2(work, source, folders, calibration):
 
 
 def greedy(label, form, ours, theirs):
-    """32 greedy tokens after each prompt, ours in fp32."""
-    engine, same, places = Llama(theirs), 0, []
+    """32 greedy tokens after each prompt, ours in fp32; and what ours would have put after each of llama.cpp's tokens."""
+    engine, same, following, places = Llama(theirs), 0, 0, []
+    logits = f"{os.path.dirname(theirs)}/greedy.safetensors"
     for prompt in PROMPTS:
         mine = json.loads(run("zhinao-chat", ours, "--raw", "--prompt", prompt, "--max-new-tokens", 32, "--arithmetic",
                               "exact", "--json"))
@@ -336,11 +376,15 @@ def greedy(label, form, ours, theirs):
         other, margins = engine.greedy(engine.tokens(prompt), 32)
         ids = mine["ids"] + other[len(mine["ids"]):]  # A stop token ends ours: only what both made is compared.
         same += sum(a == b for a, b in zip(ids, other))
+        all_ids = mine["prompt_ids"] + other[:-1]
+        run("zhinao-verify", "logits", ours, "--ids", ",".join(map(str, all_ids)), "-o", logits)
+        with safe_open(logits, "np") as f:
+            following += int((f.get_tensor("logits").argmax(1)[-32:] == np.array(other)).sum())
         if ids != other:
             i = next(i for i, (a, b) in enumerate(zip(ids, other)) if a != b)
             places.append(f"{prompt!r} parts at token {i}, where the first of llama.cpp's logits leads by {margins[i]:.1e}")
     engine.close()
-    row(label, f"greedy, {form}", loads="yes", note=f"{same} of {32 * len(PROMPTS)} tokens equal" + "".join(f"; {p}" for p in places))
+    row(label, f"greedy, {form}", loads="yes", note=f"{same} of {32 * len(PROMPTS)} tokens equal, {following} after llama.cpp's own text" + "".join(f"; {p}" for p in places))
 
 
 def main():
