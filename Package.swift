@@ -33,6 +33,24 @@ let libraries: [Target] = [
   .target(name: "Evaluation", dependencies: ["Numerics", "Transformer", "Models", "Tokenization"]),
   .target(name: "Generation", dependencies: ["Transformer", "Models", "Tokenization"]),
   .target(
+    name: "Serving",
+    dependencies: [
+      "FileSupport", "Numerics", "Checkpoints", "Models", "Tokenization", "Generation",
+      .product(name: "Crypto", package: "swift-crypto"),
+      .product(name: "Hummingbird", package: "hummingbird"),
+      .product(name: "HummingbirdCore", package: "hummingbird"),
+      .product(name: "HTTPTypes", package: "swift-http-types"),
+      .product(name: "Logging", package: "swift-log"),
+      .product(name: "NIOCore", package: "swift-nio"),
+      .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+      .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      // Not used: it gives the target of this name among Hummingbird's dependencies another one than ours.
+      .product(name: "Numerics", package: "swift-numerics", moduleAliases: ["Numerics": "SwiftNumerics"]),
+    ],
+    resources: [
+      .embedInCode("Page/index.html"), .embedInCode("Page/style.css"), .embedInCode("Page/script.js"),
+    ]),
+  .target(
     name: "ToolSupport",
     dependencies: [
       "FileSupport", "Numerics", "Checkpoints", "Models", "Transformer",
@@ -54,6 +72,12 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-chat",
     dependencies: ["ToolSupport", "Generation", "Models", "Numerics", "Tokenization", "Transformer"]),
+  .executableTarget(
+    name: "zhinao-serve",
+    dependencies: [
+      "ToolSupport", "Serving", "Generation", "Models", "Numerics",
+      .product(name: "Logging", package: "swift-log"),
+    ]),
   .executableTarget(
     name: "zhinao-bench",
     dependencies: [
@@ -80,7 +104,7 @@ let tests: [Target] =
       name: "CommandLineTests",
       dependencies: [
         "TestSupport", "FileSupport", "Checkpoints", "Numerics", "ToolSupport",
-        "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat", "zhinao-bench",
+        "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat", "zhinao-bench", "zhinao-serve",
       ])
   ]
 
@@ -98,6 +122,13 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
+    .package(url: "https://github.com/apple/swift-numerics", from: "1.1.1"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
   ],
   targets: libraries + tools + fuzzing + tests,
   swiftLanguageModes: [.v6],

@@ -9,24 +9,30 @@ package struct SamplingParameters: Equatable, Sendable {
   package var topK: Int
   /// Smallest set of most likely tokens whose probability reaches this is kept; 1: all.
   package var topP: Double
+  /// Tokens less likely than this times the most likely one are dropped, before the two above; 0: none.
+  package var minP: Double
   /// Logits of tokens already in the context are divided by it (multiplied when negative), as transformers does; 1: off.
   package var repetitionPenalty: Double
   /// Subtracted from the logits of tokens already generated, as OpenAI's API defines them; 0: off.
   package var presencePenalty: Double
   package var frequencyPenalty: Double
+  /// Added to the logits of some tokens, before everything else.
+  package var logitBias: [Int: Double]
   package var seed: UInt64
 
   package init(
-    temperature: Double = 0, topK: Int = 0, topP: Double = 1, repetitionPenalty: Double = 1,
-    presencePenalty: Double = 0,
-    frequencyPenalty: Double = 0, seed: UInt64 = 0
+    temperature: Double = 0, topK: Int = 0, topP: Double = 1, minP: Double = 0, repetitionPenalty: Double = 1,
+    presencePenalty: Double = 0, frequencyPenalty: Double = 0, logitBias: [Int: Double] = [:],
+    seed: UInt64 = 0
   ) {
     self.temperature = temperature
     self.topK = topK
     self.topP = topP
+    self.minP = minP
     self.repetitionPenalty = repetitionPenalty
     self.presencePenalty = presencePenalty
     self.frequencyPenalty = frequencyPenalty
+    self.logitBias = logitBias
     self.seed = seed
   }
 }
@@ -48,76 +54,40 @@ package struct Sampler: Sendable {
   package mutating func choose(
     _ logits: UnsafeMutableBufferPointer<Float>, tokenCount: Int, context: [Int], generatedFrom: Int
   ) -> Int {
-    let count = min(tokenCount, logits.count)
-    penalize(logits, count: count, context: context, generatedFrom: generatedFrom)
-    guard parameters.temperature > 0 else { return Sampler.largest(logits, count: count) }
-    var candidates = topCandidates(logits, count: count)
-    // Probabilities of the kept tokens, the largest first.
-    let top = Double(logits[candidates[0]])
-    var weights = candidates.map { exp((Double(logits[$0]) - top) / parameters.temperature) }
-    if parameters.topP < 1 {
-      let total = weights.reduce(0, +)
-      var sum = 0.0
-      var kept = 0
-      while kept < weights.count && (kept == 0 || sum < parameters.topP * total) {
-        sum += weights[kept]
-        kept += 1
-      }
-      weights.removeSubrange(kept...)
-      candidates.removeSubrange(kept...)
-    }
-    let point = uniform() * weights.reduce(0, +)
-    var sum = 0.0
-    for (index, weight) in weights.enumerated() {
-      sum += weight
-      if point < sum { return candidates[index] }
-    }
-    return candidates[candidates.count - 1]
+    let logits = UnsafeMutableBufferPointer(rebasing: logits[..<min(tokenCount, logits.count)])
+    for (id, bias) in parameters.logitBias where logits.indices.contains(id) { logits[id] += Float(bias) }
+    penalize(logits, context: context, generatedFrom: generatedFrom)
+    let likeliest = Sampler.largest(UnsafeBufferPointer(logits))
+    guard parameters.temperature > 0 else { return likeliest }
+    let distribution = TokenDistribution(
+      UnsafeBufferPointer(logits), largest: logits[likeliest], temperature: parameters.temperature)
+    return distribution.draw(
+      at: uniform(), topK: parameters.topK, topP: parameters.topP, minP: parameters.minP)
   }
 
   private func penalize(
-    _ logits: UnsafeMutableBufferPointer<Float>, count: Int, context: [Int], generatedFrom: Int
+    _ logits: UnsafeMutableBufferPointer<Float>, context: [Int], generatedFrom: Int
   ) {
     if parameters.repetitionPenalty != 1 {
       let penalty = Float(parameters.repetitionPenalty)
-      for id in Set(context) where id < count {
+      for id in Set(context) where logits.indices.contains(id) {
         logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty
       }
     }
     guard parameters.presencePenalty != 0 || parameters.frequencyPenalty != 0 else { return }
     var times: [Int: Int] = [:]
     for id in context[generatedFrom...] { times[id, default: 0] += 1 }
-    for (id, n) in times where id < count {
+    for (id, n) in times where logits.indices.contains(id) {
       logits[id] -= Float(parameters.presencePenalty + parameters.frequencyPenalty * Double(n))
     }
   }
 
-  static func largest(_ logits: UnsafeMutableBufferPointer<Float>, count: Int) -> Int {
+  static func largest(_ logits: UnsafeBufferPointer<Float>) -> Int {
     var best = 0
-    for i in 1..<max(1, count) where logits[i] > logits[best] { best = i }
-    return best
-  }
-
-  /// Ids in falling order of their logits (ties by id): the top k, or all.
-  private func topCandidates(_ logits: UnsafeMutableBufferPointer<Float>, count: Int) -> [Int] {
-    func precedes(_ a: Int, _ b: Int) -> Bool { (logits[b], a) < (logits[a], b) }
-    guard parameters.topK > 0, parameters.topK < count else {
-      return (0..<count).sorted(by: precedes)
-    }
-    // A small sorted list beats sorting a vocabulary.
-    var best: [Int] = []
-    best.reserveCapacity(parameters.topK + 1)
-    for id in 0..<count {
-      if best.count == parameters.topK {
-        guard precedes(id, best[best.count - 1]) else { continue }
-        best.removeLast()
-      }
-      var (low, high) = (0, best.count)
-      while low < high {
-        let middle = (low + high) / 2
-        if precedes(best[middle], id) { low = middle + 1 } else { high = middle }
-      }
-      best.insert(id, at: low)
+    var value = logits.first ?? 0
+    for i in logits.indices where logits[i] > value {
+      best = i
+      value = logits[i]
     }
     return best
   }
@@ -129,5 +99,28 @@ package struct Sampler: Sendable {
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
     z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
     return Double((z ^ (z >> 31)) >> 11) * 0x1p-53
+  }
+}
+
+/// What the model thinks of a token, before biases, penalties and temperature.
+package struct TokenLogprob: Equatable, Sendable {
+  package var id: Int
+  /// Natural logarithm of the probability.
+  package var logprob: Double
+}
+
+/// Log probabilities of a chosen token and of the likeliest ones.
+package struct TokenLogprobs: Equatable, Sendable {
+  package var chosen: TokenLogprob
+  /// The likeliest first.
+  package var top: [TokenLogprob]
+
+  /// - Complexity: one exponential for each logit.
+  package init(_ logits: UnsafeBufferPointer<Float>, chosen id: Int, topCount: Int) {
+    let largest = Double(logits[Sampler.largest(logits)])
+    let logTotal = largest + log(logits.reduce(0) { $0 + exp(Double($1) - largest) })
+    func logprob(_ id: Int) -> TokenLogprob { TokenLogprob(id: id, logprob: Double(logits[id]) - logTotal) }
+    chosen = logprob(id)
+    top = topCount > 0 ? TokenDistribution.likeliest(topCount, of: logits).map(logprob) : []
   }
 }

@@ -40,6 +40,9 @@ package enum Interruption {
   /// What to say, instead of the usual, about work that is kept on purpose. May also clean up.
   package static let farewell = Mutex<(@Sendable () -> String?)?>(nil)
 
+  /// What the first signal does instead of ending the process: a server stops in its own way. The next one ends it.
+  package static let gracefulStop = Mutex<(@Sendable () -> Void)?>(nil)
+
   nonisolated(unsafe) private static var sources: [any DispatchSourceSignal] = []
 
   static func install() {
@@ -48,6 +51,11 @@ package enum Interruption {
       signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
       source.setEventHandler {
+        let stop = gracefulStop.withLock { stop in
+          defer { stop = nil }
+          return stop
+        }
+        if let stop { return stop() }
         ProgressReporter.clearCurrentLine()
         PendingOutputs.discardAll()
         let kept = farewell.withLock { $0 }.flatMap { $0() }

@@ -1,4 +1,5 @@
 import FileSupport
+import Foundation
 import Generation
 import Models
 import Numerics
@@ -46,6 +47,44 @@ import Transformer
     #expect(Set(Self.choose(SamplingParameters(temperature: 1, topP: 0.01), logits, times: 100)) == [3])
     #expect(
       Set(Self.choose(SamplingParameters(temperature: 5, topK: -1), logits, times: 2000)) == [0, 1, 2, 3])
+  }
+
+  @Test func minPAndBiasesShapeTheChoice() {
+    let logits: [Float] = [0, 1, 2, 3]
+    // Relative to the likeliest: 0.05, 0.14, 0.37, 1.
+    #expect(Set(Self.choose(SamplingParameters(temperature: 1, minP: 0.3), logits, times: 500)) == [2, 3])
+    #expect(
+      Set(Self.choose(SamplingParameters(temperature: 1, topK: 3, minP: 0.3), logits, times: 500)) == [2, 3])
+    #expect(Self.choose(SamplingParameters(logitBias: [0: 3.5, 9: 100]), logits) == [0])
+    #expect(
+      Set(Self.choose(SamplingParameters(temperature: 5, logitBias: [3: -100]), logits, times: 500)) == [
+        0, 1, 2,
+      ])
+  }
+
+  @Test func likelyPartOfALargeVocabularyIsTheSortedOne() {
+    // Flat enough that more than the first guess of 64 is needed.
+    let logits = (0..<5000).map { Float(($0 * 7919) % 5000) / 2500 }
+    let sorted = logits.indices.sorted { (logits[$1], $0) < (logits[$0], $1) }
+    let weights = sorted.map { exp(Double(logits[$0])) }
+    for p in [0.001, 0.1, 0.5, 0.95] {
+      var sum = 0.0
+      let kept = weights.prefix { weight in
+        defer { sum += weight }
+        return sum < p * weights.reduce(0, +)
+      }.count
+      let found = Set(Self.choose(SamplingParameters(temperature: 1, topP: p), logits, times: 300))
+      #expect(found.isSubset(of: sorted.prefix(kept)))
+    }
+  }
+
+  @Test func logprobsAreThoseOfTheModel() {
+    let logits: [Float] = [0, 1, 2, 1]
+    let result = logits.withUnsafeBufferPointer { TokenLogprobs($0, chosen: 0, topCount: 2) }
+    let total = log(1 + 2 * exp(1.0) + exp(2.0))
+    #expect(abs(result.chosen.logprob + total) < 1e-12)
+    #expect(result.top.map(\.id) == [2, 1])
+    #expect(abs(result.top[0].logprob - (2 - total)) < 1e-12)
   }
 
   @Test func penaltiesLowerWhatWasSaid() {

@@ -1,0 +1,74 @@
+import FileSupport
+import Generation
+import HTTPTypes
+
+/// An error in the shape of OpenAI's API, from which its clients make their exceptions.
+package struct APIError: Error, Equatable {
+  package var status: HTTPResponse.Status
+  package var message: String
+  /// The field of the request that is wrong, for example `messages[0].role`.
+  package var parameter: String?
+  package var code: String?
+  /// Seconds, for the header `Retry-After`.
+  var retryAfter: Int?
+  /// Also the methods of a 405.
+  var allow: String?
+  /// The connection is not worth keeping.
+  var closesConnection = false
+
+  init(
+    _ status: HTTPResponse.Status, _ message: String, parameter: String? = nil, code: String? = nil,
+    retryAfter: Int? = nil, allow: String? = nil, closesConnection: Bool = false
+  ) {
+    self.status = status
+    self.message = message
+    self.parameter = parameter
+    self.code = code
+    self.retryAfter = retryAfter
+    self.allow = allow
+    self.closesConnection = closesConnection
+  }
+
+  /// A field that is wrong: 400.
+  static func invalid(_ parameter: String, _ detail: String, code: String? = nil) -> APIError {
+    APIError(.badRequest, "\(parameter): \(detail)", parameter: parameter, code: code)
+  }
+
+  /// A field that is right but asks for what this server does not do: 400.
+  static func unsupported(_ parameter: String, _ detail: String) -> APIError {
+    APIError(.badRequest, "\(parameter): \(detail)", parameter: parameter, code: "unsupported_parameter")
+  }
+
+  init(_ error: SchedulingError) {
+    let text = error.description
+    self =
+      switch error {
+      case .emptyPrompt, .unknownToken: APIError(.badRequest, text, parameter: "prompt")
+      case .promptTooLong: APIError(.badRequest, text, code: "context_length_exceeded")
+      case .queueFull(_, let seconds):
+        APIError(.tooManyRequests, text, code: "queue_full", retryAfter: seconds)
+      case .shuttingDown: APIError(.serviceUnavailable, text, code: "shutting_down", retryAfter: 5)
+      case .timedOut: APIError(.serviceUnavailable, text, code: "timed_out", retryAfter: 5)
+      case .notFinite: APIError(.internalServerError, text, code: "not_finite")
+      }
+  }
+
+  private var type: String {
+    switch status.code {
+    case 401: "authentication_error"
+    case 403: "permission_error"
+    case 429: "rate_limit_error"
+    case 400..<500: "invalid_request_error"
+    default: "server_error"
+    }
+  }
+
+  var json: JSONValue {
+    [
+      "error": [
+        "message": .string(message), "type": .string(type),
+        "param": parameter.map(JSONValue.string) ?? .null, "code": code.map(JSONValue.string) ?? .null,
+      ]
+    ]
+  }
+}

@@ -1,0 +1,103 @@
+import Foundation
+import Generation
+import Synchronization
+
+/// Numbers for Prometheus, in its text format (version 0.0.4).
+final class Metrics: Sendable {
+  private struct Response: Hashable {
+    var path: String
+    var status: Int
+  }
+  private let responses = Mutex<[Response: Int]>([:])
+
+  func count(path: String, status: Int) {
+    responses.withLock { $0[Response(path: path, status: status), default: 0] += 1 }
+  }
+
+  func text(models: [ServedModel]) -> String {
+    var page = Page()
+    let counts = responses.withLock { $0 }
+    page.family("zhinao_http_requests_total", "counter", "Requests by path and status.")
+    for (response, count) in counts.sorted(by: { ($0.key.path, $0.key.status) < ($1.key.path, $1.key.status) }
+    ) {
+      page.sample(
+        "zhinao_http_requests_total", ["path": response.path, "status": "\(response.status)"], count)
+    }
+    if let bytes = Metrics.residentBytes() {
+      page.family("process_resident_memory_bytes", "gauge", "Resident memory.")
+      page.sample("process_resident_memory_bytes", [:], bytes)
+    }
+    let all = models.map { (model: $0, statistics: $0.engine.statistics) }
+    func family(_ name: String, _ kind: String, _ help: String, _ value: (SchedulerStatistics) -> Any) {
+      page.family(name, kind, help)
+      for (model, statistics) in all { page.sample(name, ["model": model.name], value(statistics)) }
+    }
+    family("zhinao_requests_running", "gauge", "Sequences that share forward passes.") { $0.running }
+    family("zhinao_requests_waiting", "gauge", "Sequences that wait for their turn.") { $0.waiting }
+    family("zhinao_cache_tokens", "gauge", "Tokens the caches are charged for.") { $0.cachedTokens }
+    page.family("zhinao_cache_tokens_limit", "gauge", "Tokens the caches may hold.")
+    page.family("zhinao_context_tokens_limit", "gauge", "Most tokens of a prompt and its answer.")
+    for (model, _) in all {
+      page.sample("zhinao_cache_tokens_limit", ["model": model.name], model.engine.limits.budgetTokens)
+      page.sample("zhinao_context_tokens_limit", ["model": model.name], model.engine.limits.contextLimit)
+    }
+    family("zhinao_prompt_tokens_total", "counter", "Tokens of prompts.") { $0.promptTokens }
+    family("zhinao_reused_tokens_total", "counter", "Tokens of prompts that a cache had.") { $0.reusedTokens }
+    family("zhinao_generated_tokens_total", "counter", "Tokens of answers.") { $0.generatedTokens }
+    family("zhinao_forward_passes_total", "counter", "Forward passes.") { $0.forwardPasses }
+    family("zhinao_busy_seconds_total", "counter", "Seconds in forward passes.") { $0.busySeconds }
+    page.family("zhinao_answers_total", "counter", "Finished answers by reason.")
+    for (model, statistics) in all {
+      for (reason, count) in statistics.finished.sorted(by: { $0.key < $1.key }) {
+        page.sample("zhinao_answers_total", ["model": model.name, "reason": reason], count)
+      }
+    }
+    page.family(
+      "zhinao_time_to_first_token_seconds", "histogram", "From a request's arrival to its first token.")
+    page.family("zhinao_time_per_token_seconds", "histogram", "Between two tokens of an answer.")
+    for (model, statistics) in all {
+      page.histogram("zhinao_time_to_first_token_seconds", model.name, statistics.timeToFirstToken)
+      page.histogram("zhinao_time_per_token_seconds", model.name, statistics.timePerToken)
+    }
+    return page.text
+  }
+
+  private struct Page {
+    /// Families in order, each with its samples: Prometheus wants them together.
+    private var order: [String] = []
+    private var families: [String: String] = [:]
+
+    var text: String { order.map { families[$0] ?? "" }.joined() }
+
+    mutating func family(_ name: String, _ kind: String, _ help: String) {
+      order.append(name)
+      families[name] = "# HELP \(name) \(help)\n# TYPE \(name) \(kind)\n"
+    }
+
+    mutating func sample(_ name: String, family: String? = nil, _ labels: [String: String], _ value: Any) {
+      let inside = labels.sorted { $0.key < $1.key }.map { "\($0.key)=\"\(Page.escaped($0.value))\"" }
+      let braces = inside.isEmpty ? "" : "{" + inside.joined(separator: ",") + "}"
+      families[family ?? name, default: ""] += "\(name)\(braces) \(value)\n"
+    }
+
+    mutating func histogram(_ name: String, _ model: String, _ histogram: Histogram) {
+      var sum = 0
+      for (bound, count) in zip(histogram.bounds.map { "\($0)" } + ["+Inf"], histogram.counts) {
+        sum += count
+        sample(name + "_bucket", family: name, ["model": model, "le": bound], sum)
+      }
+      sample(name + "_sum", family: name, ["model": model], histogram.sum)
+      sample(name + "_count", family: name, ["model": model], histogram.count)
+    }
+
+    private static func escaped(_ text: String) -> String {
+      text.replacingOccurrences(of: "\\", with: "\\\\").replacingOccurrences(of: "\"", with: "\\\"")
+        .replacingOccurrences(of: "\n", with: "\\n")
+    }
+  }
+
+  private static func residentBytes() -> Int? {
+    guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return nil }
+    return text.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * Int(getpagesize()) }
+  }
+}

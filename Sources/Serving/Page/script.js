@@ -1,0 +1,424 @@
+"use strict";
+// The chat page. Text of users and models only ever becomes text nodes: nothing here parses HTML.
+
+const words = {
+  en: {
+    model: "Model", language: "Switch to Chinese", theme: "Light or dark", settings: "Settings", send: "Send",
+    stop: "Stop", clear: "Clear", regenerate: "Regenerate", copy: "Copy", copied: "Copied",
+    empty: "Ask something.", placeholder: "Message (Enter sends, Shift+Enter starts a new line)",
+    system: "System prompt", systemHint: "The model's own", doSample: "Sample (off: always the likeliest token)",
+    maxNewTokens: "Most new tokens", temperature: "Temperature", topP: "top_p", topK: "top_k (0: all)",
+    defaults: "Defaults", key: "API key", keyHint: "Only if the server asks for one",
+    keys: "Kept in this tab until it is closed. Escape stops an answer.",
+    stopped: "stopped", length: "token limit reached", waiting: "Waiting…",
+    speed: (n, rate) => `${n} tokens, ${rate} tokens/s`, offline: "The server cannot be reached.",
+    broken: "The answer was cut off.",
+  },
+  zh: {
+    model: "模型", language: "Switch to English", theme: "浅色或深色", settings: "设置", send: "发送", stop: "停止",
+    clear: "清空", regenerate: "重新生成", copy: "复制", copied: "已复制", empty: "请提问。",
+    placeholder: "输入消息（Enter 发送，Shift+Enter 换行）", system: "系统提示词", systemHint: "使用模型默认值",
+    doSample: "采样（关闭：总取最可能的词）", maxNewTokens: "最多生成词元数", temperature: "温度", topP: "top_p",
+    topK: "top_k（0：不限）", defaults: "恢复默认", key: "API 密钥", keyHint: "仅在服务器要求时填写",
+    keys: "仅在此标签页关闭前保留。按 Esc 停止回答。", stopped: "已停止", length: "已达词元上限", waiting: "等待中…",
+    speed: (n, rate) => `${n} 个词元，每秒 ${rate} 个`, offline: "无法连接服务器。", broken: "回答中断。",
+  },
+};
+
+const $ = (id) => document.getElementById(id);
+const make = (tag, className, text) => {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+};
+const remember = (store, key, value) => { try { store.setItem(key, JSON.stringify(value)); } catch { /* full or forbidden */ } };
+const recall = (store, key, otherwise) => {
+  try { return JSON.parse(store.getItem(key)) ?? otherwise; } catch { return otherwise; }
+};
+
+const sliders = ["max_new_tokens", "temperature", "top_p", "top_k"];
+let language = recall(localStorage, "language", navigator.language.startsWith("zh") ? "zh" : "en");
+let theme = recall(localStorage, "theme", matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+/** Turns: {role, content, note}. */
+let turns = recall(sessionStorage, "turns", []);
+let running = null; // AbortController of the answer under way
+const say = (key) => words[language][key];
+
+// ---- Markdown, into nodes
+
+/** Inline marks of a line: code, bold, italic, strike, links, bare addresses. */
+function inline(parent, text) {
+  const pattern = /(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]+?)\*\*|\*(?=[^\s*])([^*]+?)\*|~~(?=\S)([\s\S]+?)~~|\[([^\]\n]+)\]\(([^()\s]+)\)|(https?:\/\/[^\s<>"'）)]+)/;
+  for (;;) {
+    const found = pattern.exec(text);
+    if (!found) break;
+    parent.append(text.slice(0, found.index));
+    const [whole, , code, bold, italic, strike, label, target, bare] = found;
+    if (code !== undefined) parent.append(make("code", "", code));
+    else if (bold !== undefined) inline(parent.appendChild(make("strong")), bold);
+    else if (italic !== undefined) inline(parent.appendChild(make("em")), italic);
+    else if (strike !== undefined) inline(parent.appendChild(make("del")), strike);
+    else if (/^(https?:|mailto:)/i.test(target ?? bare)) {
+      const link = make("a", "", label ?? bare);
+      link.href = target ?? bare;
+      link.target = "_blank";
+      link.rel = "noopener noreferrer";
+      parent.append(link);
+    } else parent.append(whole);
+    text = text.slice(found.index + whole.length);
+  }
+  parent.append(text);
+}
+
+function codeBlock(code) {
+  const block = make("pre");
+  block.append(make("code", "", code));
+  const button = make("button", "", say("copy"));
+  button.type = "button";
+  button.addEventListener("click", () => copy(code, button));
+  block.append(button);
+  return block;
+}
+
+const listItem = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
+const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+
+/** A list from line `at` on, its deeper items inside; returns the line after it. */
+function list(parent, lines, at, depth = 0) {
+  const [, indent, mark] = listItem.exec(lines[at]);
+  const element = parent.appendChild(make(/\d/.test(mark) ? "ol" : "ul"));
+  if (/\d/.test(mark)) element.start = parseInt(mark, 10);
+  let item = null;
+  while (at < lines.length) {
+    const found = listItem.exec(lines[at]);
+    if (found && found[1].length > indent.length + 1 && item && depth < 8) at = list(item, lines, at, depth + 1);
+    else if (found && (found[1].length >= indent.length || depth === 0)) {
+      item = element.appendChild(make("li"));
+      inline(item, found[3]);
+      at += 1;
+    } else if (!found && item && /^\s+\S/.test(lines[at])) {
+      item.append(make("br"));
+      inline(item, lines[at].trim());
+      at += 1;
+    } else break;
+  }
+  return at;
+}
+
+function markdown(parent, text, depth = 0) {
+  parent.replaceChildren();
+  const lines = text.split("\n");
+  let at = 0;
+  while (at < lines.length) {
+    const line = lines[at];
+    const fence = /^\s*(`{3,}|~{3,})/.exec(line);
+    const heading = /^(#{1,6})\s+(.*)$/.exec(line);
+    if (fence) {
+      const code = [];
+      for (at += 1; at < lines.length && !lines[at].trim().startsWith(fence[1]); at += 1) code.push(lines[at]);
+      at += 1;
+      parent.append(codeBlock(code.join("\n")));
+    } else if (heading) {
+      inline(parent.appendChild(make(`h${heading[1].length}`)), heading[2]);
+      at += 1;
+    } else if (/^\s*([-*_])(\s*\1){2,}\s*$/.test(line)) {
+      parent.append(make("hr"));
+      at += 1;
+    } else if (listItem.test(line)) {
+      at = list(parent, lines, at);
+    } else if (/^\s*>/.test(line) && depth < 8) {
+      const quoted = [];
+      for (; at < lines.length && /^\s*>/.test(lines[at]); at += 1) quoted.push(lines[at].replace(/^\s*> ?/, ""));
+      markdown(parent.appendChild(make("blockquote")), quoted.join("\n"), depth + 1);
+    } else if (line.includes("|") && /^[\s|:-]*-[\s|:-]*$/.test(lines[at + 1] ?? "") && lines[at + 1].includes("|")) {
+      const table = parent.appendChild(make("table"));
+      const row = (tag, source) => {
+        const element = table.appendChild(make("tr"));
+        for (const cell of cells(source)) inline(element.appendChild(make(tag)), cell);
+      };
+      row("th", line);
+      for (at += 2; at < lines.length && lines[at].includes("|"); at += 1) row("td", lines[at]);
+    } else if (line.trim() === "") {
+      at += 1;
+    } else {
+      const paragraph = parent.appendChild(make("p"));
+      for (let first = true; at < lines.length && lines[at].trim() !== ""; at += 1, first = false) {
+        if (!first && (/^(\s*(`{3,}|~{3,}|>)|#{1,6}\s)/.test(lines[at]) || listItem.test(lines[at]))) break;
+        if (!first) paragraph.append(make("br"));
+        inline(paragraph, lines[at]);
+      }
+    }
+  }
+}
+
+// ---- Showing
+
+async function copy(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // no permission, or not a secure context
+    const area = document.body.appendChild(make("textarea"));
+    area.value = text;
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = say("copied");
+  setTimeout(() => { button.textContent = say("copy"); }, 1500);
+}
+
+function show(turn) {
+  const item = make("li", `message ${turn.role}`);
+  const text = item.appendChild(make("div", "text"));
+  if (turn.role === "user") text.textContent = turn.content;
+  else markdown(text, turn.content);
+  const tools = item.appendChild(make("div", "tools"));
+  const button = make("button", "", say("copy"));
+  button.type = "button";
+  button.addEventListener("click", () => copy(turn.content, button));
+  tools.append(button, make("span", "note", turn.note ? say(turn.note) ?? "" : ""));
+  $("messages").append(item);
+  return item;
+}
+
+function showAll() {
+  $("messages").replaceChildren();
+  for (const turn of turns) show(turn);
+  $("messages").scrollTop = $("messages").scrollHeight;
+  update();
+}
+
+function update() {
+  $("send").hidden = running !== null;
+  $("stop").hidden = running === null;
+  $("clear").disabled = turns.length === 0;
+  $("regenerate").disabled = running !== null || !turns.some((turn) => turn.role === "user");
+  remember(sessionStorage, "turns", turns);
+}
+
+function notify(text) {
+  $("notice").textContent = text;
+  $("notice").hidden = text === "";
+}
+
+function translate() {
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+  for (const element of document.querySelectorAll("[data-text]")) element.textContent = say(element.dataset.text);
+  for (const element of document.querySelectorAll("[data-placeholder]")) element.placeholder = say(element.dataset.placeholder);
+  for (const element of document.querySelectorAll("[data-label]")) {
+    element.title = say(element.dataset.label);
+    element.setAttribute("aria-label", say(element.dataset.label));
+  }
+  $("language").textContent = language === "zh" ? "English" : "中文";
+  showAll();
+}
+
+function paint() {
+  document.documentElement.dataset.theme = theme;
+  $("theme").setAttribute("aria-pressed", String(theme === "dark"));
+}
+
+function fit() {
+  const input = $("input");
+  input.style.height = "auto";
+  input.style.height = `${input.scrollHeight}px`;
+}
+
+// ---- Asking
+
+const headers = () => {
+  const key = $("key").value.trim();
+  return { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+};
+
+function body() {
+  const messages = turns.filter((turn) => turn.content !== "").map(({ role, content }) => ({ role, content }));
+  const system = $("system").value.trim();
+  if (system) messages.unshift({ role: "system", content: system });
+  const fields = { messages, stream: true, stream_options: { include_usage: true }, do_sample: $("do_sample").checked };
+  for (const name of sliders) fields[name] = Number($(name).value);
+  if ($("model").value) fields.model = $("model").value;
+  return JSON.stringify(fields);
+}
+
+/** The JSON of each event of a stream. */
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error(say("broken"));
+    const parts = (rest + value).split("\n\n");
+    rest = parts.pop();
+    for (const part of parts) {
+      if (!part.startsWith("data: ")) continue;
+      if (part === "data: [DONE]") return;
+      yield JSON.parse(part.slice(6));
+    }
+  }
+}
+
+async function answer() {
+  const controller = new AbortController();
+  running = controller;
+  notify("");
+  $("speed").textContent = say("waiting");
+  const question = body();
+  const turn = { role: "assistant", content: "", note: "" };
+  turns.push(turn);
+  const item = show(turn);
+  item.classList.add("streaming");
+  update();
+  let tokens = 0;
+  let first = 0;
+  let isDirty = false;
+  const draw = () => {
+    isDirty = false;
+    const list = $("messages");
+    const follows = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
+    markdown(item.querySelector(".text"), turn.content);
+    if (follows) list.scrollTop = list.scrollHeight;
+    const seconds = (performance.now() - first) / 1000;
+    if (tokens > 1) $("speed").textContent = say("speed")(tokens, ((tokens - 1) / seconds).toFixed(1));
+  };
+  try {
+    const response = await fetch("v1/chat/completions", {
+      method: "POST", headers: headers(), body: question, signal: controller.signal,
+    });
+    if (!response.ok) {
+      const error = (await response.json().catch(() => null))?.error;
+      if (response.status === 401) openSettings(true);
+      throw new Error(error?.message ?? `HTTP ${response.status}`);
+    }
+    for await (const chunk of events(response)) {
+      if (chunk.error) throw new Error(chunk.error.message);
+      const choice = chunk.choices[0];
+      if (choice?.delta?.content) {
+        tokens += 1;
+        first ||= performance.now();
+        turn.content += choice.delta.content;
+        if (!isDirty) { isDirty = true; requestAnimationFrame(draw); }
+      }
+      if (choice?.finish_reason === "length") turn.note = "length";
+      if (chunk.usage) tokens = chunk.usage.completion_tokens;
+    }
+  } catch (error) {
+    if (controller.signal.aborted) turn.note = "stopped";
+    else notify(error instanceof TypeError ? say("offline") : error.message);
+  }
+  if (running !== controller) return; // cleared meanwhile
+  running = null;
+  item.classList.remove("streaming");
+  draw();
+  if (tokens < 2) $("speed").textContent = "";
+  item.querySelector(".note").textContent = turn.note ? say(turn.note) : "";
+  if (turn.content === "" && turn.note === "") {
+    turns = turns.filter((other) => other !== turn);
+    item.remove();
+  }
+  update();
+}
+
+function send() {
+  const content = $("input").value.trim();
+  if (running || content === "") return;
+  $("input").value = "";
+  fit();
+  turns.push({ role: "user", content });
+  show(turns[turns.length - 1]);
+  $("messages").scrollTop = $("messages").scrollHeight;
+  answer();
+}
+
+function regenerate() {
+  if (running) return;
+  while (turns.length && turns[turns.length - 1].role === "assistant") turns.pop();
+  if (!turns.length) return;
+  showAll();
+  answer();
+}
+
+function clear() {
+  running?.abort();
+  running = null;
+  turns = [];
+  notify("");
+  $("speed").textContent = "";
+  showAll();
+  $("input").focus();
+}
+
+// ---- Settings
+
+function openSettings(isOpen) {
+  document.body.classList.toggle("with-settings", isOpen);
+  $("settings-toggle").setAttribute("aria-expanded", String(isOpen));
+}
+
+function showValues() {
+  for (const name of sliders) document.querySelector(`output[for="${name}"]`).textContent = $(name).value;
+  for (const name of ["temperature", "top_p", "top_k"]) $(name).disabled = !$("do_sample").checked;
+}
+
+function keepSettings() {
+  const values = { system: $("system").value, do_sample: $("do_sample").checked };
+  for (const name of sliders) values[name] = $(name).value;
+  remember(localStorage, "settings", values);
+  remember(sessionStorage, "key", $("key").value);
+  showValues();
+}
+
+function restoreSettings(values) {
+  $("system").value = values.system ?? "";
+  $("do_sample").checked = values.do_sample ?? true;
+  for (const name of sliders) $(name).value = values[name] ?? $(name).defaultValue;
+  showValues();
+}
+
+async function loadModels() {
+  try {
+    const response = await fetch("v1/models", { headers: headers() });
+    if (!response.ok) return;
+    const { data } = await response.json();
+    const chosen = $("model").value;
+    $("model").replaceChildren(...data.map((model) => new Option(model.id, model.id)));
+    if (data.some((model) => model.id === chosen)) $("model").value = chosen;
+  } catch { notify(say("offline")); }
+}
+
+$("composer").addEventListener("submit", (event) => { event.preventDefault(); send(); });
+$("input").addEventListener("input", fit);
+$("input").addEventListener("keydown", (event) => {
+  // While an input method composes, Enter chooses a candidate.
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
+    event.preventDefault();
+    send();
+  }
+});
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });
+$("stop").addEventListener("click", () => running?.abort());
+$("clear").addEventListener("click", clear);
+$("regenerate").addEventListener("click", regenerate);
+$("settings-toggle").addEventListener("click", () => openSettings(!document.body.classList.contains("with-settings")));
+$("settings").addEventListener("input", keepSettings);
+$("key").addEventListener("change", loadModels);
+$("defaults").addEventListener("click", () => { restoreSettings({ system: $("system").value }); keepSettings(); });
+$("language").addEventListener("click", () => {
+  language = language === "zh" ? "en" : "zh";
+  remember(localStorage, "language", language);
+  translate();
+});
+$("theme").addEventListener("click", () => {
+  theme = theme === "dark" ? "light" : "dark";
+  remember(localStorage, "theme", theme);
+  paint();
+});
+
+$("key").value = recall(sessionStorage, "key", "");
+restoreSettings(recall(localStorage, "settings", {}));
+openSettings(matchMedia("(min-width: 50rem)").matches);
+paint();
+translate();
+fit();
+loadModels();

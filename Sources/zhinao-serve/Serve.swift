@@ -1,0 +1,139 @@
+import ArgumentParser
+import FileSupport
+import Foundation
+import Generation
+import Logging
+import Models
+import Numerics
+import Serving
+import ToolSupport
+
+@main
+enum Entry {
+  static func main() { ToolMain.run(Serve.self) }
+}
+
+struct Serve: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "zhinao-serve",
+    abstract: "Answer OpenAI-compatible HTTP requests, and show a chat page.",
+    discussion: """
+      Serves /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics and, at /, a page to chat with the \
+      model. Only this machine can connect unless --host says otherwise; use a proxy for TLS (Docs/serving.md).
+
+      EXAMPLES
+        zhinao-serve model-int4.zhinao
+        zhinao-serve model-int4.zhinao --memory-limit 6GiB --parallel 4
+        zhinao-serve chat.zhinao base.zhinao --host 0.0.0.0 --api-key-file keys.txt --rate-limit 60
+        curl localhost:8360/v1/chat/completions -H 'Content-Type: application/json' \\
+          -d '{"messages": [{"role": "user", "content": "你好"}]}'
+      """,
+    version: ToolVersion.generator)
+
+  @Argument(
+    help: ArgumentHelp("One or more .zhinao files (or Hugging Face or AutoGPTQ folders).", valueName: "model")
+  )
+  var models: [String]
+  @OptionGroup(title: "Resources") var resources: ResourceOptions
+  @OptionGroup(title: "Access") var access: AccessOptions
+  @OptionGroup var opening: OpeningOptions
+  @OptionGroup var compute: ComputeOptions
+
+  func validate() throws {
+    guard access.servedModelName.count <= models.count else {
+      throw ValidationError("--served-model-name: more names than models.")
+    }
+  }
+
+  func run() throws {
+    // A client that goes away is no reason to end.
+    signal(SIGPIPE, SIG_IGN)
+    compute.apply()
+    let keys = try access.keys()
+    let served = try start()
+    var logger = Logger(label: "zhinao-serve", factory: { StreamLogHandler.standardError(label: $0) })
+    logger.logLevel = access.logRequests ? .info : .warning
+    let service = HTTPService(
+      models: ServedModels(served, namesAreExact: !access.servedModelName.isEmpty),
+      access: access.control(keys: keys), limits: resources.limits(), host: access.host, port: access.port,
+      logger: logger)
+
+    let (stop, demands) = AsyncStream<Void>.makeStream()
+    Interruption.gracefulStop.withLock {
+      $0 = {
+        Output.remark("stopping: requests under way have 6 seconds")
+        demands.yield()
+        // A client that does not read its answer must not keep the process.
+        DispatchQueue.global().asyncAfter(deadline: .now() + 9.5) { _exit(0) }
+      }
+    }
+    let (host, name) = (access.host, served[0].name)
+    // Not on a task's thread: this one waits.
+    let result = Blocking.run {
+      try await service.run(stop: stop) { port in
+        let shown = host.contains(":") ? "[\(host)]" : host
+        Output.remark("serving \(name) on http://\(shown):\(port)")
+      }
+    }
+    if case .failure(let error) = result {
+      throw ServingFailure(description: "cannot serve on \(access.host) port \(access.port): \(error)")
+    }
+    Output.remark("stopped")
+  }
+
+  /// Opens the models and says how memory is divided.
+  private func start() throws -> [ServedModel] {
+    let opened = try models.map { try opening.open($0) }
+    let limit = try resources.memoryBytes() ?? MemoryPlan.defaultLimit()
+    let weights = opened.reduce(0) { $0 + $1.storedBytes }
+    // Each model has its weights and an equal part of what is left.
+    let share = (limit - weights) / opened.count
+    return try opened.enumerated().map { index, model in
+      let path = models[index]
+      let name =
+        index < access.servedModelName.count ? access.servedModelName[index] : Serve.name(ofModelAt: path)
+      let (served, plan) = try ServedModel.start(
+        model, name: name, resources: resources.forModel(memoryLimit: limit),
+        otherBytes: limit - model.storedBytes - share)
+      Output.remark(
+        "\(name): weights \(Format.bytes(plan.weightBytes)), context \(plan.contextLimit) tokens, "
+          + "\(resources.parallel) at a time; caches up to \(plan.budgetTokens) tokens, "
+          + "\(Format.bytes(plan.budgetTokens * plan.bytesPerToken)) of a limit of \(Format.bytes(limit))")
+      if plan.contextLimit < model.decoderConfiguration.contextLength && resources.contextSize == nil {
+        Output.remark(
+          "\(name): the model could take \(model.decoderConfiguration.contextLength) tokens; raise --memory-limit"
+        )
+      }
+      return served
+    }
+  }
+
+  private static func name(ofModelAt path: String) -> String {
+    let last = URL(fileURLWithPath: path).standardizedFileURL.lastPathComponent
+    return last.hasSuffix(".zhinao") ? String(last.dropLast(".zhinao".count)) : last
+  }
+}
+
+/// Why the server could not start or go on.
+struct ServingFailure: DiagnosedError {
+  var description: String
+  var category: FailureCategory { .inputOutput }
+}
+
+/// Waits for a task on a thread that is not a task's.
+enum Blocking {
+  private final class Box: @unchecked Sendable {
+    var result: Result<Void, any Error> = .success(())
+  }
+
+  static func run(_ body: @escaping @Sendable () async throws -> Void) -> Result<Void, any Error> {
+    let box = Box()
+    let done = DispatchSemaphore(value: 0)
+    Task {
+      do { try await body() } catch { box.result = .failure(error) }
+      done.signal()
+    }
+    done.wait()
+    return box.result
+  }
+}

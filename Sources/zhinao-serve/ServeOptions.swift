@@ -1,0 +1,143 @@
+import ArgumentParser
+import FileSupport
+import Foundation
+import Numerics
+import Serving
+import ToolSupport
+
+/// What the server may use.
+struct ResourceOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Memory the process should stay below, for example 6GiB (default: four fifths of what is available).",
+      discussion: "The context limit follows from it and is said at start.", valueName: "size"))
+  var memoryLimit: String?
+  @Option(
+    help: ArgumentHelp(
+      "Most tokens of a prompt and its answer (default: the model's, if they fit).", valueName: "n"))
+  var contextSize: Int?
+  @Option(help: ArgumentHelp("Answers generated at a time.", valueName: "n"))
+  var parallel = 8
+  @Option(help: ArgumentHelp("Requests that may wait; more are refused with 429.", valueName: "n"))
+  var queue = 64
+  @Option(help: ArgumentHelp("Most tokens of an answer, whatever the request says.", valueName: "n"))
+  var maxNewTokens: Int?
+  @Option(help: ArgumentHelp("Time limit of a request, waiting included.", valueName: "seconds"))
+  var requestTimeout = 600.0
+  @Option(
+    help: ArgumentHelp("Time limit of a request's head, and twice that of its body.", valueName: "seconds"))
+  var readTimeout = 15.0
+  @Option(help: ArgumentHelp("Largest body of a request.", valueName: "size"))
+  var maxBody = "4MiB"
+  @Option(help: ArgumentHelp("Connections at a time.", valueName: "n"))
+  var connections = 1024
+  @Option(
+    help: ArgumentHelp(
+      "How integer weights are multiplied: fast (activations in 8 bits) or exact (fp32).", valueName: "mode"))
+  var arithmetic = Int4Arithmetic.fast
+
+  func validate() throws {
+    guard (1...256).contains(parallel) else { throw ValidationError("--parallel: expected 1 to 256.") }
+    guard queue >= 0 else { throw ValidationError("--queue: expected 0 or more.") }
+    if let contextSize, contextSize < 16 { throw ValidationError("--context-size: expected at least 16.") }
+    if let maxNewTokens, maxNewTokens < 1 { throw ValidationError("--max-new-tokens: expected at least 1.") }
+    guard connections >= 1 else { throw ValidationError("--connections: expected at least 1.") }
+    for (name, seconds) in [("--request-timeout", requestTimeout), ("--read-timeout", readTimeout)]
+    where !(0.1...1e6).contains(seconds) {
+      throw ValidationError("\(name): expected 0.1 to 1000000 seconds.")
+    }
+    _ = try memoryBytes()
+    guard Format.byteCount(maxBody) != nil else {
+      throw ValidationError("--max-body: expected a size like 4MiB.")
+    }
+  }
+
+  func memoryBytes() throws -> Int? {
+    guard let memoryLimit else { return nil }
+    guard let bytes = Format.byteCount(memoryLimit) else {
+      throw ValidationError("--memory-limit: expected a size like 6GiB.")
+    }
+    return bytes
+  }
+
+  func forModel(memoryLimit: Int) -> ServedModel.Resources {
+    ServedModel.Resources(
+      memoryLimit: memoryLimit, context: contextSize, parallel: parallel, queue: queue, arithmetic: arithmetic
+    )
+  }
+
+  func limits() -> ServerLimits {
+    var limits = ServerLimits()
+    limits.bodyBytes = Format.byteCount(maxBody) ?? limits.bodyBytes
+    limits.headerTime = .seconds(readTimeout)
+    limits.bodyTime = .seconds(2 * readTimeout)
+    limits.requestTime = .seconds(requestTimeout)
+    limits.newTokens = maxNewTokens ?? limits.newTokens
+    limits.connections = connections
+    return limits
+  }
+}
+
+/// Who may use the server, and how it is reached.
+struct AccessOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Port to listen on; 0: any that is free.", valueName: "n"))
+  var port = 8360
+  @Option(help: ArgumentHelp("Address to listen on; 0.0.0.0: all.", valueName: "address"))
+  var host = "127.0.0.1"
+  @Option(
+    help: ArgumentHelp(
+      "Name of the model in requests, once for each model (default: its file's name).",
+      discussion: "A single model without such a name answers to every name.", valueName: "name"))
+  var servedModelName: [String] = []
+  @Option(
+    help: ArgumentHelp(
+      "Key that requests must carry; may be given more than once.",
+      discussion:
+        "Other users of the machine can see command lines: prefer --api-key-file or ZHINAO_API_KEY.",
+      valueName: "key"))
+  var apiKey: [String] = []
+  @Option(help: ArgumentHelp("File with keys, one a line.", valueName: "file"))
+  var apiKeyFile: String?
+  @Option(
+    help: ArgumentHelp(
+      "Origin whose pages may ask, for example https://example.org; *: any.", valueName: "origin"))
+  var cors: [String] = []
+  @Option(
+    help: ArgumentHelp(
+      "Further names accepted in the Host header, behind a proxy.",
+      discussion: "On a loopback address without keys only localhost's are.", valueName: "name"))
+  var allowedHost: [String] = []
+  @Option(help: ArgumentHelp("Requests a minute for each client.", valueName: "n"))
+  var rateLimit: Int?
+  @Flag(help: "Clients are told apart by X-Forwarded-For: only behind a proxy that sets it.")
+  var trustForwarded = false
+  @Flag(help: "A line on standard error for each request.")
+  var logRequests = false
+
+  func validate() throws {
+    guard (0...65535).contains(port) else { throw ValidationError("--port: expected 0 to 65535.") }
+    if let rateLimit, rateLimit < 1 { throw ValidationError("--rate-limit: expected at least 1.") }
+    guard apiKey.allSatisfy({ !$0.isEmpty }) else { throw ValidationError("--api-key: expected a key.") }
+  }
+
+  func keys() throws -> [String] {
+    var keys = apiKey
+    if let key = ProcessInfo.processInfo.environment["ZHINAO_API_KEY"], !key.isEmpty { keys.append(key) }
+    guard let apiKeyFile else { return keys }
+    let file = try MappedFile(path: apiKeyFile)
+    let text = String(decoding: file.bytes, as: UTF8.self)
+    let read = text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }
+      .filter { !$0.isEmpty && !$0.hasPrefix("#") }
+    guard !read.isEmpty else { throw FileError(.badContent, path: apiKeyFile, detail: "holds no key") }
+    return keys + read
+  }
+
+  func control(keys: [String]) -> AccessControl {
+    let isLoopback = host == "localhost" || host == "::1" || host.hasPrefix("127.")
+    let names = ["localhost", "127.0.0.1", "[::1]", host] + allowedHost
+    let isOpen = !isLoopback || !keys.isEmpty
+    return AccessControl(
+      keys: keys, corsOrigins: cors, hosts: isOpen && allowedHost.isEmpty ? nil : names,
+      requestsPerMinute: rateLimit, trustsForwarding: trustForwarded)
+  }
+}
