@@ -48,7 +48,10 @@ struct APIResponder: HTTPResponder {
     } catch is SlowBody {
       response = APIResponder.response(APIError(.requestTimeout, "the body did not come in time"))
       closeSoon(context.channel)
+    } catch let error as any DiagnosedError {
+      response = APIResponder.response(APIError(.internalServerError, error.description))
     }
+    if request.method == .head { response = response.createHeadResponse() }
     // A body that is not valid HTTP is answered by the server itself: HTTPParserError passes through.
     for field in access.corsHeaders(request) { response.headers[field.name] = field.value }
     let known = action(path) == nil ? "other" : path.hasPrefix("/v1/models/") ? "/v1/models/{model}" : path
@@ -60,8 +63,7 @@ struct APIResponder: HTTPResponder {
   }
 
   private static func path(_ request: Request) -> String {
-    let path = String((request.head.path ?? "/").prefix { $0 != "?" && $0 != "#" })
-    return path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    String((request.head.path ?? "/").prefix { $0 != "?" && $0 != "#" })
   }
 
   private func action(_ path: String) -> Action? {

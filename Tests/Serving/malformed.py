@@ -23,7 +23,7 @@ def is_harmless(key, value):
     return (key, repr(value)) in {("stream", "True"), ("logprobs", "True"), ("logit_bias", "{}"), ("seed", "-5"), ("stop", "'x'"),
                                   ("stop", "[]"), ("stop", "'" + "9" * 400 + "'"), ("temperature", "0.123"), ("top_p", "0.123"),
                                   ("min_p", "0.123"), ("presence_penalty", "0.123"), ("frequency_penalty", "0.123"),
-                                  ("repetition_penalty", "0.123")} or (key == "model" and isinstance(value, str))
+                                  ("repetition_penalty", "0.123"), ("stop", repr("\ud800"))} or (key == "model" and isinstance(value, str))
 
 
 def request(rng):

@@ -1,12 +1,12 @@
 """The official openai package against zhinao-serve: sync, async, streams, every field, every kind of error.
 openai_client.py; needs the PyPI package openai."""
 
-import asyncio, math, subprocess
+import asyncio, math, subprocess, time
 
 import openai
 from openai import AsyncOpenAI, OpenAI
 
-from server import ROOT, TINY, Server, check
+from server import TINY, Server, check
 
 HELLO = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": "春天来了，"}]
 TALE = "却说那老王"
@@ -123,6 +123,11 @@ def errors(client, model, server):
           lambda: OpenAI(api_key="k", base_url="http://127.0.0.1:9/v1", max_retries=0).models.list())
     fails(openai.APITimeoutError, lambda: client.with_options(timeout=0.05).completions.create(
         model=model, prompt=TALE, max_tokens=1900, extra_body={"ignore_eos": True}))
+    key = {"Authorization": "Bearer secret"}
+    end = time.monotonic() + 5
+    while 'zhinao_requests_running{model="%s"} 0' % model not in server.get("/metrics", key) and time.monotonic() < end:
+        time.sleep(0.05)
+    check('reason="cancelled"' in server.get("/metrics", key), "a client that gives up ends its request")
 
 
 async def asynchronous(url, model, text):

@@ -261,7 +261,7 @@ def phone(server):
     browser = Browser(390, 844, language="zh-CN", mobile=True)
     browser.open(server.url)
     check(browser.text("#send") == "发送", "Chinese by the browser's language")
-    browser.type("#input", "你好，今天天气怎么样？")
+    browser.type("#input", "讲一个故事，好吗？请从春天讲起。")
     browser.click("#send")
     browser.answered()
     width = "return document.documentElement.scrollWidth"

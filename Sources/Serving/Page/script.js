@@ -12,7 +12,7 @@ const words = {
     keys: "Kept in this tab until it is closed. Escape stops an answer.",
     stopped: "stopped", length: "token limit reached", waiting: "Waiting…",
     speed: (n, rate) => `${n} tokens, ${rate} tokens/s`, offline: "The server cannot be reached.",
-    broken: "The answer was cut off.",
+    broken: "The answer was cut off.", nothing: "The model had nothing to say.",
   },
   zh: {
     model: "模型", language: "Switch to English", theme: "浅色或深色", settings: "设置", send: "发送", stop: "停止",
@@ -22,6 +22,7 @@ const words = {
     topK: "top_k（0：不限）", defaults: "恢复默认", key: "API 密钥", keyHint: "仅在服务器要求时填写",
     keys: "仅在此标签页关闭前保留。按 Esc 停止回答。", stopped: "已停止", length: "已达词元上限", waiting: "等待中…",
     speed: (n, rate) => `${n} 个词元，每秒 ${rate} 个`, offline: "无法连接服务器。", broken: "回答中断。",
+    nothing: "模型没有给出内容。",
   },
 };
 
@@ -43,13 +44,14 @@ let theme = recall(localStorage, "theme", matchMedia("(prefers-color-scheme: dar
 /** Turns: {role, content, note}. */
 let turns = recall(sessionStorage, "turns", []);
 let running = null; // AbortController of the answer under way
+let speed = null; // [tokens, tokens per second] of the last answer, or "waiting"
 const say = (key) => words[language][key];
 
 // ---- Markdown, into nodes
 
 /** Inline marks of a line: code, bold, italic, strike, links, bare addresses. */
 function inline(parent, text) {
-  const pattern = /(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]+?)\*\*|\*(?=[^\s*])([^*]+?)\*|~~(?=\S)([\s\S]+?)~~|\[([^\]\n]+)\]\(([^()\s]+)\)|(https?:\/\/[^\s<>"'）)]+)/;
+  const pattern = /(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]+?)\*\*|\*(?=[^\s*])([^*]+?)\*|~~(?=\S)([\s\S]+?)~~|\[([^\]\n]+)\]\(([^()\s]+)\)|(https?:\/\/[^\s<>"'）)]*[^\s<>"'）).,;:!?，。；：！？])/;
   for (;;) {
     const found = pattern.exec(text);
     if (!found) break;
@@ -202,6 +204,11 @@ function notify(text) {
   $("notice").hidden = text === "";
 }
 
+function showSpeed(value) {
+  speed = value;
+  $("speed").textContent = Array.isArray(value) ? say("speed")(...value) : value ? say(value) : "";
+}
+
 function translate() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = say(element.dataset.text);
@@ -211,6 +218,7 @@ function translate() {
     element.setAttribute("aria-label", say(element.dataset.label));
   }
   $("language").textContent = language === "zh" ? "English" : "中文";
+  showSpeed(speed);
   showAll();
 }
 
@@ -263,7 +271,7 @@ async function answer() {
   const controller = new AbortController();
   running = controller;
   notify("");
-  $("speed").textContent = say("waiting");
+  showSpeed("waiting");
   const question = body();
   const turn = { role: "assistant", content: "", note: "" };
   turns.push(turn);
@@ -280,7 +288,7 @@ async function answer() {
     markdown(item.querySelector(".text"), turn.content);
     if (follows) list.scrollTop = list.scrollHeight;
     const seconds = (performance.now() - first) / 1000;
-    if (tokens > 1) $("speed").textContent = say("speed")(tokens, ((tokens - 1) / seconds).toFixed(1));
+    if (tokens > 1) showSpeed([tokens, ((tokens - 1) / seconds).toFixed(1)]);
   };
   try {
     const response = await fetch("v1/chat/completions", {
@@ -311,9 +319,10 @@ async function answer() {
   running = null;
   item.classList.remove("streaming");
   draw();
-  if (tokens < 2) $("speed").textContent = "";
+  if (tokens < 2) showSpeed(null);
   item.querySelector(".note").textContent = turn.note ? say(turn.note) : "";
   if (turn.content === "" && turn.note === "") {
+    if ($("notice").hidden) notify(say("nothing"));
     turns = turns.filter((other) => other !== turn);
     item.remove();
   }
@@ -344,7 +353,7 @@ function clear() {
   running = null;
   turns = [];
   notify("");
-  $("speed").textContent = "";
+  showSpeed(null);
   showAll();
   $("input").focus();
 }
