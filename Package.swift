@@ -48,7 +48,8 @@ let libraries: [Target] = [
       .product(name: "Numerics", package: "swift-numerics", moduleAliases: ["Numerics": "SwiftNumerics"]),
     ],
     resources: [
-      .embedInCode("Page/index.html"), .embedInCode("Page/style.css"), .embedInCode("Page/script.js"),
+      .embedInCode("Page/index.html"), .embedInCode("Page/style.css"), .embedInCode("Page/markdown.js"),
+      .embedInCode("Page/script.js"),
     ]),
   .target(
     name: "ToolSupport",

@@ -11,6 +11,7 @@ package enum WebPage {
   package static let files: [String: (type: String, bytes: [UInt8])] = [
     "/": ("text/html; charset=utf-8", PackageResources.index_html),
     "/style.css": ("text/css; charset=utf-8", PackageResources.style_css),
+    "/markdown.js": ("text/javascript; charset=utf-8", PackageResources.markdown_js),
     "/script.js": ("text/javascript; charset=utf-8", PackageResources.script_js),
   ]
 

@@ -159,7 +159,9 @@ enum TestModel {
   }
 
   @Test func thePageIsCompiledInAndHasNoMarkupMadeOfText() {
-    let script = String(decoding: WebPage.files["/script.js"]?.bytes ?? [], as: UTF8.self)
+    let script = ["/markdown.js", "/script.js"].map {
+      String(decoding: WebPage.files[$0]?.bytes ?? [], as: UTF8.self)
+    }.joined()
     let page = String(decoding: WebPage.files["/"]?.bytes ?? [], as: UTF8.self)
     #expect(script.contains("textContent") && page.contains("<textarea"))
     for unsafe in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
