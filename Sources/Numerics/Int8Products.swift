@@ -73,6 +73,9 @@ package struct Int8Product: @unchecked Sendable {
 }
 
 extension LinearAlgebra {
+  /// Up to so many rows, reading the weights takes longer than multiplying with them.
+  private static let fewRows = 24
+
   /// y `[rows, outFeatures]` ≈ x · Wᵀ in `fast` arithmetic, for each of `products`, in one parallel region. The result for
   /// a row does not depend on the other rows, nor on the other products.
   package static func multiply(
@@ -81,9 +84,9 @@ extension LinearAlgebra {
     for product in products {
       precondition(x.inFeatures == product.matrix.inFeatures && x.groupSize == product.matrix.groupSize)
     }
-    // A unit of work: some neighbouring panels of one matrix. Few outputs in a unit keep the shares even; for one row
-    // neighbouring units are joined again, so that a thread reads memory in order.
-    let unit = x.rows == 1 ? 8 : 2
+    // A unit of work: some neighbouring panels of one matrix. Few outputs in a unit keep the shares even; for a few rows,
+    // where memory sets the pace, neighbouring units are joined again, so that a thread reads it in order.
+    let unit = x.rows == 1 ? 8 : x.rows <= fewRows ? 4 : 2
     var firstUnit = [0]
     for product in products {
       firstUnit.append(firstUnit.last! + (product.matrix.panelCount + unit - 1) / unit)
@@ -98,6 +101,15 @@ extension LinearAlgebra {
     if x.rows == 1 {
       pool.runRanges(firstUnit.last!) { range in
         forEachPart(of: range) { multiplyRow(x, $0, panels: $1, table: kernels.table) }
+      }
+    } else if x.rows <= fewRows {
+      pool.runRanges(firstUnit.last!) { range in
+        forEachPart(of: range) { product, panels in
+          for first in stride(from: panels.lowerBound, to: panels.upperBound, by: unit) {
+            let some = first..<min(first + unit, panels.upperBound)
+            multiplyRows(x, product, panels: some, table: kernels.table)
+          }
+        }
       }
     } else {
       pool.run(firstUnit.last!) { index in

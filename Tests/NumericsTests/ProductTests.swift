@@ -162,7 +162,7 @@ import Testing
     for (n, k, group) in [(40, 160, 64), (100, 256, 32), (33, 576, 128), (16, 288, 288)] {
       let (matrix, weights) = ProductTests.integerMatrix(bits: bits, n: n, k: k, group: group)
       let block = 32
-      let m = 27
+      let m = 40
       let x = ProductTests.random(m * k, seed: 7)
       func run(_ rows: Range<Int>, _ kernels: Kernels, threads: Int) -> [Float] {
         let y = AlignedBuffer<Float>(zeros: rows.count * n)
@@ -180,6 +180,10 @@ import Testing
       let expected = run(0..<m, try #require(Kernels(for: .scalar)), threads: 1)
       #expect(run(0..<m, kernels, threads: 2) == expected)
       #expect((0..<m).flatMap { run($0..<$0 + 1, kernels, threads: 2) } == expected)
+      // Few rows are multiplied in another way than many.
+      for count in [2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 17, 24, 36, 37] {
+        #expect(run(1..<1 + count, kernels, threads: 2) == Array(expected[n..<(1 + count) * n]))
+      }
       for i in 0..<m {
         for row in 0..<n {
           var exact = 0.0

@@ -162,6 +162,109 @@ static __attribute__((noinline)) void int8_tile_wide(int64_t rows, int64_t block
     int8_tile_of(rows, 1, true, blocks, a, bytes, 0, x_scales, x_sums, scales, zeros, y, y_row_stride, 0);
 }
 
+// ---- a few rows: as one row, straight from the packed fields; to unpack them to memory would cost more than the products
+
+// The sums of a tile's registers, for one panel.
+#define INT8_FEW_ROWS (INT8_ROWS * INT8_PANELS)
+// With more rows unpacking pays: it is done once for all of them.
+#define ZN_INT8_FEW_MOST (2 * INT8_FEW_ROWS)
+
+// Rows in tiles as quantize_rows() leaves them, one panel, all spans, added to y [rows][16].
+ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, const float *x_scales, const float *x_sums,
+                        const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t k,
+                        float *y) {
+    const int inputs = BLOCK_INPUTS(bits);
+    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
+    int64_t at = 0;
+    for (int64_t span = 0; span < spans; span++) {
+        const int64_t group = at / group_size, end = at + span_length(at, k, group_size);
+        v16 total[INT8_FEW_ROWS];
+#pragma clang loop unroll(full)
+        for (int i = 0; i < rows; i++) total[i] = v_set(0);
+        for (; at < end; at += ZN_INT8_BLOCK) {
+            v16i sum[INT8_FEW_ROWS];
+#pragma clang loop unroll(full)
+            for (int i = 0; i < rows; i++) sum[i] = vi_zero();
+#pragma clang loop unroll(full)
+            for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
+                const uint8_t *source = codes + (at + inside) / inputs * 64;
+                // The weights come from memory, once; the next panel follows this one.
+                __builtin_prefetch(source + 2048);
+                const v16i fields = vi_load(source);
+#pragma clang loop unroll(full)
+                for (int f = 0; f < inputs / 4; f++) {
+                    const v16i right = vi_byte_field(fields, f * bits, bits);
+                    const int8_t *words = packed + (at + inside + 4 * f) * INT8_ROWS;
+#pragma clang loop unroll(full)
+                    for (int i = 0; i < rows; i++) {
+                        const v16i left = vi_word(words + i / INT8_ROWS * INT8_ROWS * k + i % INT8_ROWS * 4);
+                        sum[i] = bits == 8 ? vi_dot_wide(sum[i], right, left) : vi_dot(sum[i], right, left);
+                    }
+                }
+            }
+            const float *x_scale = x_scales + at / ZN_INT8_BLOCK * INT8_ROWS;
+#pragma clang loop unroll(full)
+            for (int i = 0; i < rows; i++) {
+                const v16 scale = v_set(x_scale[i / INT8_ROWS * INT8_ROWS * blocks + i % INT8_ROWS]);
+                total[i] = v_fma(scale, v_from_int(sum[i]), total[i]);
+            }
+        }
+        const v16 scale = v_load_f16(scales + group * 16), zero = group_zeros(zeros, bits, group);
+        const float *x_sum = x_sums + span * INT8_ROWS;
+#pragma clang loop unroll(full)
+        for (int i = 0; i < rows; i++) {
+            const v16 own = v_set(x_sum[i / INT8_ROWS * INT8_ROWS * spans + i % INT8_ROWS]);
+            v_store(y + i * 16, v_fma(scale, v_fnma(zero, own, total[i]), v_load(y + i * 16)));
+        }
+    }
+}
+
+#define ZN_INT8_FEW_CASE(ROWS)                                                                                         \
+    if (rows <= ROWS) {                                                                                                \
+        int8_few(ROWS, bits, packed, x_scales, x_sums, codes, scales, zeros, group_size, k, y);                        \
+        return;                                                                                                        \
+    }
+
+// `rows` may be rounded up: the rows that fill the last tile up are zeros, and y has room for them.
+ZN_INLINE void int8_few_of(int64_t rows, const int bits, const int8_t *packed, const float *x_scales,
+                           const float *x_sums, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros,
+                           int64_t group_size, int64_t k, float *y) {
+    ZN_INT8_FEW_CASE(2)
+#if INT8_FEW_ROWS > 4
+    ZN_INT8_FEW_CASE(4)
+    ZN_INT8_FEW_CASE(6)
+    ZN_INT8_FEW_CASE(8)
+#endif
+    ZN_INT8_FEW_CASE(INT8_FEW_ROWS)
+}
+
+#define ZN_INT8_FEW(BITS)                                                                                              \
+    static __attribute__((noinline)) void int8_few_##BITS(                                                             \
+        int64_t rows, const int8_t *packed, const float *x_scales, const float *x_sums, const uint8_t *codes,          \
+        const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t k, float *y) {                       \
+        int8_few_of(rows, BITS, packed, x_scales, x_sums, codes, scales, zeros, group_size, k, y);                     \
+    }
+ZN_INT8_FEW(2)
+ZN_INT8_FEW(4)
+ZN_INT8_FEW(8)
+
+// gemm_int8() for up to ZN_INT8_FEW_MOST rows; y is zero.
+static void gemm_int8_few(int64_t m, const int8_t *packed, const float *x_scales, const float *x_sums,
+                          const uint8_t *codes, int bits, const uint16_t *scales, const uint8_t *zeros,
+                          int64_t group_size, int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k,
+                          float *y, int64_t y_panel_stride) {
+    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
+    for (int64_t p = 0; p < panels; p++) {
+        for (int64_t i = 0; i < m; i += INT8_FEW_ROWS) {
+            const int64_t rows = m - i < INT8_FEW_ROWS ? m - i : INT8_FEW_ROWS;
+            (bits == 4 ? int8_few_4 : bits == 8 ? int8_few_8 : int8_few_2)(
+                rows, packed + i * k, x_scales + i * blocks, x_sums + i * spans, codes + p * panel_code_bytes,
+                scales + p * groups * 16, zeros == NULL ? NULL : zeros + p * groups * 16, group_size, k,
+                y + p * y_panel_stride + i * 16);
+        }
+    }
+}
+
 static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, const float *x_sums,
                       const uint8_t *codes, int bits, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
                       int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *y,
@@ -170,6 +273,11 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
     const int64_t y_panel_stride = (m + INT8_ROWS - 1) / INT8_ROWS * INT8_ROWS * 16;
     const int64_t bytes_stride = ZN_INT8_SPAN * 16;
     memset(y, 0, (size_t)(panels * y_panel_stride) * sizeof(float));
+    if (m <= ZN_INT8_FEW_MOST) {
+        gemm_int8_few(m, packed, x_scales, x_sums, codes, bits, scales, zeros, group_size, groups, panel_code_bytes,
+                      panels, k, y, y_panel_stride);
+        return;
+    }
     for (int64_t p = 0; p < panels; p += INT8_PANELS) {
         const int64_t here = panels - p < INT8_PANELS ? panels - p : INT8_PANELS;
         int64_t first = 0;
