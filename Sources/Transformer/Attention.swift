@@ -23,9 +23,13 @@ extension LayerSteps {
       rotary.prepare(positions: sequence.firstPosition + sequence.rowCount)
     }
     let tables = rotary.tables
-    for sequence in sequences {
-      pool.runRanges(sequence.rowCount) { range in
-        for row in range { rotateAndStore(qkv, row: row, of: sequence, layer: layer, tables: tables) }
+    // Rows of all sequences in one region: while answers are generated, each sequence has one.
+    pool.runRanges(sequences.map { $0.firstRow + $0.rowCount }.max() ?? 0) { range in
+      for sequence in sequences {
+        let rows = range.clamped(to: sequence.firstRow..<sequence.firstRow + sequence.rowCount)
+        for row in rows {
+          rotateAndStore(qkv, row: row - sequence.firstRow, of: sequence, layer: layer, tables: tables)
+        }
       }
     }
     // One task for each block of queries of each head; the longest (last) blocks first.

@@ -82,21 +82,24 @@ package final class RotaryEmbedding: @unchecked Sendable {
     }
   }
 
-  /// The pages tabulated so far; take it once per layer, after ``prepare(positions:)``.
+  /// The pages tabulated so far; take it once per layer, after ``prepare(positions:)``. Pages are never freed, so that
+  /// pointers to them will do: threads that count references to the same objects wait for each other.
   struct Tables {
-    let cosines: [AlignedBuffer<Float>]
-    let sines: [AlignedBuffer<Float>]
+    let cosines: [UnsafePointer<Float>]
+    let sines: [UnsafePointer<Float>]
     let half: Int
     func cosines(at position: Int) -> UnsafePointer<Float> {
-      UnsafePointer(cosines[position / page].pointer + position % page * half)
+      cosines[position / page] + position % page * half
     }
     func sines(at position: Int) -> UnsafePointer<Float> {
-      UnsafePointer(sines[position / page].pointer + position % page * half)
+      sines[position / page] + position % page * half
     }
   }
   var tables: Tables {
     lock.lock()
     defer { lock.unlock() }
-    return Tables(cosines: cosines, sines: sines, half: inverseFrequencies.count)
+    return Tables(
+      cosines: cosines.map { UnsafePointer($0.pointer) }, sines: sines.map { UnsafePointer($0.pointer) },
+      half: inverseFrequencies.count)
   }
 }
