@@ -32,7 +32,7 @@ final class RunningSequence {
   /// - Parameter logits: after everything in `context`; changed.
   func advance(_ logits: UnsafeMutableBufferPointer<Float>, tokenCount: Int) -> Outcome {
     let logits = UnsafeMutableBufferPointer(rebasing: logits[..<min(tokenCount, logits.count)])
-    guard logits.allSatisfy(\.isFinite) else { return .failed(.notFinite) }
+    guard Sampler.areFinite(UnsafeBufferPointer(logits)) else { return .failed(.notFinite) }
     let original = request.topLogprobs.map { _ in Array(logits) }
     let id = sampler.choose(
       logits, tokenCount: tokenCount, context: context, generatedFrom: request.prompt.count)

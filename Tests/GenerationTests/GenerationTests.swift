@@ -23,6 +23,13 @@ import Transformer
 
   @Test func greedyTakesTheLargestAndNeverPadding() {
     #expect(Self.choose(SamplingParameters(), [0, 3, 1]) == [1])
+    // The first of equals, wherever it stands among vectors of 16.
+    for position in [0, 5, 15, 16, 40, 47, 48, 49] {
+      var many = [Float](repeating: -1, count: 50)
+      many[position] = 2
+      many[49] = 2
+      #expect(Self.choose(SamplingParameters(), many) == [position])
+    }
     var sampler = Sampler(SamplingParameters())
     var logits: [Float] = [0, 3, 9]
     let id = logits.withUnsafeMutableBufferPointer {
