@@ -293,6 +293,7 @@ with Server("--api-key", "open sesame") as server:
     slide(browser, "max_new_tokens", 5)
     browser.click("#regenerate")
     browser.answered()
-    check(browser.text("#notice") == "", f"with the key: {browser.text('#notice')}")
+    # The small model may well say nothing.
+    check(browser.text("#notice") in ("", "The model had nothing to say."), f"with the key: {browser.text('#notice')}")
     browser.close()
 print("page in Chromium: passed")
