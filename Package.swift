@@ -14,6 +14,7 @@ let libraries: [Target] = [
 
   // MARK: Files, numbers, text
   .target(name: "FileSupport", dependencies: ["CZlib", .product(name: "Crypto", package: "swift-crypto")]),
+  .target(name: "Terminal"),
   .target(name: "Numerics", dependencies: ["CKernels"]),
   .target(name: "Checkpoints", dependencies: ["FileSupport", "Numerics"]),
   .target(name: "Tokenization", dependencies: ["FileSupport"]),
@@ -52,9 +53,11 @@ let libraries: [Target] = [
       .embedInCode("Page/script.js"),
     ]),
   .target(
+    name: "Dialogue", dependencies: ["FileSupport", "Generation", "Numerics", "Tokenization", "Transformer"]),
+  .target(
     name: "ToolSupport",
     dependencies: [
-      "FileSupport", "Numerics", "Checkpoints", "Models", "Transformer",
+      "FileSupport", "Terminal", "Numerics", "Checkpoints", "Models", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 ]
@@ -72,7 +75,10 @@ let tools: [Target] = [
     dependencies: ["ToolSupport", "Evaluation", "Models", "PackedModel", "Numerics", "Transformer"]),
   .executableTarget(
     name: "zhinao-chat",
-    dependencies: ["ToolSupport", "Generation", "Models", "Numerics", "Tokenization", "Transformer"]),
+    dependencies: [
+      "ToolSupport", "Dialogue", "Generation", "Models", "Numerics", "Terminal", "Tokenization",
+      "Transformer",
+    ]),
   .executableTarget(
     name: "zhinao-serve",
     dependencies: [

@@ -67,24 +67,10 @@ enum CalibrationSource {
           return id
         })
     }
-    if let turns = (value["conversations"] ?? value["messages"])?.arrayValue {
-      let messages: [ChatMessage] = try turns.enumerated().map { index, turn in
-        guard let role = (turn["from"] ?? turn["role"])?.stringValue,
-          let content = (turn["value"] ?? turn["content"])?.stringValue
-        else { throw bad("turn \(index) has no from/value or role/content") }
-        return ChatMessage(role: canonicalRole(role), content: content)
-      }
-      guard !messages.isEmpty else { throw bad("has no turns") }
-      return .conversation(messages)
+    if let turns = try ChatMessage.turns(ofRecord: value, path: path, place: place) {
+      guard !turns.isEmpty else { throw bad("has no turns") }
+      return .conversation(turns)
     }
     throw bad("has none of text, messages, conversations, input_ids")
-  }
-
-  private static func canonicalRole(_ role: String) -> String {
-    switch role {
-    case "human": "user"
-    case "gpt", "bot": "assistant"
-    default: role
-    }
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Terminal
 
 /// Numbers and tables for people.
 package enum Format {
@@ -40,14 +41,20 @@ package enum Format {
     return "\(whole / 3600) h \(whole % 3600 / 60) min"
   }
 
-  /// Columns padded to their widest cell; all but the first are aligned to the right when they look like numbers.
-  package static func table(_ rows: [[String]]) -> String {
+  /// Things per second; 0 when no time passed.
+  package static func rate(_ count: Int, _ seconds: Double) -> String {
+    number(seconds > 0 ? Double(count) / seconds : 0, digits: 1)
+  }
+
+  /// Columns padded to their widest cell; all but the first are aligned to the right when they look like numbers, unless
+  /// they are said to be text.
+  package static func table(_ rows: [[String]], isText: Bool = false) -> String {
     guard let columns = rows.map(\.count).max() else { return "" }
     let widths = (0..<columns).map { column in
-      rows.map { column < $0.count ? width($0[column]) : 0 }.max() ?? 0
+      rows.map { column < $0.count ? TextWidth.of($0[column]) : 0 }.max() ?? 0
     }
     let numeric = (0..<columns).map { column in
-      column > 0
+      column > 0 && !isText
         && rows.dropFirst().allSatisfy { row in
           guard column < row.count, let first = row[column].first else { return true }
           return first.isNumber || "-+−×".contains(first)
@@ -55,19 +62,10 @@ package enum Format {
     }
     return rows.map { row in
       row.enumerated().map { column, cell in
-        let fill = String(repeating: " ", count: widths[column] - width(cell))
+        let fill = String(repeating: " ", count: widths[column] - TextWidth.of(cell))
         if numeric[column] { return fill + cell }
         return column == row.count - 1 ? cell : cell + fill
       }.joined(separator: "  ")
     }.joined(separator: "\n")
-  }
-
-  /// Columns a terminal uses: two for East Asian wide characters.
-  private static func width(_ text: String) -> Int {
-    text.unicodeScalars.reduce(0) { sum, scalar in
-      sum
-        + (scalar.value >= 0x1100
-          && (scalar.value < 0x1160 || (scalar.value >= 0x2E80 && scalar.value < 0xFFE7)) ? 2 : 1)
-    }
   }
 }

@@ -42,6 +42,9 @@ package enum Interruption {
 
   /// What the first signal does instead of ending the process: a server stops in its own way. The next one ends it.
   package static let gracefulStop = Mutex<(@Sendable () -> Void)?>(nil)
+  /// Asked first, on another thread: true when the program deals with Ctrl-C itself and goes on. SIGTERM and SIGHUP always
+  /// end it.
+  package static let interceptor = Mutex<(@Sendable () -> Bool)?>(nil)
 
   nonisolated(unsafe) private static var sources: [any DispatchSourceSignal] = []
 
@@ -56,6 +59,7 @@ package enum Interruption {
           return stop
         }
         if let stop { return stop() }
+        if number == SIGINT, let intercepts = interceptor.withLock({ $0 }), intercepts() { return }
         ProgressReporter.clearCurrentLine()
         PendingOutputs.discardAll()
         let kept = farewell.withLock { $0 }.flatMap { $0() }

@@ -456,6 +456,59 @@ struct Tool {
     #expect(try Tool.run("zhinao-verify", ["integrity", folderPath]).code == 0)
   }
 
+  /// What scripts rely on: one answer, from an argument or from standard input; special tokens as asked.
+  @Test func chatAnswersScripts() throws {
+    let limit = ["--max-new-tokens", "8", "--json"]
+    func chat(_ arguments: [String], input: String = "") throws -> JSONValue {
+      let tool = try Tool.run("zhinao-chat", [Self.gqa] + arguments + limit, input: input)
+      #expect(tool.code == 0, "\(tool.errors)")
+      return try JSONValue.parse(tool.output)
+    }
+    let asked = try chat(["--prompt", "宝玉<|im_end|>"])
+    #expect(asked["ids"]?.arrayValue?.isEmpty == false)
+    for (arguments, input) in [
+      (["--prompt", "-"], "宝玉<|im_end|>"), ([], "宝玉<|im_end|>"), (["--special-tokens"], "宝玉<|im_end|>"),
+    ] {
+      let same = try chat(arguments, input: input)
+      #expect(same["ids"] == asked["ids"] && same["prompt_ids"] == asked["prompt_ids"])
+    }
+    let plain = try chat(["--prompt", "宝玉<|im_end|>", "--plain-text"])
+    #expect((plain["prompt_tokens"]?.intValue ?? 0) > (asked["prompt_tokens"]?.intValue ?? 0))
+    // Without a terminal there is no conversation.
+    #expect(try Tool.run("zhinao-chat", [Self.gqa]).code == 64)
+    #expect(
+      try Tool.run("zhinao-chat", [Self.gqa, "--prompt", "a", "--plain-text", "--special-tokens"]).code == 64)
+  }
+
+  /// The scripts are valid, and bash really completes with them.
+  @Test(arguments: ["zhinao-chat", "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-bench"])
+  func shellsComplete(tool: String) throws {
+    for shell in ["bash", "zsh", "fish"] {
+      let script = try Tool.run(tool, ["--generate-completion-script", shell])
+      #expect(script.code == 0 && script.output.contains(tool), "\(shell)")
+    }
+    let folder = try TemporaryFolder()
+    try AtomicFile.write(
+      try Tool.run(tool, ["--generate-completion-script", "bash"]).output, to: folder.file("c"))
+    let bash = Process()
+    let output = Pipe()
+    bash.executableURL = URL(fileURLWithPath: "/bin/bash")
+    bash.arguments = [
+      "-c",
+      """
+      source \(folder.file("c")) || exit
+      COMP_WORDS=(\(tool) --vers); COMP_CWORD=1; COMP_LINE="\(tool) --vers"; COMP_POINT=${#COMP_LINE}
+      function=$(complete -p \(tool) | grep -o -- '-F [^ ]*' | cut -c4-)
+      "$function" \(tool) --vers \(tool); echo "${COMPREPLY[@]}"
+      """,
+    ]
+    bash.standardOutput = output
+    try bash.run()
+    let replies = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    bash.waitUntilExit()
+    #expect(replies.contains("--version"), "\(replies)")
+  }
+
   @Test func usageErrorsHaveTheirOwnCode() throws {
     #expect(try Tool.run("zhinao-convert", []).code == 64)
     #expect(try Tool.run("zhinao-quantize", [Self.gqa]).code == 64)

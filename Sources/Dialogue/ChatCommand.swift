@@ -1,0 +1,66 @@
+/// What a line typed at the prompt asks for.
+package enum ChatCommand: Equatable, Sendable {
+  /// Text for the model.
+  case message(String)
+  /// Nothing was typed.
+  case nothing
+  case clear
+  case stream
+  case edit
+  case exit
+  case help
+  case stats
+  case regenerate
+  /// Nil: show it. Empty: back to the template's own.
+  case system(String?)
+  case save(String)
+  case load(String)
+  /// A command without what it needs.
+  case incomplete(String)
+  /// Starts with a slash, but is no command.
+  case unknown(String)
+
+  /// The words of the 360Zhinao demo stand alone; everything else starts with a slash. Two slashes: text that starts
+  /// with one.
+  package init(_ line: String) {
+    let trimmed = line.trimmingWhitespace
+    switch trimmed {
+    case "": self = .nothing
+    case "clear": self = .clear
+    case "stream": self = .stream
+    case "vim": self = .edit
+    case "exit": self = .exit
+    case _ where trimmed.hasPrefix("//"): self = .message(String(trimmed.dropFirst()))
+    case _ where trimmed.hasPrefix("/"): self = ChatCommand(slash: trimmed)
+    default: self = .message(line)
+    }
+  }
+
+  private init(slash line: Substring) {
+    let name = line.prefix { !$0.isWhitespace }
+    let rest = String(line.dropFirst(name.count)).trimmingWhitespace
+    let argument = rest.isEmpty ? nil : String(rest)
+    switch name {
+    case "/clear": self = .clear
+    case "/stream": self = .stream
+    case "/edit", "/vim": self = .edit
+    case "/exit", "/quit": self = .exit
+    case "/help", "/?": self = .help
+    case "/stats": self = .stats
+    case "/regenerate": self = .regenerate
+    case "/system": self = .system(argument == "-" ? "" : argument)
+    case "/save": self = argument.map { .save($0) } ?? .incomplete("/save")
+    case "/load": self = argument.map { .load($0) } ?? .incomplete("/load")
+    default: self = .unknown(String(name))
+    }
+  }
+}
+
+extension String {
+  fileprivate var trimmingWhitespace: Substring {
+    guard let first = firstIndex(where: { !$0.isWhitespace }),
+      let last = lastIndex(where: { !$0.isWhitespace })
+    else { return "" }
+    return self[first...last]
+  }
+}

@@ -1,0 +1,66 @@
+import Checkpoints
+import FileSupport
+import Foundation
+import Generation
+import Models
+import Terminal
+import Tokenization
+import ToolSupport
+
+/// One prompt, one answer: for scripts.
+struct SingleAnswer {
+  let options: Chat
+  let prompt: String
+
+  func run() throws {
+    let opened = try options.open()
+    let tokenizer = try opened.tokenizer()
+    let template = try options.template(opened, tokenizer)
+    let ids = promptIDs(tokenizer, template)
+    let decoder = try opened.decoder(arithmetic: options.arithmetic)
+    // A script gets the same answer whatever the model suggests for conversations.
+    let limit = options.sampling.limit(defaults: GenerationConfiguration())
+    let room = options.contextSize ?? min(decoder.contextLength, ids.count + limit + 1)
+    let isTerminal = isatty(STDOUT_FILENO) == 1
+    let result = try TextGenerator(model: decoder, tokenizer: tokenizer).generate(
+      prompt: ids, cache: decoder.makeCache(capacity: room),
+      sampling: options.sampling.parameters(defaults: GenerationConfiguration()),
+      stopTokens: opened.stopTokens(tokenizer: tokenizer, template: template), maximumNewTokens: limit
+    ) { piece in
+      if !options.output.json { Output.stream(isTerminal ? PrintableText.sanitized(piece) : piece) }
+      return true
+    }
+    if options.output.json { return Output.print(json(result, prompt: ids).serialized(indent: 2)) }
+    Output.print("")
+    let count = max(0, result.tokens.count - 1)
+    Output.remark(
+      "[\(result.promptTokens) prompt tokens, \(Format.rate(result.promptTokens, result.promptSeconds))/s; "
+        + "\(result.tokens.count) new, \(Format.rate(count, result.generationSeconds))/s; "
+        + "\(result.finishReason == .stop ? "stop token" : "limit reached")]")
+  }
+
+  static func standardInput() throws -> String {
+    let bytes = FileHandle.standardInput.readDataToEndOfFile()
+    guard let text = String(data: bytes, encoding: .utf8) else {
+      throw FileError(.badContent, path: "standard input", detail: "is not UTF-8 text")
+    }
+    return text
+  }
+
+  private func promptIDs(_ tokenizer: any Tokenizer, _ template: ChatTemplate?) -> [Int] {
+    let specials = options.specialTokens(default: .recognized)
+    guard let template else { return tokenizer.encode(prompt, specials: specials, addingAffixes: true) }
+    var messages = [ChatMessage(role: "user", content: prompt)]
+    if let system = options.system { messages.insert(ChatMessage(role: "system", content: system), at: 0) }
+    return template.encode(messages, tokenizer: tokenizer, contents: specials, addingGenerationPrompt: true)
+  }
+
+  private func json(_ result: GenerationResult, prompt ids: [Int]) -> JSONValue {
+    [
+      "text": .string(result.text), "ids": .array(result.tokens.map { .init($0) }),
+      "prompt_ids": .array(ids.map { .init($0) }), "finish_reason": .string(result.finishReason.rawValue),
+      "prompt_tokens": .init(result.promptTokens), "new_tokens": .init(result.tokens.count),
+      "prompt_seconds": .init(result.promptSeconds), "generation_seconds": .init(result.generationSeconds),
+    ]
+  }
+}
