@@ -8,6 +8,8 @@ package struct LineLayout: Equatable, Sendable {
     package var text = ""
     /// Columns it takes.
     package var columns = 0
+    /// Columns of each of its characters.
+    package var widths: [Int] = []
   }
   package private(set) var rows = [Row()]
   package private(set) var cursorRow = 0
@@ -41,6 +43,7 @@ package struct LineLayout: Equatable, Sendable {
     if rows[rows.count - 1].columns + width > columns { rows.append(Row()) }
     rows[rows.count - 1].text += shown
     rows[rows.count - 1].columns += width
+    rows[rows.count - 1].widths.append(width)
   }
 
   /// The cursor stands where `next` will be drawn.

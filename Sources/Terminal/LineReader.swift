@@ -10,6 +10,7 @@ package final class LineReader {
     case ended
   }
   private let device: TerminalDevice
+  private let isPlain: Bool
   private var editor: LineEditor
   private var decoder = KeyDecoder()
   private var renderer = LineRenderer()
@@ -20,13 +21,16 @@ package final class LineReader {
   /// How long the rest of a key's bytes may take before a lone Esc is taken for one.
   private static let keyTimeout: Int32 = 50
 
-  package init(device: TerminalDevice, history: LineHistory) {
+  /// - Parameter isPlain: the terminal understands no control sequences: the system's own line editing is used.
+  package init(device: TerminalDevice, history: LineHistory, isPlain: Bool = false) {
     self.device = device
+    self.isPlain = isPlain
     editor = LineEditor(history: history)
   }
 
   /// Reads one line, from wherever the cursor is, and goes on below it.
   package func readLine(prompt: String, style: TextStyle = .plain) -> Input {
+    if isPlain { return readPlainLine(prompt: prompt) }
     device.set(.editing)
     // The terminal marks what is pasted, so that its line ends do not send it.
     device.write("\u{1B}[?2004h")
@@ -52,6 +56,26 @@ package final class LineReader {
         if !wasSuspended { renderer.forget() }
         wasSuspended = false
       case .closed: return .ended
+      }
+    }
+  }
+
+  private func readPlainLine(prompt: String) -> Input {
+    device.set(.original)
+    defer { device.set(.watching) }
+    device.write(prompt)
+    var line: [UInt8] = []
+    while true {
+      switch device.next() {
+      case .bytes(let bytes):
+        line += bytes
+        // The system gives whole lines; one without an end was ended by Ctrl-D.
+        guard line.last == 0x0A else { return .line(String(decoding: line, as: UTF8.self)) }
+        return .line(String(decoding: line.dropLast(), as: UTF8.self))
+      case .closed:
+        device.write("\n")
+        return .ended
+      case .resized, .continued, .timeout: continue
       }
     }
   }

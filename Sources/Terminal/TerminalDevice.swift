@@ -93,6 +93,8 @@ package final class TerminalDevice: @unchecked Sendable {
       withUnsafeMutableBytes(of: &settings.c_cc) { characters in
         characters[Int(VMIN)] = 1
         characters[Int(VTIME)] = 0
+        // Ctrl-\ would end the program and leave the terminal like this.
+        characters[Int(VQUIT)] = 0
       }
     }
     // Not TCSAFLUSH: keys typed ahead stay.

@@ -57,7 +57,8 @@ final class InteractiveChat {
         remarks.append(phrases.historyNotKept("\(error)"))
       }
     }
-    reader = LineReader(device: device, history: LineHistory(lines))
+    reader = LineReader(
+      device: device, history: LineHistory(lines), isPlain: environment["TERM"] == "dumb")
     let name = (opened.path as NSString).lastPathComponent
     remarks.insert(phrases.welcome(model: name, capacity: session.capacity), at: 0)
     if template == nil { remarks.append(phrases.noTemplate) }

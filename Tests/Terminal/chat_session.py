@@ -12,6 +12,8 @@ arguments = [a for a in sys.argv[1:] if a != "--show"]
 model, show = os.path.abspath(arguments[0]), "--show" in sys.argv
 user, assistant = ">用户：", ">助手："
 failures = 0
+if not shutil.which("tmux"):
+    sys.exit("tmux is missing: apt-get install tmux")
 
 
 def expect(condition, text, terminal=None):
@@ -22,9 +24,11 @@ def expect(condition, text, terminal=None):
         print("\n".join("     | " + row for row in terminal.pane()))
 
 
-def start(options="", columns=80, rows=24, language="zh_CN.UTF-8", **environment):
+def start(options="", columns=80, rows=24, language="zh_CN.UTF-8", terminal_name="", **environment):
     terminal = Terminal(columns, rows, {"LANG": language, **environment})
-    terminal.type(f"clear; {chat} {model} {options}")
+    # tmux gives the name of its own terminal to what runs inside.
+    command = f"TERM={terminal_name} {chat}" if terminal_name else chat
+    terminal.type(f"clear; {command} {model} {options}")
     terminal.press("Enter")
     terminal.wait_for_last(user if language.startswith("zh") else ">User:", 30)
     return terminal
@@ -117,6 +121,13 @@ def editing():
     t.paste("第一行\n第二行")
     t.wait(lambda rows: rows[-2].rstrip() == user + "第一行" and rows[-1] == "第二行", "paste")
     expect(True, "a pasted line end does not send", t)
+    t.press("C-c")
+    t.wait_for_last(user)
+    t.type("a😀b")
+    t.press("Left", "BSpace")
+    t.type("e\u0301")
+    t.wait_for_last(user + "ae\u0301b")
+    expect(t.cursor()[0] == 7 + 2, "emoji and combining marks are one character each", t)
     t.press("C-c", "C-d")
     finished(t, 0)
 
@@ -271,6 +282,12 @@ def interrupting():
     t.type("请续写下面的文字：探春")
     t.press("Enter")
     t.wait(lambda rows: any(row.startswith(assistant) and len(row) > len(assistant) + 4 for row in rows), "an answer begins")
+    # Stopped and continued, the answer goes on.
+    t.press("C-z")
+    t.wait_for_last("$")
+    t.type("fg")
+    t.press("Enter")
+    t.wait(lambda rows: not any(row == "$" for row in rows), "the answer goes on")
     t.type("先打的字")
     rows = t.wait(lambda rows: rows[-1].rstrip() == user + "先打的字", "what was typed ahead", 30)
     expect(sum("先打的字" in row for row in rows) == 1, "what is typed during an answer waits for the prompt", t)
@@ -282,7 +299,7 @@ def interrupting():
     time.sleep(0.2)
     rows = t.pane()
     rows = rows[rows.index("$ fg"):]
-    expect(sum("先打的字" in row for row in rows) == 1, "Ctrl-Z and fg", t)
+    expect(sum("先打的字" in row for row in rows) == 1, "Ctrl-Z and fg at the prompt", t)
     t.press("C-c")
     t.wait_for_last(user)
     # Ended from outside, the terminal is still put right.
@@ -308,6 +325,14 @@ def english():
     t.wait_for_last(">User:")
     expect(not any("\033[" in row for row in t.pane(colors=True)), "NO_COLOR: none", t)
     leave(t)
+    t = start("--no-history", language="en_US.UTF-8", terminal_name="dumb")
+    t.type("/systemm")
+    t.press("BSpace", "Enter")
+    t.wait_for("the model's own")
+    t.wait_for_last(">User:")
+    expect(not any("\033[" in row for row in t.pane(colors=True)), "a dumb terminal: the system edits lines", t)
+    t.press("C-d")
+    finished(t, 0)
 
 
 parts = {f.__name__: f for f in (editing, resizing, answers, interrupting, english)}

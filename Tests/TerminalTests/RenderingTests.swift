@@ -1,4 +1,5 @@
 import Terminal
+import TestSupport
 import Testing
 
 @Suite struct RenderingTests {
@@ -78,6 +79,63 @@ import Testing
     screen.write(renderer.finish(LineLayout(prompt: "> ", characters: text, columns: 8)))
     screen.write("answer")
     #expect(screen.lines == ["> abcdef", "answer"])
+  }
+}
+
+@Suite struct RandomEditingTests {
+  static let pieces: [String] =
+    [
+      "a", "b c", "你", "好，", "e\u{301}", "😀", "👨‍👩‍👧", "🇨🇳", "\t", " ", left, right, up, down, "\u{7F}",
+      "\u{1B}[3~", "\u{1B}[H",
+      "\u{1B}[F", "\u{1B}\r", "\u{1B}b", "\u{1B}f", "\u{1B}d", "\u{1B}\u{7F}", "\u{1B}[200~一\r\n二\u{1B}[201~",
+      "\u{1B}[1;5D",
+      "\u{1B}[99~",
+    ] + "abefknptuwy".map(ctrl)
+
+  /// Whatever is typed, in whatever window: the screen is that of the same text drawn afresh, and the cursor with it.
+  @Test(arguments: 0..<40)
+  func theScreenIsAlwaysTheText(seed: Int) {
+    var generator = SplitMix64(seed: UInt64(seed))
+    var session = EditingSession(
+      columns: Int.random(in: 9...30, using: &generator), height: 40, history: ["一二三", "two\nlines"])
+    for step in 0..<150 {
+      session.type(Self.pieces.randomElement(using: &generator)!)
+      if step % 40 == 39 { session.resize(columns: Int.random(in: 9...30, using: &generator)) }
+      // More text than fits is cut off at the top, which is another test's matter.
+      if session.editor.buffer.characters.count > 120 { session.type(ctrl("c")) }
+      var fresh = ScreenModel(columns: session.screen.columns, height: 40)
+      var renderer = LineRenderer()
+      fresh.write(
+        renderer.draw(
+          LineLayout(
+            prompt: "> ", characters: session.editor.buffer.characters, cursor: session.editor.buffer.cursor,
+            columns: fresh.columns), height: 40))
+      #expect(session.screen.lines == fresh.lines, "seed \(seed), step \(step)")
+      #expect(
+        (session.screen.row, session.screen.column) == (fresh.row, fresh.column), "seed \(seed), step \(step)"
+      )
+    }
+  }
+
+  /// Any bytes: no crash, and no control character ever reaches the text.
+  @Test func anyBytes() {
+    var generator = SplitMix64(seed: 1)
+    var session = EditingSession(columns: 17, height: 5)
+    for _ in 0..<3000 {
+      session.type(
+        (0..<Int.random(in: 1...6, using: &generator)).map { _ in
+          let interesting: [UInt8] = [
+            0x1B, 0x5B, 0x4F, 0x7E, 0x32, 0x30, 0x31, 0xE4, 0xBD, 0xF0, 0x9F, 0x0A, 3, 4,
+          ]
+          return Bool.random(using: &generator)
+            ? interesting.randomElement(using: &generator)! : UInt8.random(in: 0...255, using: &generator)
+        })
+      let text = session.editor.buffer.text
+      #expect(
+        text.unicodeScalars.allSatisfy {
+          $0 == "\n" || $0 == "\t" || $0.properties.generalCategory != .control
+        })
+    }
   }
 }
 

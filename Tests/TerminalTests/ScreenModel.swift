@@ -1,5 +1,8 @@
 import Terminal
 
+/// A cell that nothing was written to, not even a space.
+private let blank = "\u{0}"
+
 /// A terminal's screen, as far as the line editor uses one: what it shows after the bytes it was given.
 struct ScreenModel {
   private(set) var rows: [[String]]
@@ -14,7 +17,7 @@ struct ScreenModel {
   init(columns: Int, height: Int) {
     self.columns = columns
     self.height = height
-    rows = Array(repeating: Array(repeating: " ", count: columns), count: height)
+    rows = Array(repeating: Array(repeating: blank, count: columns), count: height)
   }
 
   /// Rows as text, without what is empty at their ends and below.
@@ -25,7 +28,7 @@ struct ScreenModel {
   }
 
   private static func text(_ row: [String]) -> String {
-    var text = row.joined()
+    var text = row.map { $0 == blank ? " " : $0 }.joined()
     while text.last == " " { text.removeLast() }
     return text
   }
@@ -46,7 +49,14 @@ struct ScreenModel {
           }
           parameters.unicodeScalars.append(next)
         }
-      default: put(scalar)
+      default:
+        // Joined code points are one character, as on terminals that know them.
+        var run = String(scalar)
+        while let next = scalars.first, next.value >= 0x20 {
+          run.unicodeScalars.append(next)
+          scalars.removeFirst()
+        }
+        for character in run { put(character) }
       }
     }
   }
@@ -60,27 +70,27 @@ struct ScreenModel {
     case "J":
       let first = parameters == "2" ? 0 : row
       for r in first..<height {
-        for c in 0..<columns where r > row || c >= column || parameters == "2" { rows[r][c] = " " }
+        for c in 0..<columns where r > row || c >= column || parameters == "2" { rows[r][c] = blank }
       }
     case "m", "h", "l": break
     default: preconditionFailure("unexpected control sequence \(parameters)\(final)")
     }
   }
 
-  private mutating func put(_ scalar: Unicode.Scalar) {
-    let width = TextWidth.of(Character(scalar))
+  private mutating func put(_ character: Character) {
+    let width = TextWidth.of(character)
     if width == 0 {
+      // Joins the character before it; the second column of a wide one is an empty string.
       let last = wrapsNext ? column : column - 1
-      // The second column of a wide character is an empty string.
-      let cell = last > 0 && rows[row][last].isEmpty ? last - 1 : last
-      rows[row][cell].unicodeScalars.append(scalar)
+      guard last >= 0 else { return }
+      rows[row][last > 0 && rows[row][last].isEmpty ? last - 1 : last] += String(character)
       return
     }
     if wrapsNext || column + width > columns {
       column = 0
       lineFeed()
     }
-    rows[row][column] = String(scalar)
+    rows[row][column] = String(character)
     if width == 2 { rows[row][column + 1] = "" }
     column += width
     wrapsNext = column == columns
@@ -94,7 +104,7 @@ struct ScreenModel {
       return
     }
     scrolledAway.append(ScreenModel.text(rows.removeFirst()))
-    rows.append(Array(repeating: " ", count: columns))
+    rows.append(Array(repeating: blank, count: columns))
   }
 
   /// What terminals do to rows that end in a line feed: those too long for the new width are broken.
@@ -102,17 +112,22 @@ struct ScreenModel {
     var broken: [[String]] = []
     var place = (row: 0, column: 0)
     for (index, old) in rows.enumerated() {
-      let used = (old.lastIndex { $0 != " " } ?? -1) + 1
-      let parts = max(1, (used + new - 1) / new)
-      if index == row { place = (broken.count + column / new, column % new) }
-      for part in 0..<parts {
-        let cells = old[min(used, part * new)..<min(used, (part + 1) * new)]
-        broken.append(Array(cells) + Array(repeating: " ", count: new - cells.count))
-      }
+      let used = (old.lastIndex { $0 != blank } ?? -1) + 1
+      var start = 0
+      repeat {
+        var end = min(used, start + new)
+        // A wide character goes to the next row whole.
+        if end < used && old[end].isEmpty { end -= 1 }
+        if index == row && column >= start && (column < end || end == used) {
+          place = (broken.count, min(column - start, new - 1))
+        }
+        broken.append(Array(old[start..<end]) + Array(repeating: blank, count: new - (end - start)))
+        start = end
+      } while start < used
     }
     let above = max(0, place.row - height + 1)
     rows = Array(broken[above..<min(broken.count, above + height)])
-    while rows.count < height { rows.append(Array(repeating: " ", count: new)) }
+    while rows.count < height { rows.append(Array(repeating: blank, count: new)) }
     (row, column, columns, wrapsNext) = (place.row - above, place.column, new, false)
   }
 }
