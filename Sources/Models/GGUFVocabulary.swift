@@ -59,6 +59,11 @@ struct GGUFVocabulary {
     guard let json = try files.json(named: "tokenizer.json") else {
       throw ModelError(path: files.location, detail: "has no tokenizer.json to take the merges from")
     }
+    // A Zhinao model in the stock layout: its own tokenizer knows what the replacements mean.
+    if let ranks = try? ZhinaoTokenizerJSON.vocabulary(json, path: files.label(of: "tokenizer.json")) {
+      return try BytePairTables(
+        ZhinaoTokenizer(vocabulary: ranks, path: files.label(of: "tokenizer.json")))
+    }
     return try BytePairTables(json, path: files.label(of: "tokenizer.json"))
   }
 

@@ -44,7 +44,9 @@ package struct BytePairTables: Sendable {
     prefix = affixes.prefix
     omissions = []
     if addsPrefixSpace { omissions.append("a space put before every text") }
-    if try file.normalizer() { omissions.append("normalization (NFC)") }
+    let normalization = try file.normalizer()
+    if normalization.contains(.nfc) { omissions.append("normalization (NFC)") }
+    if normalization.contains(where: { $0 != .nfc }) { omissions.append("replacements in the text") }
     if !affixes.suffix.isEmpty { omissions.append("tokens put after every text") }
     if addedTokens.contains(where: { $0.token.stripsLeft || $0.token.stripsRight || $0.token.isWholeWord }) {
       omissions.append("white space that special tokens swallow, or their standing alone")
