@@ -56,13 +56,14 @@ package final class ChatSession {
   ///   - capacity: tokens of context, at least 2.
   package init(
     model: any LanguageModel, tokenizer: any Tokenizer, template: ChatTemplate?, contents: SpecialTokens,
-    stopTokens: Set<Int>, capacity: Int, system: String? = nil
+    stopTokens: Set<Int>, capacity: Int, cacheType: KVCacheType = .f32,
+    system: String? = nil
   ) {
     generator = TextGenerator(model: model, tokenizer: tokenizer, promptChunk: ChatSession.promptChunk)
     self.template = template
     self.contents = contents
     self.stopTokens = stopTokens
-    cache = model.makeCache(capacity: capacity)
+    cache = model.makeCache(capacity: capacity, type: cacheType)
     conversation = Conversation(system: system)
   }
 

@@ -14,14 +14,18 @@ extension ServedModel {
     package var parallel: Int
     package var queue: Int
     package var arithmetic: Int4Arithmetic
-    package var caches = CacheChoice()
+    package var caches: CacheChoice
 
-    package init(memoryLimit: Int, context: Int?, parallel: Int, queue: Int, arithmetic: Int4Arithmetic) {
+    package init(
+      memoryLimit: Int, context: Int?, parallel: Int, queue: Int, arithmetic: Int4Arithmetic,
+      caches: CacheChoice
+    ) {
       self.memoryLimit = memoryLimit
       self.context = context
       self.parallel = parallel
       self.queue = queue
       self.arithmetic = arithmetic
+      self.caches = caches
     }
   }
 

@@ -5,6 +5,7 @@ import Numerics
 import Terminal
 import Tokenization
 import ToolSupport
+import Transformer
 
 @main
 enum Entry {
@@ -69,6 +70,7 @@ struct Chat: ParsableCommand {
     help: ArgumentHelp(
       "How integer weights are multiplied: fast (activations in 8 bits) or exact (fp32).", valueName: "mode"))
   var arithmetic = Int4Arithmetic.fast
+  @OptionGroup var keysAndValues: KVCacheOptions
   @Option(
     help: ArgumentHelp(
       "Where the lines you enter are kept (default: ~/.local/state/zhinao/chat_history).", valueName: "file"),
@@ -81,6 +83,8 @@ struct Chat: ParsableCommand {
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
+
+  var cacheType: KVCacheType { keysAndValues.type(beside: arithmetic) }
 
   func validate() throws {
     if let contextSize, contextSize < 2 { throw ValidationError("--context-size: expected at least 2.") }

@@ -42,8 +42,10 @@ final class InteractiveChat {
       model: decoder, tokenizer: tokenizer, template: template,
       contents: options.specialTokens(default: .plain),
       stopTokens: try opened.stopTokens(tokenizer: tokenizer, template: template),
-      capacity: min(decoder.contextLength, options.contextSize ?? InteractiveChat.affordableContext(decoder)),
-      system: options.system)
+      capacity: min(
+        decoder.contextLength,
+        options.contextSize ?? InteractiveChat.affordableContext(decoder, options.cacheType)),
+      cacheType: options.cacheType, system: options.system)
     // Until here Ctrl-C ends the program: a large model may take long to open.
     interruption = AnswerInterruption()
     var lines: [String] = []
@@ -65,8 +67,8 @@ final class InteractiveChat {
   }
 
   /// Tokens whose keys and values fit into half of the machine's memory; at least 512.
-  private static func affordableContext(_ decoder: Decoder) -> Int {
-    let each = KVCache.byteCount(configuration: decoder.configuration, capacity: panelWidth) / panelWidth
+  private static func affordableContext(_ decoder: Decoder, _ type: KVCacheType) -> Int {
+    let each = KVCache.byteCount(configuration: decoder.configuration, capacity: 1024, type: type) / 1024
     return max(512, Int(ProcessInfo.processInfo.physicalMemory / 2) / max(1, each))
   }
 

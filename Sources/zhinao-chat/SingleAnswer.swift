@@ -23,7 +23,7 @@ struct SingleAnswer {
     let room = options.contextSize ?? min(decoder.contextLength, ids.count + limit + 1)
     let isTerminal = isatty(STDOUT_FILENO) == 1
     let result = try TextGenerator(model: decoder, tokenizer: tokenizer).generate(
-      prompt: ids, cache: decoder.makeCache(capacity: room),
+      prompt: ids, cache: decoder.makeCache(capacity: room, type: options.cacheType),
       sampling: options.sampling.parameters(defaults: GenerationConfiguration()),
       stopTokens: opened.stopTokens(tokenizer: tokenizer, template: template), maximumNewTokens: limit
     ) { piece in

@@ -1,6 +1,7 @@
 import ArgumentParser
 import FileSupport
 import Foundation
+import Generation
 import Numerics
 import Serving
 import ToolSupport
@@ -35,6 +36,7 @@ struct ResourceOptions: ParsableArguments {
     help: ArgumentHelp(
       "How integer weights are multiplied: fast (activations in 8 bits) or exact (fp32).", valueName: "mode"))
   var arithmetic = Int4Arithmetic.fast
+  @OptionGroup var keysAndValues: KVCacheOptions
 
   func validate() throws {
     guard (1...256).contains(parallel) else { throw ValidationError("--parallel: expected 1 to 256.") }
@@ -62,7 +64,9 @@ struct ResourceOptions: ParsableArguments {
 
   func forModel(memoryLimit: Int) -> ServedModel.Resources {
     ServedModel.Resources(
-      memoryLimit: memoryLimit, context: contextSize, parallel: parallel, queue: queue, arithmetic: arithmetic
+      memoryLimit: memoryLimit, context: contextSize, parallel: parallel, queue: queue,
+      arithmetic: arithmetic,
+      caches: CacheChoice(type: keysAndValues.type(beside: arithmetic))
     )
   }
 

@@ -23,7 +23,7 @@ final class RecordingModel: LanguageModel {
 
   init(answer: [Int]) { self.answer = answer }
 
-  func makeCache(capacity: Int) -> KVCache { KVCache(capacity: capacity) }
+  func makeCache(capacity: Int, type: KVCacheType) -> KVCache { KVCache(capacity: capacity) }
 
   func hiddenStates(_ tokens: [Int], cache: KVCache) -> AlignedBuffer<Float> {
     runs.withLock { $0.append(Run(tokens: tokens, position: cache.count)) }

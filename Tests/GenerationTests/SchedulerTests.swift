@@ -159,25 +159,38 @@ extension GenerationTicket {
     engine.drain(until: .now)
   }
 
+  /// More tokens than any machine generates while a test runs.
+  static let endlessTokens = 50_000
+  func endless(_ prompt: [Int]) -> GenerationRequest {
+    GenerationRequest(prompt: prompt, maximumNewTokens: SchedulerTests.endlessTokens)
+  }
+  func endlessEngine() -> GenerationEngine {
+    engine(parallel: 1, context: SchedulerTests.endlessTokens + 16, budget: SchedulerTests.endlessTokens + 16)
+  }
+
+  /// Statistics follow the events they count by a moment.
+  func eventually(_ condition: () -> Bool) async -> Bool {
+    for _ in 0..<1000 where !condition() { try? await Task.sleep(for: .milliseconds(10)) }
+    return condition()
+  }
+
   @Test func cancelledRequestsMakeRoomForOthers() async throws {
-    let engine = engine(parallel: 1, context: 512, budget: 512)
-    let endless = try engine.submit([GenerationRequest(prompt: [3], maximumNewTokens: 500)])
-    let waiting = try engine.submit([GenerationRequest(prompt: [4], maximumNewTokens: 500)])
+    let engine = endlessEngine()
+    let running = try engine.submit([endless([3])])
+    let waiting = try engine.submit([endless([4])])
     let short = GenerationRequest(prompt: [5, 6], maximumNewTokens: 3)
     let last = try engine.submit([short])
-    _ = await endless.next()
+    _ = await running.next()
     waiting.cancel()
-    endless.cancel()
+    running.cancel()
     #expect(await last.outcomes()[0].tokens == (try solo(short)).tokens)
-    #expect(await endless.next() == nil)
-    #expect(engine.statistics.finished["cancelled"] == 1)
-    let task = Task {
-      await try engine.submit([GenerationRequest(prompt: [8], maximumNewTokens: 500)]).outcomes()
-    }
+    #expect(await running.next() == nil)
+    #expect(await eventually { engine.statistics.finished["cancelled"] == 1 })
+    let task = Task { await try engine.submit([endless([8])]).outcomes() }
     task.cancel()
     _ = try await task.value
     _ = await try engine.submit([short]).outcomes()
-    #expect(engine.statistics.running == 0)
+    #expect(await eventually { engine.statistics.running == 0 })
     engine.drain(until: .now)
   }
 
@@ -195,11 +208,9 @@ extension GenerationTicket {
   }
 
   @Test func drainingFinishesOrFailsEverything() async throws {
-    let engine = engine(parallel: 1)
+    let engine = endlessEngine()
     let first = try engine.submit([GenerationRequest(prompt: [3], maximumNewTokens: 5)])
-    let endless = try (0..<3).map { _ in
-      try engine.submit([GenerationRequest(prompt: [4], maximumNewTokens: 505)])
-    }
+    let endless = try (0..<3).map { _ in try engine.submit([self.endless([4])]) }
     #expect(await first.outcomes()[0].tokens.count == 5)
     engine.drain(until: .now + .milliseconds(20))
     #expect(throws: SchedulingError.shuttingDown) {

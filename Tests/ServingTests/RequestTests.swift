@@ -16,7 +16,8 @@ enum TestModel {
     try ServedModel.start(
       try OpenedModel(path: Fixture.tinyZhinao), name: name,
       resources: ServedModel.Resources(
-        memoryLimit: 1 << 30, context: context, parallel: parallel, queue: queue, arithmetic: .exact),
+        memoryLimit: 1 << 30, context: context, parallel: parallel, queue: queue, arithmetic: .exact,
+        caches: CacheChoice(type: .f16)),
       otherBytes: 0
     ).model
   }
