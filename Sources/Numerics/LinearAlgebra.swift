@@ -8,7 +8,7 @@ package enum LinearAlgebra {
   /// Summed indices of one block: a block of 16 panels then takes 384 KiB of a second-level cache.
   static let depth = 384
   /// Bytes of the packed copy of A: every block of B passes by all of it, so it should stay in a third-level cache.
-  static let packedByteCount = 24 << 20
+  static let packedByteCount = 48 << 20
 
   /// C `[m, n]` = / += / −= A `[m, k]` · B`[n, k]`ᵀ with B in panels of floats.
   ///
