@@ -34,7 +34,7 @@ package final class WorkerCrew: @unchecked Sendable {
     pthread_mutex_init(mutex, nil)
     pthread_cond_init(opened, nil)
     pthread_cond_init(left, nil)
-    for index in 0..<workers {
+    for _ in 0..<workers {
       let thread = Thread { self.work() }
       thread.stackSize = 1 << 20
       thread.start()

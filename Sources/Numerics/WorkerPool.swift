@@ -10,7 +10,8 @@ package final class WorkerPool: @unchecked Sendable {
   package let threadCount: Int
 
   package let crew: WorkerCrew
-  private let callerLock = Mutex<Void>(())
+  /// Whether a thread is sharing a loop with the crew.
+  private let isTaken = Atomic<Bool>(false)
 
   private static let sharedStorage = Mutex<WorkerPool?>(nil)
 
@@ -46,13 +47,12 @@ package final class WorkerPool: @unchecked Sendable {
       for index in 0..<taskCount { body(index) }
       return
     }
-    let ran = callerLock.withLockIfAvailable { _ in
-      withoutActuallyEscaping(body) { crew.dispatch(taskCount, $0) }
-      return true
-    }
-    if ran == nil {
+    guard isTaken.compareExchange(expected: false, desired: true, ordering: .acquiring).exchanged else {
       for index in 0..<taskCount { body(index) }
+      return
     }
+    withoutActuallyEscaping(body) { crew.dispatch(taskCount, $0) }
+    isTaken.store(false, ordering: .releasing)
   }
 
   /// Runs `body` over `0..<count` cut into ranges whose lengths are multiples of `grain` (but for the last).
