@@ -9,6 +9,8 @@ package enum LinearAlgebra {
   static let depth = 384
   /// Bytes of the packed copy of A: every block of B passes by all of it, so it should stay in a third-level cache.
   static let packedByteCount = 48 << 20
+  /// And rows of it: more of them save little, and take memory that the plan of a quantization does not count.
+  static let packedRows = 2048
 
   /// C `[m, n]` = / += / −= A `[m, k]` · B`[n, k]`ᵀ with B in panels of floats.
   ///
@@ -148,7 +150,7 @@ package enum LinearAlgebra {
     let panelsPerTask = max(2, min(16, (share + 1) / 2 * 2))
     let tasks = (panels + panelsPerTask - 1) / panelsPerTask
     let packing = m >= tileRows
-    let atMost = max(tileRows * 8, packedByteCount / (4 * max(1, k)))
+    let atMost = max(tileRows * 8, min(packedRows, packedByteCount / (4 * max(1, k))))
     let steps = (m + atMost - 1) / atMost
     let rowStep = ((m + steps - 1) / steps + tileRows - 1) / tileRows * tileRows
     Scratch.withFloats(packing ? rowStep * max(1, k) : 1) { packed in
