@@ -7,7 +7,8 @@ import CKernels
 package enum LinearAlgebra {
   /// Summed indices of one block: a block of 16 panels then takes 384 KiB of a second-level cache.
   static let depth = 384
-  /// Bytes of the packed copy of A: every block of B passes by all of it, so it should stay in a third-level cache.
+  /// Bytes of the packed copy of A. Every block of B passes by all of it; the kernels fetch its rows ahead, so it may be larger
+  /// than a third-level cache.
   static let packedByteCount = 48 << 20
   /// And rows of it: more of them save little, and take memory that the plan of a quantization does not count.
   static let packedRows = 2048
