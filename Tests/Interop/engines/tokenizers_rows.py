@@ -30,35 +30,38 @@ def model_of(vocabulary, folder):
     return folder
 
 
-def rows(work):
+def groups(work):
+    return [list(VOCABULARIES)]
+
+
+def rows(work, name):
     import tokenizers, transformers
-    for name, vocabulary in VOCABULARIES.items():
-        folder = f"{work['folder']}/tokenizer-{name}"
-        stock = workload.convert(model_of(vocabulary, folder), folder + "-stock", "--to", "stock")
-        plain = tokenizers.Tokenizer.from_file(f"{stock}/tokenizer.json")
-        auto = transformers.AutoTokenizer.from_pretrained(stock)
-        readers = {
-            f"tokenizers {tokenizers.__version__}": (
-                lambda text: plain.encode(text, add_special_tokens=False).ids,
-                lambda ids: plain.decode(ids, skip_special_tokens=False)),
-            f"transformers {transformers.__version__} AutoTokenizer": (
-                lambda text: auto(text, add_special_tokens=False)["input_ids"],
-                lambda ids: auto.decode(ids, skip_special_tokens=False)),
-        }
-        for reader, (encode, decode) in readers.items():
-            encoded = decoded = texts = lists = 0
-            wrong = []
-            for file in (f"tokenizer-{name}.jsonl", f"tokenizer-{name}-decode.jsonl"):
-                if not (GOLDEN / file).exists():
-                    continue
-                for line in open(GOLDEN / file, encoding="utf-8"):
-                    case = json.loads(line)
-                    lists, good = lists + 1, decode(case["ids"]) == case["decoded"]
-                    decoded += good
-                    if "text" in case:
-                        texts, same = texts + 1, encode(case["text"]) == case["ids"]
-                        encoded, good = encoded + same, good and same
-                    if not good:
-                        wrong.append(repr(case.get("text", case["ids"]))[:40])
-            yield table.row(reader, "tokenizer.json", name, tokens=f"{encoded}/{texts} texts, {decoded}/{lists} decoded",
-                            note="; ".join(wrong[:5]), ok=not wrong)
+    folder = f"{work['folder']}/tokenizer-{name}"
+    stock = workload.convert(model_of(VOCABULARIES[name], folder), folder + "-stock", "--to", "stock")
+    plain = tokenizers.Tokenizer.from_file(f"{stock}/tokenizer.json")
+    auto = transformers.AutoTokenizer.from_pretrained(stock)
+    readers = {
+        f"tokenizers {tokenizers.__version__}": (
+            lambda text: plain.encode(text, add_special_tokens=False).ids,
+            lambda ids: plain.decode(ids, skip_special_tokens=False)),
+        f"transformers {transformers.__version__} AutoTokenizer": (
+            lambda text: auto(text, add_special_tokens=False)["input_ids"],
+            lambda ids: auto.decode(ids, skip_special_tokens=False)),
+    }
+    for reader, (encode, decode) in readers.items():
+        encoded = decoded = texts = lists = 0
+        wrong = []
+        for file in (f"tokenizer-{name}.jsonl", f"tokenizer-{name}-decode.jsonl"):
+            if not (GOLDEN / file).exists():
+                continue
+            for line in open(GOLDEN / file, encoding="utf-8"):
+                case = json.loads(line)
+                lists, good = lists + 1, decode(case["ids"]) == case["decoded"]
+                decoded += good
+                if "text" in case:
+                    texts, same = texts + 1, encode(case["text"]) == case["ids"]
+                    encoded, good = encoded + same, good and same
+                if not good:
+                    wrong.append(repr(case.get("text", case["ids"]))[:40])
+        yield table.row(reader, "tokenizer.json", name, tokens=f"{encoded}/{texts} texts, {decoded}/{lists} decoded",
+                        note="; ".join(wrong[:5]), ok=not wrong)

