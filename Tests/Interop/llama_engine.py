@@ -61,9 +61,9 @@ class Llama:
         total, scored = 0.0, 0
         for w in range(count):
             part = ids[w * window:(w + 1) * window]
-            x = self.logits(part).astype(np.float64)[:-1]
-            x -= x.max(axis=1, keepdims=True)
-            total += (np.log(np.exp(x).sum(axis=1)) - x[np.arange(len(part) - 1), part[1:]]).sum()
+            for x, token in zip(self.logits(part), part[1:]):
+                x -= x.max()
+                total += math.log(np.exp(x).sum(dtype=np.float64)) - float(x[token])
             scored += len(part) - 1
         return math.exp(total / scored)
 

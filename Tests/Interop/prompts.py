@@ -1,4 +1,5 @@
-"""Forty texts to go on from, written down before any engine was asked to: English, code, Chinese."""
+"""Forty texts to go on from: English, code, Chinese. Five had been tried before; the others were written down before any of
+them was."""
 PROMPTS = [
     "The capital of France is",
     "Water boils at",
