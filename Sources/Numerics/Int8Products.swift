@@ -86,7 +86,7 @@ extension LinearAlgebra {
     }
     // A unit of work: some neighbouring panels of one matrix. Few outputs in a unit keep the shares even; for a few rows,
     // where memory sets the pace, neighbouring units are joined again, so that a thread reads it in order.
-    let unit = x.rows == 1 ? 8 : x.rows <= fewRows ? 4 : 2
+    let unit = x.rows <= fewRows ? 4 : 2
     var firstUnit = [0]
     for product in products {
       firstUnit.append(firstUnit.last! + (product.matrix.panelCount + unit - 1) / unit)
@@ -99,11 +99,11 @@ extension LinearAlgebra {
       }
     }
     if x.rows == 1 {
-      pool.runRanges(firstUnit.last!) { range in
+      pool.runShrinkingRanges(firstUnit.last!) { range in
         forEachPart(of: range) { multiplyRow(x, $0, panels: $1, table: kernels.table) }
       }
     } else if x.rows <= fewRows {
-      pool.runRanges(firstUnit.last!) { range in
+      pool.runShrinkingRanges(firstUnit.last!) { range in
         forEachPart(of: range) { product, panels in
           for first in stride(from: panels.lowerBound, to: panels.upperBound, by: unit) {
             let some = first..<min(first + unit, panels.upperBound)

@@ -21,6 +21,9 @@ package final class WorkerCrew: @unchecked Sendable {
   private let sleepers = Atomic<Int>(0)
   private let callerSleeps = Atomic<Bool>(false)
   private let isDismissed = Atomic<Bool>(false)
+  /// What the next loop will read: where it starts, and its bytes.
+  private let aheadStart = Atomic<UInt>(0)
+  private let aheadBytes = Atomic<Int>(0)
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   /// Workers wait for a loop, the caller for the workers inside.
   private let opened = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
@@ -29,13 +32,17 @@ package final class WorkerCrew: @unchecked Sendable {
   /// About 20 µs on a current core: longer than the gap between two loops of one token, short enough to be polite.
   private static let workerSpins = 2_000
   private static let callerSpins = 4_000
+  /// Bytes that a waiting worker reads ahead: part of a second-level cache.
+  private static let aheadLimit = 384 << 10
+  /// And those between two looks for a loop.
+  private static let aheadStep = 512
 
   init(workers: Int) {
     pthread_mutex_init(mutex, nil)
     pthread_cond_init(opened, nil)
     pthread_cond_init(left, nil)
-    for _ in 0..<workers {
-      let thread = Thread { self.work() }
+    for worker in 0..<workers {
+      let thread = Thread { self.work(worker: worker, of: workers) }
       thread.stackSize = 1 << 20
       thread.start()
     }
@@ -56,6 +63,12 @@ package final class WorkerCrew: @unchecked Sendable {
     pthread_mutex_lock(mutex)
     pthread_cond_broadcast(opened)
     pthread_mutex_unlock(mutex)
+  }
+
+  /// Tells workers that wait what the next loop will read.
+  func announce(_ start: UnsafeRawPointer, bytes: Int) {
+    aheadBytes.store(bytes, ordering: .relaxed)
+    aheadStart.store(UInt(bitPattern: start), ordering: .relaxed)
   }
 
   /// Runs a loop with whoever joins. Only one thread may be in here at a time.
@@ -105,9 +118,10 @@ package final class WorkerCrew: @unchecked Sendable {
   }
 
   /// What a worker's thread does.
-  private func work() {
+  private func work(worker: Int, of workers: Int) {
     WorkerPool.setInsideTask(true)
     var seen: UInt64 = 0
+    var ahead = ReadAhead(worker: worker, threads: workers + 1)
     while true {
       var current = state.load(ordering: .acquiring)
       var spins = 0
@@ -115,7 +129,11 @@ package final class WorkerCrew: @unchecked Sendable {
         if isDismissed.load(ordering: .relaxed) { return }
         spins += 1
         if spins < WorkerCrew.workerSpins {
-          zn_pause()
+          if !ahead.step(
+            start: aheadStart.load(ordering: .relaxed), bytes: aheadBytes.load(ordering: .relaxed))
+          {
+            zn_pause()
+          }
         } else {
           sleep(seen: seen)
           spins = 0
@@ -128,6 +146,35 @@ package final class WorkerCrew: @unchecked Sendable {
       seen = current >> 32
       drain()
       leave()
+    }
+  }
+
+  /// While a worker waits, memory would rest: it asks for the start of what it will probably read next.
+  private struct ReadAhead {
+    let worker: Int
+    let threads: Int
+    private var start: UInt = 0
+    private var next: UInt = 0
+    private var end: UInt = 0
+
+    init(worker: Int, threads: Int) {
+      self.worker = worker
+      self.threads = threads
+    }
+
+    /// - Returns: whether something was asked for.
+    mutating func step(start: UInt, bytes: Int) -> Bool {
+      if start != self.start {
+        self.start = start
+        // The caller takes the first range of the loop.
+        let from = WorkerPool.endOfRange(worker, of: bytes, threads: threads)
+        next = start &+ UInt(from)
+        end = next &+ UInt(min(WorkerCrew.aheadLimit, bytes - from))
+      }
+      guard next < end else { return false }
+      zn_prefetch(next, Int64(WorkerCrew.aheadStep))
+      next += UInt(WorkerCrew.aheadStep)
+      return true
     }
   }
 

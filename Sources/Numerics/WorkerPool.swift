@@ -67,6 +67,33 @@ package final class WorkerPool: @unchecked Sendable {
     }
   }
 
+  /// Runs `body` over `0..<count` cut into ranges that become shorter towards the end, so that threads end together: where
+  /// memory sets the pace, long ranges are read fastest, and a thread that waits for the other's last range reads nothing.
+  package func runShrinkingRanges(_ count: Int, _ body: (Range<Int>) -> Void) {
+    guard count > 0 else { return }
+    var ends: [Int] = []
+    while ends.last ?? 0 < count {
+      ends.append(WorkerPool.endOfNextRange(after: ends.last ?? 0, of: count, threads: threadCount))
+    }
+    ends.withUnsafeBufferPointer { ends in
+      run(ends.count) { task in body((task == 0 ? 0 : ends[task - 1])..<ends[task]) }
+    }
+  }
+
+  private static func endOfNextRange(after end: Int, of count: Int, threads: Int) -> Int {
+    end + (threads == 1 ? count : max(1, (count - end) / (2 * threads)))
+  }
+
+  /// Where range `index` of ``runShrinkingRanges(_:_:)`` ends.
+  static func endOfRange(_ index: Int, of count: Int, threads: Int) -> Int {
+    (0...index).reduce(0) { end, _ in min(count, endOfNextRange(after: end, of: count, threads: threads)) }
+  }
+
+  /// Tells threads that wait for the next loop what memory it will read, in ranges that shrink.
+  package func announce(_ start: UnsafeRawPointer, bytes: Int) {
+    if threadCount > 1 { crew.announce(start, bytes: bytes) }
+  }
+
   // MARK: Whether this thread is already inside a task
 
   private static let insideKey: pthread_key_t = {

@@ -23,12 +23,18 @@ extension LayerSteps {
       rotary.prepare(positions: sequence.firstPosition + sequence.rowCount)
     }
     let tables = rotary.tables
+    if sequences.allSatisfy({ $0.rowCount == 1 }) {
+      return attendRows(qkv, sequences: sequences, layer: layer, tables: tables, into: out)
+    }
     // Rows of all sequences in one region: while answers are generated, each sequence has one.
     pool.runRanges(sequences.map { $0.firstRow + $0.rowCount }.max() ?? 0) { range in
       for sequence in sequences {
         let rows = range.clamped(to: sequence.firstRow..<sequence.firstRow + sequence.rowCount)
         for row in rows {
-          rotateAndStore(qkv, row: row - sequence.firstRow, of: sequence, layer: layer, tables: tables)
+          for head in 0..<configuration.kvHeads {
+            rotateAndStore(
+              qkv, row: row - sequence.firstRow, kvHead: head, of: sequence, layer: layer, tables: tables)
+          }
         }
       }
     }
@@ -52,8 +58,27 @@ extension LayerSteps {
     }
   }
 
+  /// ``attend(_:sequences:layer:into:)`` when each sequence has one row, as while answers are generated: one loop, whose
+  /// tasks store a key and attend to it.
+  private func attendRows(
+    _ qkv: UnsafeMutablePointer<Float>, sequences: [SequenceSlice], layer: Int,
+    tables: RotaryEmbedding.Tables,
+    into out: UnsafeMutablePointer<Float>
+  ) {
+    let heads = configuration.kvHeads
+    pool.run(sequences.count * heads) { task in
+      let sequence = sequences[task / heads]
+      let kvHead = task % heads
+      rotateAndStore(qkv, row: 0, kvHead: kvHead, of: sequence, layer: layer, tables: tables)
+      for head in kvHead * configuration.queriesPerKV..<(kvHead + 1) * configuration.queriesPerKV {
+        attendBlock(qkv, sequence: sequence, head: head, firstRow: 0, layer: layer, into: out)
+      }
+    }
+  }
+
+  /// Rotates the queries and the key that belong to one key/value head, and stores the key and the value.
   private func rotateAndStore(
-    _ qkv: UnsafeMutablePointer<Float>, row: Int, of sequence: SequenceSlice, layer: Int,
+    _ qkv: UnsafeMutablePointer<Float>, row: Int, kvHead: Int, of sequence: SequenceSlice, layer: Int,
     tables: RotaryEmbedding.Tables
   ) {
     let c = configuration
@@ -63,15 +88,13 @@ extension LayerSteps {
     let cosines = tables.cosines(at: position)
     let sines = tables.sines(at: position)
     let rotaryDim = Int64(c.rotary.rotaryDim)
-    for head in 0..<c.attentionHeads {
+    for head in kvHead * c.queriesPerKV..<(kvHead + 1) * c.queriesPerKV {
       table.pointee.rotate(token + c.queryOffset(head), cosines, sines, rotaryDim)
     }
-    let cache = sequence.cache.layers[layer]
-    for head in 0..<c.kvHeads {
-      let key = token + c.keyOffset(head)
-      table.pointee.rotate(key, cosines, sines, rotaryDim)
-      cache.store(head: head, position: position, key: key, value: token + c.valueOffset(head))
-    }
+    let key = token + c.keyOffset(kvHead)
+    table.pointee.rotate(key, cosines, sines, rotaryDim)
+    sequence.cache.layers[layer].store(
+      head: kvHead, position: position, key: key, value: token + c.valueOffset(kvHead))
   }
 
   private func attendBlock(

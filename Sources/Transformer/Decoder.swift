@@ -54,6 +54,7 @@ package final class Decoder: LanguageModel {
     let work = LayerBuffers(configuration, rows: row)
     for (index, layer) in layers.enumerated() {
       run(layer, index: index, x: x, sequences: slices, work: work)
+      Linear.announce(index + 1 < layers.count ? layers[index + 1].qkv.linears : [head], pool: steps.pool)
     }
     for (tokens, cache) in batch { cache.count += tokens.count }
     steps.normalize(x.pointer, weight: finalNorm, rows: row, into: x.pointer)
@@ -76,6 +77,7 @@ package final class Decoder: LanguageModel {
     head.apply(
       hidden.pointer + rows.lowerBound * configuration.hiddenSize, rows: rows.count, into: y.pointer,
       yRowStride: vocabularySize, pool: steps.pool)
+    Linear.announce(layers.first?.qkv.linears ?? [], pool: steps.pool)
     if configuration.logitScale != 1 {
       Kernels.best.table.pointee.scale(y.pointer, configuration.logitScale, Int64(y.count))
     }
@@ -102,16 +104,19 @@ package final class Decoder: LanguageModel {
     let rows = work.rows
     steps.normalize(x.pointer, weight: layer.inputNorm, rows: rows, into: work.normed.pointer)
     steps.projectQKV(work.normed.pointer, rows: rows, projection: layer.qkv, into: work.qkv.pointer)
+    Linear.announce([layer.o], pool: steps.pool)
     steps.attend(work.qkv.pointer, sequences: sequences, layer: index, into: work.attention.pointer)
     layer.o.apply(
       work.attention.pointer, rows: rows, into: work.normed.pointer, yRowStride: configuration.hiddenSize,
       pool: steps.pool)
+    Linear.announce([layer.gate, layer.up], pool: steps.pool)
     steps.addResidual(work.normed.pointer, rows: rows, to: x.pointer)
     steps.normalize(x.pointer, weight: layer.postAttentionNorm, rows: rows, into: work.normed.pointer)
     let width = configuration.intermediateSize
     Linear.apply(
       [(layer.gate, work.gate.pointer, width), (layer.up, work.up.pointer, width)], to: work.normed.pointer,
       rows: rows, pool: steps.pool)
+    Linear.announce([layer.down], pool: steps.pool)
     steps.activate(gate: work.gate.pointer, up: work.up.pointer, rows: rows, into: work.gate.pointer)
     layer.down.apply(
       work.gate.pointer, rows: rows, into: work.normed.pointer, yRowStride: configuration.hiddenSize,

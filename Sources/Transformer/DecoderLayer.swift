@@ -6,6 +6,13 @@ package struct DecoderLayer: Sendable {
   package enum QKVProjection: Sendable {
     case fused(Linear)
     case separate(q: Linear, k: Linear, v: Linear)
+
+    package var linears: [Linear] {
+      switch self {
+      case .fused(let linear): [linear]
+      case .separate(let q, let k, let v): [q, k, v]
+      }
+    }
   }
 
   /// `[hiddenSize]`

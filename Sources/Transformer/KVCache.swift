@@ -170,7 +170,11 @@ final class LayerCache: @unchecked Sendable {
     let keyOut = UnsafeMutableRawPointer(
       mutating: keyPanels(head: head, from: position / panelWidth * panelWidth)
     ).assumingMemoryBound(to: Element.self)
-    for e in 0..<headDim { keyOut[e * panelWidth + position % panelWidth] = key[e] }
+    var next = keyOut + position % panelWidth
+    for e in 0..<headDim {
+      next.pointee = key[e]
+      next += panelWidth
+    }
     let valueOut = UnsafeMutableRawPointer(mutating: valuePanels(head: head, from: position))
       .assumingMemoryBound(to: Element.self)
     for first in stride(from: 0, to: headDim, by: panelWidth) {

@@ -18,6 +18,13 @@ package struct Linear: Sendable {
   package var inFeatures: Int { weight.inFeatures }
   package var outFeatures: Int { weight.outFeatures }
 
+  /// Lets threads that wait read the first of `projections` ahead, which will be applied together to a row or a few.
+  package static func announce(_ projections: [Linear], pool: WorkerPool) {
+    guard case .intPanels(let first)? = projections.first?.weight else { return }
+    let bytes = projections.reduce(0) { $0 + $1.outFeatures } / panelWidth * first.panelCodeByteCount
+    pool.announce(first.codes, bytes: bytes)
+  }
+
   /// Writes `rows` outputs, `yRowStride` floats apart, from as many contiguous inputs.
   package func apply(
     _ x: UnsafePointer<Float>, rows: Int, into y: UnsafeMutablePointer<Float>, yRowStride: Int,

@@ -42,6 +42,19 @@ import Testing
   }
 
   /// The worker that holds the last task outlasts the caller's patience, again and again.
+  @Test(arguments: [1, 2, 3, 8]) func shrinkingRangesCoverEverythingOnce(threads: Int) {
+    let pool = WorkerPool(threads: threads)
+    // What is announced is only ever asked for, never read: no address does harm.
+    pool.announce(UnsafeRawPointer(bitPattern: 64)!, bytes: 1 << 20)
+    for count in [0, 1, 2, 5, 64, 1000] {
+      let ranges = Mutex<[Range<Int>]>([])
+      pool.runShrinkingRanges(count) { range in ranges.withLock { $0.append(range) } }
+      let sorted = ranges.withLock { $0 }.sorted { $0.lowerBound < $1.lowerBound }
+      #expect(sorted.flatMap(Array.init) == Array(0..<count))
+      #expect(zip(sorted, sorted.dropFirst()).allSatisfy { $0.count >= $1.count })
+    }
+  }
+
   @Test func theCallerSleepsThroughSlowWorkersAndIsWoken() {
     let pool = WorkerPool(threads: 3)
     let total = CountBox()

@@ -84,6 +84,10 @@ ZN_INLINE v16i vi_zero(void) {
     for (int i = 0; i < 4; i++) result.q[i] = vdupq_n_u32(0);
     return result;
 }
+ZN_INLINE v16i vi_add(v16i a, v16i b) {
+    for (int i = 0; i < 4; i++) a.q[i] = vaddq_u32(a.q[i], b.q[i]);
+    return a;
+}
 ZN_INLINE void vi_store(void *p, v16i v) {
     for (int i = 0; i < 4; i++) vst1q_u8((uint8_t *)p + 16 * i, vreinterpretq_u8_u32(v.q[i]));
 }

@@ -170,6 +170,11 @@ const zn_kernels *_Nullable zn_kernels_requested(void);
 // reference every other table is tested against.
 const zn_kernels *_Nullable zn_kernels_for(zn_isa isa);
 
+// Asks for the lines of `bytes` bytes at `address` to come into the second-level cache; harmless for any address.
+static inline void zn_prefetch(uintptr_t address, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)(address + (uintptr_t)at), 0, 2);
+}
+
 // A hint to the core that this thread is spinning.
 static inline void zn_pause(void) {
 #if defined(__x86_64__)

@@ -110,6 +110,10 @@ ZN_INLINE v16 v_from_int(v16i v) { LANES((float)(int32_t)v.lane[i]); }
 #include "../template/lanewise.h"
 
 ZN_INLINE v16i vi_zero(void) { return (v16i){{0}}; }
+ZN_INLINE v16i vi_add(v16i a, v16i b) {
+    for (int i = 0; i < 16; i++) a.lane[i] += b.lane[i];
+    return a;
+}
 ZN_INLINE void vi_store(void *p, v16i v) { memcpy(p, v.lane, sizeof v.lane); }
 ZN_INLINE v16i vi_byte_field(v16i v, int shift, int bits) {
     v16i result;

@@ -164,6 +164,9 @@ static __attribute__((noinline)) void int8_tile_wide(int64_t rows, int64_t block
 
 // ---- a few rows: as one row, straight from the packed fields; to unpack them to memory would cost more than the products
 
+// How far ahead of the products their codes are fetched: the hardware's prefetcher starts anew at every page.
+#define PREFETCH_BYTES 6144
+
 // The sums of a tile's registers, for one panel.
 #define INT8_FEW_ROWS (INT8_ROWS * INT8_PANELS)
 // With more rows unpacking pays: it is done once for all of them.
@@ -189,7 +192,7 @@ ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, co
             for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
                 const uint8_t *source = codes + (at + inside) / inputs * 64;
                 // The weights come from memory, once; the next panel follows this one.
-                __builtin_prefetch(source + 2048);
+                __builtin_prefetch(source + PREFETCH_BYTES);
                 const v16i fields = vi_load(source);
 #pragma clang loop unroll(full)
                 for (int f = 0; f < inputs / 4; f++) {
@@ -321,89 +324,44 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
 
 // ---- one row: straight from the packed fields, nothing unpacked to memory
 
-// How far ahead of the products their codes are fetched.
-#ifndef PREFETCH_BYTES
-#define PREFETCH_BYTES 2048
-#endif
-
-ZN_INLINE void gemv_int8_some(const int count, const int bits, const int8_t *x, const float *x_scales,
-                              const float *x_sums, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros,
-                              int64_t group_size, int64_t groups, int64_t panel_code_bytes, int64_t first_panel,
-                              int64_t panels, int64_t k, float *y) {
+// One panel: a single stream that runs on through the panels of a range, as the hardware follows best.
+ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_scales, const float *x_sums,
+                               const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
+                               int64_t k, float *y) {
     const int inputs = BLOCK_INPUTS(bits);
-    // Behind the end of these panels, what is fetched ahead is the start of the next ones: streams of a few kilobytes are
-    // too short for the hardware to follow.
-    const int64_t more = first_panel + 2 * count <= panels ? count : 0;
-    const uint8_t *const start = codes + first_panel * panel_code_bytes;
     const int64_t spans = zn_int8_spans(k, group_size);
-    v16 result[4];
-#pragma clang loop unroll(full)
-    for (int p = 0; p < count; p++) result[p] = v_set(0);
+    v16 result = v_set(0);
     int64_t at = 0;
     for (int64_t span = 0; span < spans; span++) {
         const int64_t group = at / group_size, end = at + span_length(at, k, group_size);
-        v16 total[4];
-#pragma clang loop unroll(full)
-        for (int p = 0; p < count; p++) {
-            total[p] = v_set(0);
-            __builtin_prefetch(scales + ((first_panel + more + p) * groups + group) * 16);
-        }
+        v16 total = v_set(0);
         for (; at < end; at += ZN_INT8_BLOCK) {
-            const int64_t ahead = at / inputs * 64 + PREFETCH_BYTES;
-            const uint8_t *next = start + ahead + (ahead < panel_code_bytes || more == 0 ? 0 : (more - 1) * panel_code_bytes);
-#pragma clang loop unroll(full)
-            for (int line = 0; line < ZN_INT8_BLOCK / inputs; line++) {
-#pragma clang loop unroll(full)
-                for (int p = 0; p < count; p++) __builtin_prefetch(next + p * panel_code_bytes + line * 64);
-            }
-            v16i sum[4];
-#pragma clang loop unroll(full)
-            for (int p = 0; p < count; p++) sum[p] = vi_zero();
+            v16i sum[2] = {vi_zero(), vi_zero()};
 #pragma clang loop unroll(full)
             for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
-                v16i fields[4];
-#pragma clang loop unroll(full)
-                for (int p = 0; p < count; p++) {
-                    fields[p] = vi_load(codes + (first_panel + p) * panel_code_bytes + (at + inside) / inputs * 64);
-                }
+                const uint8_t *source = codes + (at + inside) / inputs * 64;
+                __builtin_prefetch(source + PREFETCH_BYTES);
+                const v16i fields = vi_load(source);
 #pragma clang loop unroll(full)
                 for (int f = 0; f < inputs / 4; f++) {
-                    const v16i left = vi_word(x + at + inside + 4 * f);
-#pragma clang loop unroll(full)
-                    for (int p = 0; p < count; p++) {
-                        const v16i right = vi_byte_field(fields[p], f * bits, bits);
-                        sum[p] = bits == 8 ? vi_dot_wide(sum[p], right, left) : vi_dot(sum[p], right, left);
-                    }
+                    const v16i left = vi_word(x + at + inside + 4 * f), right = vi_byte_field(fields, f * bits, bits);
+                    sum[f % 2] = bits == 8 ? vi_dot_wide(sum[f % 2], right, left) : vi_dot(sum[f % 2], right, left);
                 }
             }
-            const v16 x_scale = v_set(x_scales[at / ZN_INT8_BLOCK]);
-#pragma clang loop unroll(full)
-            for (int p = 0; p < count; p++) total[p] = v_fma(x_scale, v_from_int(sum[p]), total[p]);
+            total = v_fma(v_set(x_scales[at / ZN_INT8_BLOCK]), v_from_int(vi_add(sum[0], sum[1])), total);
         }
-        const v16 x_sum = v_set(x_sums[span]);
-#pragma clang loop unroll(full)
-        for (int p = 0; p < count; p++) {
-            const int64_t q = first_panel + p;
-            const v16 scale = v_load_f16(scales + (q * groups + group) * 16);
-            const v16 zero = group_zeros(zeros == NULL ? NULL : zeros + q * groups * 16, bits, group);
-            result[p] = v_fma(scale, v_fnma(zero, x_sum, total[p]), result[p]);
-        }
+        const v16 scale = v_load_f16(scales + group * 16), zero = group_zeros(zeros, bits, group);
+        result = v_fma(scale, v_fnma(zero, v_set(x_sums[span]), total), result);
     }
-#pragma clang loop unroll(full)
-    for (int p = 0; p < count; p++) v_store(y + (first_panel + p) * 16, result[p]);
+    v_store(y, result);
 }
 
-ZN_INLINE void gemv_int8_bits(const int bits, const int8_t *x, const float *x_scales, const float *x_sums, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros,
-                              int64_t group_size, int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k,
-                              float *y) {
-    int64_t p = 0;
-    for (; p + 4 <= panels; p += 4) {
-        gemv_int8_some(4, bits, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
-                       p, panels, k, y);
-    }
-    for (; p < panels; p++) {
-        gemv_int8_some(1, bits, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
-                       p, panels, k, y);
+ZN_INLINE void gemv_int8_bits(const int bits, const int8_t *x, const float *x_scales, const float *x_sums,
+                              const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
+                              int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *y) {
+    for (int64_t p = 0; p < panels; p++) {
+        gemv_int8_panel(bits, x, x_scales, x_sums, codes + p * panel_code_bytes, scales + p * groups * 16,
+                        zeros == NULL ? NULL : zeros + p * groups * 16, group_size, k, y + p * 16);
     }
 }
 

@@ -112,6 +112,9 @@ ZN_INLINE float v_highest(v16 v) {
 }
 
 ZN_INLINE v16i vi_zero(void) { return (v16i){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+ZN_INLINE v16i vi_add(v16i a, v16i b) {
+    return (v16i){_mm256_add_epi32(a.a, b.a), _mm256_add_epi32(a.b, b.b)};
+}
 ZN_INLINE void vi_store(void *p, v16i v) {
     _mm256_storeu_si256((__m256i *)p, v.a);
     _mm256_storeu_si256((__m256i *)p + 1, v.b);

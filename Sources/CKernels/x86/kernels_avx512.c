@@ -73,6 +73,7 @@ ZN_INLINE void v_to_bytes(int8_t *p, v16 v) {
 ZN_INLINE float v_highest(v16 v) { return _mm512_reduce_max_ps(v); }
 
 ZN_INLINE v16i vi_zero(void) { return _mm512_setzero_si512(); }
+ZN_INLINE v16i vi_add(v16i a, v16i b) { return _mm512_add_epi32(a, b); }
 ZN_INLINE void vi_store(void *p, v16i v) { _mm512_storeu_si512(p, v); }
 ZN_INLINE v16i vi_byte_field(v16i v, int shift, int bits) {
     return _mm512_and_si512(_mm512_srli_epi32(v, (unsigned)shift), _mm512_set1_epi8((char)((1 << bits) - 1)));
