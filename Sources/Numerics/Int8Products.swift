@@ -161,12 +161,20 @@ extension LinearAlgebra {
         matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
         Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(panels.count),
         Int64(matrix.inFeatures), sums, scratch)
-      for panel in 0..<panels.count {
-        let column = (first + panel) * panelWidth
-        let width = min(panelWidth, matrix.outFeatures - column)
-        for row in 0..<x.rows {
+      // Whole panels row by row, so that what is written of a row lies together.
+      let whole = max(0, min(panels.count, matrix.outFeatures / panelWidth - first))
+      for row in 0..<x.rows {
+        let out = UnsafeMutableRawPointer(product.y + row * product.yRowStride + first * panelWidth)
+        for panel in 0..<whole {
+          let from = UnsafeRawPointer(sums + (panel * padded + row) * panelWidth)
+          out.storeBytes(
+            of: from.load(as: SIMD16<Float>.self), toByteOffset: panel * panelWidth * 4,
+            as: SIMD16<Float>.self)
+        }
+        for panel in whole..<panels.count {
+          let column = (first + panel) * panelWidth
           (product.y + row * product.yRowStride + column).update(
-            from: sums + (panel * padded + row) * panelWidth, count: width)
+            from: sums + (panel * padded + row) * panelWidth, count: matrix.outFeatures - column)
         }
       }
     }

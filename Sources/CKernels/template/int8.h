@@ -300,8 +300,14 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
                 scale[q] = v_load_f16(scales + ((p + q) * groups + group) * 16);
                 zero[q] = group_zeros(zeros == NULL ? NULL : zeros + (p + q) * groups * 16, bits, group);
             }
+            // A line of the next span's codes with each tile: they come from memory.
+            const uint8_t *next = codes + p * panel_code_bytes + (first + count) * bits * 2;
+            const int64_t lines = count * bits * 2 / 64;
             for (int64_t i = 0; i < m; i += INT8_ROWS) {
                 const int64_t rows = m - i < INT8_ROWS ? m - i : INT8_ROWS, tile = i / INT8_ROWS;
+                if (tile < lines) {
+                    for (int64_t q = 0; q < here; q++) __builtin_prefetch(next + q * panel_code_bytes + tile * 64);
+                }
                 const int8_t *a = packed + i * k + first * INT8_ROWS;
                 const float *xs = x_scales + (tile * blocks + first / ZN_INT8_BLOCK) * INT8_ROWS;
                 const float *xu = x_sums + (tile * spans + span) * INT8_ROWS;
