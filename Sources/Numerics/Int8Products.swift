@@ -10,41 +10,54 @@ package enum Int4Arithmetic: String, CaseIterable, Sendable {
 
 /// Activations as signed bytes, a scale for each block of 32 inputs: `x ≈ scale · q`, `scale = max|x| / 127`.
 package struct Int8Activations: @unchecked Sendable {
-  let packed: AlignedBuffer<Int8>
-  let scales: AlignedBuffer<Float>
-  let sums: AlignedBuffer<Float>
+  let packed: UnsafeMutablePointer<Int8>
+  let scales: UnsafeMutablePointer<Float>
+  let sums: UnsafeMutablePointer<Float>
   package let rows: Int
   package let inFeatures: Int
   let groupSize: Int
   let tile: Int
 
+  /// Rounds activations into this thread's scratch memory, where they are during `body`: memory of their own would be cleared by
+  /// the kernel for each product anew.
   /// - Parameters:
   ///   - x: `rows` rows of `inFeatures` (a multiple of 32) floats, `rowStride` apart.
   ///   - groupSize: inputs of one group of the weights they will be multiplied with.
-  package init(
+  package static func with<Result>(
     _ x: UnsafePointer<Float>, rows: Int, rowStride: Int, inFeatures: Int, groupSize: Int,
-    permutation: UnsafePointer<UInt32>?, pool: WorkerPool = .shared, kernels: Kernels = .best
-  ) {
-    self.rows = rows
-    self.inFeatures = inFeatures
-    self.groupSize = groupSize
+    permutation: UnsafePointer<UInt32>?, pool: WorkerPool = .shared, kernels: Kernels = .best,
+    _ body: (Int8Activations) -> Result
+  ) -> Result {
     let table = kernels.table
     let tile = rows == 1 ? 1 : Int(table.pointee.int8_rows)
-    self.tile = tile
     let tiles = (rows + tile - 1) / tile
     let blocks = inFeatures / Int(ZN_INT8_BLOCK)
     let spans = Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize)))
-    let packed = AlignedBuffer<Int8>(count: tiles * tile * inFeatures)
-    let scales = AlignedBuffer<Float>(count: tiles * tile * blocks)
-    let sums = AlignedBuffer<Float>(count: tiles * tile * spans)
-    (self.packed, self.scales, self.sums) = (packed, scales, sums)
+    let floats = [inFeatures / 4, blocks, spans].map { (tiles * tile * $0 + 15) / 16 * 16 }
+    return Scratch.withFloats(floats.reduce(0, +)) { memory in
+      let activations = Int8Activations(
+        packed: UnsafeMutableRawPointer(memory).assumingMemoryBound(to: Int8.self),
+        scales: memory + floats[0],
+        sums: memory + floats[0] + floats[1], rows: rows, inFeatures: inFeatures, groupSize: groupSize,
+        tile: tile)
+      activations.round(x, rowStride: rowStride, permutation: permutation, pool: pool, table: table)
+      return body(activations)
+    }
+  }
+
+  private func round(
+    _ x: UnsafePointer<Float>, rowStride: Int, permutation: UnsafePointer<UInt32>?, pool: WorkerPool,
+    table: UnsafePointer<zn_kernels>
+  ) {
+    let blocks = inFeatures / Int(ZN_INT8_BLOCK)
+    let spans = Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize)))
     let source = Shared(x)
-    pool.runRanges(tiles) { range in
+    pool.runRanges((rows + tile - 1) / tile) { range in
       let first = range.lowerBound * tile
       let count = min(rows, range.upperBound * tile) - first
       func quantize(_ from: UnsafePointer<Float>, stride: Int) {
         table.pointee.quantize_rows(
-          packed.pointer + first * inFeatures, scales.pointer + first * blocks, sums.pointer + first * spans,
+          packed + first * inFeatures, scales + first * blocks, sums + first * spans,
           from,
           Int64(stride), Int64(count), Int64(inFeatures), Int64(groupSize), Int64(tile))
       }
@@ -125,7 +138,7 @@ extension LinearAlgebra {
     let groups = matrix.groupCount
     func some(_ first: Int, _ count: Int, _ out: UnsafeMutablePointer<Float>) {
       table.pointee.gemv_int8(
-        x.packed.pointer, x.scales.pointer, x.sums.pointer,
+        x.packed, x.scales, x.sums,
         matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
         matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
         Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
@@ -156,7 +169,7 @@ extension LinearAlgebra {
       let scratch = UnsafeMutableRawPointer(sums + panels.count * padded * panelWidth)
         .assumingMemoryBound(to: UInt8.self)
       table.pointee.gemm_int8(
-        Int64(x.rows), x.packed.pointer, x.scales.pointer, x.sums.pointer,
+        Int64(x.rows), x.packed, x.scales, x.sums,
         matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
         matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
         Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(panels.count),

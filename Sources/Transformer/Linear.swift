@@ -42,10 +42,10 @@ package struct Linear: Sendable {
     var products: [Int8Product] = []
     func finish() {
       guard let first = products.first?.matrix else { return }
-      let activations = Int8Activations(
+      Int8Activations.with(
         x, rows: rows, rowStride: first.inFeatures, inFeatures: first.inFeatures, groupSize: first.groupSize,
-        permutation: first.permutation, pool: pool)
-      LinearAlgebra.multiply(activations, products, pool: pool)
+        permutation: first.permutation, pool: pool
+      ) { LinearAlgebra.multiply($0, products, pool: pool) }
       products.removeAll(keepingCapacity: true)
     }
     for (linear, y, yRowStride) in projections {

@@ -168,11 +168,13 @@ import Testing
         let y = AlignedBuffer<Float>(zeros: rows.count * n)
         let pool = WorkerPool(threads: threads)
         x.withUnsafeBufferPointer {
-          let activations = Int8Activations(
+          Int8Activations.with(
             $0.baseAddress! + rows.lowerBound * k, rows: rows.count, rowStride: k, inFeatures: k,
-            groupSize: group, permutation: nil, pool: pool, kernels: kernels)
-          LinearAlgebra.multiply(
-            activations, [Int8Product(matrix, into: y.pointer, yRowStride: n)], pool: pool, kernels: kernels)
+            groupSize: group, permutation: nil, pool: pool, kernels: kernels
+          ) {
+            LinearAlgebra.multiply(
+              $0, [Int8Product(matrix, into: y.pointer, yRowStride: n)], pool: pool, kernels: kernels)
+          }
         }
         return y.array
       }
