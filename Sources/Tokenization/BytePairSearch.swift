@@ -9,9 +9,10 @@ extension UnsafeBufferPointer<UInt8> {
     while i + 17 <= count {
       let here = bytes.loadUnaligned(fromByteOffset: i, as: SIMD16<UInt8>.self)
       let next = bytes.loadUnaligned(fromByteOffset: i + 1, as: SIMD16<UInt8>.self)
-      // Zero where both agree.
-      let differences = (here ^ a) | (next ^ b)
-      if differences.min() == 0 { break }
+      let found = (here .== a) .& (next .== b)
+      // Ones in the byte of every place where both agree.
+      let halves = unsafeBitCast(found, to: SIMD2<UInt64>.self)
+      if halves.x | halves.y != 0 { break }
       i += 16
     }
     while i + 1 < count {

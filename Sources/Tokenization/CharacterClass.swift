@@ -62,6 +62,45 @@ struct TextCursor {
     return (value, Unicode.Scalar(value).map(CharacterClasses.compute) ?? .other, index + 4)
   }
 
+  /// The first byte at or after `index` whose character is not a letter.
+  @inline(__always)
+  func letterEnd(from index: Int) -> Int {
+    guard let base = bytes.baseAddress else { return index }
+    let start = UnsafeRawPointer(base)
+    var end = index
+    while end + 8 <= bytes.count {
+      let letters = asciiLetters(start.loadUnaligned(fromByteOffset: end, as: UInt64.self))
+      end += letters
+      if letters == 8 { continue }
+      if base[end] < 0x80 { return end }
+      end = wideLetterEnd(from: end)
+      if end < bytes.count && base[end] >= 0x80 { return end }
+    }
+    return self.end(of: .letter, from: end)
+  }
+
+  /// How many of eight bytes are ASCII letters before the first that is not.
+  @inline(__always)
+  private func asciiLetters(_ word: UInt64) -> Int {
+    let high: UInt64 = 0x8080_8080_8080_8080
+    let lower = (word | 0x2020_2020_2020_2020) & ~high
+    // Bit 7 of each byte: at least `a`; more than `z`.
+    let fromA = lower + 0x1F1F_1F1F_1F1F_1F1F
+    let pastZ = lower + 0x0505_0505_0505_0505
+    let others = ~(fromA & ~pastZ & ~word) & high
+    return others.trailingZeroBitCount >> 3
+  }
+
+  /// As `letterEnd`, and it stops before ASCII.
+  @inline(never)
+  private func wideLetterEnd(from index: Int) -> Int {
+    var end = index
+    while end < bytes.count && bytes[end] >= 0x80, let c = character(at: end), c.kind == .letter {
+      end = c.next
+    }
+    return end
+  }
+
   @inline(__always)
   private func continuation(_ index: Int) -> UInt32 { UInt32(bytes[index]) & 0x3F }
 

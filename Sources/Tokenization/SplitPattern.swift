@@ -32,7 +32,7 @@ package enum SplitPattern: Equatable, Sendable {
       while let first = cursor.character(at: start) {
         let end: Int
         switch self {
-        case .cl100k(let digits): end = cursor.cl100kEnd(start, first, digits: digits)
+        case .cl100k(let digits): end = cursor.cl100kEnd(start, digits: digits)
         case .gpt2: end = cursor.gpt2End(start, first)
         case .digits: end = cursor.digitsEnd(first)
         }
@@ -46,11 +46,25 @@ package enum SplitPattern: Equatable, Sendable {
 extension TextCursor {
   typealias Character = (value: UInt32, kind: CharacterClass, next: Int)
 
-  /// End of the piece that starts at `start` with `first`. The alternatives are tried in the pattern's order.
-  func cl100kEnd(_ start: Int, _ first: Character, digits: Int) -> Int {
+  /// End of the piece that starts at `start`, which is not the end of the text.
+  @inline(__always)
+  func cl100kEnd(_ start: Int, digits: Int) -> Int {
+    let first = bytes[start]
+    // Most pieces are a word, alone or after a space.
+    if first == 0x20 && start + 1 < bytes.count && bytes[start + 1] < 0x80 {
+      if table[Int(bytes[start + 1])] == .letter { return letterEnd(from: start + 2) }
+    } else if first < 0x80 && table[Int(first)] == .letter {
+      return letterEnd(from: start + 1)
+    }
+    return generalCL100KEnd(start, character(at: start)!, digits: digits)
+  }
+
+  /// The alternatives are tried in the pattern's order.
+  @inline(never)
+  private func generalCL100KEnd(_ start: Int, _ first: Character, digits: Int) -> Int {
     if first.value == 0x27, let end = contractionEnd(first.next, ignoringCase: true) { return end }
     switch first.kind {
-    case .letter: return end(of: .letter, from: first.next)
+    case .letter: return letterEnd(from: first.next)
     case .number:
       var end = first.next
       var count = 1
@@ -61,7 +75,7 @@ extension TextCursor {
       return end
     case .space, .other:
       if let next = character(at: first.next) {
-        if next.kind == .letter { return end(of: .letter, from: next.next) }
+        if next.kind == .letter { return letterEnd(from: next.next) }
         if first.value == 0x20 && next.kind == .other {
           return end(of: .newline, from: end(of: .other, from: next.next))
         }

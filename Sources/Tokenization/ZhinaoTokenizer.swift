@@ -22,37 +22,18 @@ package struct ZhinaoTokenizer: Tokenizer {
   package let specialTokens: [String: Int]
   private let ranks: Ranks
   private let splitter: SpecialTokenSplitter
-  private let pattern = SplitPattern.cl100k(digits: 1)
-
-  /// Ranks are ids. Points into `Ranks`, so that copying it retains nothing.
-  private struct RankTable: MergeTable, @unchecked Sendable {
-    let ranks: ByteTable.View
-    /// Id of each single byte.
-    let bytes: UnsafePointer<Int32>
-    /// Id of each pair of bytes, first byte high; −1: no token.
-    let pairs: UnsafePointer<Int32>
-
-    @inline(__always)
-    func merge(left: Int32, right: Int32, text: UnsafeBufferPointer<UInt8>, range: Range<Int>) -> (
-      rank: Int32, id: Int32
-    )? {
-      let part = UnsafeBufferPointer(rebasing: text[range])
-      let id =
-        part.count == 2
-        ? pairs[Int(part[0]) << 8 | Int(part[1])] : ranks.id(of: part, ByteTable.key(part))
-      return id < 0 ? nil : (id, id)
-    }
-  }
 
   /// The vocabulary, and what is looked up so often that it has a table of its own.
   private final class Ranks: @unchecked Sendable {
     let table: ByteTable
     private let bytes = UnsafeMutablePointer<Int32>.allocate(capacity: 256)
     private let pairs = UnsafeMutablePointer<Int32>.allocate(capacity: 65536)
+    private let characters: CharacterTable
 
     /// - Parameter bytes: the id of each single byte.
     init(_ table: ByteTable, bytes single: [Int32]) {
       self.table = table
+      let (bytes, pairs) = (self.bytes, self.pairs)
       for byte in 0..<256 { bytes[byte] = single[byte] }
       withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 2) { two in
         for pair in 0..<65536 {
@@ -60,6 +41,9 @@ package struct ZhinaoTokenizer: Tokenizer {
           pairs[pair] = table.id(of: UnsafeBufferPointer(two)).map(Int32.init) ?? -1
         }
       }
+      let merges = RankTable(
+        ranks: table.view, bytes: UnsafePointer(bytes), pairs: UnsafePointer(pairs))
+      characters = CharacterTable(table, merges)
     }
 
     deinit {
@@ -67,9 +51,11 @@ package struct ZhinaoTokenizer: Tokenizer {
       pairs.deallocate()
     }
 
-    var merger: BytePairMerger<RankTable> {
-      BytePairMerger(
-        table: RankTable(ranks: table.view, bytes: UnsafePointer(bytes), pairs: UnsafePointer(pairs)))
+    /// - Parameter text: not empty; it stays where it is.
+    func encoder(for text: UnsafeBufferPointer<UInt8>) -> PieceEncoder {
+      PieceEncoder(
+        RankTable(ranks: table.view, bytes: UnsafePointer(bytes), pairs: UnsafePointer(pairs)),
+        characters.view, text: text)
     }
   }
 
@@ -120,63 +106,33 @@ package struct ZhinaoTokenizer: Tokenizer {
   // MARK: Text to ids
 
   package func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int] {
-    var ids: [Int] = []
-    ids.reserveCapacity(text.utf8.count / 4 + 8)
     let replaced = ZhinaoTokenizer.lineBreaks.apply(Array(text.utf8))
-    let cache = PieceCache(textLength: replaced.count)
-    switch specials {
-    case .recognized:
-      let text = replacingSpaces(replaced)
-      text.withUnsafeBufferPointer { bytes in
-        splitter.forEachSegment(of: bytes) { segment in
-          switch segment {
-          case .token(let id): ids.append(id)
-          case .text(let range):
-            encodeOrdinary(UnsafeBufferPointer(rebasing: bytes[range]), cache, into: &ids)
-          }
-        }
-      }
-    case .plain:
-      // Only runs of spaces become tokens; names of tokens in the text stay text.
+    if replaced.isEmpty { return [] }
+    return withExtendedLifetime(ranks) {
       replaced.withUnsafeBufferPointer { bytes in
+        var encoder = ranks.encoder(for: bytes)
+        // No name of a token holds two spaces, so the runs of spaces can be taken out first.
         var start = 0
         forEachSpaceToken(in: bytes) { range, special in
-          if range.lowerBound > start {
-            encodeOrdinary(
-              UnsafeBufferPointer(rebasing: bytes[start..<range.lowerBound]), cache, into: &ids)
-          }
-          ids.append(rankCount + special)
+          encode(UnsafeBufferPointer(rebasing: bytes[start..<range.lowerBound]), specials, &encoder)
+          encoder.append(rankCount + special)
           start = range.upperBound
         }
-        if start < bytes.count {
-          encodeOrdinary(UnsafeBufferPointer(rebasing: bytes[start...]), cache, into: &ids)
-        }
+        encode(UnsafeBufferPointer(rebasing: bytes[start...]), specials, &encoder)
+        return encoder.ids.array
       }
     }
-    return ids
   }
 
-  private func encodeOrdinary(
-    _ text: UnsafeBufferPointer<UInt8>, _ cache: PieceCache, into ids: inout [Int]
+  /// With `plain`, names of tokens in the text stay text.
+  private func encode(
+    _ text: UnsafeBufferPointer<UInt8>, _ specials: SpecialTokens, _ encoder: inout PieceEncoder
   ) {
-    withExtendedLifetime((ranks, cache)) {
-      let merger = ranks.merger
-      var parts: [(id: Int32, start: Int32)] = []
-      let cache = cache.view
-      pattern.forEachPiece(of: text) { range in
-        let piece = UnsafeBufferPointer(rebasing: text[range])
-        let key = ByteTable.key(piece)
-        let id = merger.table.ranks.id(of: piece, key)
-        if id >= 0 {
-          ids.append(Int(id))
-          return
-        }
-        if cache.recall(piece, hash: key.hash, into: &ids) { return }
-        parts.removeAll(keepingCapacity: true)
-        for (i, byte) in piece.enumerated() { parts.append((merger.table.bytes[Int(byte)], Int32(i))) }
-        let firstID = ids.count
-        merger.merge(parts, text: piece, into: &ids)
-        cache.remember(piece, hash: key.hash, firstID: firstID, ids: ids)
+    guard specials == .recognized else { return encoder.encode(text) }
+    splitter.forEachSegment(of: text) { segment in
+      switch segment {
+      case .token(let id): encoder.append(id)
+      case .text(let range): encoder.encode(UnsafeBufferPointer(rebasing: text[range]))
       }
     }
   }
@@ -199,22 +155,6 @@ package struct ZhinaoTokenizer: Tokenizer {
         }
       }
       i = end
-    }
-  }
-
-  private func replacingSpaces(_ text: [UInt8]) -> [UInt8] {
-    text.withUnsafeBufferPointer { bytes in
-      var result: [UInt8] = []
-      var done = 0
-      forEachSpaceToken(in: bytes) { range, special in
-        if done == 0 { result.reserveCapacity(bytes.count + bytes.count / 4) }
-        result.append(contentsOf: bytes[done..<range.lowerBound])
-        result.append(contentsOf: ZhinaoTokenizer.specialNames[special].utf8)
-        done = range.upperBound
-      }
-      if done == 0 { return text }
-      result.append(contentsOf: bytes[done...])
-      return result
     }
   }
 

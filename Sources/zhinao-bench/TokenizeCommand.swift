@@ -9,6 +9,9 @@ struct TokenizeCommand: ParsableCommand {
     commandName: "zhinao-bench tokenize",
     abstract: "Encoding speed on a text.",
     discussion: """
+      Every run encodes the whole text anew, from a string to an array of ids: what a run remembers of the text's
+      pieces ends with it. The vocabulary and the processor's caches are warm.
+
       EXAMPLE
         zhinao-bench tokenize vocab/360.tiktoken corpus.txt
       """)
