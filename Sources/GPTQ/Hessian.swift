@@ -28,7 +28,7 @@ package final class Hessian {
         Kernels.best.table.pointee.scale(h.pointer + row * n + row, factor, Int64(n - row))
       }
     }
-    LinearAlgebra.mirrorUpperTriangle(values.pointer, order: order)
+    LinearAlgebra.mirrorUpperTriangle(values.pointer, order: order, pool: pool)
   }
 
   package var diagonal: [Float] { (0..<order).map { values[$0 * order + $0] } }

@@ -82,7 +82,10 @@ package enum Factorization {
   private static func factorizeDiagonal(
     _ h: UnsafeMutablePointer<Float>, stride n: Int, size: Int, inverse: UnsafeMutablePointer<Float>
   ) -> Bool {
-    var r = [Double](repeating: 0, count: size * size)
+    // Plain pointers, and a column of R beside itself in a row: the loops over k become vectors, element by element the
+    // same operations.
+    let buffer = AlignedBuffer<Double>(zeros: (2 * size + 1) * size)
+    let (r, v, column) = (buffer.pointer, buffer.pointer + size * size, buffer.pointer + 2 * size * size)
     for i in 0..<size { for j in i..<size { r[i * size + j] = Double(h[i * n + j]) } }
     for j in stride(from: size - 1, through: 0, by: -1) {
       let pivot = r[j * size + j]
@@ -90,19 +93,18 @@ package enum Factorization {
       guard pivot.isFinite, pivot > 0 else { return false }
       let root = pivot.squareRoot()
       r[j * size + j] = root
-      for i in 0..<j { r[i * size + j] /= root }
       for i in 0..<j {
-        let factor = r[i * size + j]
-        for k in i..<j { r[i * size + k] -= factor * r[k * size + j] }
+        r[i * size + j] /= root
+        column[i] = r[i * size + j]
       }
+      for i in 0..<j { subtract(column + i, times: column[i], from: r + i * size + i, count: j - i) }
     }
-    var v = [Double](repeating: 0, count: size * size)
     for i in stride(from: size - 1, through: 0, by: -1) {
       let reciprocal = 1 / r[i * size + i]
       v[i * size + i] = reciprocal
       for k in i + 1..<max(size, i + 1) {
-        let factor = r[i * size + k] * reciprocal
-        for j in k..<size { v[i * size + j] -= factor * v[k * size + j] }
+        subtract(
+          v + k * size + k, times: r[i * size + k] * reciprocal, from: v + i * size + k, count: size - k)
       }
     }
     for i in 0..<size {
@@ -112,6 +114,19 @@ package enum Factorization {
       }
     }
     return inverse[0].isFinite
+  }
+
+  /// y −= factor · x, rounding twice.
+  private static func subtract(
+    _ x: UnsafePointer<Double>, times factor: Double, from y: UnsafeMutablePointer<Double>, count: Int
+  ) {
+    let whole = count / 8 * 8
+    for at in stride(from: 0, to: whole, by: 8) {
+      let product = UnsafeRawPointer(x + at).loadUnaligned(as: SIMD8<Double>.self) * factor
+      let sum = UnsafeRawPointer(y + at).loadUnaligned(as: SIMD8<Double>.self) - product
+      UnsafeMutableRawPointer(y + at).storeBytes(of: sum, as: SIMD8<Double>.self)
+    }
+    for at in whole..<count { y[at] -= factor * x[at] }
   }
 
   /// Upper triangle of the leading `rows` × `rows` part of H −= X·Xᵀ.

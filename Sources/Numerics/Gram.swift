@@ -33,11 +33,10 @@ extension LinearAlgebra {
       let block = Shared(x + first * rowStride)
       // Xᵀ in row tiles: element (i, t) of A is x[t][i].
       pool.runRanges(tiles) { range in
-        for tile in range {
-          table.pointee.pack_rows(
-            left.pointer + tile * tileRows * step, block.pointer + tile * tileRows, 1, Int64(rowStride),
-            Int64(min(tileRows, n - tile * tileRows)), Int64(step))
-        }
+        let first = range.lowerBound * tileRows
+        table.pointee.pack_rows(
+          left.pointer + first * step, block.pointer + first, 1, Int64(rowStride),
+          Int64(min(range.count * tileRows, n - first)), Int64(step))
       }
       // The widest blocks (those furthest right) first, for an even finish.
       pool.run(tasks) { task in
@@ -46,31 +45,49 @@ extension LinearAlgebra {
         let firstColumn = panel * panelWidth
         let columns = min(count * panelWidth, n - firstColumn)
         Scratch.withFloats(count * step * panelWidth) { right in
-          for index in 0..<count {
-            let column = firstColumn + index * panelWidth
-            let width = min(panelWidth, n - column)
-            let out = right + index * step * panelWidth
-            for t in 0..<step {
-              let source = block.pointer + t * rowStride + column
-              for j in 0..<width { out[t * panelWidth + j] = source[j] }
-              for j in width..<panelWidth { out[t * panelWidth + j] = 0 }
+          for t in 0..<step {
+            let source = block.pointer + t * rowStride + firstColumn
+            for index in 0..<columns / panelWidth {
+              let values = UnsafeRawPointer(source + index * panelWidth).loadUnaligned(as: SIMD16<Float>.self)
+              UnsafeMutableRawPointer(right + (index * step + t) * panelWidth)
+                .storeBytes(of: values, as: SIMD16<Float>.self)
+            }
+            // The last panel may have fewer columns.
+            for j in columns / panelWidth * panelWidth..<count * panelWidth {
+              right[(j / panelWidth * step + t) * panelWidth + j % panelWidth] = j < columns ? source[j] : 0
             }
           }
-          table.pointee.gemm_packed(
-            Int64(firstColumn + columns), Int64(columns), Int64(step), left.pointer, right,
-            Int64(step * panelWidth), h.pointer + firstColumn, Int64(n), Int64(panelWidth), ZN_ADD_BLOCK)
+          // Four panels further right, the diagonal is that much further down.
+          var top = 0
+          for piece in stride(from: 0, to: count, by: 4) {
+            let isLast = piece + 4 >= count
+            let end = firstColumn + (isLast ? columns : (piece + 4) * panelWidth)
+            let bottom = isLast ? end : min(firstColumn + columns, (end + tileRows - 1) / tileRows * tileRows)
+            table.pointee.gemm_packed(
+              Int64(bottom - top), Int64(columns - piece * panelWidth), Int64(step),
+              left.pointer + top * step, right + piece * step * panelWidth, Int64(step * panelWidth),
+              h.pointer + top * n + firstColumn + piece * panelWidth, Int64(n), Int64(panelWidth),
+              ZN_ADD_BLOCK)
+            top = bottom
+          }
         }
       }
     }
   }
 
   /// Copies the upper triangle of a row-major `[n, n]` matrix onto the lower one.
-  package static func mirrorUpperTriangle(_ h: UnsafeMutablePointer<Float>, order n: Int) {
+  package static func mirrorUpperTriangle(
+    _ h: UnsafeMutablePointer<Float>, order n: Int, pool: WorkerPool = .shared
+  ) {
     let block = 64
-    for i0 in stride(from: 0, to: n, by: block) {
+    let h = SharedMutable(h)
+    pool.run((n + block - 1) / block) { index in
+      let i0 = index * block
       for j0 in stride(from: i0, to: n, by: block) {
         for i in i0..<min(i0 + block, n) {
-          for j in max(i + 1, j0)..<max(i + 1, min(j0 + block, n)) { h[j * n + i] = h[i * n + j] }
+          for j in max(i + 1, j0)..<max(i + 1, min(j0 + block, n)) {
+            h.pointer[j * n + i] = h.pointer[i * n + j]
+          }
         }
       }
     }

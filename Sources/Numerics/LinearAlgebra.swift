@@ -12,6 +12,8 @@ package enum LinearAlgebra {
   static let packedByteCount = 48 << 20
   /// And rows of it: more of them save little, and take memory that the plan of a quantization does not count.
   static let packedRows = 2048
+  /// Rows from which on a product's rows are cut among tasks; no part has fewer than half.
+  static let leastRowsCut = 480
 
   /// C `[m, n]` = / += / −= A `[m, k]` · B`[n, k]`ᵀ with B in panels of floats.
   ///
@@ -146,9 +148,12 @@ package enum LinearAlgebra {
     let table = kernels.table
     let tileRows = Int(table.pointee.tile_rows)
     let panels = (n + panelWidth - 1) / panelWidth
-    // Enough tasks for an even share, blocks of B no larger than half a second-level cache, whole pairs of panels.
-    let share = (panels + pool.threadCount * 4 - 1) / (pool.threadCount * 4)
-    let panelsPerTask = max(2, min(16, (share + 1) / 2 * 2))
+    // Enough tasks for an even share, blocks of B no larger than half a second-level cache, whole pairs of panels. Many
+    // rows are cut too: then all blocks of B can be of the widest tile's four panels.
+    let wanted = pool.threadCount * 4
+    let share = (panels + wanted - 1) / wanted
+    let cutsRows = m >= leastRowsCut && panels >= 4 && share % 4 != 0
+    let panelsPerTask = cutsRows ? max(4, min(16, share / 4 * 4)) : max(2, min(16, (share + 1) / 2 * 2))
     let tasks = (panels + panelsPerTask - 1) / panelsPerTask
     let packing = m >= tileRows
     let atMost = max(tileRows * 8, min(packedRows, packedByteCount / (4 * max(1, k))))
@@ -166,22 +171,27 @@ package enum LinearAlgebra {
             for firstK in stride(from: 0, to: k, by: depth) {
               let step = min(depth, k - firstK)
               let base = packed + tiles * tileRows * firstK
-              for tile in range {
-                table.pointee.pack_rows(
-                  base + tile * tileRows * step,
-                  source.pointer + tile * tileRows * aRowStride + firstK * aKStride,
-                  Int64(aRowStride), Int64(aKStride), Int64(min(tileRows, rows - tile * tileRows)),
-                  Int64(step))
-              }
+              let first = range.lowerBound * tileRows
+              table.pointee.pack_rows(
+                base + first * step, source.pointer + first * aRowStride + firstK * aKStride,
+                Int64(aRowStride), Int64(aKStride), Int64(min(range.count * tileRows, rows - first)),
+                Int64(step))
             }
           }
         }
         let paddedRows = (rows + tileRows - 1) / tileRows * tileRows
-        pool.run(tasks) { task in
+        let parts = cutsRows ? max(1, min(rows / (leastRowsCut / 2), (wanted + tasks - 1) / tasks)) : 1
+        let partRows = (paddedRows / tileRows + parts - 1) / parts * tileRows
+        pool.run(tasks * parts) { index in
+          let (task, part) = (index / parts, index % parts)
+          let skipped = part * partRows
+          let rows = min(partRows, rows - skipped)
+          guard rows > 0 else { return }
+          let left = left + skipped * aRowStride
           let panel = task * panelsPerTask
           let count = min(panelsPerTask, panels - panel)
           let columns = min(count * panelWidth, n - panel * panelWidth)
-          let out = output(firstRow, panel)
+          let out = output(firstRow + skipped, panel)
           Scratch.withFloats(max(1, count * scratchPerPanel)) { scratch in
             for firstK in stride(from: 0, to: max(1, k), by: depth) {
               let step = min(depth, k - firstK)
@@ -189,8 +199,8 @@ package enum LinearAlgebra {
               let blockMode = mode == ZN_OVERWRITE && firstK > 0 ? ZN_ADD : mode
               if packing {
                 table.pointee.gemm_packed(
-                  Int64(rows), Int64(columns), Int64(step), packed + paddedRows * firstK, right,
-                  Int64(stride), out, Int64(cRowStride), Int64(cPanelStride), blockMode)
+                  Int64(rows), Int64(columns), Int64(step), packed + paddedRows * firstK + skipped * step,
+                  right, Int64(stride), out, Int64(cRowStride), Int64(cPanelStride), blockMode)
               } else {
                 table.pointee.gemm(
                   Int64(rows), Int64(columns), Int64(step), left + firstK * aKStride, Int64(aRowStride),

@@ -154,11 +154,46 @@ static void gemm(int64_t m, int64_t n_count, int64_t k, const float *a, int64_t 
     }
 }
 
+// A tile from rows that lie in memory one after the other.
+ZN_INLINE void pack_tile_of_rows(float *tile, const float *a, int64_t a_row_stride, int64_t rows, int64_t k) {
+    int64_t step = 0;
+#ifdef PACK_SIXTEEN_STEPS
+    for (; rows == TILE_ROWS && step + 16 <= k; step += 16) {
+        // The next tile's rows: a few hundred floats each, too short for the hardware to fetch ahead.
+        for (int r = 0; r < TILE_ROWS; r++) __builtin_prefetch(a + (TILE_ROWS + r) * a_row_stride + step);
+        PACK_SIXTEEN_STEPS(tile + step * TILE_ROWS, a + step, a_row_stride);
+    }
+#endif
+    for (; step < k; step++) {
+        for (int64_t r = 0; r < TILE_ROWS; r++) tile[step * TILE_ROWS + r] = r < rows ? a[r * a_row_stride + step] : 0;
+    }
+}
+
 static void pack_rows(float *packed, const float *a, int64_t a_row_stride, int64_t a_k_stride, int64_t m, int64_t k) {
-    for (int64_t i = 0; i < m; i += TILE_ROWS) {
+    int64_t i = 0;
+    if (a_row_stride == 1) {
+        // The rows of a step lie side by side: a few tiles at a time use whole cache lines.
+        while (i + TILE_ROWS <= m) {
+            const int64_t tiles = (m - i) / TILE_ROWS < 8 ? (m - i) / TILE_ROWS : 8;
+            for (int64_t step = 0; step < k; step++) {
+                const float *ahead = a + i + (step + 12) * a_k_stride;
+                for (int64_t line = 0; line < tiles * TILE_ROWS; line += 16) __builtin_prefetch(ahead + line);
+                for (int64_t t = 0; t < tiles; t++) {
+                    memcpy(packed + (i + t * TILE_ROWS) * k + step * TILE_ROWS,
+                           a + i + t * TILE_ROWS + step * a_k_stride, TILE_ROWS * sizeof(float));
+                }
+            }
+            i += tiles * TILE_ROWS;
+        }
+    }
+    for (; i < m; i += TILE_ROWS) {
         const int64_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS;
         const float *source = a + i * a_row_stride;
         float *tile_start = packed + i * k;
+        if (a_k_stride == 1) {
+            pack_tile_of_rows(tile_start, source, a_row_stride, rows, k);
+            continue;
+        }
         for (int64_t step = 0; step < k; step++) {
             float *out = tile_start + step * TILE_ROWS;
             for (int64_t r = 0; r < rows; r++) out[r] = source[r * a_row_stride + step * a_k_stride];
