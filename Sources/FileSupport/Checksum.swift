@@ -31,9 +31,9 @@ package enum Checksum {
   }
 
   package static func sha256(ofFile path: String) throws -> String {
-    let file = try MappedFile(path: path)
-    file.advise(.sequential, range: 0..<file.byteCount)
-    return withExtendedLifetime(file) { sha256(file.bytes) }
+    var hasher = SHA256()
+    try MappedFile.forEachPiece(ofFile: path) { hasher.update(bufferPointer: $0) }
+    return hexadecimal(hasher.finalize())
   }
 
   private static func hexadecimal(_ digest: SHA256.Digest) -> String {

@@ -3,21 +3,29 @@ import FileSupport
 import Foundation
 import Numerics
 import PackedModel
+import Synchronization
 
 /// Finished layers of a quantization, on disk: what a run that died left behind, and what the outputs are made from.
 ///
 /// `OUTPUT.partial/` holds `recipe.json` (what is being computed), one `layer-N.safetensors` for each finished layer
 /// (AutoGPTQ tensors with v2 zero points, and the modules' reports), and `hidden-N.bin`, the activations that go into
 /// layer N. Every file appears whole or not at all, so a run may die at any moment.
-package final class LayerStore {
+package final class LayerStore: Sendable {
   package let path: String
   private let configuration: QuantizeConfiguration
+  private let shareForHidden: Double
 
   /// Opens the folder, or makes it.
-  /// - Parameter identity: everything the result depends on. A folder of another identity is refused, and the first
-  ///   difference named.
-  package init(path: String, identity: JSONObject, recipe: QuantizationRecipe) throws {
+  /// - Parameters:
+  ///   - identity: everything the result depends on. A folder of another identity is refused, and the first difference
+  ///     named.
+  ///   - shareForHidden: how much of the time may go into keeping activations; infinity keeps them after every layer, so that
+  ///     a run that died redoes no more than a layer.
+  package init(
+    path: String, identity: JSONObject, recipe: QuantizationRecipe, shareForHidden: Double = .infinity
+  ) throws {
     self.path = path
+    self.shareForHidden = shareForHidden
     configuration = recipe.quantizeConfiguration(format: .v2)
     let manager = FileManager.default
     let manifest = "\(path)/recipe.json"
@@ -93,26 +101,44 @@ package final class LayerStore {
 
   // MARK: Activations
 
-  /// Keeps the activations that go into `layer`, and forgets older ones.
-  package func save(hidden: AlignedBuffer<Float>, before layer: Int) throws {
-    let bytes = UnsafeRawBufferPointer(hidden.buffer)
-    let file = try AtomicFile(path: hiddenPath(layer), expectedByteCount: bytes.count)
-    for start in stride(from: 0, to: bytes.count, by: 1 << 26) {
-      try file.write(UnsafeRawBufferPointer(rebasing: bytes[start..<min(bytes.count, start + 1 << 26)]))
+  /// When activations were kept last, or the run began, and what keeping them took.
+  private let kept = Mutex<(at: Date, seconds: Double?)>((Date(), nil))
+
+  /// Whether it is time to keep activations. A run that dies computes the layers since once more, which takes less than
+  /// quantizing them did.
+  package func isHiddenDue(byteCount: Int) -> Bool {
+    kept.withLock {
+      -$0.at.timeIntervalSinceNow * shareForHidden > $0.seconds ?? Double(byteCount) / 400e6
     }
-    try file.commit()
-    if layer > 0 { try? FileManager.default.removeItem(atPath: hiddenPath(layer - 1)) }
   }
 
-  /// Reads the activations that go into `layer`; false when they are not there.
-  package func load(into hidden: AlignedBuffer<Float>, before layer: Int) throws -> Bool {
-    guard FileManager.default.fileExists(atPath: hiddenPath(layer)) else { return false }
-    let file = try MappedFile(path: hiddenPath(layer))
-    guard file.byteCount == hidden.count * 4, let base = file.bytes.baseAddress else { return false }
-    withExtendedLifetime(file) {
-      UnsafeMutableRawPointer(hidden.pointer).copyMemory(from: base, byteCount: file.byteCount)
+  /// Keeps the activations that go into `layer`, and forgets older ones.
+  package func save(hidden: AlignedBuffer<Float>, before layer: Int) throws {
+    let start = Date()
+    defer { kept.withLock { $0 = (Date(), -start.timeIntervalSinceNow) } }
+    let bytes = UnsafeRawBufferPointer(hidden.buffer)
+    let file = try AtomicFile(path: hiddenPath(layer), expectedByteCount: bytes.count)
+    // Small pieces: each is copied, and a few wait to be written.
+    for start in stride(from: 0, to: bytes.count, by: 1 << 21) {
+      try file.write(UnsafeRawBufferPointer(rebasing: bytes[start..<min(bytes.count, start + 1 << 21)]))
     }
-    return true
+    try file.commit()
+    for older in 0..<layer { unlink(hiddenPath(older)) }
+  }
+
+  /// Reads the latest activations that are there and go into `layer` or one before it.
+  /// - Returns: the layer they go into; nil when there are none.
+  package func load(into hidden: AlignedBuffer<Float>, notAfter layer: Int) throws -> Int? {
+    for candidate in (0...layer).reversed() {
+      guard FileManager.default.fileExists(atPath: hiddenPath(candidate)) else { continue }
+      let file = try MappedFile(path: hiddenPath(candidate))
+      guard file.byteCount == hidden.count * 4, let base = file.bytes.baseAddress else { continue }
+      withExtendedLifetime(file) {
+        UnsafeMutableRawPointer(hidden.pointer).copyMemory(from: base, byteCount: file.byteCount)
+      }
+      return candidate
+    }
+    return nil
   }
 
   /// Removes the folder: the outputs are complete.

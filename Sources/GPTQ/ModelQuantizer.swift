@@ -90,6 +90,8 @@ package struct ModelQuantizer {
     for start in stride(from: 0, to: file.byteCount, by: step) {
       let end = min(file.byteCount, start + 4096)
       crc = Checksum.crc32(UnsafeRawBufferPointer(rebasing: file.bytes[start..<end]), continuing: crc)
+      // A touch may bring two megabytes in.
+      if start / step % 8 == 0 { file.releasePages() }
     }
     return .string("\(file.byteCount) bytes, sample \(String(crc, radix: 16))")
   }
@@ -106,26 +108,39 @@ package struct ModelQuantizer {
     if recipe.method == .rtn {
       for index in first..<c.layerCount {
         try roundLayer(index, builder: builder, store: store, total, progress)
+        model.weights.releasePages()
       }
       return
     }
     let activations = try CalibrationActivations(
       configuration: c, windowLengths: calibration.windows.map(\.count), scratch: scratch)
-    if try !(first > 0 && store.load(into: activations.hidden, before: first)) {
-      try embed(into: activations.hidden, builder: builder)
-      // Without saved activations, the finished layers are run once more.
-      for index in 0..<first { try replay(index, builder: builder, store: store, activations: activations) }
+    let kept = first > 0 ? try store.load(into: activations.hidden, notAfter: first) : nil
+    if kept == nil { try embed(into: activations.hidden, builder: builder) }
+    // Finished layers after the last kept activations are run once more.
+    for index in (kept ?? 0)..<first {
+      try replay(index, builder: builder, store: store, activations: activations)
+      model.weights.releasePages()
     }
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
+    let saving = SideTask()
+    defer { try? saving.wait() }
     for index in first..<c.layerCount {
       var layer = try builder.layer(index)
       let worker = LayerQuantizer(
-        recipe: recipe, configuration: c, index: index, sequences: calibration.windows.count, pool: pool
+        recipe: recipe, configuration: c, index: index, isLast: index + 1 == c.layerCount,
+        sequences: calibration.windows.count, pool: pool
       ) { stage in progress(index * LayerStage.allCases.count + stage, total, index) }
       let modules = try worker.run(&layer, StagedLayer(steps: steps, activations: activations))
-      try store.save(layer: index, modules: modules)
-      if index + 1 < c.layerCount { try store.save(hidden: activations.hidden, before: index + 1) }
+      try saving.start { try store.save(layer: index, modules: modules) }
+      if index + 1 < c.layerCount, store.isHiddenDue(byteCount: activations.hidden.count * 4) {
+        // Activations are of use only with all layers before them.
+        try saving.wait()
+        try store.save(hidden: activations.hidden, before: index + 1)
+      }
+      // The layer's weights are not read again.
+      model.weights.releasePages()
     }
+    try saving.wait()
   }
 
   private func embed(into hidden: AlignedBuffer<Float>, builder: DecoderBuilder) throws {
@@ -136,6 +151,7 @@ package struct ModelQuantizer {
     pool.runRanges(ids.count, grain: 16) { range in
       for row in range { embedding.copyRow(ids[row], into: hidden.pointer + row * width, table: table) }
     }
+    builder.weights.releasePages()
   }
 
   private func replay(
@@ -181,6 +197,8 @@ private struct LayerQuantizer {
   let recipe: QuantizationRecipe
   let configuration: DecoderConfiguration
   let index: Int
+  /// Nobody reads the last layer's output.
+  let isLast: Bool
   let sequences: Int
   let pool: WorkerPool
   let stageDone: (Int) -> Void
@@ -192,7 +210,7 @@ private struct LayerQuantizer {
     var modules: [Module] = []
     if recipe.trueSequential {
       var hessian: Hessian?
-      try staged.run(&layer, index: index) { stage, x, rows in
+      try staged.run(&layer, index: index, needsOutput: !isLast) { stage, x, rows in
         if hessian == nil { hessian = Hessian(order: stage.inFeatures(configuration)) }
         hessian?.add(x, rows: rows, pool: pool)
       } replace: { stage, layer in
@@ -207,7 +225,7 @@ private struct LayerQuantizer {
     let before = AlignedBuffer<Float>(count: staged.activations.hidden.count)
     before.pointer.update(from: staged.activations.hidden.pointer, count: before.count)
     var hessians: [LayerStage: Hessian] = [:]
-    try staged.run(&layer, index: index) { stage, x, rows in
+    try staged.run(&layer, index: index, needsOutput: false) { stage, x, rows in
       let hessian = hessians[stage] ?? Hessian(order: stage.inFeatures(configuration))
       hessians[stage] = hessian
       hessian.add(x, rows: rows, pool: pool)
@@ -218,6 +236,7 @@ private struct LayerQuantizer {
       modules += try solve(stages[stage.rawValue], in: &layer, hessian: hessian)
       stageDone(stage.rawValue + 1)
     }
+    guard !isLast else { return modules }
     staged.activations.hidden.pointer.update(from: before.pointer, count: before.count)
     try staged.run(&layer, index: index, observe: nil) { _, _ in }
     return modules

@@ -53,15 +53,12 @@ package struct QuantizedOutputs {
     hasShortGroups = short
     var contents = try ModelContents(quantizer.model)
     let places = shapes
-    let folder = StoreBox(store: store)
     contents.quantize(layouts, as: recipe.quantizeConfiguration(format: zeroPointFormat)) { module in
       guard let place = places[module] else { preconditionFailure("no such module: \(module)") }
-      return try folder.store.matrix(module, layer: place.layer, out: place.out, in: place.in)
+      return try store.matrix(module, layer: place.layer, out: place.out, in: place.in)
     }
     self.contents = contents
   }
-
-  private struct StoreBox: @unchecked Sendable { let store: LayerStore }
 
   /// The report: recipe, calibration, and every module's loss, time, damp and dead channels.
   package func report(generator: String, seconds: Double) throws -> JSONValue {

@@ -38,12 +38,13 @@ package struct StagedLayer {
   /// Brings `activations.hidden` from the block's input to its output.
   ///
   /// - Parameters:
+  ///   - needsOutput: false leaves `activations.hidden` before the down projection is added.
   ///   - layer: the block's weights; `replace` may change those of the stage it is called for.
   ///   - observe: gets the input of each stage, chunk by chunk: pointer, rows; row width `stage.inFeatures`. Nil when only
   ///     the forward pass is wanted.
   ///   - replace: called when all chunks of a stage have been observed.
   package func run(
-    _ layer: inout DecoderLayer, index: Int,
+    _ layer: inout DecoderLayer, index: Int, needsOutput: Bool = true,
     observe: ((LayerStage, UnsafePointer<Float>, Int) throws -> Void)?,
     replace: (LayerStage, inout DecoderLayer) throws -> Void
   ) throws {
@@ -98,6 +99,7 @@ package struct StagedLayer {
       try observe?(.down, product, chunk.rows)
     }
     try replace(.down, &layer)
+    guard needsOutput else { return }
 
     for chunk in a.chunks {
       let product = a.inner.pointer + chunk.firstRow * c.intermediateSize

@@ -20,6 +20,8 @@ package final class FolderWeights: WeightSource {
     self.quantization = quantization
   }
 
+  package func releasePages() { for file in table.files { file.file.releasePages() } }
+
   package func matrix(_ module: String, out: Int, in inFeatures: Int) throws -> WeightMatrix {
     if let quantization, table["\(module).qweight"] != nil {
       return .intPanels(IntPanels.inMemory(try quantized(module, quantization, out: out, in: inFeatures)))

@@ -62,6 +62,8 @@ package struct GGUFWeights: WeightSource {
     }
   }
 
+  package func releasePages() { file.file.releasePages() }
+
   private func keepsCodes(_ name: String, _ source: Source) -> Bool {
     kept?.type == source.tensor.type && source.tensor.shape.count == 2 && name.hasPrefix("model.layers.")
   }

@@ -58,6 +58,8 @@ package struct ModelContents: Sendable {
   package var path: String
   /// Where it all comes from; nil when it was made up.
   package var sources: SourceFiles?
+  /// What the tensors are read from.
+  private let weights: any WeightSource
 
   /// - Throws: when a tensor the decoder needs is missing or has another shape.
   package init(_ model: OpenedModel) throws {
@@ -65,6 +67,7 @@ package struct ModelContents: Sendable {
     configuration = model.configuration
     quantization = model.quantization
     path = model.path
+    weights = model.weights
     sources = SourceFiles(model)
     let order = DecoderTensorOrder(configuration)
     if let packed = model.weights as? PackedWeights {
@@ -126,6 +129,9 @@ package struct ModelContents: Sendable {
     }
     return entries
   }
+
+  /// Gives resident pages of the mapped source back to the system.
+  package func releasePages() { weights.releasePages() }
 
   /// Replaces matrices by quantized ones.
   package mutating func quantize(

@@ -122,6 +122,8 @@ package struct ModelPacker {
         done += bytes.count
         progress(done, total)
       }
+      // Pages already written would count as memory of this process until its end.
+      contents.releasePages()
     }
   }
 

@@ -10,6 +10,8 @@ package struct PackedWeights: WeightSource {
 
   package init(file: PackedModelFile) { self.file = file }
 
+  package func releasePages() { file.file.releasePages() }
+
   private func tensor(_ name: String, shape: [Int]) throws -> PackedTensor {
     guard let tensor = file.tensor(name) else {
       throw ModelError(path: path, tensor: name, detail: "is missing; expected shape \(shape)")

@@ -15,6 +15,9 @@ package protocol WeightSource: Sendable {
   /// A head of its own that a model with tied embeddings may have besides: the embedding in fewer bits.
   func separateHead(out: Int, in inFeatures: Int) throws -> WeightMatrix?
 
+  /// Gives resident pages of mapped files back to the system; they come again from its cache when touched.
+  func releasePages()
+
   /// What to call the file in messages.
   var path: String { get }
 }

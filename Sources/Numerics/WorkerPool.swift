@@ -94,6 +94,14 @@ package final class WorkerPool: @unchecked Sendable {
     if threadCount > 1 { crew.announce(start, bytes: bytes) }
   }
 
+  /// Runs `body` so that loops in it stay on the calling thread: for work beside a thread that uses the pool.
+  package static func withoutHelpers<Result>(_ body: () throws -> Result) rethrows -> Result {
+    let wasInside = insideTask
+    setInsideTask(true)
+    defer { setInsideTask(wasInside) }
+    return try body()
+  }
+
   // MARK: Whether this thread is already inside a task
 
   private static let insideKey: pthread_key_t = {
