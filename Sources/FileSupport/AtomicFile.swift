@@ -1,7 +1,8 @@
 import Foundation
 
 /// Writes a file that appears whole or not at all: bytes go to a temporary file beside the target, which
-/// `commit()` syncs and renames over it. Dropping the object without `commit()` removes the temporary file.
+/// `commit()` syncs and renames over it. Dropping the object without `commit()` removes the temporary file; one left by
+/// a process that was killed is removed by the next that writes the same file.
 package final class AtomicFile {
   package let path: String
   package let temporaryPath: String
@@ -18,15 +19,23 @@ package final class AtomicFile {
   package init(path: String, expectedByteCount: Int? = nil) throws {
     self.path = path
     let folder = AtomicFile.folder(of: path)
-    temporaryPath = "\(path).\(getpid()).tmp"
+    let temporaryPath = "\(path).\(getpid()).tmp"
+    self.temporaryPath = temporaryPath
+    OutputLock.removeAbandoned(prefix: (path as NSString).lastPathComponent, inFolder: folder)
     if let expected = expectedByteCount, let free = freeBytes(inFolder: folder), free < UInt64(expected) {
       throw FileError(
         .cannotWrite, path: path,
         detail: "needs \(expected) bytes, the disk has \(free) free; make room and run the same command again"
       )
     }
-    descriptor = open(temporaryPath, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { throw FileError.fromErrno(.cannotWrite, path: path, doing: "cannot create") }
+    descriptor = try OutputLock.openLocked(output: path) {
+      open(temporaryPath, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+    }
+    guard ftruncate(descriptor, 0) == 0 else {
+      let error = FileError.fromErrno(.cannotWrite, path: path, doing: "cannot create")
+      close(descriptor)
+      throw error
+    }
     writer = BackgroundWriter(descriptor: descriptor, path: path)
     PendingOutputs.add(temporaryPath)
     buffer.reserveCapacity(AtomicFile.bufferLimit)
@@ -79,11 +88,12 @@ package final class AtomicFile {
     guard fsync(descriptor) == 0 else {
       throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot sync")
     }
-    close(descriptor)
-    descriptor = -1
+    // Renamed while locked: closing first would let another process take the file for abandoned.
     guard rename(temporaryPath, path) == 0 else {
       throw FileError.fromErrno(.cannotWrite, path: path, doing: "cannot rename the finished file")
     }
+    close(descriptor)
+    descriptor = -1
     PendingOutputs.remove(temporaryPath)
     try AtomicFile.syncFolder(AtomicFile.folder(of: path))
   }

@@ -1,11 +1,14 @@
 import Foundation
 
 /// A folder that appears whole or not at all: files are made in `stagingPath`, a hidden sibling, which `commit()`
-/// renames to `path`. Dropping the object without `commit()` removes the staging folder.
+/// renames to `path`. Dropping the object without `commit()` removes the staging folder; one left by a process that was
+/// killed is removed by the next that writes the same folder.
 package final class AtomicFolder {
   package let path: String
   package let stagingPath: String
   private var committed = false
+  /// Holds the lock of the staging folder.
+  private var descriptor: Int32 = -1
 
   /// - Parameter replacing: whether an existing folder at `path` may be replaced. An existing *empty* folder always
   ///   may.
@@ -15,7 +18,10 @@ package final class AtomicFolder {
     self.path = trimmed
     let parent = AtomicFile.folder(of: trimmed)
     let name = (trimmed as NSString).lastPathComponent
-    stagingPath = "\(parent)/.\(name).\(getpid()).tmp"
+    let stagingPath = "\(parent)/.\(name).\(getpid()).tmp"
+    self.stagingPath = stagingPath
+    OutputLock.removeAbandoned(prefix: ".\(name)", inFolder: parent)
+    AtomicFolder.restoreAside(name: name, inFolder: parent)
     let manager = FileManager.default
     if let existing = try? manager.contentsOfDirectory(atPath: trimmed), !existing.isEmpty, !replacing {
       throw FileError(
@@ -25,11 +31,14 @@ package final class AtomicFolder {
     {
       throw FileError(.cannotWrite, path: trimmed, detail: "exists and is not a folder")
     }
-    try? manager.removeItem(atPath: stagingPath)
     do {
-      try manager.createDirectory(atPath: stagingPath, withIntermediateDirectories: true)
+      try manager.createDirectory(atPath: parent, withIntermediateDirectories: true)
     } catch {
       throw FileError(.cannotWrite, path: trimmed, detail: "cannot create: \(error.localizedDescription)")
+    }
+    descriptor = try OutputLock.openLocked(output: trimmed) {
+      mkdir(stagingPath, 0o755)
+      return open(stagingPath, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     }
     PendingOutputs.add(stagingPath)
   }
@@ -59,6 +68,8 @@ package final class AtomicFolder {
       throw FileError.fromErrno(.cannotWrite, path: path, doing: "cannot rename the finished folder")
     }
     committed = true
+    close(descriptor)
+    descriptor = -1
     PendingOutputs.remove(stagingPath)
     try AtomicFile.syncFolder(AtomicFile.folder(of: path))
   }
@@ -66,5 +77,19 @@ package final class AtomicFolder {
   package func discard() {
     guard !committed else { return }
     PendingOutputs.discard(stagingPath)
+    if descriptor >= 0 { close(descriptor) }
+    descriptor = -1
+  }
+
+  /// What a process killed in the middle of `commit()` had put aside goes back to its name, or away if there is a new one.
+  private static func restoreAside(name: String, inFolder parent: String) {
+    let manager = FileManager.default
+    for entry in (try? manager.contentsOfDirectory(atPath: parent)) ?? []
+    where entry.hasPrefix(".\(name).") && entry.hasSuffix(".tmp.old") {
+      let staging = "\(parent)/\(entry.dropLast(4))"
+      guard !manager.fileExists(atPath: staging) else { continue }
+      let aside = "\(parent)/\(entry)"
+      if rename(aside, "\(parent)/\(name)") != 0 { try? manager.removeItem(atPath: aside) }
+    }
   }
 }

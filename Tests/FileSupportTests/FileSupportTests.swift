@@ -71,6 +71,52 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: path) == ["b"])
   }
 
+  @Test func whatAKilledProcessLeftIsRemovedButNotWhatALivingOneWrites() throws {
+    let folder = try TemporaryFolder()
+    let left = [
+      "x.4000001.tmp", "x.4000002.tmp", "y.4000001.tmp", "x.part.tmp", ".out.4000001.tmp", ".out.4000002.tmp",
+    ]
+    for name in left.prefix(4) {
+      #expect(FileManager.default.createFile(atPath: folder.file(name), contents: Data([1])))
+    }
+    for name in left.suffix(2) {
+      try FileManager.default.createDirectory(
+        atPath: folder.file(name + "/sub"), withIntermediateDirectories: true)
+    }
+    // As a living process holds its own.
+    let held = ["x.4000002.tmp", ".out.4000002.tmp"].map { open(folder.file($0), O_RDONLY) }
+    defer { for descriptor in held { close(descriptor) } }
+    for descriptor in held { #expect(flock(descriptor, LOCK_EX | LOCK_NB) == 0) }
+    try AtomicFile.write("1", to: folder.file("x"))
+    let output = try AtomicFolder(path: folder.file("out"))
+    try AtomicFile.write("2", to: output.stagedPath("a"))
+    try output.commit()
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
+        == [".out.4000002.tmp", "out", "x", "x.4000002.tmp", "x.part.tmp", "y.4000001.tmp"])
+  }
+
+  @Test func aFolderPutAsideByAKilledProcessComesBack() throws {
+    let folder = try TemporaryFolder()
+    let manager = FileManager.default
+    try manager.createDirectory(
+      atPath: folder.file(".out.4000001.tmp.old/a"), withIntermediateDirectories: true)
+    try manager.createDirectory(atPath: folder.file(".out.4000001.tmp"), withIntermediateDirectories: true)
+    // It is what it was, not empty: only --overwrite may replace it.
+    #expect(throws: FileError.self) { try AtomicFolder(path: folder.file("out")) }
+    #expect(try manager.contentsOfDirectory(atPath: folder.path) == ["out"])
+    #expect(try manager.contentsOfDirectory(atPath: folder.file("out")) == ["a"])
+  }
+
+  @Test func twoWritersOfOneTemporaryFileAreNotMixed() throws {
+    let folder = try TemporaryFolder()
+    let first = try AtomicFile(path: folder.file("x"))
+    #expect(throws: FileError.self) { try AtomicFile(path: folder.file("x")) }
+    try first.write("1")
+    try first.commit()
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["x"])
+  }
+
   @Test func tooLittleRoomIsKnownBeforehand() throws {
     let folder = try TemporaryFolder()
     let error = #expect(throws: FileError.self) {

@@ -100,7 +100,7 @@ extension GenerationTicket {
     let second = GenerationRequest(
       prompt: first.prompt + answer.tokens + [7, 8, 9], maximumNewTokens: 20)
     // Another conversation meanwhile.
-    _ = await try engine.submit([GenerationRequest(prompt: [5, 4, 3], maximumNewTokens: 3)]).outcomes()
+    _ = try await engine.submit([GenerationRequest(prompt: [5, 4, 3], maximumNewTokens: 3)]).outcomes()
     let next = await try engine.submit([second]).outcomes()[0]
     #expect(next.summary?.reusedTokens == 219)
     #expect(next.tokens == (try solo(second)).tokens)
@@ -189,7 +189,7 @@ extension GenerationTicket {
     let task = Task { await try engine.submit([endless([8])]).outcomes() }
     task.cancel()
     _ = try await task.value
-    _ = await try engine.submit([short]).outcomes()
+    _ = try await engine.submit([short]).outcomes()
     #expect(await eventually { engine.statistics.running == 0 })
     engine.drain(until: .now)
   }
