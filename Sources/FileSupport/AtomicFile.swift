@@ -10,8 +10,6 @@ package final class AtomicFile {
   package private(set) var byteCount: Int = 0
 
   private var descriptor: Int32
-  private var buffer: [UInt8] = []
-  private static let bufferLimit = 1 << 20
   /// Writes pieces behind the caller's back, so that making the next piece and writing this one overlap.
   private let writer: BackgroundWriter
 
@@ -36,20 +34,14 @@ package final class AtomicFile {
       close(descriptor)
       throw error
     }
-    writer = BackgroundWriter(descriptor: descriptor, path: path)
+    writer = BackgroundWriter(descriptor: descriptor, filePath: temporaryPath, path: path)
     PendingOutputs.add(temporaryPath)
-    buffer.reserveCapacity(AtomicFile.bufferLimit)
   }
 
   deinit { discard() }
 
   package func write(_ bytes: UnsafeRawBufferPointer) throws {
-    if buffer.count + bytes.count <= AtomicFile.bufferLimit {
-      buffer.append(contentsOf: bytes)
-    } else {
-      try flush()
-      try writer.write(bytes)
-    }
+    try writer.write(bytes)
     byteCount += bytes.count
   }
 
@@ -68,22 +60,11 @@ package final class AtomicFile {
   /// Overwrites bytes already written, for a preamble that is known only at the end.
   package func overwrite(at offset: Int, with bytes: [UInt8]) throws {
     precondition(offset >= 0 && offset + bytes.count <= byteCount, "overwrite beyond what was written")
-    try flush()
-    try writer.wait()
-    try bytes.withUnsafeBytes { source in
-      var done = 0
-      while done < source.count {
-        let n = pwrite(descriptor, source.baseAddress! + done, source.count - done, off_t(offset + done))
-        if n < 0 && errno == EINTR { continue }
-        guard n > 0 else { throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot write") }
-        done += n
-      }
-    }
+    try bytes.withUnsafeBytes { try writer.overwrite(at: offset, with: $0) }
   }
 
   /// Makes the file visible under its name, on stable storage.
   package func commit() throws {
-    try flush()
     try writer.wait()
     guard fsync(descriptor) == 0 else {
       throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot sync")
@@ -134,11 +115,5 @@ package final class AtomicFile {
   static func folder(of path: String) -> String {
     let folder = (path as NSString).deletingLastPathComponent
     return folder.isEmpty ? "." : folder
-  }
-
-  private func flush() throws {
-    guard !buffer.isEmpty else { return }
-    try buffer.withUnsafeBytes { try writer.write($0) }
-    buffer.removeAll(keepingCapacity: true)
   }
 }

@@ -1,46 +1,97 @@
 import Foundation
 
 /// Appends to a file from a thread of its own. At most a few pieces wait; then the caller does.
+///
+/// Whole pieces go past the page cache where the file system allows it: copying into fresh pages of the cache costs more
+/// than anything else that happens to the bytes of a converted model, and pushes the model being read out of it.
 final class BackgroundWriter: @unchecked Sendable {
   private let descriptor: Int32
   private let path: String
   private let queue = DispatchQueue(label: "writer")
   /// Pieces that may wait to be written.
-  private let room = DispatchSemaphore(value: 4)
+  private let room = DispatchSemaphore(value: 3)
   private let lock = NSLock()
   private var failure: FileError?
   /// Memory of pieces already written, for the next ones: fresh pages cost more than the copy.
   private var spare: [UnsafeMutableRawBufferPointer] = []
-  /// Small pieces are not worth a copy and a hand-over.
-  private static let smallest = 1 << 16
+  /// Bytes that do not fill a piece yet; the file has them only after ``wait()``.
+  private var piece: UnsafeMutableRawBufferPointer?
+  private var filled = 0
+  /// Where the piece begins in the file: a multiple of its size, as direct writing wants it.
+  private var pieceOffset = 0
+  /// The same file without the page cache; -1 where there is no such thing. Used on the queue only.
+  private var direct: Int32
+  private static let pieceByteCount = 4 << 20
 
-  init(descriptor: Int32, path: String) {
+  #if arch(arm64)
+    /// O_DIRECT, which Swift does not import.
+    private static let pastTheCache: Int32 = 0o200000
+  #else
+    private static let pastTheCache: Int32 = 0o40000
+  #endif
+
+  /// - Parameters:
+  ///   - descriptor: stays the caller's, and must be open as long as this object.
+  ///   - filePath: of the open file.
+  ///   - path: the file's final name, for messages.
+  init(descriptor: Int32, filePath: String, path: String) {
     self.descriptor = descriptor
     self.path = path
+    #if os(Linux)
+      direct = open(filePath, O_WRONLY | O_CLOEXEC | BackgroundWriter.pastTheCache)
+    #else
+      direct = -1
+    #endif
   }
 
-  deinit { for memory in spare { memory.deallocate() } }
+  deinit {
+    if direct >= 0 { close(direct) }
+    if let piece {
+      piece.deallocate()
+      // A semaphore must not end below the value it began with.
+      room.signal()
+    }
+    for memory in spare { memory.deallocate() }
+  }
 
   /// Takes a copy of `bytes`.
   /// - Throws: the error of an earlier piece, as soon as it is known.
   func write(_ bytes: UnsafeRawBufferPointer) throws {
-    guard bytes.count >= BackgroundWriter.smallest else {
-      try wait()
-      try append(bytes)
-      return
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let memory = try currentPiece()
+      let count = min(rest.count, memory.count - filled)
+      UnsafeMutableRawBufferPointer(rebasing: memory[filled..<filled + count])
+        .copyMemory(from: UnsafeRawBufferPointer(rebasing: rest.prefix(count)))
+      rest = rest.dropFirst(count)
+      filled += count
+      if filled == memory.count { handOver(memory) }
     }
+  }
+
+  private func currentPiece() throws -> UnsafeMutableRawBufferPointer {
+    if let piece { return piece }
     if let failure = lock.withLock({ failure }) { throw failure }
     room.wait()
-    let memory = takeMemory(bytes.count)
-    memory.copyMemory(from: bytes)
-    let piece = Piece(memory: memory, count: bytes.count)
+    let memory =
+      lock.withLock { spare.popLast() }
+      ?? UnsafeMutableRawBufferPointer.allocate(byteCount: BackgroundWriter.pieceByteCount, alignment: 4096)
+    piece = memory
+    return memory
+  }
+
+  private func handOver(_ memory: UnsafeMutableRawBufferPointer) {
+    let whole = Piece(memory: memory, offset: pieceOffset)
+    piece = nil
+    filled = 0
+    pieceOffset += memory.count
     queue.async { [self] in
       defer {
-        lock.withLock { spare.append(piece.memory) }
+        lock.withLock { spare.append(whole.memory) }
         room.signal()
       }
       guard lock.withLock({ failure == nil }) else { return }
-      do { try append(UnsafeRawBufferPointer(rebasing: piece.memory[..<piece.count])) } catch {
+      do { try put(UnsafeRawBufferPointer(whole.memory), at: whole.offset) } catch {
         lock.withLock { failure = error as? FileError }
       }
     }
@@ -48,27 +99,47 @@ final class BackgroundWriter: @unchecked Sendable {
 
   private struct Piece: @unchecked Sendable {
     let memory: UnsafeMutableRawBufferPointer
-    let count: Int
+    let offset: Int
   }
 
-  private func takeMemory(_ count: Int) -> UnsafeMutableRawBufferPointer {
-    let old = lock.withLock { spare.popLast() }
-    if let old, old.count >= count { return old }
-    old?.deallocate()
-    return UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 4096)
-  }
-
-  /// Returns when everything handed over is written.
+  /// Returns when the file has everything handed over.
   func wait() throws {
     queue.sync {}
     if let failure = lock.withLock({ failure }) { throw failure }
+    // What is more may still come: the piece stays, and is written again when it is full.
+    if let piece { try putThroughCache(UnsafeRawBufferPointer(rebasing: piece[..<filled]), at: pieceOffset) }
   }
 
-  private func append(_ bytes: UnsafeRawBufferPointer) throws {
+  /// Changes bytes already taken.
+  func overwrite(at offset: Int, with bytes: UnsafeRawBufferPointer) throws {
+    try wait()
+    try putThroughCache(bytes, at: offset)
+    if let piece {
+      let common = (offset..<offset + bytes.count).clamped(to: pieceOffset..<pieceOffset + filled)
+      for at in common { piece[at - pieceOffset] = bytes[at - offset] }
+    }
+  }
+
+  private func put(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
+    var done = 0
+    while direct >= 0 && done < bytes.count {
+      let n = pwrite(direct, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
+      if n < 0 && errno == EINTR { continue }
+      if n <= 0 || n % 4096 != 0 {
+        // Not every file system does it, and a full disk is reported better by the ordinary way.
+        close(direct)
+        direct = -1
+      }
+      done += max(n, 0)
+    }
+    try putThroughCache(UnsafeRawBufferPointer(rebasing: bytes[done...]), at: offset + done)
+  }
+
+  private func putThroughCache(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws {
     guard let base = bytes.baseAddress else { return }
     var done = 0
     while done < bytes.count {
-      let n = Foundation.write(descriptor, base + done, min(bytes.count - done, 1 << 26))
+      let n = pwrite(descriptor, base + done, bytes.count - done, off_t(offset + done))
       if n < 0 && errno == EINTR { continue }
       guard n > 0 else { throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot write") }
       done += n

@@ -204,6 +204,12 @@ package struct DecoderTensorOrder: Sendable {
     ranks[name] ?? (name == DecoderNames.head + ".weight" ? Int.max - 1 : Int.max)
   }
 
+  /// The layer a tensor belongs to; nil: none.
+  func layer(of name: String) -> Int? {
+    guard ranks[name] != nil, name.hasPrefix("model.layers.") else { return nil }
+    return Int(name.dropFirst(13).prefix { $0 != "." })
+  }
+
   /// Whether the matrix is best kept in panels: all that are multiplied with; an embedding that is only looked up stays in
   /// rows.
   func isMultiplied(_ name: String) -> Bool {

@@ -105,10 +105,15 @@ package struct ModelPacker {
     let total = header.tensors.reduce(0) { $0 + $1.byteCount }
     var done = 0
     let pool = pool
+    var trace = try earlyTrace()
     let finish: (String) throws -> PackedModelWriter.Completion = { path in
       var files: [String: [UInt8]] = [:]
       if recordsSelfCheck {
-        files[SelfCheckRecord.fileName] = try SelfCheckRecord.make(path: path, pool: pool).bytes
+        let record =
+          if let traces = trace?.finish() { SelfCheckRecord(traces: traces) } else {
+            try SelfCheckRecord.make(path: path, pool: pool)
+          }
+        files[SelfCheckRecord.fileName] = record.bytes
       }
       return PackedModelWriter.Completion(
         files: files, provenance: record(of: provenance, digests: try hashing?.digests()))
@@ -117,6 +122,8 @@ package struct ModelPacker {
       to: path, header: header, contents: files, pool: pool, finish: finish
     ) { tensor, emit in
       guard let entry = entries[tensor.name] else { return }
+      // The layer before, while its weights are in the cache.
+      if let layer = order.layer(of: tensor.name) { trace?.advance(to: layer) }
       try self.emit(entry, as: tensor) { bytes in
         try emit(bytes)
         done += bytes.count
@@ -125,6 +132,14 @@ package struct ModelPacker {
       // Pages already written would count as memory of this process until its end.
       contents.releasePages()
     }
+  }
+
+  /// The pass of the self-check on the weights as they are read, where the file will hold just those: reading a large
+  /// file again takes as long as writing it. Nil: the record is made from the written file.
+  private func earlyTrace() throws -> SelfCheckTrace? {
+    guard recordsSelfCheck, let weights = EntryWeights(contents, dtype: dtype) else { return nil }
+    let decoder = try DecoderBuilder(contents.configuration, weights: weights).decoder(pool: pool)
+    return SelfCheckTrace(decoder, SelfCheckRecord.sequences(decoder.configuration))
   }
 
   /// Gives the tensor's bytes as the file holds them.

@@ -30,49 +30,23 @@ package struct SelfCheckRecord: Equatable, Sendable {
     32 + sequenceCount * (4 * sequenceLength + 4 * (c.layerCount * c.hiddenSize + c.vocabularySize))
   }
 
-  /// Runs the sequences. Ids are spread over the vocabulary.
-  package static func traces(_ decoder: Decoder) -> [Trace] {
-    let c = decoder.configuration
-    let sequences = (0..<sequenceCount).map { s in
+  /// Ids spread over the vocabulary.
+  static func sequences(_ c: DecoderConfiguration) -> [[Int]] {
+    (0..<sequenceCount).map { s in
       (0..<sequenceLength).map { (1 + s * 104_729 + $0 * 7919) % c.vocabularySize }
     }
-    return trace(decoder, sequences)
-  }
-
-  /// Runs given sequences of equal length, each from position 0.
-  package static func trace(_ decoder: Decoder, _ sequences: [[Int]]) -> [Trace] {
-    let c = decoder.configuration
-    let length = sequences[0].count
-    let x = decoder.embed(sequences.flatMap { $0 })
-    let slices = sequences.indices.map {
-      SequenceSlice(
-        firstRow: $0 * length, rowCount: length, firstPosition: 0,
-        cache: KVCache(configuration: c, capacity: length, retaining: false))
-    }
-    var traces = sequences.map { Trace(tokens: $0, layers: [], logits: []) }
-    let work = LayerBuffers(c, rows: sequences.count * length)
-    func last(_ s: Int) -> UnsafeMutablePointer<Float> { x.pointer + ((s + 1) * length - 1) * c.hiddenSize }
-    for (index, layer) in decoder.layers.enumerated() {
-      decoder.run(layer, index: index, x: x, sequences: slices, work: work)
-      for s in sequences.indices {
-        traces[s].layers.append(Array(UnsafeBufferPointer(start: last(s), count: c.hiddenSize)))
-      }
-    }
-    decoder.steps.normalize(
-      x.pointer, weight: decoder.finalNorm, rows: sequences.count * length, into: x.pointer)
-    for s in sequences.indices {
-      let row = (s + 1) * length - 1
-      traces[s].logits = decoder.logits(x, rows: row..<row + 1).array
-    }
-    return traces
   }
 
   /// The record of the model in the packed file at `path`.
   package static func make(path: String, pool: WorkerPool = .shared) throws -> SelfCheckRecord {
     let model = try OpenedModel(path: path)
-    var record = SelfCheckRecord(
-      traces: traces(try model.decoder(pool: pool)), exactTolerance: 1e-4, fastTolerance: 1e-4)
-    // `fast` rounds activations: what that costs on these sequences, and as much again.
+    let decoder = try model.decoder(pool: pool)
+    var record = SelfCheckRecord(traces: SelfCheckTrace.of(decoder, sequences(decoder.configuration)))
+    // `fast` differs only where weights are integers.
+    guard try PackedModelFile(path: path).header.tensors.contains(where: { $0.holdsIntegers }) else {
+      return record
+    }
+    // It rounds activations: what that costs on these sequences, and as much again.
     let fast = record.check(try model.decoder(arithmetic: .fast, pool: pool), arithmetic: .fast)
     if fast.largest.isFinite { record.fastTolerance = max(1e-4, 2 * fast.largest) }
     return record
@@ -99,7 +73,7 @@ package struct SelfCheckRecord: Equatable, Sendable {
 
   /// Computes everything again with `decoder` and compares, layer by layer.
   package func check(_ decoder: Decoder, arithmetic: Int4Arithmetic) -> Outcome {
-    let found = SelfCheckRecord.trace(decoder, traces.map(\.tokens))
+    let found = SelfCheckTrace.of(decoder, traces.map(\.tokens))
     var outcome = Outcome(
       arithmetic: arithmetic, largest: 0, tolerance: arithmetic == .exact ? exactTolerance : fastTolerance)
     func compare(_ recorded: [Float], _ computed: [Float], _ place: (Int) -> String) {
@@ -181,9 +155,8 @@ package struct SelfCheckRecord: Equatable, Sendable {
     }
   }
 
-  private init(traces: [Trace], exactTolerance: Float, fastTolerance: Float) {
-    (self.traces, self.exactTolerance, self.fastTolerance) = (traces, exactTolerance, fastTolerance)
-  }
+  /// A record with the least tolerances.
+  init(traces: [Trace]) { (self.traces, exactTolerance, fastTolerance) = (traces, 1e-4, 1e-4) }
 }
 
 extension OpenedModel {

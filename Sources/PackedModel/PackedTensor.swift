@@ -36,6 +36,11 @@ package struct PackedTensor: Equatable, Sendable {
     }
   }
 
+  /// Whether it is a quantized matrix.
+  package var holdsIntegers: Bool {
+    if case .intPanels = encoding { true } else { false }
+  }
+
   /// Matrices start on a page, vectors on a cache line.
   package var alignment: Int { shape.count == 2 ? 4096 : 64 }
   package var range: Range<Int> { offset..<offset + byteCount }

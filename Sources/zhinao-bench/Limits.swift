@@ -6,14 +6,26 @@ import Numerics
 enum Limits {
   /// Multiply-adds on registers, all threads: floating-point operations a second.
   static func peakFlops(pool: WorkerPool = .shared) -> Double {
-    let table = Kernels.best.table
+    rate(pool) {
+      var sink = [Float](repeating: 0, count: 16)
+      return Kernels.best.table.pointee.burn(1_000_000, &sink)
+    }
+  }
+
+  /// Byte dot products on registers, all threads: multiplications and additions a second.
+  static func peakByteOperations(pool: WorkerPool = .shared) -> Double {
+    rate(pool) {
+      var sink = [Int32](repeating: 0, count: 16)
+      return Kernels.best.table.pointee.burn_bytes(1_000_000, &sink)
+    }
+  }
+
+  /// The best of five runs of `work`, which says how many operations it did, on every thread.
+  private static func rate(_ pool: WorkerPool, _ work: @Sendable () -> Double) -> Double {
     let counts = AlignedBuffer<Double>(count: pool.threadCount)
     return Timing.best(5) {
       let start = Timing.now()
-      pool.run(pool.threadCount) { thread in
-        var sink = [Float](repeating: 0, count: 16)
-        counts[thread] = table.pointee.burn(1_000_000, &sink)
-      }
+      pool.run(pool.threadCount) { thread in counts[thread] = work() }
       return counts.buffer.reduce(0, +) / (Timing.now() - start)
     }
   }

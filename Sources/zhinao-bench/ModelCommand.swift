@@ -59,20 +59,27 @@ struct ModelCommand: ParsableCommand {
     var prompts: [Double] = []
     var generations: [Double] = []
     var bandwidths: [Double] = []
+    var peaks: [Double] = []
+    let work = products(opened)
     let bytesPerToken = weightBytes(opened)
     for _ in 0..<repetitions {
       if let packed = opened.weights as? PackedWeights { bandwidths.append(bandwidth(packed.file)) }
+      peaks.append(work.inBytes ? Limits.peakByteOperations() : Limits.peakFlops())
       prompts.append(Double(promptTokens) / prompt(decoder))
       generations.append(Double(newTokens) / generate(decoder))
       if let packed = opened.weights as? PackedWeights { bandwidths.append(bandwidth(packed.file)) }
     }
     let generation = Timing.median(generations)
     let measured = Timing.median(bandwidths)
+    let peak = Timing.median(peaks)
+    let operations = Timing.median(prompts) * work.operations
     let achieved = generation * Double(bytesPerToken)
     let json: JSONValue = [
       "model": .string(model), "prompt_tokens": .init(promptTokens), "new_tokens": .init(newTokens),
       "prompt_tokens_per_second": .init(Timing.median(prompts)),
       "generation_tokens_per_second": .init(generation),
+      "prompt_gops": .init(operations / 1e9), "measured_gops": .init(peak / 1e9),
+      "peak_ratio": .init(operations / peak),
       "bytes_per_token": .init(bytesPerToken), "achieved_gb_per_second": .init(achieved / 1e9),
       "measured_gb_per_second": .init(measured / 1e9),
       "bandwidth_ratio": measured > 0 ? .init(achieved / measured) : nil, "load_seconds": .init(loadSeconds),
@@ -85,6 +92,14 @@ struct ModelCommand: ParsableCommand {
     output.show(json) {
       Format.table([
         ["prompt of \(promptTokens)", Format.number(Timing.median(prompts), digits: 1) + " tokens/s"],
+        [
+          "multiplied in the prompt",
+          Format.number(operations / 1e9, digits: 0) + (work.inBytes ? " GOP/s" : " GFLOP/s"),
+        ],
+        [
+          work.inBytes ? "byte products on registers" : "multiply-adds on registers",
+          Format.number(peak / 1e9, digits: 0) + (work.inBytes ? " GOP/s" : " GFLOP/s"),
+        ],
         [
           "generation of \(newTokens) after \(contextTokens)",
           Format.number(generation, digits: 1) + " tokens/s",
@@ -121,6 +136,25 @@ struct ModelCommand: ParsableCommand {
         _ = decoder.logits(hidden, rows: 0..<1)
       }
     }
+  }
+
+  /// Multiplications and additions for each token of a prompt, the head and attention left out, and whether they are
+  /// products of bytes.
+  private func products(_ opened: OpenedModel) -> (operations: Double, inBytes: Bool) {
+    guard let contents = try? ModelContents(opened) else { return (0, false) }
+    let order = DecoderTensorOrder(opened.configuration)
+    let layers = contents.entries.filter {
+      $0.shape.count == 2 && order.isRead($0.name) && !$0.name.contains("embed_tokens")
+        && $0.name != "lm_head.weight"
+    }
+    let inBytes = layers.contains {
+      switch $0.form {
+      case .intPanels, .quantized, .stream: true
+      case .rows, .panels, .made: false
+      }
+    }
+    let weights = layers.reduce(0) { $0 + $1.shape[0] * $1.shape[1] }
+    return (Double(2 * weights), inBytes && arithmetic == .fast)
   }
 
   /// Bytes of weights that one generated token reads: every matrix but the embedding, of which it reads a row.

@@ -16,8 +16,10 @@ struct QuantizeCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("Calibration tokens.", valueName: "n")) var tokens = 16384
   @Option(
-    help: ArgumentHelp("Shapes, inputs x outputs (default: the three of a 7B model).", valueName: "KxN"))
-  var shape: [String] = ["4096x4096", "4096x11008", "11008x4096"]
+    help: ArgumentHelp(
+      "Inputs x outputs; KxN+N: matrices that share their inputs, as gate and up do (default: those of a 7B model).",
+      valueName: "KxN"))
+  var shape: [String] = ["4096x4096", "4096x11008", "4096x11008+11008", "11008x4096"]
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -25,11 +27,11 @@ struct QuantizeCommand: ParsableCommand {
     compute.apply()
     var rows: [(shape: String, hessian: Double, factor: Double, loop: Double)] = []
     for text in shape {
-      let parts = text.split(separator: "x").compactMap { Int($0) }
-      guard parts.count == 2, parts.allSatisfy({ $0 > 0 && $0 % 32 == 0 && $0 <= 65536 }) else {
-        throw ValidationError("--shape \(text): expected KxN, both multiples of 32.")
-      }
-      rows.append(try measure(text, parts[0], parts[1]))
+      let parts = text.split(whereSeparator: { "x+".contains($0) }).compactMap { Int($0) }
+      guard parts.count >= 2, parts.allSatisfy({ $0 > 0 && $0 % 32 == 0 && $0 <= 65536 }),
+        text == "\(parts[0])x" + parts.dropFirst().map(String.init).joined(separator: "+")
+      else { throw ValidationError("--shape \(text): expected KxN or KxN+N, multiples of 32 up to 65536.") }
+      rows.append(try measure(text, parts[0], Array(parts.dropFirst())))
     }
     output.show(
       .array(
@@ -52,10 +54,11 @@ struct QuantizeCommand: ParsableCommand {
     }
   }
 
-  private func measure(_ name: String, _ k: Int, _ n: Int) throws -> (String, Double, Double, Double) {
+  /// One Hessian and one factor for all matrices of `outputs` rows.
+  private func measure(_ name: String, _ k: Int, _ outputs: [Int]) throws -> (String, Double, Double, Double) {
     let step = min(tokens, 2048)
     let x = AlignedBuffer<Float>(count: step * k)
-    let w = AlignedBuffer<Float>(count: n * k)
+    let w = AlignedBuffer<Float>(count: (outputs.max() ?? 0) * k)
     var state: UInt32 = 1
     for buffer in [x, w] {
       for i in 0..<buffer.count {
@@ -63,8 +66,6 @@ struct QuantizeCommand: ParsableCommand {
         buffer[i] = Float(Int32(bitPattern: state)) / Float(Int32.max)
       }
     }
-    let matrix = WeightMatrix.rows(
-      RowMatrix(elements: w.pointer, dtype: .f32, outFeatures: n, inFeatures: k, owner: w))
     let recipe = QuantizationRecipe()
     let hessian = Hessian(order: k)
     let first = Timing.seconds {
@@ -75,7 +76,11 @@ struct QuantizeCommand: ParsableCommand {
       prepared = try PreparedHessian(hessian, sequences: max(1, tokens / 512), recipe: recipe, name: name)
     }
     let third = try Timing.seconds {
-      _ = try Solver(recipe: recipe).solve(matrix, hessian: prepared, module: name)
+      for n in outputs {
+        let matrix = WeightMatrix.rows(
+          RowMatrix(elements: w.pointer, dtype: .f32, outFeatures: n, inFeatures: k, owner: w))
+        _ = try Solver(recipe: recipe).solve(matrix, hessian: prepared, module: name)
+      }
     }
     return (name, first, second, third)
   }

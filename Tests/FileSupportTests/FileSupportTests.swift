@@ -71,6 +71,25 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: path) == ["b"])
   }
 
+  /// Pieces of any size, some of them whole pieces of the writer, with changes in between.
+  @Test func bytesArriveInOrder() throws {
+    let folder = try TemporaryFolder()
+    let file = try AtomicFile(path: folder.file("x"))
+    var expected: [UInt8] = []
+    for (index, count) in [1, 70_000, 4_000_000, 130_000, 9_000_000, 0, 4095].enumerated() {
+      let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ index) }
+      try file.write(bytes)
+      expected += bytes
+      let place = expected.count - expected.count / 7 - 1
+      try file.overwrite(at: place, with: [200, 201].prefix(expected.count - place) + [])
+      for (i, byte) in [200, 201].prefix(expected.count - place).enumerated() {
+        expected[place + i] = UInt8(byte)
+      }
+    }
+    try file.commit()
+    #expect(try Data(contentsOf: URL(fileURLWithPath: folder.file("x"))) == Data(expected))
+  }
+
   @Test func whatAKilledProcessLeftIsRemovedButNotWhatALivingOneWrites() throws {
     let folder = try TemporaryFolder()
     let left = [

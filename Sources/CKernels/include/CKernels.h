@@ -157,6 +157,8 @@ typedef struct zn_kernels {
     // registers of its own, as in a product; some cores do more of them when two operands are shared, which is of no use
     // to anybody. Returns how many multiplications and additions were done.
     double (*_Nonnull burn)(int64_t rounds, float *_Nonnull result);
+    // The same for the byte products of gemm_int8. `result` takes 16 whole numbers.
+    double (*_Nonnull burn_bytes)(int64_t rounds, int32_t *_Nonnull result);
 } zn_kernels;
 
 // The fastest table this machine can run, or the one the environment variable ZHINAO_ISA names (scalar, avx2, avx512,

@@ -385,3 +385,39 @@ static void gemv_int8(const int8_t *x, const float *x_scales, const float *x_sum
                        panels, k, y);
     }
 }
+
+// The register tile of gemm_int8 without its loads, conversions and scales: what byte products can reach at most.
+static double burn_bytes(int64_t rounds, int32_t *result) {
+    v16i sums[INT8_ROWS][INT8_PANELS], left[2], right[INT8_PANELS];
+    // Values the compiler cannot know, or it would do part of the work beforehand.
+    const volatile int8_t seed = 3;
+    uint8_t bytes[64];
+    int8_t word[4];
+#pragma clang loop unroll(full)
+    for (int p = 0; p < INT8_PANELS; p++) {
+        memset(bytes, seed + p, sizeof bytes);
+        right[p] = vi_load(bytes);
+    }
+    for (int i = 0; i < 2; i++) {
+        memset(word, seed - 2 * i, sizeof word);
+        left[i] = vi_word(word);
+    }
+#pragma clang loop unroll(full)
+    for (int i = 0; i < INT8_ROWS; i++) {
+#pragma clang loop unroll(full)
+        for (int p = 0; p < INT8_PANELS; p++) sums[i][p] = vi_zero();
+    }
+    for (int64_t round = 0; round < rounds; round++) {
+#pragma clang loop unroll(full)
+        for (int i = 0; i < INT8_ROWS; i++) {
+#pragma clang loop unroll(full)
+            for (int p = 0; p < INT8_PANELS; p++) sums[i][p] = vi_dot(sums[i][p], right[p], left[i % 2]);
+        }
+    }
+    v16i total = vi_zero();
+    for (int i = 0; i < INT8_ROWS; i++) {
+        for (int p = 0; p < INT8_PANELS; p++) total = vi_add(total, sums[i][p]);
+    }
+    vi_store(result, total);
+    return (double)rounds * INT8_ROWS * INT8_PANELS * 64 * 2;
+}

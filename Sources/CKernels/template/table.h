@@ -39,4 +39,5 @@ const zn_kernels TABLE = {
     .sum_exp = sum_exp,
     .scale = scale,
     .burn = burn,
+    .burn_bytes = burn_bytes,
 };
