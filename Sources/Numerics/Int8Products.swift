@@ -85,6 +85,29 @@ package struct Int8Product: @unchecked Sendable {
   }
 }
 
+/// A product's pointers without what keeps them alive: threads would count references to it, in one cache line, for every
+/// range of every product.
+private struct BareProduct: @unchecked Sendable {
+  let codes: UnsafePointer<UInt8>
+  let scales: UnsafePointer<UInt16>
+  let zeros: UnsafePointer<UInt8>?
+  let bits, groupSize, groupCount, panelCount, panelCodeByteCount, outFeatures, inFeatures: Int
+  let y: UnsafeMutablePointer<Float>
+  let yRowStride: Int
+  /// Its units of work among those of all products.
+  let units: Range<Int>
+
+  init(_ product: Int8Product, unit: Int, firstUnit: Int) {
+    let matrix = product.matrix
+    units = firstUnit..<firstUnit + (matrix.panelCount + unit - 1) / unit
+    (codes, scales, zeros) = (matrix.codes, matrix.scales, matrix.zeros)
+    (bits, groupSize, groupCount) = (matrix.bits, matrix.groupSize, matrix.groupCount)
+    (panelCount, panelCodeByteCount) = (matrix.panelCount, matrix.panelCodeByteCount)
+    (outFeatures, inFeatures) = (matrix.outFeatures, matrix.inFeatures)
+    (y, yRowStride) = (product.y, product.yRowStride)
+  }
+}
+
 extension LinearAlgebra {
   /// Up to so many rows, reading the weights takes longer than multiplying with them.
   private static let fewRows = 24
@@ -94,29 +117,42 @@ extension LinearAlgebra {
   package static func multiply(
     _ x: Int8Activations, _ products: [Int8Product], pool: WorkerPool = .shared, kernels: Kernels = .best
   ) {
-    for product in products {
-      precondition(x.inFeatures == product.matrix.inFeatures && x.groupSize == product.matrix.groupSize)
-    }
     // A unit of work: some neighbouring panels of one matrix. Few outputs in a unit keep the shares even; for a few rows,
     // where memory sets the pace, neighbouring units are joined again, so that a thread reads it in order.
-    let unit = x.rows <= fewRows ? 4 : 2
-    var firstUnit = [0]
-    for product in products {
-      firstUnit.append(firstUnit.last! + (product.matrix.panelCount + unit - 1) / unit)
-    }
-    func forEachPart(of range: Range<Int>, _ body: (Int8Product, _ panels: Range<Int>) -> Void) {
+    let panels = products.reduce(0) { $0 + $1.matrix.panelCount }
+    let unit = x.rows <= fewRows || panels >= 64 * pool.threadCount ? 4 : 2
+    withUnsafeTemporaryAllocation(of: BareProduct.self, capacity: products.count) { bare in
+      var units = 0
       for (index, product) in products.enumerated() {
-        let first = max(range.lowerBound, firstUnit[index]) - firstUnit[index]
-        let end = min(range.upperBound, firstUnit[index + 1]) - firstUnit[index]
-        if first < end { body(product, first * unit..<min(end * unit, product.matrix.panelCount)) }
+        precondition(x.inFeatures == product.matrix.inFeatures && x.groupSize == product.matrix.groupSize)
+        bare.initializeElement(at: index, to: BareProduct(product, unit: unit, firstUnit: units))
+        units = bare[index].units.upperBound
+      }
+      withExtendedLifetime(products) {
+        multiply(x, UnsafeBufferPointer(bare), unit: unit, units: units, pool: pool, kernels: kernels)
+      }
+    }
+  }
+
+  private static func multiply(
+    _ x: Int8Activations, _ products: UnsafeBufferPointer<BareProduct>, unit: Int, units: Int,
+    pool: WorkerPool,
+    kernels: Kernels
+  ) {
+    func forEachPart(of range: Range<Int>, _ body: (BareProduct, _ panels: Range<Int>) -> Void) {
+      for product in products {
+        let some = range.clamped(to: product.units)
+        guard !some.isEmpty else { continue }
+        let first = some.lowerBound - product.units.lowerBound
+        body(product, first * unit..<min((first + some.count) * unit, product.panelCount))
       }
     }
     if x.rows == 1 {
-      pool.runShrinkingRanges(firstUnit.last!) { range in
+      pool.runShrinkingRanges(units) { range in
         forEachPart(of: range) { multiplyRow(x, $0, panels: $1, table: kernels.table) }
       }
     } else if x.rows <= fewRows {
-      pool.runShrinkingRanges(firstUnit.last!) { range in
+      pool.runShrinkingRanges(units) { range in
         forEachPart(of: range) { product, panels in
           for first in stride(from: panels.lowerBound, to: panels.upperBound, by: unit) {
             let some = first..<min(first + unit, panels.upperBound)
@@ -125,16 +161,16 @@ extension LinearAlgebra {
         }
       }
     } else {
-      pool.run(firstUnit.last!) { index in
+      pool.run(units) { index in
         forEachPart(of: index..<index + 1) { multiplyRows(x, $0, panels: $1, table: kernels.table) }
       }
     }
   }
 
   private static func multiplyRow(
-    _ x: Int8Activations, _ product: Int8Product, panels: Range<Int>, table: UnsafePointer<zn_kernels>
+    _ x: Int8Activations, _ product: BareProduct, panels: Range<Int>, table: UnsafePointer<zn_kernels>
   ) {
-    let matrix = product.matrix
+    let matrix = product
     let groups = matrix.groupCount
     func some(_ first: Int, _ count: Int, _ out: UnsafeMutablePointer<Float>) {
       table.pointee.gemv_int8(
@@ -158,13 +194,13 @@ extension LinearAlgebra {
   }
 
   private static func multiplyRows(
-    _ x: Int8Activations, _ product: Int8Product, panels: Range<Int>, table: UnsafePointer<zn_kernels>
+    _ x: Int8Activations, _ product: BareProduct, panels: Range<Int>, table: UnsafePointer<zn_kernels>
   ) {
-    let matrix = product.matrix
+    let matrix = product
     let groups = matrix.groupCount
     let first = panels.lowerBound
     let padded = (x.rows + x.tile - 1) / x.tile * x.tile
-    let scratchFloats = Int(ZN_INT8_SPAN) * 32 / 4
+    let scratchFloats = Int(ZN_INT8_RUN * ZN_INT8_SPAN) * 32 / 4
     Scratch.withFloats(panels.count * padded * panelWidth + scratchFloats + 16) { sums in
       let scratch = UnsafeMutableRawPointer(sums + panels.count * padded * panelWidth)
         .assumingMemoryBound(to: UInt8.self)

@@ -71,12 +71,15 @@ package final class WorkerPool: @unchecked Sendable {
   /// memory sets the pace, long ranges are read fastest, and a thread that waits for the other's last range reads nothing.
   package func runShrinkingRanges(_ count: Int, _ body: (Range<Int>) -> Void) {
     guard count > 0 else { return }
-    var ends: [Int] = []
-    while ends.last ?? 0 < count {
-      ends.append(WorkerPool.endOfNextRange(after: ends.last ?? 0, of: count, threads: threadCount))
-    }
-    ends.withUnsafeBufferPointer { ends in
-      run(ends.count) { task in body((task == 0 ? 0 : ends[task - 1])..<ends[task]) }
+    // Never more ranges than items.
+    withUnsafeTemporaryAllocation(of: Int.self, capacity: count) { ends in
+      var (tasks, end) = (0, 0)
+      while end < count {
+        end = WorkerPool.endOfNextRange(after: end, of: count, threads: threadCount)
+        ends.initializeElement(at: tasks, to: end)
+        tasks += 1
+      }
+      run(tasks) { task in body((task == 0 ? 0 : ends[task - 1])..<ends[task]) }
     }
   }
 

@@ -55,7 +55,8 @@ struct QuantizeCommand: ParsableCommand {
   }
 
   /// One Hessian and one factor for all matrices of `outputs` rows.
-  private func measure(_ name: String, _ k: Int, _ outputs: [Int]) throws -> (String, Double, Double, Double) {
+  private func measure(_ name: String, _ k: Int, _ outputs: [Int]) throws -> (String, Double, Double, Double)
+  {
     let step = min(tokens, 2048)
     let x = AlignedBuffer<Float>(count: step * k)
     let w = AlignedBuffer<Float>(count: (outputs.max() ?? 0) * k)

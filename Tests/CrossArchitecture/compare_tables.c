@@ -132,7 +132,7 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         t->quantize_rows(r, rs, ru, x, k, m, k, group, t->int8_rows);
         const int64_t padded = (m + t->int8_rows - 1) / t->int8_rows * t->int8_rows;
         float *wide = malloc((size_t)(panels * padded) * 64);
-        uint8_t *scratch = malloc(ZN_INT8_SPAN * 32);
+        uint8_t *scratch = malloc(ZN_INT8_RUN * ZN_INT8_SPAN * 32);
         t->gemm_int8(m, r, rs, ru, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, wide, scratch);
         for (int64_t p = 0; p < panels; p++) check("gemm_int8's first row", t->name, y + p * 16, wide + p * padded * 16, 64);
     }

@@ -33,6 +33,8 @@ typedef enum zn_gemm_mode { ZN_OVERWRITE = 0, ZN_ADD = 1, ZN_SUBTRACT = 2, ZN_AD
 // Inputs of one block of activations in `fast` mode, and of one span at most.
 #define ZN_INT8_BLOCK 32
 #define ZN_INT8_SPAN 128
+// Spans of a panel that gemm_int8 unpacks at a time.
+#define ZN_INT8_RUN 4
 // Spans of a row of k inputs in groups of group_size: every group is cut from its start.
 static inline int64_t zn_int8_spans(int64_t k, int64_t group_size) {
     const int64_t whole = k / group_size, rest = k % group_size;
@@ -100,11 +102,12 @@ typedef struct zn_kernels {
     void (*_Nonnull quantize_rows)(int8_t *_Nonnull packed, float *_Nonnull scales, float *_Nonnull sums,
                                    const float *_Nonnull x, int64_t row_stride, int64_t m, int64_t k, int64_t group_size,
                                    int64_t tile);
-    // y[i, n] = sum_s scale[g(s), n] * (sum_{b in s} x_scale[i, b] * sum_{k in b} code[n, k] * q[i, k]
-    //                                   - zero[g(s), n] * x_sum[i, s])
+    // y[i, n] = sum_s scale[g(s), n] * (- zero[g(s), n] * x_sum[i, s]
+    //                                   + sum_{b in s} x_scale[i, b] * sum_{k in b} code[n, k] * q[i, k])
     // Integer sums are exact; blocks, then spans, are added in ascending order by one fused multiply-add each.
     // gemm_int8: y panel p, row i at p * padded_m * 16 + i * 16 (padded_m: m rounded up to int8_rows);
-    // scratch: ZN_INT8_SPAN * 32 bytes. gemv_int8: y panel p at p * 16. Both overwrite y and give the same bits for a row.
+    // scratch: ZN_INT8_RUN * ZN_INT8_SPAN * 32 bytes. gemv_int8: y panel p at p * 16. Both overwrite the m rows of y and give
+    // the same bits for a row.
     void (*_Nonnull gemm_int8)(int64_t m, const int8_t *_Nonnull packed, const float *_Nonnull x_scales,
                                const float *_Nonnull x_sums, const uint8_t *_Nonnull codes, int bits,
                                const uint16_t *_Nonnull scales, const uint8_t *_Nullable zeros, int64_t group_size,

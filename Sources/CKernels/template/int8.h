@@ -1,8 +1,11 @@
 // The `fast` mode of integer panels: activations become signed bytes, ZN_INT8_BLOCK inputs at a time, and products become
 // byte dot products. No signs to handle on the weights' side: codes stay unsigned and the zero point leaves the loop,
-//   sum (q - z) x = sum q x - z sum x.
+//   sum (q - z) x = - z sum x + sum q x.
 // Integer sums are exact and what follows is done in a fixed order, so every table gives the same bits. The weights'
 // scale and zero point come in once a span (up to ZN_INT8_SPAN inputs of one group); between, sums stay in registers.
+
+// Spans whose codes are unpacked together.
+#define INT8_RUN ZN_INT8_RUN
 
 ZN_INLINE int64_t span_length(int64_t at, int64_t k, int64_t group_size) {
     const int64_t group_end = (at / group_size + 1) * group_size, end = group_end < k ? group_end : k;
@@ -55,76 +58,107 @@ static void quantize_rows(int8_t *packed, float *scales, float *sums, const floa
 // 64 bytes of fields -> one vector of bytes for each four inputs.
 ZN_INLINE void unpack_bytes(uint8_t *bytes, const uint8_t *codes, const int bits, int64_t first_k, int64_t count) {
     const int inputs = BLOCK_INPUTS(bits);
+    codes += first_k / inputs * 64;
     for (int64_t at = 0; at < count; at += inputs) {
-        const v16i block = vi_load(codes + (first_k + at) / inputs * 64);
+        const v16i block = vi_load(codes);
+        codes += 64;
 #pragma clang loop unroll(full)
         for (int f = 0; f < inputs / 4; f++) vi_store(bytes + (at / 4 + f) * 64, vi_byte_field(block, f * bits, bits));
     }
 }
 
-// One tile of `rows` x `panels` over the blocks of one span, added to y.
+static const float no_sums[16] __attribute__((aligned(64))) = {0};
+
+// A run of neighbouring spans, whose codes are unpacked together.
+typedef struct {
+    int64_t count, inputs;
+    int64_t blocks[INT8_RUN];  // of each span
+    v16 scales[INT8_RUN][INT8_PANELS];
+    v16 zeros[INT8_RUN][INT8_PANELS];
+    float middle;  // the zero point of all outputs where they have no zeros of their own, else 0
+    bool first;    // of a product: there are no sums to add to
+} int8_run;
+
+// One tile of `rows` x `panels` over a run of spans, added to y, or written if the run is the first.
 //   a      words of four inputs, INT8_ROWS a step       bytes   per panel, 64 a step
-ZN_INLINE void int8_tile(const int rows, const int panels, const bool wide_codes, int64_t blocks, const int8_t *a,
-                         const uint8_t *bytes, int64_t bytes_stride, const float *x_scales, const float *x_sums,
-                         const v16 *scales, const v16 *zeros, float *y, int64_t y_row_stride, int64_t y_panel_stride) {
-    v16 total[INT8_ROWS][INT8_PANELS];
-#pragma clang loop unroll(full)
-    for (int i = 0; i < rows; i++) {
-#pragma clang loop unroll(full)
-        for (int p = 0; p < panels; p++) total[i][p] = v_set(0);
-    }
-    for (int64_t block = 0; block < blocks; block++) {
-        v16i sum[INT8_ROWS][INT8_PANELS];
-#pragma clang loop unroll(full)
-        for (int i = 0; i < rows; i++) {
-#pragma clang loop unroll(full)
-            for (int p = 0; p < panels; p++) sum[i][p] = vi_zero();
-        }
-#pragma clang loop unroll(full)
-        for (int step = 0; step < ZN_INT8_BLOCK / 4; step++) {
-            v16i right[INT8_PANELS];
-#pragma clang loop unroll(full)
-            for (int p = 0; p < panels; p++) right[p] = vi_load(bytes + p * bytes_stride + step * 64);
+ZN_INLINE void int8_tile(const int rows, const int panels, const bool wide_codes, const int8_run *run, int first_panel,
+                         const int8_t *a, const uint8_t *bytes, int64_t bytes_stride, const float *x_scales,
+                         const float *x_sums, float *y, int64_t y_row_stride, int64_t y_panel_stride) {
+    for (int64_t span = 0; span < run->count; span++) {
+        // The zero points' part first: where they are all alike it is one number for a row.
+        v16 total[INT8_ROWS][INT8_PANELS];
+        if (run->middle != 0) {
 #pragma clang loop unroll(full)
             for (int i = 0; i < rows; i++) {
-                const v16i left = vi_word(a + (step * INT8_ROWS + i) * 4);
+                const v16 offset = v_set(-run->middle * x_sums[i]);
+#pragma clang loop unroll(full)
+                for (int p = 0; p < panels; p++) total[i][p] = offset;
+            }
+        } else {
+#pragma clang loop unroll(full)
+            for (int i = 0; i < rows; i++) {
+                const v16 x_sum = v_set(x_sums[i]);
 #pragma clang loop unroll(full)
                 for (int p = 0; p < panels; p++) {
-                    sum[i][p] = wide_codes ? vi_dot_wide(sum[i][p], right[p], left) : vi_dot(sum[i][p], right[p], left);
+                    total[i][p] = v_fnma(run->zeros[span][first_panel + p], x_sum, v_set(0));
                 }
             }
         }
+        for (int64_t block = 0; block < run->blocks[span]; block++) {
+            v16i sum[INT8_ROWS][INT8_PANELS];
+#pragma clang loop unroll(full)
+            for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+                for (int p = 0; p < panels; p++) sum[i][p] = vi_zero();
+            }
+#pragma clang loop unroll(full)
+            for (int step = 0; step < ZN_INT8_BLOCK / 4; step++) {
+                v16i right[INT8_PANELS];
+#pragma clang loop unroll(full)
+                for (int p = 0; p < panels; p++) right[p] = vi_load(bytes + p * bytes_stride + step * 64);
+#pragma clang loop unroll(full)
+                for (int i = 0; i < rows; i++) {
+                    const v16i left = vi_word(a + (step * INT8_ROWS + i) * 4);
+#pragma clang loop unroll(full)
+                    for (int p = 0; p < panels; p++) {
+                        sum[i][p] =
+                            wide_codes ? vi_dot_wide(sum[i][p], right[p], left) : vi_dot(sum[i][p], right[p], left);
+                    }
+                }
+            }
+#pragma clang loop unroll(full)
+            for (int i = 0; i < rows; i++) {
+                const v16 x_scale = v_set(x_scales[i]);
+#pragma clang loop unroll(full)
+                for (int p = 0; p < panels; p++) total[i][p] = v_fma(x_scale, v_from_int(sum[i][p]), total[i][p]);
+            }
+            a += ZN_INT8_BLOCK * INT8_ROWS;
+            bytes += ZN_INT8_BLOCK / 4 * 64;
+            x_scales += INT8_ROWS;
+        }
+        const bool adds = span > 0 || !run->first;
 #pragma clang loop unroll(full)
         for (int i = 0; i < rows; i++) {
-            const v16 x_scale = v_set(x_scales[i]);
 #pragma clang loop unroll(full)
-            for (int p = 0; p < panels; p++) total[i][p] = v_fma(x_scale, v_from_int(sum[i][p]), total[i][p]);
+            for (int p = 0; p < panels; p++) {
+                float *out = y + i * y_row_stride + p * y_panel_stride;
+                const v16 before = v_load(adds ? out : no_sums);
+                v_store(out, v_fma(run->scales[span][first_panel + p], total[i][p], before));
+            }
         }
-        a += ZN_INT8_BLOCK * INT8_ROWS;
-        bytes += ZN_INT8_BLOCK / 4 * 64;
-        x_scales += INT8_ROWS;
-    }
-#pragma clang loop unroll(full)
-    for (int i = 0; i < rows; i++) {
-        const v16 x_sum = v_set(x_sums[i]);
-#pragma clang loop unroll(full)
-        for (int p = 0; p < panels; p++) {
-            float *out = y + i * y_row_stride + p * y_panel_stride;
-            v_store(out, v_fma(scales[p], v_fnma(zeros[p], x_sum, total[i][p]), v_load(out)));
-        }
+        x_sums += INT8_ROWS;
     }
 }
 
 #define ZN_INT8_CASE(ROWS)                                                                                             \
     case ROWS:                                                                                                         \
-        int8_tile(ROWS, panels, wide_codes, blocks, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,         \
+        int8_tile(ROWS, panels, wide_codes, run, first_panel, a, bytes, bytes_stride, x_scales, x_sums, y,              \
                   y_row_stride, y_panel_stride);                                                                       \
         return;
 
-ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const bool wide_codes, int64_t blocks, const int8_t *a,
-                            const uint8_t *bytes, int64_t bytes_stride, const float *x_scales, const float *x_sums,
-                            const v16 *scales, const v16 *zeros, float *y, int64_t y_row_stride,
-                            int64_t y_panel_stride) {
+ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const bool wide_codes, const int8_run *run, int first_panel,
+                            const int8_t *a, const uint8_t *bytes, int64_t bytes_stride, const float *x_scales,
+                            const float *x_sums, float *y, int64_t y_row_stride, int64_t y_panel_stride) {
     switch (rows) {
         ZN_INT8_CASE(1)
         ZN_INT8_CASE(2)
@@ -136,30 +170,29 @@ ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const bool wide_code
         ZN_INT8_CASE(5)
 #endif
         default:
-            int8_tile(INT8_ROWS, panels, wide_codes, blocks, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
+            int8_tile(INT8_ROWS, panels, wide_codes, run, first_panel, a, bytes, bytes_stride, x_scales, x_sums, y,
                       y_row_stride, y_panel_stride);
     }
 }
 
-static __attribute__((noinline)) void int8_tile_full(int64_t rows, int64_t blocks, const int8_t *a, const uint8_t *bytes,
-                                                     int64_t bytes_stride, const float *x_scales, const float *x_sums,
-                                                     const v16 *scales, const v16 *zeros, float *y,
-                                                     int64_t y_row_stride, int64_t y_panel_stride) {
-    int8_tile_of(rows, INT8_PANELS, false, blocks, a, bytes, bytes_stride, x_scales, x_sums, scales, zeros, y,
-                 y_row_stride, y_panel_stride);
+static __attribute__((noinline)) void int8_tile_full(int64_t rows, const int8_run *run, const int8_t *a,
+                                                     const uint8_t *bytes, int64_t bytes_stride, const float *x_scales,
+                                                     const float *x_sums, float *y, int64_t y_row_stride,
+                                                     int64_t y_panel_stride) {
+    int8_tile_of(rows, INT8_PANELS, false, run, 0, a, bytes, bytes_stride, x_scales, x_sums, y, y_row_stride,
+                 y_panel_stride);
 }
 
-static __attribute__((noinline)) void int8_tile_single(int64_t rows, int64_t blocks, const int8_t *a,
+static __attribute__((noinline)) void int8_tile_single(int64_t rows, const int8_run *run, int panel, const int8_t *a,
                                                        const uint8_t *bytes, const float *x_scales,
-                                                       const float *x_sums, const v16 *scales, const v16 *zeros,
-                                                       float *y, int64_t y_row_stride) {
-    int8_tile_of(rows, 1, false, blocks, a, bytes, 0, x_scales, x_sums, scales, zeros, y, y_row_stride, 0);
+                                                       const float *x_sums, float *y, int64_t y_row_stride) {
+    int8_tile_of(rows, 1, false, run, panel, a, bytes, 0, x_scales, x_sums, y, y_row_stride, 0);
 }
 
-static __attribute__((noinline)) void int8_tile_wide(int64_t rows, int64_t blocks, const int8_t *a, const uint8_t *bytes,
-                                                     const float *x_scales, const float *x_sums, const v16 *scales,
-                                                     const v16 *zeros, float *y, int64_t y_row_stride) {
-    int8_tile_of(rows, 1, true, blocks, a, bytes, 0, x_scales, x_sums, scales, zeros, y, y_row_stride, 0);
+static __attribute__((noinline)) void int8_tile_wide(int64_t rows, const int8_run *run, int panel, const int8_t *a,
+                                                     const uint8_t *bytes, const float *x_scales, const float *x_sums,
+                                                     float *y, int64_t y_row_stride) {
+    int8_tile_of(rows, 1, true, run, panel, a, bytes, 0, x_scales, x_sums, y, y_row_stride, 0);
 }
 
 // ---- a few rows: as one row, straight from the packed fields; to unpack them to memory would cost more than the products
@@ -181,19 +214,24 @@ ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, co
     int64_t at = 0;
     for (int64_t span = 0; span < spans; span++) {
         const int64_t group = at / group_size, end = at + span_length(at, k, group_size);
+        const v16 scale = v_load_f16(scales + group * 16), zero = group_zeros(zeros, bits, group);
+        const float *x_sum = x_sums + span * INT8_ROWS;
         v16 total[INT8_FEW_ROWS];
 #pragma clang loop unroll(full)
-        for (int i = 0; i < rows; i++) total[i] = v_set(0);
+        for (int i = 0; i < rows; i++) {
+            const v16 own = v_set(x_sum[i / INT8_ROWS * INT8_ROWS * spans + i % INT8_ROWS]);
+            total[i] = v_fnma(zero, own, v_set(0));
+        }
         for (; at < end; at += ZN_INT8_BLOCK) {
             v16i sum[INT8_FEW_ROWS];
 #pragma clang loop unroll(full)
             for (int i = 0; i < rows; i++) sum[i] = vi_zero();
 #pragma clang loop unroll(full)
             for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
-                const uint8_t *source = codes + (at + inside) / inputs * 64;
                 // The weights come from memory, once; the next panel follows this one.
-                __builtin_prefetch(source + PREFETCH_BYTES);
-                const v16i fields = vi_load(source);
+                __builtin_prefetch(codes + PREFETCH_BYTES);
+                const v16i fields = vi_load(codes);
+                codes += 64;
 #pragma clang loop unroll(full)
                 for (int f = 0; f < inputs / 4; f++) {
                     const v16i right = vi_byte_field(fields, f * bits, bits);
@@ -212,13 +250,8 @@ ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, co
                 total[i] = v_fma(scale, v_from_int(sum[i]), total[i]);
             }
         }
-        const v16 scale = v_load_f16(scales + group * 16), zero = group_zeros(zeros, bits, group);
-        const float *x_sum = x_sums + span * INT8_ROWS;
 #pragma clang loop unroll(full)
-        for (int i = 0; i < rows; i++) {
-            const v16 own = v_set(x_sum[i / INT8_ROWS * INT8_ROWS * spans + i % INT8_ROWS]);
-            v_store(y + i * 16, v_fma(scale, v_fnma(zero, own, total[i]), v_load(y + i * 16)));
-        }
+        for (int i = 0; i < rows; i++) v_store(y + i * 16, v_fma(scale, total[i], v_load(y + i * 16)));
     }
 }
 
@@ -274,35 +307,43 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
                       uint8_t *scratch) {
     const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
     const int64_t y_panel_stride = (m + INT8_ROWS - 1) / INT8_ROWS * INT8_ROWS * 16;
-    const int64_t bytes_stride = ZN_INT8_SPAN * 16;
-    memset(y, 0, (size_t)(panels * y_panel_stride) * sizeof(float));
+    const int64_t bytes_stride = INT8_RUN * ZN_INT8_SPAN * 16;
     if (m <= ZN_INT8_FEW_MOST) {
+        memset(y, 0, (size_t)(panels * y_panel_stride) * sizeof(float));
         gemm_int8_few(m, packed, x_scales, x_sums, codes, bits, scales, zeros, group_size, groups, panel_code_bytes,
                       panels, k, y, y_panel_stride);
         return;
     }
     for (int64_t p = 0; p < panels; p += INT8_PANELS) {
         const int64_t here = panels - p < INT8_PANELS ? panels - p : INT8_PANELS;
-        int64_t first = 0;
-        for (int64_t span = 0; span < spans; span++) {
-            const int64_t count = span_length(first, k, group_size), group = first / group_size;
-            v16 scale[INT8_PANELS], zero[INT8_PANELS];
-            for (int64_t q = 0; q < here; q++) {
-                const uint8_t *panel = codes + (p + q) * panel_code_bytes;
-                uint8_t *bytes = scratch + q * bytes_stride;
-                if (bits == 4) {
-                    unpack_bytes(bytes, panel, 4, first, count);
-                } else if (bits == 8) {
-                    unpack_bytes(bytes, panel, 8, first, count);
-                } else {
-                    unpack_bytes(bytes, panel, 2, first, count);
+        int64_t first = 0, span = 0;
+        while (span < spans) {
+            // The bytes of a run stay in the first-level cache for all rows, and a tile's sums while it passes through them.
+            int8_run run;
+            run.count = 0, run.inputs = 0, run.first = span == 0;
+            run.middle = zeros == NULL ? (float)(1 << (bits - 1)) : 0;
+            for (; run.count < INT8_RUN && span + run.count < spans; run.count++) {
+                const int64_t at = first + run.inputs, count = span_length(at, k, group_size), group = at / group_size;
+                for (int64_t q = 0; q < here; q++) {
+                    const uint8_t *panel = codes + (p + q) * panel_code_bytes;
+                    uint8_t *bytes = scratch + q * bytes_stride + run.inputs * 16;
+                    if (bits == 4) {
+                        unpack_bytes(bytes, panel, 4, at, count);
+                    } else if (bits == 8) {
+                        unpack_bytes(bytes, panel, 8, at, count);
+                    } else {
+                        unpack_bytes(bytes, panel, 2, at, count);
+                    }
+                    run.scales[run.count][q] = v_load_f16(scales + ((p + q) * groups + group) * 16);
+                    run.zeros[run.count][q] =
+                        group_zeros(zeros == NULL ? NULL : zeros + (p + q) * groups * 16, bits, group);
                 }
-                scale[q] = v_load_f16(scales + ((p + q) * groups + group) * 16);
-                zero[q] = group_zeros(zeros == NULL ? NULL : zeros + (p + q) * groups * 16, bits, group);
+                run.blocks[run.count] = count / ZN_INT8_BLOCK;
+                run.inputs += count;
             }
-            // A line of the next span's codes with each tile: they come from memory.
-            const uint8_t *next = codes + p * panel_code_bytes + (first + count) * bits * 2;
-            const int64_t lines = count * bits * 2 / 64;
+            // Lines of the next run's codes with each tile: they come from memory.
+            const uint8_t *next = codes + p * panel_code_bytes + (first + run.inputs) * bits * 2;
+            const int64_t lines = run.inputs * bits * 2 / 64;
             for (int64_t i = 0; i < m; i += INT8_ROWS) {
                 const int64_t rows = m - i < INT8_ROWS ? m - i : INT8_ROWS, tile = i / INT8_ROWS;
                 if (tile < lines) {
@@ -312,18 +353,23 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
                 const float *xs = x_scales + (tile * blocks + first / ZN_INT8_BLOCK) * INT8_ROWS;
                 const float *xu = x_sums + (tile * spans + span) * INT8_ROWS;
                 float *out = y + p * y_panel_stride + i * 16;
+                // The next tile's activations lie a row of tiles further on.
+                if (i + INT8_ROWS < m) {
+                    for (int64_t line = 0; line < run.inputs * INT8_ROWS; line += 64) {
+                        __builtin_prefetch(a + k * INT8_ROWS + line);
+                    }
+                }
                 if (bits != 8 && here == INT8_PANELS) {
-                    int8_tile_full(rows, count / ZN_INT8_BLOCK, a, scratch, bytes_stride, xs, xu, scale, zero, out, 16,
-                                   y_panel_stride);
+                    int8_tile_full(rows, &run, a, scratch, bytes_stride, xs, xu, out, 16, y_panel_stride);
                 } else {
-                    for (int64_t q = 0; q < here; q++) {
+                    for (int q = 0; q < here; q++) {
                         (bits == 8 ? int8_tile_wide : int8_tile_single)(
-                            rows, count / ZN_INT8_BLOCK, a, scratch + q * bytes_stride, xs, xu, scale + q, zero + q,
-                            out + q * y_panel_stride, 16);
+                            rows, &run, q, a, scratch + q * bytes_stride, xs, xu, out + q * y_panel_stride, 16);
                     }
                 }
             }
-            first += count;
+            first += run.inputs;
+            span += run.count;
         }
     }
 }
@@ -340,14 +386,15 @@ ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_s
     int64_t at = 0;
     for (int64_t span = 0; span < spans; span++) {
         const int64_t group = at / group_size, end = at + span_length(at, k, group_size);
-        v16 total = v_set(0);
+        const v16 scale = v_load_f16(scales + group * 16), zero = group_zeros(zeros, bits, group);
+        v16 total = v_fnma(zero, v_set(x_sums[span]), v_set(0));
         for (; at < end; at += ZN_INT8_BLOCK) {
             v16i sum[2] = {vi_zero(), vi_zero()};
 #pragma clang loop unroll(full)
             for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
-                const uint8_t *source = codes + (at + inside) / inputs * 64;
-                __builtin_prefetch(source + PREFETCH_BYTES);
-                const v16i fields = vi_load(source);
+                __builtin_prefetch(codes + PREFETCH_BYTES);
+                const v16i fields = vi_load(codes);
+                codes += 64;
 #pragma clang loop unroll(full)
                 for (int f = 0; f < inputs / 4; f++) {
                     const v16i left = vi_word(x + at + inside + 4 * f), right = vi_byte_field(fields, f * bits, bits);
@@ -356,8 +403,7 @@ ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_s
             }
             total = v_fma(v_set(x_scales[at / ZN_INT8_BLOCK]), v_from_int(vi_add(sum[0], sum[1])), total);
         }
-        const v16 scale = v_load_f16(scales + group * 16), zero = group_zeros(zeros, bits, group);
-        result = v_fma(scale, v_fnma(zero, v_set(x_sums[span]), total), result);
+        result = v_fma(scale, total, result);
     }
     v_store(y, result);
 }
