@@ -227,7 +227,7 @@ def opening(bench):
 def perplexity(bench):
     bench.peers.build_llama()
     bench.calibration()
-    ids, windows = bench.peers.folder / "evaluation.json", 30
+    ids, windows = bench.peers.folder / "evaluation.json", 20
     pairs = {"bf16, exact": (bench.smollm2_packed(), "exact", bench.smollm2_gguf("f16"), "F16", 1.0),
              "Int4, fast": (bench.smollm2_packed("--head-bits", "8"), "fast", bench.smollm2_gguf("q4_0"), "Q4_0", 1.3)}
     for name, (ours_file, arithmetic, theirs_file, type, least) in pairs.items():
@@ -255,8 +255,12 @@ def conversion(bench):
     source, folder = bench.peers.model("7b-bf16", make), bench.peers.folder
     out, copy, gguf = folder / "out.zhinao", folder / "copy", folder / "out.gguf"
     script = bench.peers.source("llama-cpp-python") / "vendor/llama.cpp/convert_hf_to_gguf.py"
-    stock = bench.peers.model("7b-bf16-stock", lambda path: bench.ours(
-        "zhinao-convert", source, "--to", "stock", "-o", path, json_output=False))
+    def make_stock(path):
+        bench.ours("zhinao-convert", source, "--to", "stock", "-o", path, json_output=False)
+        # Any vocabulary that llama.cpp knows; it fills the rest up.
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(bench.peers.smollm2() / "hf" / name, path)
+    stock = bench.peers.model("7b-bf16-stock", make_stock)
 
     def seconds(command, *left):
         subprocess.run(["sync"], check=True)
