@@ -17,8 +17,8 @@ static uint64_t saved_state(void) {
 static bool runs(zn_isa isa) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
-    const bool fma = c >> 12 & 1, osxsave = c >> 27 & 1, avx = c >> 28 & 1, f16c = c >> 29 & 1;
-    if (!osxsave || !avx || !fma || !f16c || (saved_state() & 0x06) != 0x06) return false;
+    const bool clmul = c >> 1 & 1, fma = c >> 12 & 1, osxsave = c >> 27 & 1, avx = c >> 28 & 1, f16c = c >> 29 & 1;
+    if (!osxsave || !avx || !clmul || !fma || !f16c || (saved_state() & 0x06) != 0x06) return false;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
     if (!(b >> 5 & 1)) return false;  // AVX2
     if (isa == ZN_ISA_AVX2) return true;

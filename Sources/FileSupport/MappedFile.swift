@@ -73,23 +73,4 @@ package final class MappedFile: @unchecked Sendable {
 
   /// Gives the resident pages back to the system; they come again from its cache when touched.
   package func releasePages() { advise(.dontNeed, range: 0..<byteCount) }
-
-  /// Reads a file from its start to its end in pieces of memory that is used again, where a mapping would keep all of it
-  /// resident.
-  package static func forEachPiece(
-    ofFile path: String, pieceByteCount: Int = 1 << 18, _ body: (UnsafeRawBufferPointer) throws -> Void
-  ) throws {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw FileError.fromErrno(.cannotOpen, path: path, doing: "cannot open") }
-    defer { close(descriptor) }
-    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: pieceByteCount, alignment: 64)
-    defer { memory.deallocate() }
-    while true {
-      let n = read(descriptor, memory.baseAddress, memory.count)
-      if n < 0 && errno == EINTR { continue }
-      guard n >= 0 else { throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot read") }
-      if n == 0 { return }
-      try body(UnsafeRawBufferPointer(rebasing: memory[..<n]))
-    }
-  }
 }

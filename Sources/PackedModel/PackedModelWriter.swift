@@ -108,30 +108,3 @@ package enum PackedModelWriter {
     }
   }
 }
-
-/// CRC-32 of large pieces, shared among threads and joined.
-package enum ParallelChecksum {
-  package static func crc32(
-    _ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0, pool: WorkerPool = .shared
-  ) -> UInt32 {
-    let share = 1 << 20
-    guard bytes.count > share, let base = bytes.baseAddress else {
-      return Checksum.crc32(bytes, continuing: crc)
-    }
-    let source = RawPointer(base)
-    let pieces = (bytes.count + share - 1) / share
-    let results = AlignedBuffer<UInt32>(count: pieces)
-    pool.run(pieces) { piece in
-      let start = piece * share
-      let piece1 = UnsafeRawBufferPointer(
-        start: source.pointer + start, count: min(share, bytes.count - start))
-      results[piece] = Checksum.crc32(piece1)
-    }
-    var total = crc
-    for piece in 0..<pieces {
-      total = Checksum.combined(
-        total, results[piece], secondByteCount: min(share, bytes.count - piece * share))
-    }
-    return total
-  }
-}

@@ -63,9 +63,9 @@ struct ModelCommand: ParsableCommand {
     let work = products(opened)
     let bytesPerToken = weightBytes(opened)
     for _ in 0..<repetitions {
-      if let packed = opened.weights as? PackedWeights { bandwidths.append(bandwidth(packed.file)) }
       peaks.append(work.inBytes ? Limits.peakByteOperations() : Limits.peakFlops())
       prompts.append(Double(promptTokens) / prompt(decoder))
+      if let packed = opened.weights as? PackedWeights { bandwidths.append(bandwidth(packed.file)) }
       generations.append(Double(newTokens) / generate(decoder))
       if let packed = opened.weights as? PackedWeights { bandwidths.append(bandwidth(packed.file)) }
     }

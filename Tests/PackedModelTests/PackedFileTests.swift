@@ -156,3 +156,20 @@ import Testing
     #expect(error?.description.contains("text-mode") == true)
   }
 }
+
+@Suite struct ParallelChecksumTests {
+  /// Every instruction set's own function against zlib's, at every length that its steps could get wrong.
+  @Test func isWhatZlibComputes() {
+    let bytes = (0..<3_000_000).map { UInt8(truncatingIfNeeded: $0 &* $0 &* 31 &+ $0 >> 7) }
+    bytes.withUnsafeBytes { all in
+      for kernels in InstructionSet.runnable.compactMap({ Kernels(for: $0) }) {
+        for count in Array(0...300) + [4096, 65_537, 3_000_000 - 3] {
+          let some = UnsafeRawBufferPointer(rebasing: all[count % 3..<count % 3 + count])
+          #expect(
+            ParallelChecksum.crc32(some, continuing: 0x1234_5678, kernels: kernels)
+              == Checksum.crc32(some, continuing: 0x1234_5678), "\(kernels.name), \(count) bytes")
+        }
+      }
+    }
+  }
+}

@@ -156,6 +156,8 @@ typedef struct zn_kernels {
     double (*_Nonnull sum_exp)(const float *_Nonnull x, float shift, int64_t n);
     // x *= factor
     void (*_Nonnull scale)(float *_Nonnull x, float factor, int64_t n);
+    // CRC-32 of bytes, continuing from crc, as zlib's crc32 gives it; NULL: this table has none faster than zlib's.
+    uint32_t (*_Nullable crc32)(uint32_t crc, const uint8_t *_Nonnull bytes, int64_t n);
     // A product's register tile without its loads: what products can reach at most. Every multiply-add reads three
     // registers of its own, as in a product; some cores do more of them when two operands are shared, which is of no use
     // to anybody. Returns how many multiplications and additions were done.

@@ -151,6 +151,7 @@ ZN_INLINE void v_transpose(v16 rows[16]) {
 #define INT8_ROWS 4
 #define INT8_PANELS 1
 #define GEMV_PANELS 1
+#define TABLE_CRC32 NULL
 #define TABLE zn_table_scalar
 #define TABLE_ISA ZN_ISA_SCALAR
 #define TABLE_NAME "scalar"

@@ -199,6 +199,7 @@ static __attribute__((noinline)) void int8_tile_wide(int64_t rows, const int8_ru
 
 // How far ahead of the products their codes are fetched: the hardware's prefetcher starts anew at every page.
 #define PREFETCH_BYTES 6144
+#define PREFETCH_GROUPS 16
 
 // The sums of a tile's registers, for one panel.
 #define INT8_FEW_ROWS (INT8_ROWS * INT8_PANELS)
@@ -386,6 +387,9 @@ ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_s
     int64_t at = 0;
     for (int64_t span = 0; span < spans; span++) {
         const int64_t group = at / group_size, end = at + span_length(at, k, group_size);
+        // A slow stream of its own, which goes on in the next panel; nobody else fetches it in time.
+        __builtin_prefetch(scales + (group + PREFETCH_GROUPS) * 16);
+        if (zeros != NULL) __builtin_prefetch(zeros + (group + PREFETCH_GROUPS) * 16);
         const v16 scale = v_load_f16(scales + group * 16), zero = group_zeros(zeros, bits, group);
         v16 total = v_fnma(zero, v_set(x_sums[span]), v_set(0));
         for (; at < end; at += ZN_INT8_BLOCK) {

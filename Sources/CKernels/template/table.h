@@ -1,5 +1,5 @@
 // The table of the including file. It defines before: v16 and v16i with their operations, TILE_ROWS, TILE_PANELS, INT8_ROWS, INT8_PANELS,
-// GEMV_PANELS, TABLE_ISA, TABLE_NAME and TABLE (the symbol).
+// GEMV_PANELS, TABLE_CRC32, TABLE_ISA, TABLE_NAME and TABLE (the symbol).
 #include "vector_tail.h"
 
 #include "gemm.h"
@@ -38,6 +38,7 @@ const zn_kernels TABLE = {
     .exp_sum = exp_sum,
     .sum_exp = sum_exp,
     .scale = scale,
+    .crc32 = TABLE_CRC32,
     .burn = burn,
     .burn_bytes = burn_bytes,
 };

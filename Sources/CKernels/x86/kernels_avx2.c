@@ -4,8 +4,9 @@
 
 #include "../internal.h"
 #pragma STDC FP_CONTRACT OFF
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,pclmul"))), apply_to = function)
 
+#include "crc32.h"
 #include "transpose8.h"
 
 typedef struct { __m256 a, b; } v16;
@@ -166,6 +167,7 @@ ZN_INLINE void v_transpose(v16 rows[16]) {
 #define INT8_ROWS 3
 #define INT8_PANELS 1
 #define GEMV_PANELS 4
+#define TABLE_CRC32 crc32_clmul
 #define TABLE zn_table_avx2
 #define TABLE_ISA ZN_ISA_AVX2
 #define TABLE_NAME "avx2"

@@ -5,8 +5,9 @@
 #include "../internal.h"
 #pragma STDC FP_CONTRACT OFF
 #pragma clang attribute push(                                                                                          \
-    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
+    __attribute__((target("avx2,fma,f16c,pclmul,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
 
+#include "crc32.h"
 #include "transpose8.h"
 
 typedef __m512 v16;
@@ -133,6 +134,7 @@ ZN_INLINE void pack_sixteen_steps(float *tile, const float *a, int64_t row_strid
 #define INT8_ROWS 6
 #define INT8_PANELS 2
 #define GEMV_PANELS 8
+#define TABLE_CRC32 crc32_clmul
 #define TABLE zn_table_avx512
 #define TABLE_ISA ZN_ISA_AVX512
 #define TABLE_NAME "avx512"

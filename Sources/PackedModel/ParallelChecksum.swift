@@ -1,0 +1,44 @@
+import CKernels
+import FileSupport
+import Numerics
+
+/// CRC-32 with several threads: pieces are shared among threads and joined.
+package enum ParallelChecksum {
+  /// - Parameters:
+  ///   - bytes: as many as one likes.
+  ///   - crc: of what came before.
+  package static func crc32(
+    _ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0, pool: WorkerPool = .shared,
+    kernels: Kernels = .best
+  ) -> UInt32 {
+    let share = 1 << 20
+    guard bytes.count > share, let base = bytes.baseAddress else {
+      return one(bytes, continuing: crc, kernels)
+    }
+    let source = RawPointer(base)
+    let pieces = (bytes.count + share - 1) / share
+    let results = AlignedBuffer<UInt32>(count: pieces)
+    pool.run(pieces) { piece in
+      let start = piece * share
+      results[piece] = one(
+        UnsafeRawBufferPointer(start: source.pointer + start, count: min(share, bytes.count - start)), kernels
+      )
+    }
+    var total = crc
+    for piece in 0..<pieces {
+      total = Checksum.combined(
+        total, results[piece], secondByteCount: min(share, bytes.count - piece * share))
+    }
+    return total
+  }
+
+  /// With the instruction set's own function, or zlib's where it has none.
+  private static func one(_ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0, _ kernels: Kernels)
+    -> UInt32
+  {
+    guard let function = kernels.table.pointee.crc32, let base = bytes.baseAddress else {
+      return Checksum.crc32(bytes, continuing: crc)
+    }
+    return function(crc, base.assumingMemoryBound(to: UInt8.self), Int64(bytes.count))
+  }
+}
