@@ -298,7 +298,8 @@ def interrupting():
     t.wait(lambda rows: any(row == "$ fg" for row in rows) and rows[-1].rstrip() == user + "先打的字", "the line after fg")
     time.sleep(0.2)
     rows = t.pane()
-    rows = rows[rows.index("$ fg"):]
+    # Below the last "fg": the one typed during the answer is still on the screen when the answer was short.
+    rows = rows[len(rows) - 1 - rows[::-1].index("$ fg"):]
     expect(sum("先打的字" in row for row in rows) == 1, "Ctrl-Z and fg at the prompt", t)
     t.press("C-c")
     t.wait_for_last(user)
