@@ -8,12 +8,13 @@ final class ColumnSweep {
   private let finder: ParameterFinder
   private let pool: WorkerPool
   private let blockSize: Int
+  private let span: Int
   private let out: Int
   private let inFeatures: Int
   private let panels: Int
   private let groupSize: Int
   private let groups: Int
-  /// `[panel][column of the sweep][16]`
+  /// `[panel][column of the sweep][16]`: W; what the sweep has passed is W − Q.
   private let weights: AlignedBuffer<Float>
   private let codes: AlignedBuffer<UInt8>
   /// `[panel][group][16]`
@@ -22,10 +23,11 @@ final class ColumnSweep {
   /// Per panel and lane.
   private let losses: AlignedBuffer<Double>
 
-  init(recipe: QuantizationRecipe, weights matrix: WeightMatrix, pool: WorkerPool, blockSize: Int) {
-    self.recipe = recipe
-    self.pool = pool
-    self.blockSize = blockSize
+  init(_ solver: Solver, weights matrix: WeightMatrix) {
+    recipe = solver.recipe
+    pool = solver.pool
+    blockSize = solver.blockSize
+    span = solver.spanWidth(inFeatures: matrix.inFeatures)
     finder = ParameterFinder(recipe)
     out = matrix.outFeatures
     inFeatures = matrix.inFeatures
@@ -74,38 +76,89 @@ final class ColumnSweep {
     if let order = hessian.order { permute(order) }
     let dynamic = recipe.groupSize != -1 && !recipe.staticGroups
 
-    let n = inFeatures
-    let errors = AlignedBuffer<Float>(count: panels * panelWidth * min(blockSize, n))
-    let upper = AlignedBuffer<Float>(zeros: min(blockSize, n) * n)
-    for first in stride(from: 0, to: n, by: blockSize) {
-      let columns = min(blockSize, n - first)
-      if dynamic {
-        let starts = (first + groupSize - 1) / groupSize..<(first + columns + groupSize - 1) / groupSize
-        findings += findParameters(starts)
+    let corrected = AlignedBuffer<Float>(count: panels * panelWidth * span)
+    let products = AlignedBuffer<Float>(count: panels * panelWidth * span)
+    for first in stride(from: 0, to: inFeatures, by: span) {
+      let columns = first..<min(inFeatures, first + span)
+      let inverse = hessian.factor.inverse(ofColumns: columns, pool: pool)
+      correct(columns, factor: hessian.factor, inverse: inverse, into: corrected, products: products)
+      findings += sweepSpan(columns, inverse, corrected, order: hessian.order, findsParameters: dynamic)
+    }
+    return findings
+  }
+
+  /// `corrected` `[panel][column of the span][16]` = the span's weights as the sweep of all earlier columns leaves them.
+  ///
+  /// GPTQ takes E·U[earlier, span] away, E being the earlier columns' errors over U's diagonal. With D = W − Q of those
+  /// columns, D = E·U there; and U·R = 1 says U[earlier, span] = −U[earlier, earlier]·R[earlier, span]·V with
+  /// V = R[span, span]⁻¹. So D·R[earlier, span]·V is added, and nobody needs U as a whole, nor passes over the weights
+  /// to the right after every block. (QuIP, arXiv 2307.13304, theorem 6: GPTQ as linear feedback of W − Q.)
+  private func correct(
+    _ span: Range<Int>, factor: CholeskyFactor, inverse: InverseFactor, into corrected: AlignedBuffer<Float>,
+    products: AlignedBuffer<Float>
+  ) {
+    let (first, width) = (span.lowerBound, span.count)
+    let stride = width * panelWidth
+    pool.runRanges(panels) { range in
+      for panel in range {
+        (corrected.pointer + panel * stride).update(
+          from: weights.pointer + panel * panelFloats + first * panelWidth, count: stride)
       }
-      // U[block, block ...], rows of n - aligned floats; the copy starts at a whole panel.
+    }
+    guard first > 0 else { return }
+    LinearAlgebra.gemm(
+      m: width, n: panels * panelWidth, k: first, a: factor.pointer(row: 0, column: first), aRowStride: 1,
+      aKStride: factor.order, bPanels: weights.pointer, bPanelStride: panelFloats, c: products.pointer,
+      cRowStride: panelWidth, cPanelStride: stride, mode: ZN_OVERWRITE, pool: pool)
+    let v = AlignedBuffer<Float>(zeros: width * width)
+    inverse.copyRows(0..<width, fromColumn: 0, into: v.pointer, rowStride: width)
+    LinearAlgebra.gemm(
+      m: width, n: panels * panelWidth, k: width, a: v.pointer, aRowStride: 1, aKStride: width,
+      bPanels: products.pointer, bPanelStride: stride, c: corrected.pointer, cRowStride: panelWidth,
+      cPanelStride: stride, mode: ZN_ADD, pool: pool)
+  }
+
+  /// The columns of one span, block by block; `weights` then holds D of them.
+  private func sweepSpan(
+    _ span: Range<Int>, _ inverse: InverseFactor, _ corrected: AlignedBuffer<Float>, order: [Int]?,
+    findsParameters: Bool
+  ) -> ParameterFinder.Findings {
+    var findings = ParameterFinder.Findings()
+    let width = span.count
+    let errors = AlignedBuffer<Float>(count: panels * panelWidth * min(blockSize, width))
+    let upper = AlignedBuffer<Float>(zeros: min(blockSize, width) * width)
+    for first in stride(from: 0, to: width, by: blockSize) {
+      let block = first..<min(width, first + blockSize)
+      if findsParameters {
+        let start = span.lowerBound + first
+        let starts = (start + groupSize - 1) / groupSize..<(start + block.count + groupSize - 1) / groupSize
+        findings += findParameters(starts, from: corrected, columns: span)
+      }
+      // U[block, block ...], rows of width - aligned floats; the copy starts at a whole panel.
       let aligned = first / panelWidth * panelWidth
-      let stride = n - aligned
-      hessian.factor.copyRows(
-        first..<first + columns, fromColumn: aligned, into: upper.pointer, rowStride: stride)
+      let stride = width - aligned
+      inverse.copyRows(block, fromColumn: aligned, into: upper.pointer, rowStride: stride)
       let u = upper.pointer + first - aligned
-      sweepBlock(first, columns, u: u, uStride: stride, order: hessian.order, errors: errors)
-      let rest = first + columns
-      guard rest < n else { break }
+      sweepBlock(block, of: span, corrected, u: u, uStride: stride, order: order, errors: errors)
+      let rest = block.upperBound
+      guard rest < width else { break }
       LinearAlgebra.gemm(
-        m: n - rest, n: panels * panelWidth, k: columns, a: u + columns, aRowStride: 1, aKStride: stride,
-        bPanels: errors.pointer, bPanelStride: columns * panelWidth, c: weights.pointer + rest * panelWidth,
-        cRowStride: panelWidth, cPanelStride: panelFloats, mode: ZN_SUBTRACT, pool: pool)
+        m: width - rest, n: panels * panelWidth, k: block.count, a: u + block.count, aRowStride: 1,
+        aKStride: stride, bPanels: errors.pointer, bPanelStride: block.count * panelWidth,
+        c: corrected.pointer + rest * panelWidth, cRowStride: panelWidth, cPanelStride: width * panelWidth,
+        mode: ZN_SUBTRACT, pool: pool)
     }
     return findings
   }
 
   private func sweepBlock(
-    _ first: Int, _ columns: Int, u: UnsafePointer<Float>, uStride: Int, order: [Int]?,
-    errors: AlignedBuffer<Float>
+    _ block: Range<Int>, of span: Range<Int>, _ corrected: AlignedBuffer<Float>, u: UnsafePointer<Float>,
+    uStride: Int, order: [Int]?, errors: AlignedBuffer<Float>
   ) {
     let u = Upper(pointer: u)
     let table = Kernels.best.table
+    let columns = block.count
+    let first = span.lowerBound + block.lowerBound
     // Which group's parameters a column of the sweep uses.
     let groupOf = (first..<first + columns).map { column in
       (recipe.staticGroups ? order?[column] ?? column : column) / groupSize
@@ -120,6 +173,7 @@ final class ColumnSweep {
             (columnZeros + j * panelWidth).update(from: zeros.pointer + from, count: panelWidth)
           }
           table.pointee.gptq_block(
+            corrected.pointer + (panel * span.count + block.lowerBound) * panelWidth,
             weights.pointer + panel * panelFloats + first * panelWidth, u.pointer, Int64(uStride),
             Int64(columns),
             columnScales, columnZeros, recipe.maximumCode,
@@ -158,8 +212,15 @@ final class ColumnSweep {
 
   // MARK: Parameters and rounding
 
-  /// Scales and zero points of some groups, from the weights as they are now.
-  private func findParameters(_ range: Range<Int>) -> ParameterFinder.Findings {
+  /// Scales and zero points of some groups.
+  /// - Parameters:
+  ///   - source: `[panel][column of columns][16]`; nil: the weights.
+  ///   - columns: all columns of those groups.
+  private func findParameters(
+    _ range: Range<Int>, from source: AlignedBuffer<Float>? = nil, columns: Range<Int>? = nil
+  ) -> ParameterFinder.Findings {
+    let source = source ?? weights
+    let columns = columns ?? 0..<inFeatures
     let found = AlignedBuffer<ParameterFinder.Findings>(count: panels)
     pool.runRanges(panels) { share in
       for panel in share {
@@ -167,8 +228,9 @@ final class ColumnSweep {
         for group in range {
           let at = (panel * groups + group) * panelWidth
           finder.find(
-            weights.pointer + panel * panelFloats,
-            columns: group * groupSize..<min(inFeatures, (group + 1) * groupSize),
+            source.pointer + panel * columns.count * panelWidth,
+            columns: group * groupSize - columns.lowerBound
+              ..< min(columns.upperBound, (group + 1) * groupSize) - columns.lowerBound,
             lanes: min(panelWidth, out - panel * panelWidth), scales: scales.pointer + at,
             zeros: zeros.pointer + at,
             findings: &findings)

@@ -79,12 +79,12 @@ package struct InputDiagnosis: Equatable, Sendable {
   }
 
   /// - Parameters:
-  ///   - factor: U with UᵀU = (H + damping·1)⁻¹: 1 / U[c,c]² is what column c has left when the later ones are known.
+  ///   - factor: R with R·Rᵀ = H + damping·1: R[c,c]² is what column c has left when the later ones are known.
   ///   - order: channel of each of the factor's columns; nil: the same.
-  mutating func measureRank(_ factor: InverseFactor, order: [Int]?, damping: Float) {
+  mutating func measureRank(_ factor: CholeskyFactor, order: [Int]?, damping: Float) {
     let dead = Set(dead)
     let free = (0..<factor.order).count {
-      1 / (factor[$0, $0] * factor[$0, $0]) > 2 * damping && !dead.contains(order?[$0] ?? $0)
+      factor[$0, $0] * factor[$0, $0] > 2 * damping && !dead.contains(order?[$0] ?? $0)
     }
     effectiveRank = min(free, tokens)
   }

@@ -52,12 +52,14 @@ package struct QuantizationPlan: Equatable, Sendable {
           * (shape.out * shape.in * (recipe.bits == 3 ? 4 : recipe.bits) / 8 + groups * shape.out * 2)
       }
       let k = inFeatures
-      // H and U, and H in another order for act-order; packed pieces of both; then floats, codes and packed codes of the
-      // widest module while U is still there.
-      let matrices = isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 3 : 2) + 4 * k * 1024 : 0
-      let module = widest * k * 4 + widest * k * 3 + widest * 128 * 4
+      // H, whose factor takes its place, and H in another order for act-order; packed pieces of it; then floats, codes,
+      // packed codes and a few spans of the widest module while the factor is still there.
+      let span = isGPTQ ? Solver(recipe: recipe).spanWidth(inFeatures: k) : 0
+      let matrices =
+        isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 2 : 1) + 4 * k * 1024 + 8 * span * span : 0
+      let module = widest * k * 4 + widest * k * 3 + widest * (128 + 2 * span) * 4
       solving = max(solving, matrices + module)
-      if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + 4 * pow(Double(k), 3) / 3 }
+      if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2 }
     }
     // Products are padded copies of their left side, two thousand rows at a time.
     let packing = 4 * min(chunk, 2048) * wide

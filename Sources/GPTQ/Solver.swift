@@ -41,7 +41,7 @@ package struct ModuleReport: Equatable, Sendable {
 package struct PreparedHessian {
   /// Column `c` of the sweep is channel `order[c]`; nil: the same.
   let order: [Int]?
-  let factor: InverseFactor
+  let factor: CholeskyFactor
   let dead: [Bool]
   let sequences: Int
   package let dampPercent: Double
@@ -94,7 +94,7 @@ package struct PreparedHessian {
       if !first { PreparedHessian.restoreUpper(h, n, pool: pool) }
       first = false
       for k in 0..<n { h[k * n + k] = values[k] + Float(damp) * mean }
-      if let factor = Factorization.inverseFactor(ofUpperTriangle: h.pointer, order: n, pool: pool) {
+      if let factor = Factorization.cholesky(ofUpperTriangle: h, order: n, pool: pool) {
         self.factor = factor
         diagnosis.measureRank(factor, order: order, damping: Float(damp) * mean)
         break
@@ -153,6 +153,19 @@ package struct Solver {
     self.blockSize = blockSize
   }
 
+  /// Columns that are corrected for all earlier ones at once: whole blocks, blocks of the factor, and groups whose
+  /// parameters are found on the way.
+  func spanWidth(inFeatures: Int) -> Int {
+    func multiple(_ a: Int, _ b: Int) -> Int {
+      var (x, y) = (a, b)
+      while y != 0 { (x, y) = (y, x % y) }
+      return a / x * b
+    }
+    let width = multiple(Factorization.block, blockSize)
+    let findsParameters = recipe.groupSize != -1 && !recipe.staticGroups
+    return min(inFeatures, findsParameters ? multiple(width, recipe.groupSize(forInputs: inFeatures)) : width)
+  }
+
   /// - Parameters:
   ///   - weights: `[out, in]`, any float order.
   ///   - hessian: of the module's inputs; nil: round to nearest.
@@ -160,7 +173,7 @@ package struct Solver {
     matrix: QuantizedMatrix, report: ModuleReport
   ) {
     let start = Date()
-    let sweep = ColumnSweep(recipe: recipe, weights: weights, pool: pool, blockSize: blockSize)
+    let sweep = ColumnSweep(self, weights: weights)
     try sweep.checkFinite(module: module)
     var findings: ParameterFinder.Findings
     if let hessian {

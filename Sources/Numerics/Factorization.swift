@@ -28,27 +28,75 @@ package struct InverseFactor {
   }
 }
 
+/// R upper triangular with R·Rᵀ = H, in the memory that held H's upper triangle, and the inverses of its diagonal blocks.
+package struct CholeskyFactor: @unchecked Sendable {
+  package let order: Int
+  /// `[n, n]` row-major; what is below the diagonal is not R's.
+  private let values: AlignedBuffer<Float>
+  /// Of the diagonal blocks: block b is `[size][size]` row-major at b · block².
+  fileprivate let inverses: AlignedBuffer<Float>
+
+  fileprivate init(order: Int, values: AlignedBuffer<Float>, inverses: AlignedBuffer<Float>) {
+    self.order = order
+    self.values = values
+    self.inverses = inverses
+  }
+
+  /// R[row, column], `row <= column`.
+  package subscript(row: Int, column: Int) -> Float { values[row * order + column] }
+
+  /// Where R[row, column] is; rows are ``order`` floats apart.
+  package func pointer(row: Int, column: Int) -> UnsafePointer<Float> {
+    UnsafePointer(values.pointer + row * order + column)
+  }
+
+  /// (R[columns, columns])⁻¹.
+  /// - Parameter columns: from a multiple of ``Factorization/block`` up to another or to the end. All columns give U with
+  ///   UᵀU = H⁻¹.
+  package func inverse(
+    ofColumns columns: Range<Int>, pool: WorkerPool = .shared, kernels: Kernels = .best
+  ) -> InverseFactor {
+    let block = Factorization.block
+    precondition(columns.lowerBound % block == 0)
+    precondition(columns.upperBound % block == 0 || columns.upperBound == order)
+    return Factorization.invert(
+      pointer(row: columns.lowerBound, column: columns.lowerBound), order: columns.count, rowStride: order,
+      inverses: inverses.pointer + columns.lowerBound * block, pool: pool, kernels: kernels)
+  }
+}
+
 /// Cholesky from the last row up, and the inverse of its factor.
 ///
-/// GPTQ needs the upper Cholesky factor U of H⁻¹. Factor H = R·Rᵀ with R upper triangular; then
-/// H⁻¹ = R⁻ᵀ·R⁻¹ = UᵀU with U = R⁻¹, which is upper triangular too. One factorization and one triangular inverse,
-/// where Cholesky → inverse → Cholesky takes twice the work and loses more digits.
+/// GPTQ is defined by the upper Cholesky factor U of H⁻¹. Factor H = R·Rᵀ with R upper triangular; then
+/// H⁻¹ = R⁻ᵀ·R⁻¹ = UᵀU with U = R⁻¹, which is upper triangular too: half the work of Cholesky → inverse → Cholesky, and fewer
+/// digits lost. The column sweep needs of U only blocks on the diagonal, and R in its place elsewhere (`ColumnSweep`).
 package enum Factorization {
   /// Columns handled at a time; a multiple of the panel width.
-  private static let block = 128
+  package static let block = 128
 
   /// - Parameters:
   ///   - h: `[n, n]` row-major; its upper triangle is read and overwritten, what is below the diagonal is left alone.
   /// - Returns: nil when H is not positive definite in this arithmetic.
-  package static func inverseFactor(
-    ofUpperTriangle h: UnsafeMutablePointer<Float>, order n: Int, pool: WorkerPool = .shared,
+  package static func cholesky(
+    ofUpperTriangle h: AlignedBuffer<Float>, order n: Int, pool: WorkerPool = .shared,
     kernels: Kernels = .best
-  ) -> InverseFactor? {
+  ) -> CholeskyFactor? {
     let blocks = (n + block - 1) / block
-    // Inverses of the diagonal blocks of R: block b is `[size][size]` row-major at b * block * block.
     let inverses = AlignedBuffer<Float>(zeros: blocks * block * block)
-    guard factorize(h, n, inverses: inverses, pool: pool, kernels: kernels) else { return nil }
-    return invert(h, n, inverses: inverses, pool: pool, kernels: kernels)
+    // Products write the whole of a block that the diagonal crosses; what lay below the diagonal is put back.
+    let band = AlignedBuffer<Float>(count: n * block)
+    for i in 0..<n {
+      let width = min(i, block)
+      (band.pointer + i * block).update(from: h.pointer + i * n + i - width, count: width)
+    }
+    defer {
+      for i in 0..<n {
+        let width = min(i, block)
+        (h.pointer + i * n + i - width).update(from: band.pointer + i * block, count: width)
+      }
+    }
+    guard factorize(h.pointer, n, inverses: inverses, pool: pool, kernels: kernels) else { return nil }
+    return CholeskyFactor(order: n, values: h, inverses: inverses)
   }
 
   // MARK: H = R·Rᵀ
@@ -157,7 +205,9 @@ package enum Factorization {
       }
     }
     let h = SharedMutable(h)
-    let perTask = max(2, min(8, (panels + pool.threadCount * 6 - 1) / (pool.threadCount * 6) / 2 * 2))
+    // No wider than a block, whose width below the diagonal `cholesky` puts back.
+    let widest = block / panelWidth
+    let perTask = max(2, min(widest, (panels + pool.threadCount * 6 - 1) / (pool.threadCount * 6) / 2 * 2))
     let tasks = (panels + perTask - 1) / perTask
     pool.run(tasks) { task in
       let panel = (tasks - 1 - task) * perTask
@@ -187,8 +237,11 @@ package enum Factorization {
 
   // MARK: U = R⁻¹
 
-  private static func invert(
-    _ r: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool,
+  /// - Parameters:
+  ///   - r: `[n, n]`, its rows `rowStride` floats apart.
+  ///   - inverses: of its diagonal blocks.
+  fileprivate static func invert(
+    _ r: UnsafePointer<Float>, order n: Int, rowStride: Int, inverses: UnsafePointer<Float>, pool: WorkerPool,
     kernels: Kernels
   ) -> InverseFactor {
     let panels = (n + panelWidth - 1) / panelWidth
@@ -200,7 +253,7 @@ package enum Factorization {
     for b in Swift.stride(from: (n + block - 1) / block - 1, through: 0, by: -1) {
       let first = b * block
       let size = min(block, n - first)
-      let inverse = Shared(inverses.pointer + b * block * block)
+      let inverse = Shared(inverses + b * block * block)
       for i in 0..<size {
         for j in i..<size {
           let column = first + j
@@ -221,7 +274,7 @@ package enum Factorization {
         let depth = panel * panelWidth + columns - trailing
         let t = middle.pointer + panel * panelWidth * block
         table.pointee.gemm(
-          Int64(size), Int64(columns), Int64(depth), source.pointer + first * n + trailing, Int64(n), 1,
+          Int64(size), Int64(columns), Int64(depth), source.pointer + first * rowStride + trailing, Int64(rowStride), 1,
           target.pointer + panel * stride + trailing * panelWidth, Int64(stride), t, Int64(panelWidth),
           Int64(block * panelWidth), ZN_OVERWRITE)
         table.pointee.gemm(

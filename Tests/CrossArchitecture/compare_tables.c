@@ -143,10 +143,12 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
     for (int64_t i = 0; i < columns * 16; i++) scales[i] = 0.1f + fabsf(scales[i]), zeros[i] = 8;
     uint8_t *codes[2] = {bytes(columns * 16), bytes(columns * 16)};
     float *errors[2] = {floats(columns * 16, 1), floats(columns * 16, 1)};
+    float *before = floats(columns * 16, 1), *after = copy(before, columns * 64);
     double loss[2][16] = {{0}};
-    s->gptq_block(w, u, columns, columns, scales, zeros, 15, codes[0], errors[0], loss[0]);
-    t->gptq_block(v, u, columns, columns, scales, zeros, 15, codes[1], errors[1], loss[1]);
+    s->gptq_block(w, before, u, columns, columns, scales, zeros, 15, codes[0], errors[0], loss[0]);
+    t->gptq_block(v, after, u, columns, columns, scales, zeros, 15, codes[1], errors[1], loss[1]);
     check("gptq_block's weights", t->name, w, v, columns * 64);
+    check("gptq_block's differences", t->name, before, after, columns * 64);
     check("gptq_block's codes", t->name, codes[0], codes[1], columns * 16);
     check("gptq_block's errors", t->name, errors[0], errors[1], columns * 64);
     check("gptq_block's loss", t->name, loss[0], loss[1], 128);

@@ -165,6 +165,29 @@ import Testing
     #expect(throws: QuantizationError.self) { try Self.prepare((x, [8, n]), sequences: 1, recipe: recipe) }
   }
 
+  /// A try that fails after blocks were factorized leaves nothing behind for the next.
+  @Test func anotherTryBeginsWithTheSameHessian() throws {
+    let (n, rows) = (300, 100)
+    var generator = SplitMix64(seed: 3)
+    let x = AlignedBuffer<Float>((0..<rows * n).map { _ in Float.random(in: -1...1, using: &generator) })
+    // Equal channels at the front, the last to be factorized.
+    for t in 0..<rows { x[t * n + 1] = x[t * n] }
+    let w = AlignedBuffer<Float>((0..<16 * n).map { _ in Float.random(in: -1...1, using: &generator) })
+    func solve(damp: Double) throws -> (PreparedHessian, QuantizedMatrix) {
+      let recipe = QuantizationRecipe(groupSize: 32, dampPercent: damp, dampIncrement: 0.01)
+      let prepared = try Self.prepare((x, [rows, n]), sequences: 1, recipe: recipe)
+      let matrix = try Solver(recipe: recipe).solve(
+        Self.matrix(w, [16, n]), hessian: prepared, module: "m"
+      ).matrix
+      return (prepared, matrix)
+    }
+    let (raised, again) = try solve(damp: 1e-9)
+    try #require(raised.dampPercent > 0.0099)
+    let (straight, atOnce) = try solve(damp: raised.dampPercent)
+    #expect(straight.warnings.isEmpty)
+    #expect(again == atOnce)
+  }
+
   @Test func notANumberIsNamed() throws {
     let recipe = QuantizationRecipe(groupSize: 32)
     let w = AlignedBuffer<Float>((0..<16 * 32).map { $0 == 37 ? Float.nan : 1 })
@@ -175,5 +198,77 @@ import Testing
       error?.description.contains("model.x.weight: element [1, 5]") == true, "\(error?.description ?? "")")
     let x = AlignedBuffer<Float>((0..<4 * 32).map { $0 == 40 ? Float.infinity : 1 })
     #expect(throws: QuantizationError.self) { try Self.prepare((x, [4, 32]), sequences: 1, recipe: recipe) }
+  }
+
+  /// The definition, column by column in double precision: U with UᵀU = H⁻¹, every error taken from all later columns, the
+  /// parameters of a group from the weights as the blocks of 128 before its start left them.
+  @Test(arguments: [96, 128, 192, 256, 512])
+  func agreesWithTheDefinition(groupSize: Int) throws {
+    let (out, n, rows, block) = (24, 640, 900, 128)
+    var generator = SplitMix64(seed: 5)
+    // Neighbours are correlated, so that corrections matter.
+    var x = [Float](repeating: 0, count: rows * n)
+    for t in 0..<rows {
+      for k in 0..<n {
+        x[t * n + k] =
+          Float.random(in: -1...1, using: &generator) + (k == 0 ? 0 : 0.8 * x[t * n + k - 1])
+      }
+    }
+    let w = (0..<out * n).map { _ in Float.random(in: -1...1, using: &generator) }
+    let recipe = QuantizationRecipe(groupSize: groupSize)
+    let prepared = try Self.prepare((AlignedBuffer(x), [rows, n]), sequences: 1, recipe: recipe)
+    let (found, report) = try Solver(recipe: recipe).solve(
+      Self.matrix(AlignedBuffer(w), [out, n]), hessian: prepared, module: "m")
+
+    let u = Self.upperFactorOfTheInverse(x, rows: rows, order: n, damp: recipe.dampPercent)
+    var (same, loss) = (0, 0.0)
+    for row in 0..<out {
+      var now = w[row * n..<(row + 1) * n].map(Double.init)
+      var asBlockBegan = now
+      var scale = 0.0
+      for k in 0..<n {
+        if k % block == 0 { asBlockBegan = now }
+        if k % groupSize == 0 {
+          scale = asBlockBegan[k..<min(n, k + groupSize)].reduce(0) { max($0, abs($1)) } * 2 / 15
+        }
+        let code = min(max((now[k] / scale).rounded(.toNearestOrEven) + 8, 0), 15)
+        let error = (now[k] - scale * (code - 8)) / u[k * n + k]
+        for j in k + 1..<max(n, k + 1) { now[j] -= error * u[k * n + j] }
+        loss += error * error / 2
+        same += found.codes[k * out + row] == UInt8(code) ? 1 : 0
+      }
+    }
+    #expect(same >= out * n * 999 / 1000, "\(out * n - same) of \(out * n) codes differ")
+    #expect(abs(report.sumLosses / loss - 1) < 1e-3)
+  }
+
+  static func upperFactorOfTheInverse(_ x: [Float], rows: Int, order n: Int, damp: Double) -> [Double] {
+    var h = [Double](repeating: 0, count: n * n)
+    h.withUnsafeMutableBufferPointer { h in
+      for t in 0..<rows {
+        for i in 0..<n {
+          let left = 2 * Double(x[t * n + i])
+          for j in 0..<n { h[i * n + j] += left * Double(x[t * n + j]) }
+        }
+      }
+    }
+    let mean = (0..<n).reduce(0) { $0 + h[$1 * n + $1] } / Double(n)
+    for i in 0..<n { h[i * n + i] += damp * mean }
+    // H = R·Rᵀ from the last column on, then U = R⁻¹ row by row from the end.
+    var u = [Double](repeating: 0, count: n * n)
+    for j in stride(from: n - 1, through: 0, by: -1) {
+      let root = h[j * n + j].squareRoot()
+      h[j * n + j] = root
+      for i in 0..<j { h[i * n + j] /= root }
+      for i in 0..<j { for k in i..<j { h[i * n + k] -= h[i * n + j] * h[k * n + j] } }
+    }
+    for i in stride(from: n - 1, through: 0, by: -1) {
+      u[i * n + i] = 1 / h[i * n + i]
+      for k in i + 1..<max(n, i + 1) {
+        let factor = h[i * n + k] / h[i * n + i]
+        for j in k..<n { u[i * n + j] -= factor * u[k * n + j] }
+      }
+    }
+    return u
   }
 }

@@ -108,7 +108,7 @@ import Testing
 
   @Test(arguments: InstructionSet.runnable, [1, 31, 128])
   func gptqBlockEqualsScalarBitForBit(isa: InstructionSet, columns: Int) throws {
-    func run(_ table: zn_kernels) -> ([Float], [UInt8], [Float], [Double]) {
+    func run(_ table: zn_kernels) -> ([[Float]], [UInt8], [Float], [Double]) {
       var w = ProductTests.random(columns * 16, seed: 21)
       var u = ProductTests.random(columns * columns, seed: 22).map { $0 * 0.1 }
       for i in 0..<columns { u[i * columns + i] = 0.5 + abs(u[i * columns + i]) }
@@ -117,8 +117,9 @@ import Testing
       var codes = [UInt8](repeating: 0, count: columns * 16)
       var errors = [Float](repeating: 0, count: columns * 16)
       var loss = [Double](repeating: 0, count: 16)
-      table.gptq_block(&w, u, Int64(columns), Int64(columns), scales, zeros, 15, &codes, &errors, &loss)
-      return (w, codes, errors, loss)
+      var original = ProductTests.random(columns * 16, seed: 24)
+      table.gptq_block(&w, &original, u, Int64(columns), Int64(columns), scales, zeros, 15, &codes, &errors, &loss)
+      return ([w, original], codes, errors, loss)
     }
     let expected = run(try ElementwiseTests.table(.scalar))
     let found = run(try ElementwiseTests.table(isa))

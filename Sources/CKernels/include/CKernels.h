@@ -121,15 +121,17 @@ typedef struct zn_kernels {
     // ---- GPTQ -------------------------------------------------------------------------------------------------
     // One block of the column sweep on 16 output rows (lanes), Formats/autogptq-int4.md and `GPTQ/ColumnSweep`.
     //   w       [columns][16]  weights of the block, corrected in place
+    //   original [columns][16] NULL, or the weights before any correction: becomes original - q
     //   u       columns x columns upper triangle of the block of U, row stride u_stride
     //   scales, zeros [columns][16]  the parameters of each column's group
     //   codes   [columns][16]  out;  errors [columns][16]  out: e = (w - q) / U[i,i]
     //   loss    [16] doubles, += (w - q)^2 / U[i,i]^2 / 2
     // q = scale * (clamp(round_half_even(w / scale) + zero, 0, maxq) - zero); then w[j] -= e * U[i, j] for j > i, one
     // fused multiply-add each, i ascending.
-    void (*_Nonnull gptq_block)(float *_Nonnull w, const float *_Nonnull u, int64_t u_stride, int64_t columns,
-                                const float *_Nonnull scales, const float *_Nonnull zeros, float maxq,
-                                uint8_t *_Nonnull codes, float *_Nonnull errors, double *_Nonnull loss);
+    void (*_Nonnull gptq_block)(float *_Nonnull w, float *_Nullable original, const float *_Nonnull u,
+                                int64_t u_stride, int64_t columns, const float *_Nonnull scales,
+                                const float *_Nonnull zeros, float maxq, uint8_t *_Nonnull codes,
+                                float *_Nonnull errors, double *_Nonnull loss);
 
     // ---- element-wise -----------------------------------------------------------------------------------------
     void (*_Nonnull widen)(float *_Nonnull y, const void *_Nonnull x, zn_float_type type, int64_t n);

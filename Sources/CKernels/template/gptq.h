@@ -1,7 +1,8 @@
 // The column sweep of GPTQ inside one block, lanes = output rows.
 
-static void gptq_block(float *w, const float *u, int64_t u_stride, int64_t columns, const float *scales,
-                       const float *zeros, float maxq, uint8_t *codes, float *errors, double *loss) {
+static void gptq_block(float *w, float *original, const float *u, int64_t u_stride, int64_t columns,
+                       const float *scales, const float *zeros, float maxq, uint8_t *codes, float *errors,
+                       double *loss) {
     const v16 low = v_set(0), high = v_set(maxq);
     for (int64_t i = 0; i < columns; i++) {
         const float *row = u + i * u_stride;
@@ -9,7 +10,9 @@ static void gptq_block(float *w, const float *u, int64_t u_stride, int64_t colum
         const v16 scale = v_load(scales + i * 16), zero = v_load(zeros + i * 16);
         const v16 weight = v_load(w + i * 16);
         const v16 code = v_min(v_max(v_add(v_round(v_div(weight, scale)), zero), low), high);
-        const v16 difference = v_sub(weight, v_mul(scale, v_sub(code, zero)));
+        const v16 quantized = v_mul(scale, v_sub(code, zero));
+        const v16 difference = v_sub(weight, quantized);
+        if (original != NULL) v_store(original + i * 16, v_sub(v_load(original + i * 16), quantized));
         const v16 error = v_div(difference, diagonal);
         v_store(errors + i * 16, error);
         float code_lane[16], error_lane[16];
