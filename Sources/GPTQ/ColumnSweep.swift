@@ -229,8 +229,8 @@ final class ColumnSweep {
           let at = (panel * groups + group) * panelWidth
           finder.find(
             source.pointer + panel * columns.count * panelWidth,
-            columns: group * groupSize - columns.lowerBound
-              ..< min(columns.upperBound, (group + 1) * groupSize) - columns.lowerBound,
+            columns: group * groupSize - columns.lowerBound..<min(columns.upperBound, (group + 1) * groupSize)
+              - columns.lowerBound,
             lanes: min(panelWidth, out - panel * panelWidth), scales: scales.pointer + at,
             zeros: zeros.pointer + at,
             findings: &findings)

@@ -274,7 +274,8 @@ package enum Factorization {
         let depth = panel * panelWidth + columns - trailing
         let t = middle.pointer + panel * panelWidth * block
         table.pointee.gemm(
-          Int64(size), Int64(columns), Int64(depth), source.pointer + first * rowStride + trailing, Int64(rowStride), 1,
+          Int64(size), Int64(columns), Int64(depth), source.pointer + first * rowStride + trailing,
+          Int64(rowStride), 1,
           target.pointer + panel * stride + trailing * panelWidth, Int64(stride), t, Int64(panelWidth),
           Int64(block * panelWidth), ZN_OVERWRITE)
         table.pointee.gemm(

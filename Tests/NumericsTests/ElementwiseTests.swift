@@ -118,7 +118,8 @@ import Testing
       var errors = [Float](repeating: 0, count: columns * 16)
       var loss = [Double](repeating: 0, count: 16)
       var original = ProductTests.random(columns * 16, seed: 24)
-      table.gptq_block(&w, &original, u, Int64(columns), Int64(columns), scales, zeros, 15, &codes, &errors, &loss)
+      table.gptq_block(
+        &w, &original, u, Int64(columns), Int64(columns), scales, zeros, 15, &codes, &errors, &loss)
       return ([w, original], codes, errors, loss)
     }
     let expected = run(try ElementwiseTests.table(.scalar))
