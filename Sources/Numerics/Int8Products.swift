@@ -4,41 +4,62 @@ import CKernels
 package enum Int4Arithmetic: String, CaseIterable, Sendable {
   /// Activations stay fp32; every product equals the one with the dequantized weights, bit for bit.
   case exact
-  /// Activations are rounded to 8 bits in blocks of inputs; several times faster, its extra loss is measured, not hidden.
+  /// Activations are rounded to 8 bits in blocks of inputs, save the few that stand out of their row, which are
+  /// multiplied as they are (the idea of LLM.int8(), arXiv 2208.07339); several times faster, its extra loss is measured,
+  /// not hidden.
   case fast
+  /// All activations are rounded to 8 bits in blocks of inputs, as llama.cpp does: for comparisons with it.
+  case q8 = "q8_0"
 }
 
-/// Activations as signed bytes, a scale for each block of 32 inputs: `x ≈ scale · q`, `scale = max|x| / 127`.
+/// Activations as signed bytes, a scale for each block of 32 inputs: `x ≈ scale · q`, `scale = max|x| / 127`, and those
+/// that were kept out.
 package struct Int8Activations: @unchecked Sendable {
   let packed: UnsafeMutablePointer<Int8>
   let scales: UnsafeMutablePointer<Float>
   let sums: UnsafeMutablePointer<Float>
+  /// Of row i from `i * outliersPerRow` on; nil: all inputs are rounded.
+  let outliers: UnsafeMutablePointer<zn_outlier>?
+  let outlierCounts: UnsafeMutablePointer<Int32>
   package let rows: Int
   package let inFeatures: Int
   let groupSize: Int
   let tile: Int
+  var outliersPerRow: Int { Int8Activations.outliersPerRow(inFeatures) }
+
+  private static func outliersPerRow(_ inFeatures: Int) -> Int {
+    inFeatures / Int(ZN_OUTLIER_LIMIT * ZN_OUTLIER_LIMIT) + 1
+  }
 
   /// Rounds activations into this thread's scratch memory, where they are during `body`: memory of their own would be cleared by
   /// the kernel for each product anew.
   /// - Parameters:
   ///   - x: `rows` rows of `inFeatures` (a multiple of 32) floats, `rowStride` apart.
   ///   - groupSize: inputs of one group of the weights they will be multiplied with.
+  ///   - keepsOutliers: inputs beyond 8 times the root mean square of their row are not rounded.
   package static func with<Result>(
     _ x: UnsafePointer<Float>, rows: Int, rowStride: Int, inFeatures: Int, groupSize: Int,
-    permutation: UnsafePointer<UInt32>?, pool: WorkerPool = .shared, kernels: Kernels = .best,
-    _ body: (Int8Activations) -> Result
+    permutation: UnsafePointer<UInt32>?, keepsOutliers: Bool = true, pool: WorkerPool = .shared,
+    kernels: Kernels = .best, _ body: (Int8Activations) -> Result
   ) -> Result {
     let table = kernels.table
     let tile = rows == 1 ? 1 : Int(table.pointee.int8_rows)
     let tiles = (rows + tile - 1) / tile
     let blocks = inFeatures / Int(ZN_INT8_BLOCK)
     let spans = Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize)))
-    let floats = [inFeatures / 4, blocks, spans].map { (tiles * tile * $0 + 15) / 16 * 16 }
+    let floats = [inFeatures / 4, blocks, spans, 2 * outliersPerRow(inFeatures), 1].map {
+      (tiles * tile * $0 + 15) / 16 * 16
+    }
     return Scratch.withFloats(floats.reduce(0, +)) { memory in
       let activations = Int8Activations(
         packed: UnsafeMutableRawPointer(memory).assumingMemoryBound(to: Int8.self),
         scales: memory + floats[0],
-        sums: memory + floats[0] + floats[1], rows: rows, inFeatures: inFeatures, groupSize: groupSize,
+        sums: memory + floats[0] + floats[1],
+        outliers: keepsOutliers
+          ? UnsafeMutableRawPointer(memory + floats[0] + floats[1] + floats[2])
+            .assumingMemoryBound(to: zn_outlier.self) : nil,
+        outlierCounts: UnsafeMutableRawPointer(memory + floats[0] + floats[1] + floats[2] + floats[3])
+          .assumingMemoryBound(to: Int32.self), rows: rows, inFeatures: inFeatures, groupSize: groupSize,
         tile: tile)
       activations.round(x, rowStride: rowStride, permutation: permutation, pool: pool, table: table)
       return body(activations)
@@ -59,7 +80,8 @@ package struct Int8Activations: @unchecked Sendable {
         table.pointee.quantize_rows(
           packed + first * inFeatures, scales + first * blocks, sums + first * spans,
           from,
-          Int64(stride), Int64(count), Int64(inFeatures), Int64(groupSize), Int64(tile))
+          Int64(stride), Int64(count), Int64(inFeatures), Int64(groupSize), Int64(tile),
+          outliers.map { $0 + first * outliersPerRow }, outlierCounts + first)
       }
       guard let permutation else { return quantize(source.pointer + first * rowStride, stride: rowStride) }
       Scratch.withFloats(count * inFeatures) { ordered in
@@ -167,6 +189,20 @@ extension LinearAlgebra {
     }
   }
 
+  /// Adds what row `row` of x keeps out of its rounding to panels of y, `yPanelStride` floats apart.
+  private static func addOutliers(
+    _ x: Int8Activations, row: Int, _ matrix: BareProduct, panels: Range<Int>,
+    into y: UnsafeMutablePointer<Float>, yPanelStride: Int, table: UnsafePointer<zn_kernels>
+  ) {
+    guard let outliers = x.outliers, x.outlierCounts[row] > 0 else { return }
+    let (first, groups) = (panels.lowerBound, matrix.groupCount)
+    table.pointee.add_outliers(
+      y, Int64(yPanelStride), outliers + row * x.outliersPerRow, Int64(x.outlierCounts[row]),
+      matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
+      matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
+      Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(panels.count))
+  }
+
   private static func multiplyRow(
     _ x: Int8Activations, _ product: BareProduct, panels: Range<Int>, table: UnsafePointer<zn_kernels>
   ) {
@@ -179,11 +215,15 @@ extension LinearAlgebra {
         matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
         Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
         Int64(matrix.inFeatures), out)
+      addOutliers(
+        x, row: 0, matrix, panels: first..<first + count, into: out, yPanelStride: panelWidth, table: table)
     }
     // Kernels write whole panels: a last panel that the outputs do not fill goes through a buffer.
     let whole = min(panels.upperBound, matrix.outFeatures / panelWidth)
-    if whole > panels.lowerBound {
-      some(panels.lowerBound, whole - panels.lowerBound, product.y + panels.lowerBound * panelWidth)
+    // With outliers a few panels at a time, so that their codes are still in a cache.
+    let step = x.outliers != nil && x.outlierCounts[0] > 0 ? 8 : max(1, panels.count)
+    for first in stride(from: panels.lowerBound, to: whole, by: step) {
+      some(first, min(step, whole - first), product.y + first * panelWidth)
     }
     if panels.upperBound > whole {
       Scratch.withFloats(panelWidth) { last in
@@ -210,6 +250,11 @@ extension LinearAlgebra {
         matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
         Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(panels.count),
         Int64(matrix.inFeatures), sums, scratch)
+      for row in 0..<x.rows {
+        addOutliers(
+          x, row: row, matrix, panels: panels, into: sums + row * panelWidth,
+          yPanelStride: padded * panelWidth, table: table)
+      }
       // Whole panels row by row, so that what is written of a row lies together.
       let whole = max(0, min(panels.count, matrix.outFeatures / panelWidth - first))
       for row in 0..<x.rows {

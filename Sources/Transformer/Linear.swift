@@ -33,7 +33,7 @@ package struct Linear: Sendable {
     Linear.apply([(self, y, yRowStride)], to: x, rows: rows, pool: pool)
   }
 
-  /// Several projections of the same `rows` contiguous inputs; in `fast` arithmetic they share the rounding of the inputs
+  /// Several projections of the same `rows` contiguous inputs; with bytes they share the rounding of the inputs
   /// and one parallel region.
   package static func apply(
     _ projections: [(linear: Linear, y: UnsafeMutablePointer<Float>, yRowStride: Int)],
@@ -44,12 +44,12 @@ package struct Linear: Sendable {
       guard let first = products.first?.matrix else { return }
       Int8Activations.with(
         x, rows: rows, rowStride: first.inFeatures, inFeatures: first.inFeatures, groupSize: first.groupSize,
-        permutation: first.permutation, pool: pool
+        permutation: first.permutation, keepsOutliers: projections[0].linear.arithmetic != .q8, pool: pool
       ) { LinearAlgebra.multiply($0, products, pool: pool) }
       products.removeAll(keepingCapacity: true)
     }
     for (linear, y, yRowStride) in projections {
-      if linear.arithmetic == .fast, case .intPanels(let matrix) = linear.weight {
+      if linear.arithmetic != .exact, case .intPanels(let matrix) = linear.weight {
         if let first = products.first?.matrix,
           first.groupSize != matrix.groupSize || first.permutation != matrix.permutation
         {

@@ -33,7 +33,7 @@ struct ModelCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Tokens generated.", valueName: "n")) var newTokens = 64
   @Option(help: ArgumentHelp("Tokens before the generated ones.", valueName: "n")) var contextTokens = 16
   @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
-  @Option(help: ArgumentHelp("fast or exact.", valueName: "mode")) var arithmetic = Int4Arithmetic.fast
+  @Option(help: ArgumentHelp("fast, q8_0 or exact.", valueName: "mode")) var arithmetic = Int4Arithmetic.fast
   @Option(help: ArgumentHelp("Keys and values are kept as f32, f16 or int8.", valueName: "type"))
   var kvCache = KVCacheType.f16
   @OptionGroup var opening: OpeningOptions
@@ -154,7 +154,7 @@ struct ModelCommand: ParsableCommand {
       }
     }
     let weights = layers.reduce(0) { $0 + $1.shape[0] * $1.shape[1] }
-    return (Double(2 * weights), inBytes && arithmetic == .fast)
+    return (Double(2 * weights), inBytes && arithmetic != .exact)
   }
 
   /// Bytes of weights that one generated token reads: every matrix but the embedding, of which it reads a row.

@@ -34,7 +34,8 @@ struct ResourceOptions: ParsableArguments {
   var connections = 1024
   @Option(
     help: ArgumentHelp(
-      "How integer weights are multiplied: fast (activations in 8 bits) or exact (fp32).", valueName: "mode"))
+      "How integer weights are multiplied: fast (activations in 8 bits but for outliers), q8_0 (all in 8 bits, as llama.cpp) or exact (fp32).",
+      valueName: "mode"))
   var arithmetic = Int4Arithmetic.fast
   @OptionGroup var keysAndValues: KVCacheOptions
 

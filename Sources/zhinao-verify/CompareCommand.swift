@@ -25,7 +25,7 @@ struct CompareCommand: ParsableCommand {
   @OptionGroup var text: TextOptions
   @Option(
     help: ArgumentHelp(
-      "How the candidate's integer weights are multiplied: exact or fast.", valueName: "mode"))
+      "How the candidate's integer weights are multiplied: exact, fast or q8_0.", valueName: "mode"))
   var arithmetic = Int4Arithmetic.exact
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions

@@ -28,7 +28,8 @@ struct LogitsCommand: ParsableCommand {
   var destination: String
   @Option(
     help: ArgumentHelp(
-      "How integer weights are multiplied: exact (fp32) or fast (activations in 8 bits).", valueName: "mode"))
+      "How integer weights are multiplied: exact (fp32), fast (activations in 8 bits but for outliers) or q8_0 (all in 8 bits, as llama.cpp).",
+      valueName: "mode"))
   var arithmetic = Int4Arithmetic.exact
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions

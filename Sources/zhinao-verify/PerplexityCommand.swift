@@ -25,7 +25,8 @@ struct PerplexityCommand: ParsableCommand {
   @OptionGroup var text: TextOptions
   @Option(
     help: ArgumentHelp(
-      "How integer weights are multiplied: exact (fp32) or fast (activations in 8 bits).", valueName: "mode"))
+      "How integer weights are multiplied: exact (fp32), fast (activations in 8 bits but for outliers) or q8_0 (all in 8 bits, as llama.cpp).",
+      valueName: "mode"))
   var arithmetic = Int4Arithmetic.exact
   @Option(
     help: ArgumentHelp("Keys and values are kept as f32, f16 or int8.", valueName: "type"))

@@ -124,12 +124,22 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         // fast: one row against several
         int8_t *q = malloc((size_t)(32 * k)), *r = malloc((size_t)(32 * k));
         float *qs = malloc(4096), *qu = malloc(4096), *rs = malloc(4096), *ru = malloc(4096);
-        s->quantize_rows(q, qs, qu, x, k, 1, k, group, 1), t->quantize_rows(r, rs, ru, x, k, 1, k, group, 1);
+        zn_outlier *found[2] = {malloc(m * ZN_OUTLIER_MOST(k) * sizeof(zn_outlier)),
+                                malloc(m * ZN_OUTLIER_MOST(k) * sizeof(zn_outlier))};
+        int32_t counts[2][7];
+        x[5] = 90, x[100] = -70;
+        s->quantize_rows(q, qs, qu, x, k, 1, k, group, 1, found[0], counts[0]);
+        t->quantize_rows(r, rs, ru, x, k, 1, k, group, 1, found[1], counts[1]);
         check("quantize_rows", t->name, q, r, k);
+        check("counts of outliers", t->name, counts[0], counts[1], 4);
+        check("outliers", t->name, found[0], found[1], (size_t)counts[0][0] * sizeof(zn_outlier));
+        s->add_outliers(y, 16, found[0], counts[0][0], codes, bits, scales, zeros, group, groups, code_bytes, panels);
+        t->add_outliers(z, 16, found[0], counts[0][0], codes, bits, scales, zeros, group, groups, code_bytes, panels);
+        check("add_outliers", t->name, y, z, panels * 64);
         s->gemv_int8(q, qs, qu, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, y);
         t->gemv_int8(r, rs, ru, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, z);
         check("gemv_int8", t->name, y, z, panels * 64);
-        t->quantize_rows(r, rs, ru, x, k, m, k, group, t->int8_rows);
+        t->quantize_rows(r, rs, ru, x, k, m, k, group, t->int8_rows, found[1], counts[1]);
         const int64_t padded = (m + t->int8_rows - 1) / t->int8_rows * t->int8_rows;
         float *wide = malloc((size_t)(panels * padded) * 64);
         uint8_t *scratch = malloc(ZN_INT8_RUN * ZN_INT8_SPAN * 32);

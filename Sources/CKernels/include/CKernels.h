@@ -41,6 +41,15 @@ static inline int64_t zn_int8_spans(int64_t k, int64_t group_size) {
     return whole * ((group_size + ZN_INT8_SPAN - 1) / ZN_INT8_SPAN) + (rest + ZN_INT8_SPAN - 1) / ZN_INT8_SPAN;
 }
 
+// An input that is not rounded with its block.
+typedef struct zn_outlier {
+    int32_t input;
+    float value;
+} zn_outlier;
+#define ZN_OUTLIER_LIMIT 8
+// n inputs beyond L times the root mean square of k inputs have n * L^2 < k.
+#define ZN_OUTLIER_MOST(k) ((k) / (ZN_OUTLIER_LIMIT * ZN_OUTLIER_LIMIT) + 1)
+
 typedef struct zn_kernels {
     zn_isa isa;
     const char *_Nonnull name;
@@ -98,10 +107,18 @@ typedef struct zn_kernels {
     //   packed  word (row i, inputs 4 w .. 4 w + 3) at ((i / tile * k / 4 + w) * tile + i % tile) * 4
     //   scales  (row i, block b) at (i / tile * blocks + b) * tile + i % tile
     //   sums    sum over the span's blocks of scale * sum of q, (row i, span s) at (i / tile * spans + s) * tile + i % tile
-    // k and group_size are multiples of 32.
+    // k and group_size are multiples of 32. Inputs larger than ZN_OUTLIER_LIMIT times the root mean square of their row
+    // would leave the others of their block few bits: with `outliers` they count as 0 here, and row i's are listed at
+    // outliers + i * ZN_OUTLIER_MOST(k), counts[i] of them, in ascending order.
     void (*_Nonnull quantize_rows)(int8_t *_Nonnull packed, float *_Nonnull scales, float *_Nonnull sums,
                                    const float *_Nonnull x, int64_t row_stride, int64_t m, int64_t k, int64_t group_size,
-                                   int64_t tile);
+                                   int64_t tile, zn_outlier *_Nullable outliers, int32_t *_Nullable counts);
+    // y[n] = value * w[n, input] + y[n] for each of a row's outliers, by one fused multiply-add each, w as dequantize_panel
+    // gives it; panel p of y at y + p * y_panel_stride.
+    void (*_Nonnull add_outliers)(float *_Nonnull y, int64_t y_panel_stride, const zn_outlier *_Nonnull outliers,
+                                  int64_t count, const uint8_t *_Nonnull codes, int bits,
+                                  const uint16_t *_Nonnull scales, const uint8_t *_Nullable zeros, int64_t group_size,
+                                  int64_t groups, int64_t panel_code_bytes, int64_t panels);
     // y[i, n] = sum_s scale[g(s), n] * (- zero[g(s), n] * x_sum[i, s]
     //                                   + sum_{b in s} x_scale[i, b] * sum_{k in b} code[n, k] * q[i, k])
     // Integer sums are exact; blocks, then spans, are added in ascending order by one fused multiply-add each.

@@ -12,11 +12,57 @@ ZN_INLINE int64_t span_length(int64_t at, int64_t k, int64_t group_size) {
     return end - at < ZN_INT8_SPAN ? end - at : ZN_INT8_SPAN;
 }
 
+ZN_INLINE float root_mean_square(const float *x, int64_t k) {
+    v16 sum = v_set(0);
+    for (int64_t at = 0; at < k; at += 16) sum = v_fma(v_load(x + at), v_load(x + at), sum);
+    float lane[16];
+    v_store(lane, sum);
+    return sqrtf(zn_lane_sum(lane) / (float)k);
+}
+
+ZN_INLINE float highest_of(v16 first, v16 second) {
+    const v16 none = v_set(0);
+    return v_highest(v_max(v_max(first, v_sub(none, first)), v_max(second, v_sub(none, second))));
+}
+
+// Makes inputs of a block beyond the limit 0 and puts them on the list, which has `taken` entries; returns how many then.
+static int32_t take_outliers(float *block, int64_t first_input, float limit, zn_outlier *list, int32_t taken,
+                             int32_t most) {
+    for (int j = 0; j < ZN_INT8_BLOCK; j++) {
+        if (!(fabsf(block[j]) > limit) || taken == most) continue;
+        list[taken++] = (zn_outlier){(int32_t)(first_input + j), block[j]};
+        block[j] = 0;
+    }
+    return taken;
+}
+
+static void add_outliers(float *y, int64_t y_panel_stride, const zn_outlier *outliers, int64_t count,
+                         const uint8_t *codes, int bits, const uint16_t *scales, const uint8_t *zeros,
+                         int64_t group_size, int64_t groups, int64_t panel_code_bytes, int64_t panels) {
+    const int64_t inputs = BLOCK_INPUTS(bits);
+    for (int64_t p = 0; p < panels; p++) {
+        const uint8_t *panel_zeros = zeros == NULL ? NULL : zeros + p * groups * 16;
+        v16 sum = v_load(y + p * y_panel_stride);
+        for (int64_t o = 0; o < count; o++) {
+            const int64_t input = outliers[o].input, group = input / group_size;
+            const int j = (int)(input % inputs);
+            const v16i block = vi_load(codes + p * panel_code_bytes + input / inputs * 64);
+            const v16 code = v_from_int(vi_field(block, 8 * (j % 4) + bits * (j / 4), (1u << bits) - 1));
+            const v16 scale = v_load_f16(scales + (p * groups + group) * 16);
+            const v16 weight = v_mul(v_sub(code, group_zeros(panel_zeros, bits, group)), scale);
+            sum = v_fma(v_set(outliers[o].value), weight, sum);
+        }
+        v_store(y + p * y_panel_stride, sum);
+    }
+}
+
 // Rounds to nearest, ties to even, with scale = max |x| / 127 in each block; a block of zeros has scale 0.
 static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t m,
-                          int64_t k, int64_t group_size, int64_t tile_rows) {
+                          int64_t k, int64_t group_size, int64_t tile_rows, zn_outlier *outliers, int32_t *counts) {
     const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
     for (int64_t i = 0; i < m; i++) {
+        const float limit = outliers == NULL ? INFINITY : ZN_OUTLIER_LIMIT * root_mean_square(x + i * row_stride, k);
+        int32_t taken = 0;
         int8_t *tile_start = packed + i / tile_rows * tile_rows * k;
         const int64_t inside = i % tile_rows, tile = i / tile_rows;
         int64_t at = 0;
@@ -25,9 +71,16 @@ static void quantize_rows(int8_t *packed, float *scales, float *sums, const floa
             float span_sum = 0;
             for (; at < end; at += ZN_INT8_BLOCK) {
                 const float *source = x + i * row_stride + at;
-                const v16 first = v_load(source), second = v_load(source + 16), none = v_set(0);
-                const float highest = v_highest(
-                    v_max(v_max(first, v_sub(none, first)), v_max(second, v_sub(none, second))));
+                v16 first = v_load(source), second = v_load(source + 16);
+                float highest = highest_of(first, second);
+                if (highest > limit) {
+                    float rest[ZN_INT8_BLOCK];
+                    memcpy(rest, source, sizeof rest);
+                    taken = take_outliers(rest, at, limit, outliers + i * ZN_OUTLIER_MOST(k), taken,
+                                          (int32_t)ZN_OUTLIER_MOST(k));
+                    first = v_load(rest), second = v_load(rest + 16);
+                    highest = highest_of(first, second);
+                }
                 const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
                 const v16 rounded[2] = {rounded_to_byte(v_mul(first, factor)), rounded_to_byte(v_mul(second, factor))};
                 int8_t q[ZN_INT8_BLOCK];
@@ -44,6 +97,7 @@ static void quantize_rows(int8_t *packed, float *scales, float *sums, const floa
             }
             sums[(tile * spans + span) * tile_rows + inside] = span_sum;
         }
+        if (counts != NULL) counts[i] = taken;
     }
     // Rows that fill the last tile up.
     for (int64_t i = m; i % tile_rows != 0; i++) {

@@ -23,6 +23,7 @@ const zn_kernels TABLE = {
     .dequantize_panel = dequantize_panel,
     .gemv_int_panels = gemv_int_panels,
     .quantize_rows = quantize_rows,
+    .add_outliers = add_outliers,
     .gemm_int8 = gemm_int8,
     .gemv_int8 = gemv_int8,
     .gptq_block = gptq_block,

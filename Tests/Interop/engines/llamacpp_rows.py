@@ -122,9 +122,9 @@ def integers(work, name, recipe):
     if not os.path.exists(packed):
         workload.tool("zhinao-quantize", model["source"], "--calibration", workload.TINY / "calibration.jsonl", "--samples",
                       16, "--sequence-length", 256, *RECIPES[recipe], "-o", packed, "--gptq-output", folder, "--quiet")
-    arithmetic = "exact" if BLAS else "fast"
+    arithmetic = "exact" if BLAS else "q8_0"
     # A token on its own is multiplied in 8 bits with BLAS, too.
-    answers = [] if BLAS else workload.answers(packed, model["prompts"], "--arithmetic", "fast", "--kv-cache", "f32")
+    answers = [] if BLAS else workload.answers(packed, model["prompts"], "--arithmetic", "q8_0", "--kv-cache", "f32")
     fp32 = exact(packed, ids, window)
     for asymmetric in ("q4_1", "q5_0") if "asym" in recipe else ("q4_1",):
         path = workload.convert(packed, f"{home}-{asymmetric}.gguf", "--gguf-asymmetric", asymmetric)
