@@ -6,7 +6,10 @@ import CKernels
 /// ascending order of the summed index (`CKernels.h`).
 package enum LinearAlgebra {
   /// Summed indices of one block: a block of 16 panels then takes 384 KiB of a second-level cache.
-  static let depth = 384
+  private static let blockDepth = 384
+  /// So many are one block: a short second one costs more than a large first one.
+  private static let wholeDepth = 640
+  private static func depth(of k: Int) -> Int { k <= wholeDepth ? max(1, k) : blockDepth }
   /// Bytes of the packed copy of A. Every block of B passes by all of it; the kernels fetch its rows ahead, so it may be larger
   /// than a third-level cache.
   static let packedByteCount = 48 << 20
@@ -129,7 +132,7 @@ package enum LinearAlgebra {
       aKStride: 1,
       pool: pool, kernels: kernels, provide: provide,
       output: { row, panel in c.pointer + row * yRowStride + panel * 16 },
-      cRowStride: yRowStride, cPanelStride: 16, mode: ZN_OVERWRITE, scratchPerPanel: depth * 16)
+      cRowStride: yRowStride, cPanelStride: 16, mode: ZN_OVERWRITE, scratchPerPanel: depth(of: weights.inFeatures) * 16)
   }
 
   // MARK: Blocks
@@ -147,6 +150,7 @@ package enum LinearAlgebra {
   ) {
     let table = kernels.table
     let tileRows = Int(table.pointee.tile_rows)
+    let depth = depth(of: k)
     let panels = (n + panelWidth - 1) / panelWidth
     // Enough tasks for an even share, blocks of B no larger than half a second-level cache, whole pairs of panels. Many
     // rows are cut too: then all blocks of B can be of the widest tile's four panels.
