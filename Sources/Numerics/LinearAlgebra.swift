@@ -132,7 +132,8 @@ package enum LinearAlgebra {
       aKStride: 1,
       pool: pool, kernels: kernels, provide: provide,
       output: { row, panel in c.pointer + row * yRowStride + panel * 16 },
-      cRowStride: yRowStride, cPanelStride: 16, mode: ZN_OVERWRITE, scratchPerPanel: depth(of: weights.inFeatures) * 16)
+      cRowStride: yRowStride, cPanelStride: 16, mode: ZN_OVERWRITE,
+      scratchPerPanel: depth(of: weights.inFeatures) * 16)
   }
 
   // MARK: Blocks
