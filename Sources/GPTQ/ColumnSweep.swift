@@ -80,7 +80,7 @@ final class ColumnSweep {
     let products = AlignedBuffer<Float>(count: panels * panelWidth * span)
     for first in stride(from: 0, to: inFeatures, by: span) {
       let columns = first..<min(inFeatures, first + span)
-      let inverse = hessian.factor.inverse(ofColumns: columns, pool: pool)
+      let inverse = hessian.factor.inverse(ofColumns: columns, pool: pool).rows()
       correct(columns, factor: hessian.factor, inverse: inverse, into: corrected, products: products)
       findings += sweepSpan(columns, inverse, corrected, order: hessian.order, findsParameters: dynamic)
     }
@@ -92,10 +92,11 @@ final class ColumnSweep {
   /// GPTQ takes E·U[earlier, span] away, E being the earlier columns' errors over U's diagonal. With D = W − Q of those
   /// columns, D = E·U there; and U·R = 1 says U[earlier, span] = −U[earlier, earlier]·R[earlier, span]·V with
   /// V = R[span, span]⁻¹. So D·R[earlier, span]·V is added, and nobody needs U as a whole, nor passes over the weights
-  /// to the right after every block. (QuIP, arXiv 2307.13304, theorem 6: GPTQ as linear feedback of W − Q.)
+  /// to the right after every block. (QuIP, arXiv 2307.13304, shows GPTQ to be such a linear feedback of W − Q.)
+  /// - Parameter inverse: V, row-major.
   private func correct(
-    _ span: Range<Int>, factor: CholeskyFactor, inverse: InverseFactor, into corrected: AlignedBuffer<Float>,
-    products: AlignedBuffer<Float>
+    _ span: Range<Int>, factor: CholeskyFactor, inverse: AlignedBuffer<Float>,
+    into corrected: AlignedBuffer<Float>, products: AlignedBuffer<Float>
   ) {
     let (first, width) = (span.lowerBound, span.count)
     let stride = width * panelWidth
@@ -110,23 +111,20 @@ final class ColumnSweep {
       m: width, n: panels * panelWidth, k: first, a: factor.pointer(row: 0, column: first), aRowStride: 1,
       aKStride: factor.order, bPanels: weights.pointer, bPanelStride: panelFloats, c: products.pointer,
       cRowStride: panelWidth, cPanelStride: stride, mode: ZN_OVERWRITE, pool: pool)
-    let v = AlignedBuffer<Float>(zeros: width * width)
-    inverse.copyRows(0..<width, fromColumn: 0, into: v.pointer, rowStride: width)
     LinearAlgebra.gemm(
-      m: width, n: panels * panelWidth, k: width, a: v.pointer, aRowStride: 1, aKStride: width,
+      m: width, n: panels * panelWidth, k: width, a: inverse.pointer, aRowStride: 1, aKStride: width,
       bPanels: products.pointer, bPanelStride: stride, c: corrected.pointer, cRowStride: panelWidth,
       cPanelStride: stride, mode: ZN_ADD, pool: pool)
   }
 
   /// The columns of one span, block by block; `weights` then holds D of them.
   private func sweepSpan(
-    _ span: Range<Int>, _ inverse: InverseFactor, _ corrected: AlignedBuffer<Float>, order: [Int]?,
+    _ span: Range<Int>, _ inverse: AlignedBuffer<Float>, _ corrected: AlignedBuffer<Float>, order: [Int]?,
     findsParameters: Bool
   ) -> ParameterFinder.Findings {
     var findings = ParameterFinder.Findings()
     let width = span.count
     let errors = AlignedBuffer<Float>(count: panels * panelWidth * min(blockSize, width))
-    let upper = AlignedBuffer<Float>(zeros: min(blockSize, width) * width)
     for first in stride(from: 0, to: width, by: blockSize) {
       let block = first..<min(width, first + blockSize)
       if findsParameters {
@@ -134,17 +132,13 @@ final class ColumnSweep {
         let starts = (start + groupSize - 1) / groupSize..<(start + block.count + groupSize - 1) / groupSize
         findings += findParameters(starts, from: corrected, columns: span)
       }
-      // U[block, block ...], rows of width - aligned floats; the copy starts at a whole panel.
-      let aligned = first / panelWidth * panelWidth
-      let stride = width - aligned
-      inverse.copyRows(block, fromColumn: aligned, into: upper.pointer, rowStride: stride)
-      let u = upper.pointer + first - aligned
-      sweepBlock(block, of: span, corrected, u: u, uStride: stride, order: order, errors: errors)
+      let u = inverse.pointer + first * width + first
+      sweepBlock(block, of: span, corrected, u: u, order: order, errors: errors)
       let rest = block.upperBound
       guard rest < width else { break }
       LinearAlgebra.gemm(
         m: width - rest, n: panels * panelWidth, k: block.count, a: u + block.count, aRowStride: 1,
-        aKStride: stride, bPanels: errors.pointer, bPanelStride: block.count * panelWidth,
+        aKStride: width, bPanels: errors.pointer, bPanelStride: block.count * panelWidth,
         c: corrected.pointer + rest * panelWidth, cRowStride: panelWidth, cPanelStride: width * panelWidth,
         mode: ZN_SUBTRACT, pool: pool)
     }
@@ -153,7 +147,7 @@ final class ColumnSweep {
 
   private func sweepBlock(
     _ block: Range<Int>, of span: Range<Int>, _ corrected: AlignedBuffer<Float>, u: UnsafePointer<Float>,
-    uStride: Int, order: [Int]?, errors: AlignedBuffer<Float>
+    order: [Int]?, errors: AlignedBuffer<Float>
   ) {
     let u = Upper(pointer: u)
     let table = Kernels.best.table
@@ -174,7 +168,7 @@ final class ColumnSweep {
           }
           table.pointee.gptq_block(
             corrected.pointer + (panel * span.count + block.lowerBound) * panelWidth,
-            weights.pointer + panel * panelFloats + first * panelWidth, u.pointer, Int64(uStride),
+            weights.pointer + panel * panelFloats + first * panelWidth, u.pointer, Int64(span.count),
             Int64(columns),
             columnScales, columnZeros, recipe.maximumCode,
             codes.pointer + panel * panelFloats + first * panelWidth,

@@ -1,30 +1,27 @@
 import CKernels
 import Foundation
 
-/// An upper triangular matrix U with UᵀU = H⁻¹, in panels of 16 columns: element (k, n) at
+/// The inverse of R or of a block on its diagonal, upper triangular, in panels of 16 columns: element (k, n) at
 /// `panels[(n / 16 * order + k) * 16 + n % 16]`.
 package struct InverseFactor {
   package let order: Int
   package let panels: AlignedBuffer<Float>
-  package var panelStride: Int { order * panelWidth }
 
   package subscript(row: Int, column: Int) -> Float {
     panels[(column / panelWidth * order + row) * panelWidth + column % panelWidth]
   }
 
-  /// Copies rows `rows`, columns from `firstColumn` (a multiple of 16) on, into a row-major buffer.
-  package func copyRows(
-    _ rows: Range<Int>, fromColumn firstColumn: Int, into out: UnsafeMutablePointer<Float>, rowStride: Int
-  ) {
-    for panel in firstColumn / panelWidth..<(order + panelWidth - 1) / panelWidth {
-      let column = panel * panelWidth
+  /// The same, `[order, order]` row-major.
+  package func rows() -> AlignedBuffer<Float> {
+    let rows = AlignedBuffer<Float>(count: order * order)
+    for column in stride(from: 0, to: order, by: panelWidth) {
       let width = min(panelWidth, order - column)
-      let source = panels.pointer + panel * panelStride
-      for row in rows {
-        (out + (row - rows.lowerBound) * rowStride + column - firstColumn).update(
-          from: source + row * panelWidth, count: width)
+      for row in 0..<order {
+        (rows.pointer + row * order + column).update(
+          from: panels.pointer + (column / panelWidth * order + row) * panelWidth, count: width)
       }
     }
+    return rows
   }
 }
 

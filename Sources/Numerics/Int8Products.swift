@@ -25,11 +25,7 @@ package struct Int8Activations: @unchecked Sendable {
   package let inFeatures: Int
   let groupSize: Int
   let tile: Int
-  var outliersPerRow: Int { Int8Activations.outliersPerRow(inFeatures) }
-
-  private static func outliersPerRow(_ inFeatures: Int) -> Int {
-    inFeatures / Int(ZN_OUTLIER_LIMIT * ZN_OUTLIER_LIMIT) + 1
-  }
+  var outliersPerRow: Int { Int(zn_outlier_most(Int64(inFeatures))) }
 
   /// Rounds activations into this thread's scratch memory, where they are during `body`: memory of their own would be cleared by
   /// the kernel for each product anew.
@@ -47,20 +43,19 @@ package struct Int8Activations: @unchecked Sendable {
     let tiles = (rows + tile - 1) / tile
     let blocks = inFeatures / Int(ZN_INT8_BLOCK)
     let spans = Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize)))
-    let floats = [inFeatures / 4, blocks, spans, 2 * outliersPerRow(inFeatures), 1].map {
-      (tiles * tile * $0 + 15) / 16 * 16
+    let outliers = 2 * Int(zn_outlier_most(Int64(inFeatures)))
+    var starts = [0]
+    for floats in [inFeatures / 4, blocks, spans, outliers, 1] {
+      starts.append(starts[starts.count - 1] + (tiles * tile * floats + 15) / 16 * 16)
     }
-    return Scratch.withFloats(floats.reduce(0, +)) { memory in
+    return Scratch.withFloats(starts[5]) { memory in
       let activations = Int8Activations(
         packed: UnsafeMutableRawPointer(memory).assumingMemoryBound(to: Int8.self),
-        scales: memory + floats[0],
-        sums: memory + floats[0] + floats[1],
+        scales: memory + starts[1], sums: memory + starts[2],
         outliers: keepsOutliers
-          ? UnsafeMutableRawPointer(memory + floats[0] + floats[1] + floats[2])
-            .assumingMemoryBound(to: zn_outlier.self) : nil,
-        outlierCounts: UnsafeMutableRawPointer(memory + floats[0] + floats[1] + floats[2] + floats[3])
-          .assumingMemoryBound(to: Int32.self), rows: rows, inFeatures: inFeatures, groupSize: groupSize,
-        tile: tile)
+          ? UnsafeMutableRawPointer(memory + starts[3]).assumingMemoryBound(to: zn_outlier.self) : nil,
+        outlierCounts: UnsafeMutableRawPointer(memory + starts[4]).assumingMemoryBound(to: Int32.self),
+        rows: rows, inFeatures: inFeatures, groupSize: groupSize, tile: tile)
       activations.round(x, rowStride: rowStride, permutation: permutation, pool: pool, table: table)
       return body(activations)
     }
@@ -221,7 +216,7 @@ extension LinearAlgebra {
     // Kernels write whole panels: a last panel that the outputs do not fill goes through a buffer.
     let whole = min(panels.upperBound, matrix.outFeatures / panelWidth)
     // With outliers a few panels at a time, so that their codes are still in a cache.
-    let step = x.outliers != nil && x.outlierCounts[0] > 0 ? 8 : max(1, panels.count)
+    let step = x.outlierCounts[0] > 0 ? 8 : max(1, panels.count)
     for first in stride(from: panels.lowerBound, to: whole, by: step) {
       some(first, min(step, whole - first), product.y + first * panelWidth)
     }

@@ -124,8 +124,8 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         // fast: one row against several
         int8_t *q = malloc((size_t)(32 * k)), *r = malloc((size_t)(32 * k));
         float *qs = malloc(4096), *qu = malloc(4096), *rs = malloc(4096), *ru = malloc(4096);
-        zn_outlier *found[2] = {malloc(m * ZN_OUTLIER_MOST(k) * sizeof(zn_outlier)),
-                                malloc(m * ZN_OUTLIER_MOST(k) * sizeof(zn_outlier))};
+        zn_outlier *found[2] = {malloc((size_t)(m * zn_outlier_most(k)) * sizeof(zn_outlier)),
+                                malloc((size_t)(m * zn_outlier_most(k)) * sizeof(zn_outlier))};
         int32_t counts[2][7];
         x[5] = 90, x[100] = -70;
         s->quantize_rows(q, qs, qu, x, k, 1, k, group, 1, found[0], counts[0]);

@@ -47,8 +47,8 @@ typedef struct zn_outlier {
     float value;
 } zn_outlier;
 #define ZN_OUTLIER_LIMIT 8
-// n inputs beyond L times the root mean square of k inputs have n * L^2 < k.
-#define ZN_OUTLIER_MOST(k) ((k) / (ZN_OUTLIER_LIMIT * ZN_OUTLIER_LIMIT) + 1)
+// How many a row of k inputs may have: n inputs beyond L times the root mean square have n * L^2 < k.
+static inline int64_t zn_outlier_most(int64_t k) { return k / (ZN_OUTLIER_LIMIT * ZN_OUTLIER_LIMIT) + 1; }
 
 typedef struct zn_kernels {
     zn_isa isa;
@@ -109,10 +109,10 @@ typedef struct zn_kernels {
     //   sums    sum over the span's blocks of scale * sum of q, (row i, span s) at (i / tile * spans + s) * tile + i % tile
     // k and group_size are multiples of 32. Inputs larger than ZN_OUTLIER_LIMIT times the root mean square of their row
     // would leave the others of their block few bits: with `outliers` they count as 0 here, and row i's are listed at
-    // outliers + i * ZN_OUTLIER_MOST(k), counts[i] of them, in ascending order.
+    // outliers + i * zn_outlier_most(k), counts[i] of them, in ascending order.
     void (*_Nonnull quantize_rows)(int8_t *_Nonnull packed, float *_Nonnull scales, float *_Nonnull sums,
                                    const float *_Nonnull x, int64_t row_stride, int64_t m, int64_t k, int64_t group_size,
-                                   int64_t tile, zn_outlier *_Nullable outliers, int32_t *_Nullable counts);
+                                   int64_t tile, zn_outlier *_Nullable outliers, int32_t *_Nonnull counts);
     // y[n] = value * w[n, input] + y[n] for each of a row's outliers, by one fused multiply-add each, w as dequantize_panel
     // gives it; panel p of y at y + p * y_panel_stride.
     void (*_Nonnull add_outliers)(float *_Nonnull y, int64_t y_panel_stride, const zn_outlier *_Nonnull outliers,

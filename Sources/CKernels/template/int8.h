@@ -27,7 +27,7 @@ ZN_INLINE float highest_of(v16 first, v16 second) {
 
 // Makes inputs of a block beyond the limit 0 and puts them on the list, which has `taken` entries; returns how many then.
 static int32_t take_outliers(float *block, int64_t first_input, float limit, zn_outlier *list, int32_t taken,
-                             int32_t most) {
+                             int64_t most) {
     for (int j = 0; j < ZN_INT8_BLOCK; j++) {
         if (!(fabsf(block[j]) > limit) || taken == most) continue;
         list[taken++] = (zn_outlier){(int32_t)(first_input + j), block[j]};
@@ -45,9 +45,8 @@ static void add_outliers(float *y, int64_t y_panel_stride, const zn_outlier *out
         v16 sum = v_load(y + p * y_panel_stride);
         for (int64_t o = 0; o < count; o++) {
             const int64_t input = outliers[o].input, group = input / group_size;
-            const int j = (int)(input % inputs);
             const v16i block = vi_load(codes + p * panel_code_bytes + input / inputs * 64);
-            const v16 code = v_from_int(vi_field(block, 8 * (j % 4) + bits * (j / 4), (1u << bits) - 1));
+            const v16 code = block_codes(block, bits, (int)(input % inputs));
             const v16 scale = v_load_f16(scales + (p * groups + group) * 16);
             const v16 weight = v_mul(v_sub(code, group_zeros(panel_zeros, bits, group)), scale);
             sum = v_fma(v_set(outliers[o].value), weight, sum);
@@ -59,7 +58,7 @@ static void add_outliers(float *y, int64_t y_panel_stride, const zn_outlier *out
 // Rounds to nearest, ties to even, with scale = max |x| / 127 in each block; a block of zeros has scale 0.
 static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t m,
                           int64_t k, int64_t group_size, int64_t tile_rows, zn_outlier *outliers, int32_t *counts) {
-    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
+    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size), most = zn_outlier_most(k);
     for (int64_t i = 0; i < m; i++) {
         const float limit = outliers == NULL ? INFINITY : ZN_OUTLIER_LIMIT * root_mean_square(x + i * row_stride, k);
         int32_t taken = 0;
@@ -76,8 +75,7 @@ static void quantize_rows(int8_t *packed, float *scales, float *sums, const floa
                 if (highest > limit) {
                     float rest[ZN_INT8_BLOCK];
                     memcpy(rest, source, sizeof rest);
-                    taken = take_outliers(rest, at, limit, outliers + i * ZN_OUTLIER_MOST(k), taken,
-                                          (int32_t)ZN_OUTLIER_MOST(k));
+                    taken = take_outliers(rest, at, limit, outliers + i * most, taken, most);
                     first = v_load(rest), second = v_load(rest + 16);
                     highest = highest_of(first, second);
                 }
@@ -97,7 +95,7 @@ static void quantize_rows(int8_t *packed, float *scales, float *sums, const floa
             }
             sums[(tile * spans + span) * tile_rows + inside] = span_sum;
         }
-        if (counts != NULL) counts[i] = taken;
+        counts[i] = taken;
     }
     // Rows that fill the last tile up.
     for (int64_t i = m; i % tile_rows != 0; i++) {
