@@ -128,14 +128,15 @@ package struct ModelQuantizer {
       var layer = try builder.layer(index)
       let worker = LayerQuantizer(
         recipe: recipe, configuration: c, index: index, isLast: index + 1 == c.layerCount,
-        sequences: calibration.windows.count, pool: pool
-      ) { stage in progress(index * LayerStage.allCases.count + stage, total, index) }
+        sequences: calibration.windows.count, pool: pool, beforeHiddenChanges: { try saving.wait() },
+        stageDone: { progress(index * LayerStage.allCases.count + $0, total, index) })
       let modules = try worker.run(&layer, StagedLayer(steps: steps, activations: activations))
-      try saving.start { try store.save(layer: index, modules: modules) }
-      if index + 1 < c.layerCount, store.isHiddenDue(byteCount: activations.hidden.count * 4) {
-        // Activations are of use only with all layers before them.
-        try saving.wait()
-        try store.save(hidden: activations.hidden, before: index + 1)
+      let hidden = activations.hidden
+      let keepsHidden = index + 1 < c.layerCount && store.isHiddenDue(byteCount: hidden.count * 4)
+      try saving.start {
+        // In this order: activations are of use only with all layers before them.
+        try store.save(layer: index, modules: modules)
+        if keepsHidden { try store.save(hidden: hidden, before: index + 1) }
       }
       // The layer's weights are not read again.
       model.weights.releasePages()
@@ -201,6 +202,8 @@ private struct LayerQuantizer {
   let isLast: Bool
   let sequences: Int
   let pool: WorkerPool
+  /// The layer before may still be writing them to a disk.
+  let beforeHiddenChanges: () throws -> Void
   let stageDone: (Int) -> Void
 
   typealias Module = (name: String, matrix: QuantizedMatrix, report: ModuleReport)
@@ -214,6 +217,7 @@ private struct LayerQuantizer {
         if hessian == nil { hessian = Hessian(order: stage.inFeatures(configuration)) }
         hessian?.add(x, rows: rows, pool: pool)
       } replace: { stage, layer in
+        if stage == .o { try beforeHiddenChanges() }
         guard let used = hessian else { return }
         hessian = nil
         modules += try solve(stages[stage.rawValue], in: &layer, hessian: used)
@@ -229,7 +233,8 @@ private struct LayerQuantizer {
       let hessian = hessians[stage] ?? Hessian(order: stage.inFeatures(configuration))
       hessians[stage] = hessian
       hessian.add(x, rows: rows, pool: pool)
-    } replace: { _, _ in
+    } replace: { stage, _ in
+      if stage == .o { try beforeHiddenChanges() }
     }
     for stage in LayerStage.allCases {
       guard let hessian = hessians.removeValue(forKey: stage) else { continue }

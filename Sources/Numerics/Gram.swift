@@ -25,50 +25,53 @@ extension LinearAlgebra {
     let panelsPerTask = max(2, min(8, (share + 1) / 2 * 2))
     let tasks = (panels + panelsPerTask - 1) / panelsPerTask
     let tiles = (n + tileRows - 1) / tileRows
-    let left = AlignedBuffer<Float>(count: tiles * tileRows * min(gramDepth, rows))
     let h = SharedMutable(h)
-
-    for first in stride(from: 0, to: rows, by: gramDepth) {
-      let step = min(gramDepth, rows - first)
-      let block = Shared(x + first * rowStride)
-      // Xᵀ in row tiles: element (i, t) of A is x[t][i].
-      pool.runRanges(tiles) { range in
-        let first = range.lowerBound * tileRows
-        table.pointee.pack_rows(
-          left.pointer + first * step, block.pointer + first, 1, Int64(rowStride),
-          Int64(min(range.count * tileRows, n - first)), Int64(step))
-      }
-      // The widest blocks (those furthest right) first, for an even finish.
-      pool.run(tasks) { task in
-        let panel = (tasks - 1 - task) * panelsPerTask
-        let count = min(panelsPerTask, panels - panel)
-        let firstColumn = panel * panelWidth
-        let columns = min(count * panelWidth, n - firstColumn)
-        Scratch.withFloats(count * step * panelWidth) { right in
-          for t in 0..<step {
-            let source = block.pointer + t * rowStride + firstColumn
-            for index in 0..<columns / panelWidth {
-              let values = UnsafeRawPointer(source + index * panelWidth).loadUnaligned(as: SIMD16<Float>.self)
-              UnsafeMutableRawPointer(right + (index * step + t) * panelWidth)
-                .storeBytes(of: values, as: SIMD16<Float>.self)
+    Scratch.withFloats(tiles * tileRows * min(gramDepth, rows)) { memory in
+      let left = SharedMutable(memory)
+      for first in stride(from: 0, to: rows, by: gramDepth) {
+        let step = min(gramDepth, rows - first)
+        let block = Shared(x + first * rowStride)
+        // Xᵀ in row tiles: element (i, t) of A is x[t][i].
+        pool.runRanges(tiles) { range in
+          let first = range.lowerBound * tileRows
+          table.pointee.pack_rows(
+            left.pointer + first * step, block.pointer + first, 1, Int64(rowStride),
+            Int64(min(range.count * tileRows, n - first)), Int64(step))
+        }
+        // The widest blocks (those furthest right) first, for an even finish.
+        pool.run(tasks) { task in
+          let panel = (tasks - 1 - task) * panelsPerTask
+          let count = min(panelsPerTask, panels - panel)
+          let firstColumn = panel * panelWidth
+          let columns = min(count * panelWidth, n - firstColumn)
+          Scratch.withFloats(count * step * panelWidth) { right in
+            for t in 0..<step {
+              let source = block.pointer + t * rowStride + firstColumn
+              for index in 0..<columns / panelWidth {
+                let values = UnsafeRawPointer(source + index * panelWidth).loadUnaligned(
+                  as: SIMD16<Float>.self)
+                UnsafeMutableRawPointer(right + (index * step + t) * panelWidth)
+                  .storeBytes(of: values, as: SIMD16<Float>.self)
+              }
+              // The last panel may have fewer columns.
+              for j in columns / panelWidth * panelWidth..<count * panelWidth {
+                right[(j / panelWidth * step + t) * panelWidth + j % panelWidth] = j < columns ? source[j] : 0
+              }
             }
-            // The last panel may have fewer columns.
-            for j in columns / panelWidth * panelWidth..<count * panelWidth {
-              right[(j / panelWidth * step + t) * panelWidth + j % panelWidth] = j < columns ? source[j] : 0
+            // Four panels further right, the diagonal is that much further down.
+            var top = 0
+            for piece in stride(from: 0, to: count, by: 4) {
+              let isLast = piece + 4 >= count
+              let end = firstColumn + (isLast ? columns : (piece + 4) * panelWidth)
+              let bottom =
+                isLast ? end : min(firstColumn + columns, (end + tileRows - 1) / tileRows * tileRows)
+              table.pointee.gemm_packed(
+                Int64(bottom - top), Int64(columns - piece * panelWidth), Int64(step),
+                left.pointer + top * step, right + piece * step * panelWidth, Int64(step * panelWidth),
+                h.pointer + top * n + firstColumn + piece * panelWidth, Int64(n), Int64(panelWidth),
+                ZN_ADD_BLOCK)
+              top = bottom
             }
-          }
-          // Four panels further right, the diagonal is that much further down.
-          var top = 0
-          for piece in stride(from: 0, to: count, by: 4) {
-            let isLast = piece + 4 >= count
-            let end = firstColumn + (isLast ? columns : (piece + 4) * panelWidth)
-            let bottom = isLast ? end : min(firstColumn + columns, (end + tileRows - 1) / tileRows * tileRows)
-            table.pointee.gemm_packed(
-              Int64(bottom - top), Int64(columns - piece * panelWidth), Int64(step),
-              left.pointer + top * step, right + piece * step * panelWidth, Int64(step * panelWidth),
-              h.pointer + top * n + firstColumn + piece * panelWidth, Int64(n), Int64(panelWidth),
-              ZN_ADD_BLOCK)
-            top = bottom
           }
         }
       }

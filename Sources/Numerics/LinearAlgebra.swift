@@ -17,6 +17,10 @@ package enum LinearAlgebra {
   static let packedRows = 2048
   /// Rows from which on a product's rows are cut among tasks; no part has fewer than half.
   static let leastRowsCut = 480
+  /// Up to so many bytes, a B is built as floats for all threads at once: part of a third-level cache.
+  static let builtByteCount = 8 << 20
+  /// At most so many rows are a task then; with ``blockDepth`` inputs they take a fifth of a second-level cache.
+  static let rowsOfTask = 120
 
   /// C `[m, n]` = / += / −= A `[m, k]` · B`[n, k]`ᵀ with B in panels of floats.
   ///
@@ -85,6 +89,7 @@ package enum LinearAlgebra {
     let c = SharedMutable(y)
     let table = kernels.table
     let provide: PanelProvider
+    var buildsPanels = true
     switch weights {
     case .rows(let matrix):
       provide = { panel, count, firstK, k, scratch in
@@ -101,6 +106,7 @@ package enum LinearAlgebra {
       }
     case .panels(let matrix):
       if matrix.dtype == .f32 {
+        buildsPanels = false
         provide = { panel, _, firstK, _, _ in
           let start = matrix.elements.assumingMemoryBound(to: Float.self)
           return (start + (panel * matrix.inFeatures + firstK) * 16, matrix.inFeatures * 16)
@@ -126,6 +132,11 @@ package enum LinearAlgebra {
         }
         return (UnsafePointer(scratch), k * 16)
       }
+    }
+    if buildsPanels, rows >= leastRowsCut, weights.outFeatures * weights.inFeatures * 4 <= builtByteCount {
+      return rowsFirst(
+        m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride, c: c,
+        cRowStride: yRowStride, pool: pool, kernels: kernels, provide: provide)
     }
     blocked(
       m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride,
@@ -185,7 +196,7 @@ package enum LinearAlgebra {
           }
         }
         let paddedRows = (rows + tileRows - 1) / tileRows * tileRows
-        let parts = cutsRows ? max(1, min(rows / (leastRowsCut / 2), (wanted + tasks - 1) / tasks)) : 1
+        let parts = cutsRows ? rowParts(of: rows, tasks: tasks, threads: pool.threadCount) : 1
         let partRows = (paddedRows / tileRows + parts - 1) / parts * tileRows
         pool.run(tasks * parts) { index in
           let (task, part) = (index / parts, index % parts)
@@ -217,6 +228,56 @@ package enum LinearAlgebra {
         }
       }
     }
+  }
+
+  /// ``blocked`` for many rows and a B of which a third-level cache holds all panels as floats: those are built once, for all
+  /// threads, and a task is some rows. What it packs of A then stays in its core's own cache; packed for all threads,
+  /// every line would have to be taken from the other cores before it is written again.
+  private static func rowsFirst(
+    m: Int, n: Int, k: Int, a: Shared, aRowStride: Int, c: SharedMutable, cRowStride: Int, pool: WorkerPool,
+    kernels: Kernels, provide: PanelProvider
+  ) {
+    let table = kernels.table
+    let tileRows = Int(table.pointee.tile_rows)
+    let depth = depth(of: k)
+    let panels = (n + panelWidth - 1) / panelWidth
+    let tiles = (m + tileRows - 1) / tileRows
+    let rounds = (tiles * tileRows + rowsOfTask * pool.threadCount - 1) / (rowsOfTask * pool.threadCount)
+    let tasks = min(tiles, rounds * pool.threadCount)
+    Scratch.withFloats(panels * panelWidth * k) { built in
+      // The block of depth d starts at panels · 16 · d.
+      pool.runRanges(panels) { range in
+        for firstK in stride(from: 0, to: k, by: depth) {
+          let step = min(depth, k - firstK)
+          let start = built + (panels * firstK + range.lowerBound * step) * panelWidth
+          _ = provide(range.lowerBound, range.count, firstK, step, start)
+        }
+      }
+      pool.run(tasks) { task in
+        let first = tiles * task / tasks * tileRows
+        let rows = min(m, tiles * (task + 1) / tasks * tileRows) - first
+        Scratch.withFloats((rows + tileRows - 1) / tileRows * tileRows * depth) { packed in
+          for firstK in stride(from: 0, to: k, by: depth) {
+            let step = min(depth, k - firstK)
+            table.pointee.pack_rows(
+              packed, a.pointer + first * aRowStride + firstK, Int64(aRowStride), 1, Int64(rows), Int64(step))
+            table.pointee.gemm_packed(
+              Int64(rows), Int64(n), Int64(step), packed, built + panels * panelWidth * firstK,
+              Int64(step * panelWidth), c.pointer + first * cRowStride, Int64(cRowStride), Int64(panelWidth),
+              firstK > 0 ? ZN_ADD : ZN_OVERWRITE)
+          }
+        }
+      }
+    }
+  }
+
+  /// Into how many parts to cut `rows` that each of `tasks` blocks of B passes by: enough for an even share. Nine equal tasks
+  /// keep one of two threads waiting a tenth of the time; eighteen do not.
+  private static func rowParts(of rows: Int, tasks: Int, threads: Int) -> Int {
+    let most = max(1, rows / (leastRowsCut / 2))
+    let least = min(most, (4 * threads + tasks - 1) / tasks)
+    guard tasks < 8 * threads else { return least }
+    return (least...most).first { tasks * $0 % threads == 0 } ?? least
   }
 
   // MARK: One vector

@@ -28,10 +28,12 @@ package enum Scratch {
       pthread_setspecific(key, Unmanaged.passRetained(arena).toOpaque())
     }
     let level = arena.depth
+    // From a megabyte on, room enough to be given huge pages; those that are not touched cost nothing.
+    let capacity = count < 1 << 18 ? max(count, 1 << 16) : max(count, 1 << 20)
     if level == arena.buffers.count {
-      arena.buffers.append(AlignedBuffer<Float>(count: max(count, 1 << 16)))
+      arena.buffers.append(AlignedBuffer<Float>(count: capacity))
     } else if arena.buffers[level].count < count {
-      arena.buffers[level] = AlignedBuffer<Float>(count: count)
+      arena.buffers[level] = AlignedBuffer<Float>(count: capacity)
     }
     arena.depth += 1
     defer { arena.depth -= 1 }

@@ -71,6 +71,31 @@ import Testing
     }
   }
 
+  /// Many rows are blocked in other ways than a few (``equalsTheChainBitForBit(shape:isa:)``), to the same bits: weights built
+  /// once for all threads, or task by task, in one block of inputs or in several, with rows cut among tasks.
+  @Test(
+    arguments: [Shape(m: 501, n: 41, k: 704), Shape(m: 480, n: 200, k: 96), Shape(m: 1003, n: 16, k: 640)],
+    InstructionSet.runnable)
+  func manyRowsEqualAFew(shape: Shape, isa: InstructionSet) throws {
+    let (m, n, k) = (shape.m, shape.n, shape.k)
+    let x = ProductTests.random(m * k, seed: 5)
+    let w = ProductTests.random(n * k, seed: 6)
+    let integers = ProductTests.integerMatrix(bits: 4, n: n, k: k, group: 32).0
+    let weights: [WeightMatrix] = [
+      ProductTests.rows(w, n: n, k: k), .panels(ProductTests.panels(w, n: n, k: k)), .intPanels(integers),
+    ]
+    for weights in weights {
+      var expected: [Float] = []
+      for first in stride(from: 0, to: m, by: 48) {
+        let some = min(48, m - first)
+        expected += try ProductTests.product(Array(x[first * k..<(first + some) * k]), weights, m: some)
+      }
+      for threads in 1...3 {
+        #expect(try ProductTests.product(x, weights, m: m, threads: threads, isa: isa) == expected)
+      }
+    }
+  }
+
   @Test(arguments: InstructionSet.runnable) func sixteenBitWeightsAreWidenedExactly(isa: InstructionSet)
     throws
   {

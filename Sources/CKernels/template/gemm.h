@@ -154,6 +154,9 @@ static void gemm(int64_t m, int64_t n_count, int64_t k, const float *a, int64_t 
     }
 }
 
+// A line that other cores have read must be taken from them before it can be written: asked for early.
+ZN_INLINE void prefetch_to_write(const float *p) { __builtin_prefetch(p, 1, 3); }
+
 // A tile from rows that lie in memory one after the other.
 ZN_INLINE void pack_tile_of_rows(float *tile, const float *a, int64_t a_row_stride, int64_t rows, int64_t k) {
     int64_t step = 0;
@@ -161,6 +164,7 @@ ZN_INLINE void pack_tile_of_rows(float *tile, const float *a, int64_t a_row_stri
     for (; rows == TILE_ROWS && step + 16 <= k; step += 16) {
         // The next tile's rows: a few hundred floats each, too short for the hardware to fetch ahead.
         for (int r = 0; r < TILE_ROWS; r++) __builtin_prefetch(a + (TILE_ROWS + r) * a_row_stride + step);
+        for (int line = 0; line < TILE_ROWS; line++) prefetch_to_write(tile + (step + 32) * TILE_ROWS + line * 16);
         PACK_SIXTEEN_STEPS(tile + step * TILE_ROWS, a + step, a_row_stride);
     }
 #endif
@@ -172,15 +176,17 @@ ZN_INLINE void pack_tile_of_rows(float *tile, const float *a, int64_t a_row_stri
 static void pack_rows(float *packed, const float *a, int64_t a_row_stride, int64_t a_k_stride, int64_t m, int64_t k) {
     int64_t i = 0;
     if (a_row_stride == 1) {
-        // The rows of a step lie side by side: a few tiles at a time use whole cache lines.
+        // The rows of a step lie side by side: a few tiles at a time use whole cache lines. No more of them: for a depth that
+        // is a power of two, the lines written lie in one set of the first-level cache.
         while (i + TILE_ROWS <= m) {
-            const int64_t tiles = (m - i) / TILE_ROWS < 8 ? (m - i) / TILE_ROWS : 8;
+            const int64_t tiles = (m - i) / TILE_ROWS < 4 ? (m - i) / TILE_ROWS : 4;
             for (int64_t step = 0; step < k; step++) {
                 const float *ahead = a + i + (step + 12) * a_k_stride;
                 for (int64_t line = 0; line < tiles * TILE_ROWS; line += 16) __builtin_prefetch(ahead + line);
                 for (int64_t t = 0; t < tiles; t++) {
-                    memcpy(packed + (i + t * TILE_ROWS) * k + step * TILE_ROWS,
-                           a + i + t * TILE_ROWS + step * a_k_stride, TILE_ROWS * sizeof(float));
+                    float *out = packed + (i + t * TILE_ROWS) * k + step * TILE_ROWS;
+                    prefetch_to_write(out + 16 * TILE_ROWS);
+                    memcpy(out, a + i + t * TILE_ROWS + step * a_k_stride, TILE_ROWS * sizeof(float));
                 }
             }
             i += tiles * TILE_ROWS;

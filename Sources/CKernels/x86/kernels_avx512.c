@@ -5,7 +5,7 @@
 #include "../internal.h"
 #pragma STDC FP_CONTRACT OFF
 #pragma clang attribute push(                                                                                          \
-    __attribute__((target("avx2,fma,f16c,pclmul,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
+    __attribute__((target("avx2,fma,f16c,pclmul,prfchw,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
 
 #include "crc32.h"
 #include "transpose8.h"
