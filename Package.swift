@@ -68,7 +68,7 @@ let tools: [Target] = [
     dependencies: ["ToolSupport", "Models", "PackedModel", "Checkpoints"]),
   .executableTarget(
     name: "zhinao-quantize",
-    dependencies: ["ToolSupport", "GPTQ", "Calibration", "Evaluation", "Models", "PackedModel"],
+    dependencies: ["ToolSupport", "GPTQ", "Calibration", "Evaluation", "Models", "Numerics", "PackedModel"],
     resources: [.copy("Resources/tiny-zhinao")]),
   .executableTarget(
     name: "zhinao-verify",

@@ -22,10 +22,40 @@ ZN_INLINE double zn_lane_sum_double(const double lane[16]) {
     return (s4[0] + s4[2]) + (s4[1] + s4[3]);
 }
 
+// Between the two, subnormal operands and results count as zero.
+ZN_INLINE uint64_t zn_flush_subnormals(void) {
+#if defined(__x86_64__)
+    uint32_t state;
+    __asm__ volatile("stmxcsr %0" : "=m"(state) : : "memory");
+    const uint32_t flushing = state | 0x8040;
+    __asm__ volatile("ldmxcsr %0" : : "m"(flushing) : "memory");
+    return state;
+#elif defined(__aarch64__)
+    uint64_t state;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(state) : : "memory");
+    __asm__ volatile("msr fpcr, %0" : : "r"(state | 1 << 24) : "memory");
+    return state;
+#else
+    return 0;
+#endif
+}
+ZN_INLINE void zn_restore_subnormals(uint64_t state) {
+#if defined(__x86_64__)
+    const uint32_t before = (uint32_t)state;
+    __asm__ volatile("ldmxcsr %0" : : "m"(before) : "memory");
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(state) : "memory");
+#endif
+}
+
 extern const zn_kernels zn_table_scalar;
 #if defined(__x86_64__)
 extern const zn_kernels zn_table_avx2;
 extern const zn_kernels zn_table_avx512;
+// gemm_bf16() where the processor has AVX512-BF16; false, with nothing done, where it has not.
+bool zn_gemm_bf16_avx512(int64_t m, int64_t n_count, int64_t words, const uint32_t *_Nonnull packed_a,
+                         const uint32_t *_Nonnull b, int64_t b_panel_stride, float *_Nonnull c, int64_t c_row_stride,
+                         bool add);
 #elif defined(__aarch64__)
 extern const zn_kernels zn_table_neon;
 #endif

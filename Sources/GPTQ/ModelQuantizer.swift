@@ -55,7 +55,8 @@ package struct ModelQuantizer {
     let bytes = others.reduce(0) { $0 + $1.shape.reduce($1.dtype?.byteCount ?? 0, *) }
     return QuantizationPlan(
       c, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
-      usesScratch: scratch != nil, flopsPerSecond: QuantizationPlan.measuredFlops(pool: pool))
+      usesScratch: scratch != nil, flopsPerSecond: QuantizationPlan.measuredFlops(pool: pool),
+      forwardFlopsPerSecond: QuantizationPlan.measuredFlops(recipe.calibrationArithmetic, pool: pool))
   }
 
   /// Everything the result depends on.
@@ -126,6 +127,7 @@ package struct ModelQuantizer {
     defer { try? saving.wait() }
     for index in first..<c.layerCount {
       var layer = try builder.layer(index)
+      layer.setFloatArithmetic(recipe.calibrationArithmetic)
       let worker = LayerQuantizer(
         recipe: recipe, configuration: c, index: index, isLast: index + 1 == c.layerCount,
         sequences: calibration.windows.count, pool: pool, beforeHiddenChanges: { try saving.wait() },
@@ -163,6 +165,7 @@ package struct ModelQuantizer {
     let c = builder.configuration
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
     var layer = try builder.layer(index)
+    layer.setFloatArithmetic(recipe.calibrationArithmetic)
     for module in DecoderNames.stages(c.qkvLayout).flatMap({ $0 }) {
       let shape = DecoderNames.shape(of: module, c)
       let name = "\(DecoderNames.layer(index)).\(module)"
@@ -282,14 +285,16 @@ extension DecoderLayer {
   }
 
   package mutating func setWeight(of module: String, _ weight: WeightMatrix) {
+    func with(_ linear: Linear) -> Linear {
+      var linear = linear
+      linear.weight = weight
+      return linear
+    }
     switch (module, qkv) {
-    case ("self_attn.qkv_proj", .fused(let linear)): qkv = .fused(Linear(weight: weight, bias: linear.bias))
-    case ("self_attn.q_proj", .separate(let q, let k, let v)):
-      qkv = .separate(q: Linear(weight: weight, bias: q.bias), k: k, v: v)
-    case ("self_attn.k_proj", .separate(let q, let k, let v)):
-      qkv = .separate(q: q, k: Linear(weight: weight, bias: k.bias), v: v)
-    case ("self_attn.v_proj", .separate(let q, let k, let v)):
-      qkv = .separate(q: q, k: k, v: Linear(weight: weight, bias: v.bias))
+    case ("self_attn.qkv_proj", .fused(let linear)): qkv = .fused(with(linear))
+    case ("self_attn.q_proj", .separate(let q, let k, let v)): qkv = .separate(q: with(q), k: k, v: v)
+    case ("self_attn.k_proj", .separate(let q, let k, let v)): qkv = .separate(q: q, k: with(k), v: v)
+    case ("self_attn.v_proj", .separate(let q, let k, let v)): qkv = .separate(q: q, k: k, v: with(v))
     case ("self_attn.o_proj", _): o.weight = weight
     case ("mlp.gate_proj", _): gate.weight = weight
     case ("mlp.up_proj", _): up.weight = weight

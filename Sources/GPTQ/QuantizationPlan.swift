@@ -18,11 +18,11 @@ package struct QuantizationPlan: Equatable, Sendable {
 
   /// - Parameters:
   ///   - windowLengths: of the calibration set; empty for round to nearest.
-  ///   - flopsPerSecond: what products reach here, see ``measuredFlops(pool:)``.
+  ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:pool:)``.
+  ///   - forwardFlopsPerSecond: and those of the forward pass, in its arithmetic.
   package init(
     _ c: DecoderConfiguration, recipe: QuantizationRecipe, windowLengths: [Int], otherBytes: Int,
-    usesScratch: Bool,
-    flopsPerSecond: Double
+    usesScratch: Bool, flopsPerSecond: Double, forwardFlopsPerSecond: Double? = nil
   ) {
     let tokens = windowLengths.reduce(0, +)
     let longest = windowLengths.max() ?? 0
@@ -34,7 +34,7 @@ package struct QuantizationPlan: Equatable, Sendable {
     let isGPTQ = recipe.method == .gptq
 
     var solving = 0
-    var products = 0.0
+    var (forward, products) = (0.0, 0.0)
     var output = otherBytes
     for stage in DecoderNames.stages(c.qkvLayout) {
       var widest = 0
@@ -44,7 +44,8 @@ package struct QuantizationPlan: Equatable, Sendable {
         inFeatures = shape.in
         widest = max(widest, shape.out)
         let weights = Double(shape.out) * Double(shape.in)
-        products += 2 * Double(tokens) * weights + (isGPTQ ? weights * Double(shape.in) : 0)
+        forward += 2 * Double(tokens) * weights
+        products += isGPTQ ? weights * Double(shape.in) : 0
         let groups =
           (shape.in + recipe.groupSize(forInputs: shape.in) - 1) / recipe.groupSize(forInputs: shape.in)
         output +=
@@ -62,18 +63,25 @@ package struct QuantizationPlan: Equatable, Sendable {
       if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2 }
     }
     // Products are padded copies of their left side, two thousand rows at a time.
-    let packing = 4 * min(chunk, 2048) * wide
+    let packing =
+      4 * min(chunk, 2048) * wide
+      + (recipe.calibrationArithmetic == .bf16 ? LinearAlgebra.roundedByteCount : 0)
     let fixed = 48 << 20
     peakWithScratchBytes = work + caches + solving + packing + fixed
     peakMemoryBytes = peakWithScratchBytes + (usesScratch ? 0 : activations)
     scratchBytes = usesScratch ? activations : 0
     outputBytes = output
     // Attention and everything that is not a product, and reading weights: a fifth more.
-    seconds = 1.2 * Double(c.layerCount) * products / flopsPerSecond
+    seconds =
+      Double(c.layerCount)
+      * (1.2 * products / flopsPerSecond + forward
+        * (0.2 / flopsPerSecond + 1 / (forwardFlopsPerSecond ?? flopsPerSecond)))
   }
 
   /// Floating-point operations a second of a product of a layer's size, measured now.
-  package static func measuredFlops(pool: WorkerPool = .shared) -> Double {
+  package static func measuredFlops(_ arithmetic: FloatArithmetic = .fp32, pool: WorkerPool = .shared)
+    -> Double
+  {
     let (m, k, n) = (512, 1024, 1024)
     let x = AlignedBuffer<Float>(zeros: m * k)
     let w = AlignedBuffer<Float>(zeros: n * k)
@@ -84,7 +92,9 @@ package struct QuantizationPlan: Equatable, Sendable {
     for _ in 0..<4 {
       let start = Date()
       LinearAlgebra.multiply(
-        x: x.pointer, rows: m, xRowStride: k, by: matrix, into: y.pointer, yRowStride: n, pool: pool)
+        x: x.pointer, rows: m, xRowStride: k, by: matrix, into: y.pointer, yRowStride: n,
+        arithmetic: arithmetic,
+        pool: pool)
       best = max(best, 2 * Double(m * k * n) / max(1e-6, Date().timeIntervalSince(start)))
     }
     return best

@@ -1,5 +1,6 @@
 import Checkpoints
 import FileSupport
+import Numerics
 
 /// Everything that decides what a quantization computes, apart from weights and calibration text.
 package struct QuantizationRecipe: Equatable, Sendable {
@@ -27,11 +28,14 @@ package struct QuantizationRecipe: Equatable, Sendable {
   package var trueSequential: Bool
   /// Mirror the range of groups without a negative weight, which AutoGPTQ leaves at half its codes.
   package var mirrorsPositiveGroups: Bool
+  /// What calibration tokens pass through; Hessians are fp32 sums of what comes out of it either way.
+  package var calibrationArithmetic: FloatArithmetic
 
   package init(
     method: Method = .gptq, bits: Int = 4, groupSize: Int = 128, isSymmetric: Bool = true,
     descendingActivation: Bool = false, staticGroups: Bool = false, dampPercent: Double = 0.01,
-    dampIncrement: Double = 0.01, trueSequential: Bool = true, mirrorsPositiveGroups: Bool = false
+    dampIncrement: Double = 0.01, trueSequential: Bool = true, mirrorsPositiveGroups: Bool = false,
+    calibrationArithmetic: FloatArithmetic = .fp32
   ) {
     self.method = method
     self.bits = bits
@@ -43,6 +47,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
     self.dampIncrement = dampIncrement
     self.trueSequential = trueSequential
     self.mirrorsPositiveGroups = mirrorsPositiveGroups
+    self.calibrationArithmetic = calibrationArithmetic
   }
 
   /// - Throws: ``QuantizationError`` naming the setting that makes no sense.
@@ -72,13 +77,18 @@ package struct QuantizationRecipe: Equatable, Sendable {
   }
 
   package var json: JSONValue {
-    [
-      "method": .string(method.rawValue), "bits": .init(bits), "group_size": .init(groupSize),
-      "sym": .bool(isSymmetric), "desc_act": .bool(descendingActivation),
-      "static_groups": .bool(staticGroups),
-      "damp_percent": .init(dampPercent), "damp_increment": .init(dampIncrement),
-      "true_sequential": .bool(trueSequential), "mirror_positive_groups": .bool(mirrorsPositiveGroups),
-    ]
+    var members = JSONObject([
+      ("method", .string(method.rawValue)), ("bits", .init(bits)), ("group_size", .init(groupSize)),
+      ("sym", .bool(isSymmetric)), ("desc_act", .bool(descendingActivation)),
+      ("static_groups", .bool(staticGroups)),
+      ("damp_percent", .init(dampPercent)), ("damp_increment", .init(dampIncrement)),
+      ("true_sequential", .bool(trueSequential)), ("mirror_positive_groups", .bool(mirrorsPositiveGroups)),
+    ])
+    // Named only where it is not what runs before it existed had.
+    if calibrationArithmetic != .fp32 {
+      members["calibration_arithmetic"] = .string(calibrationArithmetic.rawValue)
+    }
+    return .object(members)
   }
 }
 

@@ -49,9 +49,11 @@ package enum LinearAlgebra {
   /// - Parameters:
   ///   - xRowStride: floats from one row of x to the next.
   ///   - yRowStride: floats from one row of y to the next.
+  ///   - arithmetic: what is multiplied; sums are fp32.
   package static func multiply(
     x: UnsafePointer<Float>, rows: Int, xRowStride: Int, by weights: WeightMatrix,
-    into y: UnsafeMutablePointer<Float>, yRowStride: Int, pool: WorkerPool = .shared, kernels: Kernels = .best
+    into y: UnsafeMutablePointer<Float>, yRowStride: Int, arithmetic: FloatArithmetic = .fp32,
+    pool: WorkerPool = .shared, kernels: Kernels = .best
   ) {
     guard rows > 0 else { return }
     if case .intPanels(let matrix) = weights, let permutation = matrix.permutation {
@@ -67,19 +69,20 @@ package enum LinearAlgebra {
       }
       multiplyInOrder(
         x: permuted.pointer, rows: rows, xRowStride: matrix.inFeatures, by: weights, into: y,
-        yRowStride: yRowStride, pool: pool, kernels: kernels)
+        yRowStride: yRowStride, arithmetic: arithmetic, pool: pool, kernels: kernels)
       return
     }
     multiplyInOrder(
-      x: x, rows: rows, xRowStride: xRowStride, by: weights, into: y, yRowStride: yRowStride, pool: pool,
-      kernels: kernels)
+      x: x, rows: rows, xRowStride: xRowStride, by: weights, into: y, yRowStride: yRowStride,
+      arithmetic: arithmetic, pool: pool, kernels: kernels)
   }
 
   private static func multiplyInOrder(
     x: UnsafePointer<Float>, rows: Int, xRowStride: Int, by weights: WeightMatrix,
-    into y: UnsafeMutablePointer<Float>, yRowStride: Int, pool: WorkerPool, kernels: Kernels
+    into y: UnsafeMutablePointer<Float>, yRowStride: Int, arithmetic: FloatArithmetic, pool: WorkerPool,
+    kernels: Kernels
   ) {
-    if rows == 1 {
+    if rows == 1 && arithmetic == .fp32 {
       switch weights {
       case .panels(let matrix): return vector(x, by: matrix, into: y, pool: pool, kernels: kernels)
       case .intPanels(let matrix): return vector(x, by: matrix, into: y, pool: pool, kernels: kernels)
@@ -132,6 +135,11 @@ package enum LinearAlgebra {
         }
         return (UnsafePointer(scratch), k * 16)
       }
+    }
+    if arithmetic == .bf16 {
+      return multiplyRounded(
+        m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride, c: c,
+        cRowStride: yRowStride, pool: pool, kernels: kernels, provide: provide)
     }
     if buildsPanels, rows >= leastRowsCut, weights.outFeatures * weights.inFeatures * 4 <= builtByteCount {
       return rowsFirst(

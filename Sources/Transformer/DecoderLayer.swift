@@ -39,6 +39,27 @@ package struct DecoderLayer: Sendable {
   }
 }
 
+extension DecoderLayer {
+  /// How the layer's products with floats are computed.
+  package mutating func setFloatArithmetic(_ arithmetic: FloatArithmetic) {
+    func set(_ linear: inout Linear) { linear.floatArithmetic = arithmetic }
+    switch qkv {
+    case .fused(var linear):
+      set(&linear)
+      qkv = .fused(linear)
+    case .separate(var q, var k, var v):
+      set(&q)
+      set(&k)
+      set(&v)
+      qkv = .separate(q: q, k: k, v: v)
+    }
+    set(&o)
+    set(&gate)
+    set(&up)
+    set(&down)
+  }
+}
+
 /// Rows of activations that belong together as one sequence.
 package struct SequenceSlice: Sendable {
   /// Row of its first token in the batch.

@@ -7,6 +7,8 @@ package struct Linear: Sendable {
   package var bias: AlignedBuffer<Float>?
   /// How products with integer weights are computed; without effect on floats.
   package var arithmetic: Int4Arithmetic
+  /// How products with floats, and with integer weights in `exact` arithmetic, are computed.
+  package var floatArithmetic = FloatArithmetic.fp32
 
   package init(weight: WeightMatrix, bias: AlignedBuffer<Float>? = nil, arithmetic: Int4Arithmetic = .exact) {
     self.arithmetic = arithmetic
@@ -59,7 +61,7 @@ package struct Linear: Sendable {
       } else {
         LinearAlgebra.multiply(
           x: x, rows: rows, xRowStride: linear.inFeatures, by: linear.weight, into: y, yRowStride: yRowStride,
-          pool: pool)
+          arithmetic: linear.floatArithmetic, pool: pool)
       }
     }
     finish()

@@ -5,6 +5,7 @@ import FileSupport
 import Foundation
 import GPTQ
 import Models
+import Numerics
 import Tokenization
 import ToolSupport
 
@@ -111,6 +112,7 @@ struct CalibrationArguments: ParsableArguments {
 }
 
 extension QuantizationRecipe.Method: ExpressibleByArgument {}
+extension FloatArithmetic: ExpressibleByArgument {}
 
 /// What is computed.
 struct RecipeArguments: ParsableArguments {
@@ -151,12 +153,18 @@ struct RecipeArguments: ParsableArguments {
   @Flag(help: "Mirror the range of groups without negative weights, which AutoGPTQ leaves at half its codes.")
   var mirrorPositiveGroups = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Products that calibration text passes through: fp32, or bf16, faster where the processor multiplies it, the same "
+        + "result everywhere.", valueName: "type"))
+  var calibrationArithmetic = FloatArithmetic.fp32
+
   var recipe: QuantizationRecipe {
     QuantizationRecipe(
       method: method, bits: bits, groupSize: groupSize, isSymmetric: sym, descendingActivation: descAct,
       staticGroups: staticGroups, dampPercent: damp, dampIncrement: dampIncrement,
       trueSequential: trueSequential,
-      mirrorsPositiveGroups: mirrorPositiveGroups)
+      mirrorsPositiveGroups: mirrorPositiveGroups, calibrationArithmetic: calibrationArithmetic)
   }
 }
 

@@ -176,28 +176,36 @@ struct Tool {
     #expect(a.names.allSatisfy { Array(a[$0]!.bytes) == Array(b[$0]!.bytes) })
   }
 
-  /// Every instruction set this machine has, each with 1, 2 and 3 threads.
+  /// Every instruction set this machine has, each with 1, 2 and 3 threads; and one with bf16, which only some can multiply.
   @Test func instructionSetsAndThreadsGiveTheSameFile() throws {
     let folder = try TemporaryFolder()
+    func digest(_ isa: String, threads: Int, _ arithmetic: String) throws -> String? {
+      let path = folder.file("\(isa)-\(threads)-\(arithmetic).zhinao")
+      let tool = try Tool.run(
+        "zhinao-quantize",
+        [
+          Self.gqa, "--calibration", Fixture.tinyZhinao + "/calibration.jsonl", "--sequence-length", "64",
+          "--samples", "6", "--group-size", "64", "--no-sym", "-o", path, "--threads", "\(threads)",
+          "--calibration-arithmetic", arithmetic, "--print-digest", "--json",
+        ], environment: ["ZHINAO_ISA": isa])
+      #expect(tool.code == 0, "\(tool.errors)")
+      let printed = try JSONValue.parse(tool.output)["sha256"]?[path]?.stringValue
+      #expect(printed == (try Checksum.sha256(ofFile: path)))
+      return printed
+    }
     var digests: [String: String] = [:]
+    var rounded: [String: String] = [:]
     for isa in InstructionSet.runnable.map(\.rawValue) {
       for threads in 1...3 {
-        let path = folder.file("\(isa)-\(threads).zhinao")
-        let tool = try Tool.run(
-          "zhinao-quantize",
-          [
-            Self.gqa, "--calibration", Fixture.tinyZhinao + "/calibration.jsonl", "--sequence-length", "64",
-            "--samples", "6", "--group-size", "64", "--no-sym", "-o", path, "--threads", "\(threads)",
-            "--print-digest", "--json",
-          ], environment: ["ZHINAO_ISA": isa])
-        #expect(tool.code == 0, "\(tool.errors)")
-        let printed = try JSONValue.parse(tool.output)["sha256"]?[path]?.stringValue
-        #expect(printed == (try Checksum.sha256(ofFile: path)))
-        digests["\(isa), \(threads) threads"] = printed
+        digests["\(isa), \(threads) threads"] = try digest(isa, threads: threads, "fp32")
       }
+      rounded[isa] = try digest(isa, threads: 2, "bf16")
     }
     #expect(digests.count == 3 * InstructionSet.runnable.count)
     #expect(Set(digests.values).count == 1, "\(digests)")
+    #expect(rounded.count == InstructionSet.runnable.count)
+    #expect(Set(rounded.values).count == 1, "\(rounded)")
+    #expect(digests.values.first != rounded.values.first)
   }
 
   /// A file names the checkpoint it came from, and the proof fails for any other.

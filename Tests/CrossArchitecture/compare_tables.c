@@ -37,6 +37,27 @@ static void check(const char *what, const char *table, const void *a, const void
     }
 }
 
+// Both tables pack for themselves: their tiles have different numbers of rows.
+static void compare_bf16(const zn_kernels *s, const zn_kernels *t, int64_t m, int64_t n, int64_t k, const float *x,
+                         const float *panel) {
+    const int64_t words = (k + 1) / 2, panels = (n + 15) / 16;
+    const zn_kernels *tables[2] = {s, t};
+    float *results[2];
+    uint32_t *narrowed[2];
+    for (int which = 0; which < 2; which++) {
+        const zn_kernels *table = tables[which];
+        uint32_t *left = malloc((size_t)((m + 16) * words) * 4);
+        uint32_t *right = narrowed[which] = malloc((size_t)(panels * 16 * words) * 4);
+        float *out = results[which] = malloc((size_t)(m * n) * 4);
+        table->pack_rows_bf16(left, x, k, m, k);
+        for (int64_t p = 0; p < panels; p++) table->narrow_panel_bf16(right + p * 16 * words, panel + p * 16 * k, k);
+        table->gemm_bf16(m, n, words, left, right, 16 * words, out, n, false);
+        table->gemm_bf16(m, n, words, left, right, 16 * words, out, n, true);
+    }
+    check("narrow_panel_bf16", t->name, narrowed[0], narrowed[1], panels * 16 * words * 4);
+    check("gemm_bf16", t->name, results[0], results[1], m * n * 4);
+}
+
 static void compare(const zn_kernels *s, const zn_kernels *t) {
     const int64_t sizes[] = {1, 5, 16, 33, 96};
     for (int round = 0; round < 5; round++) {
@@ -52,6 +73,7 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
             s->gemm(m, n, k, a, k, 1, b, 16 * k, c, n, 16, ZN_OVERWRITE);
             check("gemm_packed", t->name, c, d, m * n * 4);
         }
+        compare_bf16(s, t, m, n, k - round % 2, a, b);
         const int64_t count = sizes[round] * 7;
         float *x = floats(count, 20), *w = floats(count, 1);
         float *y = malloc((size_t)count * 4), *z = malloc((size_t)count * 4);

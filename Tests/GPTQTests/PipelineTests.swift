@@ -43,9 +43,11 @@ import Transformer
     #expect(results[0] == results[1])
   }
 
-  @Test func aRunThatDiedContinuesToTheSameBits() throws {
+  @Test(arguments: FloatArithmetic.allCases)
+  func aRunThatDiedContinuesToTheSameBits(calibrationArithmetic: FloatArithmetic) throws {
     let folder = try TemporaryFolder()
-    let quantizer = try Self.job(QuantizationRecipe(groupSize: 32))
+    let quantizer = try Self.job(
+      QuantizationRecipe(groupSize: 32, calibrationArithmetic: calibrationArithmetic))
     let whole = folder.file("whole")
     try quantizer.run(into: Self.store(quantizer, whole))
     for keepsHidden in [true, false] {

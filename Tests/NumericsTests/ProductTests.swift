@@ -36,14 +36,16 @@ import Testing
   }
 
   static func product(
-    _ x: [Float], _ weights: WeightMatrix, m: Int, threads: Int = 2, isa: InstructionSet? = nil
+    _ x: [Float], _ weights: WeightMatrix, m: Int, threads: Int = 2, isa: InstructionSet? = nil,
+    arithmetic: FloatArithmetic = .fp32
   ) throws -> [Float] {
     let y = AlignedBuffer<Float>(zeros: m * weights.outFeatures)
     let kernels = try isa.map { try #require(Kernels(for: $0)) } ?? Kernels.best
     x.withUnsafeBufferPointer {
       LinearAlgebra.multiply(
         x: $0.baseAddress!, rows: m, xRowStride: weights.inFeatures, by: weights, into: y.pointer,
-        yRowStride: weights.outFeatures, pool: WorkerPool(threads: threads), kernels: kernels)
+        yRowStride: weights.outFeatures, arithmetic: arithmetic, pool: WorkerPool(threads: threads),
+        kernels: kernels)
     }
     return y.array
   }
@@ -92,6 +94,48 @@ import Testing
       }
       for threads in 1...3 {
         #expect(try ProductTests.product(x, weights, m: m, threads: threads, isa: isa) == expected)
+      }
+    }
+  }
+
+  /// Both sides rounded to bf16, odd inputs' products first in each pair, subnormals zero: on every table what VDPBF16PS
+  /// computes.
+  @Test(
+    arguments: [
+      Shape(m: 1, n: 20, k: 64), Shape(m: 7, n: 97, k: 37), Shape(m: 260, n: 36, k: 96),
+      Shape(m: 19, n: 130, k: 900),
+    ], InstructionSet.runnable)
+  func roundedProductsEqualTheirDefinition(shape: Shape, isa: InstructionSet) throws {
+    let (m, n, k) = (shape.m, shape.n, shape.k)
+    // Every seventh column of outputs is small enough for subnormal operands and sums.
+    let x = ProductTests.random(m * k, seed: 7).map { $0 * 1e-3 }
+    var w = ProductTests.random(n * k, seed: 8)
+    for row in stride(from: 0, to: n, by: 7) {
+      for j in 0..<k { w[row * k + j] *= j % 3 == 0 ? 1e-39 : 1e-35 }
+    }
+    func rounded(_ x: Float) -> Float { flushed(roundedToBrainFloat(x)) }
+    func flushed(_ x: Float) -> Float {
+      x.magnitude < .leastNormalMagnitude ? (x.sign == .minus ? -0.0 : 0) : x
+    }
+    let (left, right) = (x.map(rounded), w.map(rounded))
+    var expected: [Float] = []
+    for i in 0..<m {
+      for column in 0..<n {
+        var sum: Float = 0
+        for pair in stride(from: 0, to: k, by: 2) {
+          for j in [pair + 1, pair] where j < k {
+            sum = flushed(sum.addingProduct(left[i * k + j], right[column * k + j]))
+          }
+        }
+        expected.append(sum)
+      }
+    }
+    for threads in 1...3 {
+      for weights in [
+        ProductTests.rows(w, n: n, k: k), .panels(ProductTests.panels(w, n: n, k: k)),
+      ] {
+        let found = try ProductTests.product(x, weights, m: m, threads: threads, isa: isa, arithmetic: .bf16)
+        #expect(found == expected)
       }
     }
   }

@@ -75,6 +75,10 @@ ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
     for (int i = 0; i < 4; i++) result.q[i] = vandq_u32(vshlq_u32(v.q[i], vdupq_n_s32(-shift)), vdupq_n_u32(mask));
     return result;
 }
+ZN_INLINE v16 v_bf16_even(v16i v) { QUARTERS(vreinterpretq_f32_u32(vshlq_n_u32(v.q[i], 16))); }
+ZN_INLINE v16 v_bf16_odd(v16i v) {
+    QUARTERS(vreinterpretq_f32_u32(vandq_u32(v.q[i], vdupq_n_u32(0xFFFF0000))));
+}
 ZN_INLINE v16 v_from_int(v16i v) { QUARTERS(vcvtq_f32_s32(vreinterpretq_s32_u32(v.q[i]))); }
 
 #include "../template/lanewise.h"

@@ -75,6 +75,19 @@ typedef struct zn_kernels {
     void (*_Nonnull gemm_packed)(int64_t m, int64_t n_count, int64_t k, const float *_Nonnull packed_a,
                                  const float *_Nonnull b, int64_t b_panel_stride, float *_Nonnull c,
                                  int64_t c_row_stride, int64_t c_panel_stride, zn_gemm_mode mode);
+    // Products of sides rounded to bf16 (to nearest even; subnormals become zero), summed in fp32. A word holds two
+    // successive k, the even one in its lower half; an odd last k has zero beside it.
+    //   pack_rows_bf16     as pack_rows, from rows that lie a_row_stride apart: word (i, w) at w * tile_rows + i of its tile
+    //   narrow_panel_bf16  a panel [k][16] of floats -> words [(k + 1) / 2][16]
+    //   gemm_bf16          C, row-major, = (with `add`: +=) their product: for each word the product of the upper halves, then
+    //                      that of the lower, is added by one fused multiply-add, operands and results that are subnormal
+    //                      counting as zero. So VDPBF16PS is defined; every table gives its bits.
+    void (*_Nonnull pack_rows_bf16)(uint32_t *_Nonnull packed, const float *_Nonnull a, int64_t a_row_stride, int64_t m,
+                                    int64_t k);
+    void (*_Nonnull narrow_panel_bf16)(uint32_t *_Nonnull words, const float *_Nonnull panel, int64_t k);
+    void (*_Nonnull gemm_bf16)(int64_t m, int64_t n_count, int64_t words, const uint32_t *_Nonnull packed_a,
+                               const uint32_t *_Nonnull b, int64_t b_panel_stride, float *_Nonnull c,
+                               int64_t c_row_stride, bool add);
     // One panel from a row-major B: rows <= 16 rows of `k` elements, row_stride elements apart -> [k][16] floats.
     void (*_Nonnull pack_panel)(float *_Nonnull panel, const void *_Nonnull b, zn_float_type type, int64_t row_stride,
                                 int64_t rows, int64_t k);

@@ -107,6 +107,19 @@ ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
 }
 ZN_INLINE v16 v_from_int(v16i v) { LANES((float)(int32_t)v.lane[i]); }
 
+ZN_INLINE v16 v_bf16_even(v16i v) {
+    for (int i = 0; i < 16; i++) v.lane[i] <<= 16;
+    v16 result;
+    memcpy(result.lane, v.lane, sizeof result.lane);
+    return result;
+}
+ZN_INLINE v16 v_bf16_odd(v16i v) {
+    for (int i = 0; i < 16; i++) v.lane[i] &= 0xFFFF0000;
+    v16 result;
+    memcpy(result.lane, v.lane, sizeof result.lane);
+    return result;
+}
+
 #include "../template/lanewise.h"
 
 ZN_INLINE v16i vi_zero(void) { return (v16i){{0}}; }

@@ -4,6 +4,7 @@
 
 #include "gemm.h"
 #include "panels.h"
+#include "bf16.h"
 #include "int_panels.h"
 #include "int8.h"
 #include "gptq.h"
@@ -17,6 +18,9 @@ const zn_kernels TABLE = {
     .gemm = gemm,
     .pack_rows = pack_rows,
     .gemm_packed = gemm_packed,
+    .pack_rows_bf16 = pack_rows_bf16,
+    .narrow_panel_bf16 = narrow_panel_bf16,
+    .gemm_bf16 = gemm_bf16,
     .pack_panel = pack_panel,
     .widen_panel = widen_panel,
     .gemv_panels = gemv_panels,

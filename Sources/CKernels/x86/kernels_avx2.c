@@ -97,6 +97,13 @@ ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
     const __m256i m = _mm256_set1_epi32((int)mask);
     return (v16i){_mm256_and_si256(_mm256_srli_epi32(v.a, shift), m), _mm256_and_si256(_mm256_srli_epi32(v.b, shift), m)};
 }
+ZN_INLINE v16 v_bf16_even(v16i v) {
+    return (v16){_mm256_castsi256_ps(_mm256_slli_epi32(v.a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(v.b, 16))};
+}
+ZN_INLINE v16 v_bf16_odd(v16i v) {
+    const __m256i upper = _mm256_set1_epi32((int)0xFFFF0000);
+    return (v16){_mm256_castsi256_ps(_mm256_and_si256(v.a, upper)), _mm256_castsi256_ps(_mm256_and_si256(v.b, upper))};
+}
 ZN_INLINE v16 v_from_int(v16i v) { return (v16){_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
 
 ZN_INLINE void v_to_bytes(int8_t *p, v16 v) {

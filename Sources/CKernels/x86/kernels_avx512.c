@@ -66,6 +66,10 @@ ZN_INLINE v16i vi_load(const void *p) { return _mm512_loadu_si512(p); }
 ZN_INLINE v16i vi_field(v16i v, int shift, uint32_t mask) {
     return _mm512_and_si512(_mm512_srli_epi32(v, (unsigned)shift), _mm512_set1_epi32((int)mask));
 }
+ZN_INLINE v16 v_bf16_even(v16i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(v, 16)); }
+ZN_INLINE v16 v_bf16_odd(v16i v) {
+    return _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32((int)0xFFFF0000)));
+}
 ZN_INLINE v16 v_from_int(v16i v) { return _mm512_cvtepi32_ps(v); }
 
 ZN_INLINE void v_to_bytes(int8_t *p, v16 v) {
@@ -129,6 +133,7 @@ ZN_INLINE void pack_sixteen_steps(float *tile, const float *a, int64_t row_strid
 #define PACK_SIXTEEN_STEPS pack_sixteen_steps
 
 // 24 sums of 16 lanes; 10 loads feed them, where 12 x 2 would need 14 and wait for the load ports.
+#define NATIVE_GEMM_BF16 zn_gemm_bf16_avx512
 #define TILE_ROWS 6
 #define TILE_PANELS 4
 #define INT8_ROWS 6
