@@ -67,10 +67,24 @@ extension LayerSteps {
     into out: UnsafeMutablePointer<Float>
   ) {
     let heads = configuration.kvHeads
-    pool.run(sequences.count * heads) { task in
-      let sequence = sequences[task / heads]
-      let kvHead = task % heads
-      rotateAndStore(qkv, row: 0, kvHead: kvHead, of: sequence, layer: layer, tables: tables)
+    func store(_ task: Int) {
+      rotateAndStore(
+        qkv, row: 0, kvHead: task % heads, of: sequences[task / heads], layer: layer, tables: tables)
+    }
+    let tasks = sequences.count * heads
+    if tasks % pool.threadCount != 0 && tasks < 4 * pool.threadCount {
+      // Three heads of keys leave one of two threads waiting: keys are stored first, then each query is a task.
+      for task in 0..<tasks { store(task) }
+      let queries = configuration.attentionHeads
+      return pool.run(sequences.count * queries) { task in
+        attendBlock(
+          qkv, sequence: sequences[task / queries], head: task % queries, firstRow: 0, layer: layer, into: out
+        )
+      }
+    }
+    pool.run(tasks) { task in
+      store(task)
+      let (sequence, kvHead) = (sequences[task / heads], task % heads)
       for head in kvHead * configuration.queriesPerKV..<(kvHead + 1) * configuration.queriesPerKV {
         attendBlock(qkv, sequence: sequence, head: head, firstRow: 0, layer: layer, into: out)
       }
