@@ -53,9 +53,8 @@ extern const zn_kernels zn_table_scalar;
 extern const zn_kernels zn_table_avx2;
 extern const zn_kernels zn_table_avx512;
 // gemm_bf16() where the processor has AVX512-BF16; false, with nothing done, where it has not.
-bool zn_gemm_bf16_avx512(int64_t m, int64_t n_count, int64_t words, const uint32_t *_Nonnull packed_a,
-                         const uint32_t *_Nonnull b, int64_t b_panel_stride, float *_Nonnull c, int64_t c_row_stride,
-                         bool add);
+bool zn_gemm_bf16_avx512(int64_t m, int64_t n_count, int64_t words, const uint32_t *packed_a, const uint32_t *b,
+                         int64_t b_panel_stride, float *c, int64_t c_row_stride, bool add);
 #elif defined(__aarch64__)
 extern const zn_kernels zn_table_neon;
 #endif
