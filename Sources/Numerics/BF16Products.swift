@@ -25,8 +25,7 @@ extension LinearAlgebra {
     let table = kernels.table
     let tileRows = Int(table.pointee.tile_rows)
     let tiles = (m + tileRows - 1) / tileRows
-    let perRound = LinearAlgebra.rowsOfTask * pool.threadCount
-    let tasks = min(tiles, (tiles * tileRows + perRound - 1) / perRound * pool.threadCount)
+    let tasks = rowTasks(tiles: tiles, tileRows: tileRows, threads: pool.threadCount)
     let panels = (n + panelWidth - 1) / panelWidth
     let words = (k + 1) / 2
     let panelsAtOnce = max(4, LinearAlgebra.roundedByteCount / (panelWidth * words * 4) / 4 * 4)

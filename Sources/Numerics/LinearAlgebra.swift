@@ -250,8 +250,7 @@ package enum LinearAlgebra {
     let depth = depth(of: k)
     let panels = (n + panelWidth - 1) / panelWidth
     let tiles = (m + tileRows - 1) / tileRows
-    let rounds = (tiles * tileRows + rowsOfTask * pool.threadCount - 1) / (rowsOfTask * pool.threadCount)
-    let tasks = min(tiles, rounds * pool.threadCount)
+    let tasks = rowTasks(tiles: tiles, tileRows: tileRows, threads: pool.threadCount)
     Scratch.withFloats(panels * panelWidth * k) { built in
       // The block of depth d starts at panels · 16 · d.
       pool.runRanges(panels) { range in
@@ -277,6 +276,12 @@ package enum LinearAlgebra {
         }
       }
     }
+  }
+
+  /// Into how many tasks of at most about ``rowsOfTask`` rows to cut all of them: as many for each thread.
+  static func rowTasks(tiles: Int, tileRows: Int, threads: Int) -> Int {
+    let rowsOfRound = rowsOfTask * threads
+    return min(tiles, (tiles * tileRows + rowsOfRound - 1) / rowsOfRound * threads)
   }
 
   /// Into how many parts to cut `rows` that each of `tasks` blocks of B passes by: enough for an even share. Nine equal tasks

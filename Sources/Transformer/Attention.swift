@@ -30,9 +30,8 @@ extension LayerSteps {
     pool.runRanges(sequences.map { $0.firstRow + $0.rowCount }.max() ?? 0) { range in
       for sequence in sequences {
         let rows = range.clamped(to: sequence.firstRow..<sequence.firstRow + sequence.rowCount)
-        // Head by head: the panels of all heads' values, a power of two apart, would share a set of a cache.
-        for head in 0..<configuration.kvHeads {
-          for row in rows {
+        for row in rows {
+          for head in 0..<configuration.kvHeads {
             rotateAndStore(
               qkv, row: row - sequence.firstRow, kvHead: head, of: sequence, layer: layer, tables: tables)
           }
@@ -128,11 +127,6 @@ extension LayerSteps {
     let sumWidth = LayerCache.paddedHeadDim(c)
     let block = LayerSteps.keyBlock
 
-    // Where the results will go, for many rows, is in no cache yet.
-    let results = out + (sequence.firstRow + firstRow) * c.attentionWidth + head * c.headDim
-    for row in 0..<rows where rows > 1 {
-      zn_prefetch(UInt(bitPattern: results + row * c.attentionWidth), Int64(c.headDim * 4))
-    }
     Scratch.withFloats(rows * (block + sumWidth + 2) + reader.scratchFloats(rows: rows)) { memory in
       let scores = memory
       let sums = scores + rows * block
@@ -176,7 +170,7 @@ extension LayerSteps {
           scratch: scratch)
       }
       for row in 0..<rows {
-        let line = results + row * c.attentionWidth
+        let line = out + (sequence.firstRow + firstRow + row) * c.attentionWidth + head * c.headDim
         line.update(from: sums + row * sumWidth, count: c.headDim)
         table.pointee.scale(line, 1 / total[row], Int64(c.headDim))
       }
