@@ -56,7 +56,8 @@ package struct ModelQuantizer {
     return QuantizationPlan(
       c, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
       usesScratch: scratch != nil, flopsPerSecond: QuantizationPlan.measuredFlops(pool: pool),
-      forwardFlopsPerSecond: QuantizationPlan.measuredFlops(recipe.calibrationArithmetic, pool: pool))
+      forwardFlopsPerSecond: recipe.calibrationArithmetic == .fp32
+        ? nil : QuantizationPlan.measuredFlops(recipe.calibrationArithmetic, pool: pool))
   }
 
   /// Everything the result depends on.

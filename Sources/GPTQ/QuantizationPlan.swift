@@ -19,7 +19,7 @@ package struct QuantizationPlan: Equatable, Sendable {
   /// - Parameters:
   ///   - windowLengths: of the calibration set; empty for round to nearest.
   ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:pool:)``.
-  ///   - forwardFlopsPerSecond: and those of the forward pass, in its arithmetic.
+  ///   - forwardFlopsPerSecond: and those of the forward pass, in its arithmetic; nil: the same.
   package init(
     _ c: DecoderConfiguration, recipe: QuantizationRecipe, windowLengths: [Int], otherBytes: Int,
     usesScratch: Bool, flopsPerSecond: Double, forwardFlopsPerSecond: Double? = nil
@@ -62,7 +62,7 @@ package struct QuantizationPlan: Equatable, Sendable {
       solving = max(solving, matrices + module)
       if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2 }
     }
-    // Products are padded copies of their left side, two thousand rows at a time.
+    // Products take padded copies of their left side, two thousand rows at a time, or in bf16 pieces of their right side.
     let packing =
       4 * min(chunk, 2048) * wide
       + (recipe.calibrationArithmetic == .bf16 ? LinearAlgebra.roundedByteCount : 0)

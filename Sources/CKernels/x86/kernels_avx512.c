@@ -132,8 +132,8 @@ ZN_INLINE void pack_sixteen_steps(float *tile, const float *a, int64_t row_strid
 }
 #define PACK_SIXTEEN_STEPS pack_sixteen_steps
 
-// 24 sums of 16 lanes; 10 loads feed them, where 12 x 2 would need 14 and wait for the load ports.
 #define NATIVE_GEMM_BF16 zn_gemm_bf16_avx512
+// 24 sums of 16 lanes; 10 loads feed them, where 12 x 2 would need 14 and wait for the load ports.
 #define TILE_ROWS 6
 #define TILE_PANELS 4
 #define INT8_ROWS 6
