@@ -57,7 +57,7 @@ package struct QuantizationPlan: Equatable, Sendable {
       // packed codes and a few spans of the widest module while the factor is still there.
       let span = isGPTQ ? Solver(recipe: recipe).spanWidth(inFeatures: k) : 0
       let matrices =
-        isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 2 : 1) + 4 * k * 1024 + 8 * span * span : 0
+        isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 2 : 1) + 4 * k * 1536 + 8 * span * span : 0
       let module = widest * k * 4 + widest * k * 3 + widest * (128 + 2 * span) * 4
       solving = max(solving, matrices + module)
       if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2 }

@@ -1,30 +1,6 @@
 import CKernels
 import Foundation
 
-/// The inverse of R or of a block on its diagonal, upper triangular, in panels of 16 columns: element (k, n) at
-/// `panels[(n / 16 * order + k) * 16 + n % 16]`.
-package struct InverseFactor {
-  package let order: Int
-  package let panels: AlignedBuffer<Float>
-
-  package subscript(row: Int, column: Int) -> Float {
-    panels[(column / panelWidth * order + row) * panelWidth + column % panelWidth]
-  }
-
-  /// The same, `[order, order]` row-major.
-  package func rows() -> AlignedBuffer<Float> {
-    let rows = AlignedBuffer<Float>(count: order * order)
-    for column in stride(from: 0, to: order, by: panelWidth) {
-      let width = min(panelWidth, order - column)
-      for row in 0..<order {
-        (rows.pointer + row * order + column).update(
-          from: panels.pointer + (column / panelWidth * order + row) * panelWidth, count: width)
-      }
-    }
-    return rows
-  }
-}
-
 /// R upper triangular with R·Rᵀ = H, in the memory that held H's upper triangle, and the inverses of its diagonal blocks.
 package struct CholeskyFactor: @unchecked Sendable {
   package let order: Int
@@ -56,9 +32,10 @@ package struct CholeskyFactor: @unchecked Sendable {
     let block = Factorization.block
     precondition(columns.lowerBound % block == 0)
     precondition(columns.upperBound % block == 0 || columns.upperBound == order)
-    return Factorization.invert(
-      pointer(row: columns.lowerBound, column: columns.lowerBound), order: columns.count, rowStride: order,
-      inverses: inverses.pointer + columns.lowerBound * block, pool: pool, kernels: kernels)
+    return TriangularInverse(
+      r: pointer(row: columns.lowerBound, column: columns.lowerBound), order: columns.count, rowStride: order,
+      inverses: inverses.pointer + columns.lowerBound * block, pool: pool, kernels: kernels
+    ).computed()
   }
 }
 
@@ -98,11 +75,19 @@ package enum Factorization {
 
   // MARK: H = R·Rᵀ
 
+  /// Blocks whose products are subtracted from what is left of them together: every element of H is then read and written
+  /// a quarter as often, and still takes its products in the order of the blocks.
+  private static let spanBlocks = 4
+  /// Rows of H that meet one block of columns in a task, in tiles; all of the span's products while they are in a core's cache.
+  private static let tilesInCache = 20
+  private static let tilesOfTask = 8 * tilesInCache
+
   private static func factorize(
     _ h: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool,
     kernels: Kernels
   ) -> Bool {
     let panel = AlignedBuffer<Float>(count: n * block)
+    let span = PackedSpan(order: n, blocks: spanBlocks, kernels: kernels)
     for b in stride(from: (n + block - 1) / block - 1, through: 0, by: -1) {
       let first = b * block
       let size = min(block, n - first)
@@ -117,10 +102,44 @@ package enum Factorization {
         m: first, n: size, k: size, a: h + first, aRowStride: n, aKStride: 1, bPanels: right.pointer,
         bPanelStride: size * panelWidth, c: panel.pointer, cRowStride: size, cPanelStride: panelWidth,
         mode: ZN_OVERWRITE, pool: pool, kernels: kernels)
-      for row in 0..<first { (h + row * n + first).update(from: panel.pointer + row * size, count: size) }
-      subtractOuterProduct(panel.pointer, rows: first, width: size, from: h, n, pool: pool, kernels: kernels)
+      span.append(panel.pointer, rows: first, width: size, copyingTo: h + first, rowStride: n, pool: pool)
+      if b % spanBlocks == 0 {
+        subtract(span.blocks, of: span, columns: 0..<first, from: h, n, pool: pool)
+        span.removeAll()
+      } else {
+        let start = b / spanBlocks * spanBlocks * block
+        subtract(span.blocks.suffix(1), of: span, columns: start..<first, from: h, n, pool: pool)
+      }
     }
     return true
+  }
+
+  /// H[0 ... j, j] −= (X·Xᵀ)[0 ... j, j] of each of `blocks` in turn, for the columns j of `columns`.
+  private static func subtract(
+    _ blocks: ArraySlice<PackedSpan.Block>, of span: PackedSpan, columns: Range<Int>,
+    from h: UnsafeMutablePointer<Float>, _ n: Int, pool: WorkerPool
+  ) {
+    let table = span.kernels.table
+    let cached = tilesInCache * span.tileRows
+    let rowsOfTask = tilesOfTask * span.tileRows
+    let parts = (columns.upperBound + rowsOfTask - 1) / rowsOfTask
+    // No wider than a block, whose width below the diagonal `cholesky` puts back.
+    let groups = (columns.count + block - 1) / block
+    let h = SharedMutable(h)
+    pool.run(groups * parts) { task in
+      let column = columns.lowerBound + (groups - 1 - task / parts) * block
+      let width = min(block, columns.upperBound - column)
+      let firstRow = task % parts * rowsOfTask
+      let end = min(column + width, firstRow + rowsOfTask)
+      for row in stride(from: firstRow, to: end, by: cached) {
+        for block in blocks {
+          table.pointee.gemm_packed(
+            Int64(min(cached, end - row)), Int64(width), Int64(block.width), block.left + row * block.width,
+            block.right + column * block.width, Int64(block.width * panelWidth),
+            h.pointer + row * n + column, Int64(n), Int64(panelWidth), ZN_SUBTRACT)
+        }
+      }
+    }
   }
 
   /// Factorizes one diagonal block in double precision and inverts the factor.
@@ -174,51 +193,8 @@ package enum Factorization {
     for at in whole..<count { y[at] -= factor * x[at] }
   }
 
-  /// Upper triangle of the leading `rows` × `rows` part of H −= X·Xᵀ.
-  private static func subtractOuterProduct(
-    _ x: UnsafePointer<Float>, rows: Int, width: Int, from h: UnsafeMutablePointer<Float>, _ n: Int,
-    pool: WorkerPool,
-    kernels: Kernels
-  ) {
-    let table = kernels.table
-    let tileRows = Int(table.pointee.tile_rows)
-    let tiles = (rows + tileRows - 1) / tileRows
-    let panels = (rows + panelWidth - 1) / panelWidth
-    let left = AlignedBuffer<Float>(count: tiles * tileRows * width)
-    let right = AlignedBuffer<Float>(count: panels * panelWidth * width)
-    let source = Shared(x)
-    pool.runRanges(tiles) { range in
-      for tile in range {
-        table.pointee.pack_rows(
-          left.pointer + tile * tileRows * width, source.pointer + tile * tileRows * width, Int64(width), 1,
-          Int64(min(tileRows, rows - tile * tileRows)), Int64(width))
-      }
-    }
-    pool.runRanges(panels) { range in
-      for panel in range {
-        table.pointee.pack_panel(
-          right.pointer + panel * panelWidth * width, source.pointer + panel * panelWidth * width, ZN_F32,
-          Int64(width), Int64(min(panelWidth, rows - panel * panelWidth)), Int64(width))
-      }
-    }
-    let h = SharedMutable(h)
-    // No wider than a block, whose width below the diagonal `cholesky` puts back.
-    let widest = block / panelWidth
-    let perTask = max(2, min(widest, (panels + pool.threadCount * 6 - 1) / (pool.threadCount * 6) / 2 * 2))
-    let tasks = (panels + perTask - 1) / perTask
-    pool.run(tasks) { task in
-      let panel = (tasks - 1 - task) * perTask
-      let count = min(perTask, panels - panel)
-      let column = panel * panelWidth
-      let columns = min(count * panelWidth, rows - column)
-      table.pointee.gemm_packed(
-        Int64(column + columns), Int64(columns), Int64(width), left.pointer, right.pointer + column * width,
-        Int64(width * panelWidth), h.pointer + column, Int64(n), Int64(panelWidth), ZN_SUBTRACT)
-    }
-  }
-
   /// Row-major rows → panels, the right-hand side of a product.
-  private static func packedRows(
+  static func packedRows(
     _ rows: UnsafePointer<Float>, rows count: Int, width: Int, rowStride: Int, kernels: Kernels
   ) -> AlignedBuffer<Float> {
     let panels = (count + panelWidth - 1) / panelWidth
@@ -231,56 +207,60 @@ package enum Factorization {
     }
     return packed
   }
+}
 
-  // MARK: U = R⁻¹
+/// The columns of some blocks of R as both sides of a product of their rows.
+private final class PackedSpan: @unchecked Sendable {
+  struct Block: @unchecked Sendable {
+    let width: Int
+    /// Tiles of rows, and panels of them.
+    let left: UnsafeMutablePointer<Float>
+    let right: UnsafeMutablePointer<Float>
+  }
 
-  /// - Parameters:
-  ///   - r: `[n, n]`, its rows `rowStride` floats apart.
-  ///   - inverses: of its diagonal blocks.
-  fileprivate static func invert(
-    _ r: UnsafePointer<Float>, order n: Int, rowStride: Int, inverses: UnsafePointer<Float>, pool: WorkerPool,
-    kernels: Kernels
-  ) -> InverseFactor {
-    let panels = (n + panelWidth - 1) / panelWidth
-    let u = AlignedBuffer<Float>(zeros: panels * panelWidth * n)
-    let stride = n * panelWidth
-    let product = AlignedBuffer<Float>(count: panels * panelWidth * block)
-    let (source, target, middle) = (Shared(r), SharedMutable(u.pointer), SharedMutable(product.pointer))
+  let kernels: Kernels
+  let tileRows: Int
+  private(set) var blocks: ArraySlice<Block> = []
+  /// Rows in whole tiles and panels.
+  private let unit: Int
+  private let paddedRows: Int
+  private let memory: AlignedBuffer<Float>
+
+  init(order: Int, blocks: Int, kernels: Kernels) {
+    self.kernels = kernels
+    tileRows = Int(kernels.table.pointee.tile_rows)
+    unit = tileRows * panelWidth
+    paddedRows = (order + unit - 1) / unit * unit
+    memory = AlignedBuffer(count: 2 * paddedRows * Factorization.block * blocks)
+  }
+
+  func removeAll() { blocks = [] }
+
+  /// Packs `x` `[rows, width]` and copies it to where R is.
+  func append(
+    _ x: UnsafePointer<Float>, rows: Int, width: Int, copyingTo r: UnsafeMutablePointer<Float>,
+    rowStride: Int,
+    pool: WorkerPool
+  ) {
     let table = kernels.table
-    for b in Swift.stride(from: (n + block - 1) / block - 1, through: 0, by: -1) {
-      let first = b * block
-      let size = min(block, n - first)
-      let inverse = Shared(inverses + b * block * block)
-      for i in 0..<size {
-        for j in i..<size {
-          let column = first + j
-          u[column / panelWidth * stride + (first + i) * panelWidth + column % panelWidth] =
-            inverse.pointer[i * size + j]
-        }
+    let start = memory.pointer + 2 * paddedRows * Factorization.block * blocks.count
+    let block = Block(width: width, left: start, right: start + paddedRows * Factorization.block)
+    let (x, r) = (Shared(x), SharedMutable(r))
+    pool.runRanges((rows + unit - 1) / unit) { range in
+      let first = range.lowerBound * unit
+      let end = min(rows, range.upperBound * unit)
+      for row in first..<end {
+        (r.pointer + row * rowStride).update(from: x.pointer + row * width, count: width)
       }
-      let trailing = first + size
-      guard trailing < n else { continue }
-      // U[block, n'] = −V · (R[block, trailing ... n'] · U[trailing ... n', n']): beyond column n' U has only zeros.
-      let perTask = 4
-      let firstPanel = trailing / panelWidth
-      let tasks = (panels - firstPanel + perTask - 1) / perTask
-      pool.run(tasks) { task in
-        let panel = firstPanel + (tasks - 1 - task) * perTask
-        let count = min(perTask, panels - panel)
-        let columns = min(count * panelWidth, n - panel * panelWidth)
-        let depth = panel * panelWidth + columns - trailing
-        let t = middle.pointer + panel * panelWidth * block
-        table.pointee.gemm(
-          Int64(size), Int64(columns), Int64(depth), source.pointer + first * rowStride + trailing,
-          Int64(rowStride), 1,
-          target.pointer + panel * stride + trailing * panelWidth, Int64(stride), t, Int64(panelWidth),
-          Int64(block * panelWidth), ZN_OVERWRITE)
-        table.pointee.gemm(
-          Int64(size), Int64(columns), Int64(size), inverse.pointer, Int64(size), 1, t,
-          Int64(block * panelWidth),
-          target.pointer + panel * stride + first * panelWidth, Int64(panelWidth), Int64(stride), ZN_SUBTRACT)
+      table.pointee.pack_rows(
+        block.left + first * width, x.pointer + first * width, Int64(width), 1, Int64(end - first),
+        Int64(width))
+      for row in stride(from: first, to: end, by: panelWidth) {
+        table.pointee.pack_panel(
+          block.right + row * width, x.pointer + row * width, ZN_F32, Int64(width),
+          Int64(min(panelWidth, end - row)), Int64(width))
       }
     }
-    return InverseFactor(order: n, panels: u)
+    blocks.append(block)
   }
 }
