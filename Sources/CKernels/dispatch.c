@@ -14,6 +14,12 @@ static uint64_t saved_state(void) {
     return (uint64_t)d << 32 | a;
 }
 
+bool zn_fetches_to_second_level;
+static __attribute__((constructor)) void look_at_processor(void) {
+    unsigned a, b, c, d;
+    zn_fetches_to_second_level = __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx;
+}
+
 static bool runs(zn_isa isa) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
@@ -25,6 +31,8 @@ static bool runs(zn_isa isa) {
     const bool f = b >> 16 & 1, dq = b >> 17 & 1, bw = b >> 30 & 1, vl = b >> 31 & 1, vnni = c >> 11 & 1;
     return isa == ZN_ISA_AVX512 && f && dq && bw && vl && vnni && (saved_state() & 0xE6) == 0xE6;
 }
+#else
+bool zn_fetches_to_second_level;
 #endif
 
 // The scalar table with one wrong function: what `zhinao-verify self-check` must notice. Only ZHINAO_ISA=faulty gets it.

@@ -48,11 +48,15 @@ ZN_INLINE void zn_restore_subnormals(uint64_t state) {
 #endif
 }
 
+// What is fetched far ahead goes to the second-level cache instead of the first. Intel's cores wait for it in one of 16 line
+// buffers of the first level: Emerald Rapids reads 3 % faster without them, Int4 generation is 2 to 4 % faster.
+extern bool zn_fetches_to_second_level;
+
 extern const zn_kernels zn_table_scalar;
 #if defined(__x86_64__)
 extern const zn_kernels zn_table_avx2;
 extern const zn_kernels zn_table_avx512;
-// gemm_bf16() where the processor has AVX512-BF16; false, with nothing done, where it has not.
+// gemm_bf16() where the processor multiplies pairs of bf16 faster than floats; false, with nothing done, where it does not.
 bool zn_gemm_bf16_avx512(int64_t m, int64_t n_count, int64_t words, const uint32_t *packed_a, const uint32_t *b,
                          int64_t b_panel_stride, float *c, int64_t c_row_stride, bool add);
 #elif defined(__aarch64__)

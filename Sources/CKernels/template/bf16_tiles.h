@@ -1,12 +1,4 @@
-// The register tiles of gemm_bf16(), shared with the file for processors that multiply pairs of bf16.
-
-#ifndef v_dot_bf16
-// What VDPBF16PS does: the odd product first, each rounded once (Intel SDM, VDPBF16PS).
-ZN_INLINE v16 v_dot_bf16(v16 sum, v16i left, v16i right) {
-    sum = v_fma(v_bf16_odd(left), v_bf16_odd(right), sum);
-    return v_fma(v_bf16_even(left), v_bf16_even(right), sum);
-}
-#endif
+// The register tiles of gemm_bf16() for processors that multiply pairs of bf16.
 
 // A whole tile is computed, `rows` of it are written.
 ZN_INLINE void bf16_tile(const int panels, int64_t rows, int64_t words, const uint32_t *a, const uint32_t *b,
@@ -48,7 +40,6 @@ ZN_INLINE void bf16_tile(const int panels, int64_t rows, int64_t words, const ui
     }
 }
 
-// Not inlined: nothing of them may move out of where subnormals are flushed.
 static __attribute__((noinline)) void bf16_tile_single(int64_t rows, int64_t words, const uint32_t *a, const uint32_t *b,
                                                        int64_t b_panel_stride, float *c, int64_t c_row_stride,
                                                        int64_t last_columns, bool add) {

@@ -253,6 +253,14 @@ static __attribute__((noinline)) void int8_tile_wide(int64_t rows, const int8_ru
 #define PREFETCH_BYTES 6144
 #define PREFETCH_GROUPS 16
 
+ZN_INLINE void fetch_codes(const uint8_t *codes) {
+    if (zn_fetches_to_second_level) {
+        __builtin_prefetch(codes, 0, 2);
+    } else {
+        __builtin_prefetch(codes);
+    }
+}
+
 // The sums of a tile's registers, for one panel.
 #define INT8_FEW_ROWS (INT8_ROWS * INT8_PANELS)
 // With more rows unpacking pays: it is done once for all of them.
@@ -282,7 +290,7 @@ ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, co
 #pragma clang loop unroll(full)
             for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
                 // The weights come from memory, once; the next panel follows this one.
-                __builtin_prefetch(codes + PREFETCH_BYTES);
+                fetch_codes(codes + PREFETCH_BYTES);
                 const v16i fields = vi_load(codes);
                 codes += 64;
 #pragma clang loop unroll(full)
@@ -448,7 +456,7 @@ ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_s
             v16i sum[2] = {vi_zero(), vi_zero()};
 #pragma clang loop unroll(full)
             for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
-                __builtin_prefetch(codes + PREFETCH_BYTES);
+                fetch_codes(codes + PREFETCH_BYTES);
                 const v16i fields = vi_load(codes);
                 codes += 64;
 #pragma clang loop unroll(full)
