@@ -3,8 +3,8 @@ import CKernels
 /// What products with float weights, or with integer ones as floats, are computed from; the sums are fp32 either way.
 package enum FloatArithmetic: String, CaseIterable, Sendable {
   case fp32
-  /// Both sides rounded to bf16: up to twice as fast where the processor multiplies pairs of them (AVX512-BF16), the
-  /// same bits everywhere. What PyTorch computes from a model that is loaded in bf16.
+  /// Both sides rounded to bf16: up to twice as fast on processors that multiply pairs of them faster than floats (AMD's
+  /// Zen 4 and 5), the same bits everywhere. What PyTorch computes from a model that is loaded in bf16.
   case bf16
 }
 
