@@ -104,7 +104,7 @@ package enum Factorization {
         mode: ZN_OVERWRITE, pool: pool, kernels: kernels)
       span.append(panel.pointer, rows: first, width: size, copyingTo: h + first, rowStride: n, pool: pool)
       if b % spanBlocks == 0 {
-        subtract(span.blocks, of: span, columns: 0..<first, from: h, n, pool: pool)
+        subtract(span.blocks[...], of: span, columns: 0..<first, from: h, n, pool: pool)
         span.removeAll()
       } else {
         let start = b / spanBlocks * spanBlocks * block
@@ -194,7 +194,7 @@ package enum Factorization {
   }
 
   /// Row-major rows → panels, the right-hand side of a product.
-  static func packedRows(
+  private static func packedRows(
     _ rows: UnsafePointer<Float>, rows count: Int, width: Int, rowStride: Int, kernels: Kernels
   ) -> AlignedBuffer<Float> {
     let panels = (count + panelWidth - 1) / panelWidth
@@ -220,7 +220,7 @@ private final class PackedSpan: @unchecked Sendable {
 
   let kernels: Kernels
   let tileRows: Int
-  private(set) var blocks: ArraySlice<Block> = []
+  private(set) var blocks: [Block] = []
   /// Rows in whole tiles and panels.
   private let unit: Int
   private let paddedRows: Int

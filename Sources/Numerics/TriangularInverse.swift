@@ -65,7 +65,9 @@ struct TriangularInverse: @unchecked Sendable {
   func computed() -> InverseFactor {
     let u = InverseFactor(order: order)
     let last = (order - 1) / Self.rowsAtOnce * Self.rowsAtOnce
-    let left = PackedRows(count: Self.rowsAtOnce, depth: order, kernels: kernels)
+    // The last rows have no later columns; a small factor has only them.
+    let left = PackedRows(
+      count: Self.rowsAtOnce, depth: max(0, order - Self.rowsAtOnce), kernels: kernels)
     for first in stride(from: last, through: 0, by: -Self.rowsAtOnce) {
       let rows = first..<min(order, first + Self.rowsAtOnce)
       invertDiagonal(rows, of: u)

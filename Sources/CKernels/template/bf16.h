@@ -50,7 +50,7 @@ static void narrow_panel_bf16(uint32_t *words, const float *panel, int64_t k) {
 // Words that are widened at a time.
 #define BF16_WORDS 128
 
-// Words of `lanes` rows or columns, one after the other, as floats: all odd k of a word, then all even ones.
+// Words of `lanes` rows or columns as floats: of each word the odd k of all lanes, then the even one.
 ZN_INLINE void widen_words(float *floats, const uint32_t *words, int64_t count, const int lanes) {
     if (lanes == 16) {
         for (int64_t w = 0; w < count; w++) {
@@ -73,8 +73,10 @@ ZN_INLINE void widen_words(float *floats, const uint32_t *words, int64_t count, 
 // The products of a pair, one after the other, are what VDPBF16PS adds (Intel SDM: the odd one first, each rounded once,
 // subnormals zero). As floats they pass through the tiles of fp32, at its speed.
 // Not inlined: nothing of it may move out of where subnormals are flushed.
-static __attribute__((noinline)) void gemm_bf16_as_floats(int64_t m, int64_t n_count, int64_t words, const uint32_t *packed_a, const uint32_t *b,
-                                int64_t b_panel_stride, float *c, int64_t c_row_stride, bool add) {
+static __attribute__((noinline)) void gemm_bf16_as_floats(int64_t m, int64_t n_count, int64_t words,
+                                                          const uint32_t *packed_a, const uint32_t *b,
+                                                          int64_t b_panel_stride, float *c, int64_t c_row_stride,
+                                                          bool add) {
     float left[ROW_BLOCK * 2 * BF16_WORDS] __attribute__((aligned(64)));
     float right[TILE_PANELS * 16 * 2 * BF16_WORDS] __attribute__((aligned(64)));
     const int64_t panels = (n_count + 15) / 16;

@@ -17,8 +17,8 @@
     }
 
 // One tile of `rows` x `panels`. A: row i at a + i * a_row_stride, step a_k_stride. All counts are constants once inlined.
-ZN_INLINE void tile(const int rows, const int panels, const int unrolled, int64_t k, const float *a, int64_t a_row_stride,
-                    int64_t a_k_stride, const float *b, int64_t b_panel_stride, float *c, int64_t c_row_stride,
+ZN_INLINE void tile(const int rows, const int panels, const int unrolled, int64_t k, const float *a,
+                    int64_t a_row_stride, int64_t a_k_stride, const float *b, int64_t b_panel_stride, float *c, int64_t c_row_stride,
                     int64_t c_panel_stride, int64_t last_columns, zn_gemm_mode mode, const float *ahead) {
     v16 sum[TILE_ROWS][TILE_PANELS];
 #pragma clang loop unroll(full)
@@ -67,7 +67,7 @@ ZN_INLINE void tile(const int rows, const int panels, const int unrolled, int64_
 
 #define ZN_TILE_CASE(ROWS)                                                                                             \
     case ROWS:                                                                                                         \
-        tile(ROWS, panels, 1, k, a, a_row_stride, a_k_stride, b, b_panel_stride, c, c_row_stride, c_panel_stride,         \
+        tile(ROWS, panels, 1, k, a, a_row_stride, a_k_stride, b, b_panel_stride, c, c_row_stride, c_panel_stride,      \
              last_columns, mode, NULL);                                                                                \
         return;
 
@@ -110,9 +110,9 @@ static __attribute__((noinline)) void tile_full(int64_t rows, int64_t k, const f
             last_columns, mode);
 }
 
-// Counting, comparing and fetching ahead were 9 of a step's 43 instructions. A core alone does not feel it, but where another
-// virtual machine uses the core's second thread, half of the instructions a cycle are left, and they were too few for
-// two products a cycle (Emerald Rapids: 69 to 81 % of the peak). Eight steps of six rows, or of four, fill whole lines.
+// Counting, comparing and fetching ahead were 9 of a step's 43 instructions. A quiet core does not feel it; when something,
+// it seems another virtual machine, shares the core, fewer instructions a cycle are left, too few for two products
+// (Emerald Rapids: 69 to 81 % of the peak). Eight steps of six rows, or of four, fill whole lines.
 #define UNROLLED_STEPS 8
 
 // The packed case that carries all the weight: a full tile, strides known at compile time.
@@ -128,11 +128,11 @@ static __attribute__((noinline)) void tile_packed(int64_t k, const float *a, con
         }
     }
     if (mode == ZN_SUBTRACT) {
-        tile(TILE_ROWS, TILE_PANELS, UNROLLED_STEPS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
-             last_columns, ZN_SUBTRACT, NULL);
+        tile(TILE_ROWS, TILE_PANELS, UNROLLED_STEPS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride,
+             c_panel_stride, last_columns, ZN_SUBTRACT, NULL);
     } else {
-        tile(TILE_ROWS, TILE_PANELS, UNROLLED_STEPS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
-             last_columns, mode, ahead);
+        tile(TILE_ROWS, TILE_PANELS, UNROLLED_STEPS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride,
+             c_panel_stride, last_columns, mode, ahead);
     }
 }
 
