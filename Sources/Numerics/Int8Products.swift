@@ -45,7 +45,7 @@ package struct Int8Activations: @unchecked Sendable {
     let spans = Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize)))
     let outliers = 2 * Int(zn_outlier_most(Int64(inFeatures)))
     var starts = [0]
-    for floats in [inFeatures / 4, blocks, spans, outliers, 1] {
+    for floats in [inFeatures / 4, blocks, 2 * spans, outliers, 1] {
       starts.append(starts[starts.count - 1] + (tiles * tile * floats + 15) / 16 * 16)
     }
     return Scratch.withFloats(starts[5]) { memory in
@@ -73,7 +73,7 @@ package struct Int8Activations: @unchecked Sendable {
       let count = min(rows, range.upperBound * tile) - first
       func quantize(_ from: UnsafePointer<Float>, stride: Int) {
         table.pointee.quantize_rows(
-          packed + first * inFeatures, scales + first * blocks, sums + first * spans,
+          packed + first * inFeatures, scales + first * blocks, sums + 2 * first * spans,
           from,
           Int64(stride), Int64(count), Int64(inFeatures), Int64(groupSize), Int64(tile),
           outliers.map { $0 + first * outliersPerRow }, outlierCounts + first)
@@ -184,18 +184,19 @@ extension LinearAlgebra {
     }
   }
 
-  /// Adds what row `row` of x keeps out of its rounding to panels of y, `yPanelStride` floats apart.
+  /// Adds what rows of x keep out of their rounding to panels of y.
   private static func addOutliers(
-    _ x: Int8Activations, row: Int, _ matrix: BareProduct, panels: Range<Int>,
-    into y: UnsafeMutablePointer<Float>, yPanelStride: Int, table: UnsafePointer<zn_kernels>
+    _ x: Int8Activations, _ matrix: BareProduct, panels: Range<Int>, into y: UnsafeMutablePointer<Float>,
+    yRowStride: Int, table: UnsafePointer<zn_kernels>
   ) {
-    guard let outliers = x.outliers, x.outlierCounts[row] > 0 else { return }
+    guard let outliers = x.outliers else { return }
     let (first, groups) = (panels.lowerBound, matrix.groupCount)
     table.pointee.add_outliers(
-      y, Int64(yPanelStride), outliers + row * x.outliersPerRow, Int64(x.outlierCounts[row]),
+      Int64(x.rows), y, Int64(yRowStride), outliers, x.outlierCounts,
       matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
       matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
-      Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(panels.count))
+      Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(panels.count),
+      Int64(matrix.inFeatures))
   }
 
   private static func multiplyRow(
@@ -210,8 +211,10 @@ extension LinearAlgebra {
         matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
         Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
         Int64(matrix.inFeatures), out)
-      addOutliers(
-        x, row: 0, matrix, panels: first..<first + count, into: out, yPanelStride: panelWidth, table: table)
+      if x.outlierCounts[0] > 0 {
+        addOutliers(
+          x, matrix, panels: first..<first + count, into: out, yRowStride: panelWidth, table: table)
+      }
     }
     // Kernels write whole panels: a last panel that the outputs do not fill goes through a buffer.
     let whole = min(panels.upperBound, matrix.outFeatures / panelWidth)
@@ -233,37 +236,33 @@ extension LinearAlgebra {
   ) {
     let matrix = product
     let groups = matrix.groupCount
-    let first = panels.lowerBound
-    let padded = (x.rows + x.tile - 1) / x.tile * x.tile
-    let scratchFloats = Int(ZN_INT8_RUN * ZN_INT8_SPAN) * 32 / 4
-    Scratch.withFloats(panels.count * padded * panelWidth + scratchFloats + 16) { sums in
-      let scratch = UnsafeMutableRawPointer(sums + panels.count * padded * panelWidth)
-        .assumingMemoryBound(to: UInt8.self)
-      table.pointee.gemm_int8(
-        Int64(x.rows), x.packed, x.scales, x.sums,
-        matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
-        matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
-        Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(panels.count),
-        Int64(matrix.inFeatures), sums, scratch)
-      for row in 0..<x.rows {
-        addOutliers(
-          x, row: row, matrix, panels: panels, into: sums + row * panelWidth,
-          yPanelStride: padded * panelWidth, table: table)
+    let scratchFloats = Int(zn_int8_scratch(Int64(x.rows), Int64(panels.count))) / 4
+    Scratch.withFloats(scratchFloats) { memory in
+      let scratch = UnsafeMutableRawPointer(memory).assumingMemoryBound(to: UInt8.self)
+      func some(_ first: Int, _ count: Int, _ y: UnsafeMutablePointer<Float>, rowStride: Int) {
+        table.pointee.gemm_int8(
+          Int64(x.rows), x.packed, x.scales, x.sums,
+          matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
+          matrix.scales + first * groups * panelWidth,
+          matrix.zeros.map { $0 + first * groups * panelWidth },
+          Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
+          Int64(matrix.inFeatures), y, Int64(rowStride), scratch)
+        addOutliers(x, matrix, panels: first..<first + count, into: y, yRowStride: rowStride, table: table)
       }
-      // Whole panels row by row, so that what is written of a row lies together.
-      let whole = max(0, min(panels.count, matrix.outFeatures / panelWidth - first))
-      for row in 0..<x.rows {
-        let out = UnsafeMutableRawPointer(product.y + row * product.yRowStride + first * panelWidth)
-        for panel in 0..<whole {
-          let from = UnsafeRawPointer(sums + (panel * padded + row) * panelWidth)
-          out.storeBytes(
-            of: from.load(as: SIMD16<Float>.self), toByteOffset: panel * panelWidth * 4,
-            as: SIMD16<Float>.self)
-        }
-        for panel in whole..<panels.count {
-          let column = (first + panel) * panelWidth
-          (product.y + row * product.yRowStride + column).update(
-            from: sums + (panel * padded + row) * panelWidth, count: matrix.outFeatures - column)
+      // Kernels write whole panels: a last panel that the outputs do not fill goes through a buffer.
+      let whole = min(panels.upperBound, matrix.outFeatures / panelWidth)
+      let first = panels.lowerBound
+      if whole > first {
+        some(first, whole - first, product.y + first * panelWidth, rowStride: product.yRowStride)
+      }
+      if panels.upperBound > whole {
+        let columns = matrix.outFeatures - whole * panelWidth
+        Scratch.withFloats(x.rows * panelWidth) { last in
+          some(whole, 1, last, rowStride: panelWidth)
+          for row in 0..<x.rows {
+            (product.y + row * product.yRowStride + whole * panelWidth).update(
+              from: last + row * panelWidth, count: columns)
+          }
         }
       }
     }

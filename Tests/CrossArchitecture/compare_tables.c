@@ -58,6 +58,38 @@ static void compare_bf16(const zn_kernels *s, const zn_kernels *t, int64_t m, in
     check("gemm_bf16", t->name, results[0], results[1], m * n * 4);
 }
 
+// The shape of the integer products that are compared.
+enum { K = 192, PANELS = 5, GROUP = 64, GROUPS = K / GROUP };
+
+// Several rows at once, in both ways of gemm_int8, against the scalar kernel for one row.
+static void compare_int8_rows(const zn_kernels *s, const zn_kernels *t, int bits, const uint8_t *codes,
+                              const uint16_t *scales, const uint8_t *zeros) {
+    enum { MOST = 40 };
+    const int64_t code_bytes = K * 2 * bits;
+    float *x = floats(MOST * K, 2);
+    int8_t *q = malloc((MOST + 16) * K);
+    float *block_scales = malloc((MOST + 16) * K), *sums = malloc((MOST + 16) * K);
+    float *wide = malloc(PANELS * MOST * 64), one[PANELS * 16];
+    uint8_t *scratch = aligned_alloc(64, (size_t)zn_int8_scratch(MOST, PANELS));
+    int32_t counts[MOST];
+    zn_outlier *outliers = malloc(MOST * (size_t)zn_outlier_most(K) * sizeof(zn_outlier));
+    for (int64_t i = 0; i < MOST; i += 2) x[i * K + 5] = 60, x[i * K + 5 + 64 * (i % 3)] = 70;
+    for (int64_t m = 7; m <= MOST; m += MOST - 7) {
+        t->quantize_rows(q, block_scales, sums, x, K, m, K, GROUP, t->int8_rows, outliers, counts);
+        t->gemm_int8(m, q, block_scales, sums, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, wide,
+                     PANELS * 16, scratch);
+        t->add_outliers(m, wide, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes,
+                        PANELS, K);
+        for (int64_t row = 0; row < m; row += 3) {
+            s->quantize_rows(q, block_scales, sums, x + row * K, K, 1, K, GROUP, 1, outliers, counts);
+            s->gemv_int8(q, block_scales, sums, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, one);
+            s->add_outliers(1, one, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes,
+                            PANELS, K);
+            check("a row of gemm_int8", t->name, one, wide + row * PANELS * 16, sizeof one);
+        }
+    }
+}
+
 static void compare(const zn_kernels *s, const zn_kernels *t) {
     const int64_t sizes[] = {1, 5, 16, 33, 96};
     for (int round = 0; round < 5; round++) {
@@ -130,7 +162,7 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         check("widen_panel of bytes", t->name, p, q, k * 64);
     }
     for (int bits = 2; bits <= 8; bits *= 2) {
-        const int64_t k = 192, panels = 5, group = 64, groups = 3, code_bytes = k * 2 * bits, m = 7;
+        const int64_t k = K, panels = PANELS, group = GROUP, groups = GROUPS, code_bytes = k * 2 * bits, m = 7;
         uint8_t *codes = bytes(panels * code_bytes), *zeros = bytes(panels * groups * 16);
         for (int64_t i = 0; i < panels * groups * 16; i++) zeros[i] &= (uint8_t)((1 << bits) - 1);
         float *scale_values = floats(panels * groups * 16, 0.2f), *x = floats(m * k, 2);
@@ -155,18 +187,14 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         check("quantize_rows", t->name, q, r, k);
         check("counts of outliers", t->name, counts[0], counts[1], 4);
         check("outliers", t->name, found[0], found[1], (size_t)counts[0][0] * sizeof(zn_outlier));
-        s->add_outliers(y, 16, found[0], counts[0][0], codes, bits, scales, zeros, group, groups, code_bytes, panels);
-        t->add_outliers(z, 16, found[0], counts[0][0], codes, bits, scales, zeros, group, groups, code_bytes, panels);
+        s->add_outliers(1, y, 16, found[0], counts[0], codes, bits, scales, zeros, group, groups, code_bytes, panels, k);
+        t->add_outliers(1, z, 16, found[0], counts[0], codes, bits, scales, zeros, group, groups, code_bytes, panels, k);
         check("add_outliers", t->name, y, z, panels * 64);
         s->gemv_int8(q, qs, qu, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, y);
         t->gemv_int8(r, rs, ru, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, z);
         check("gemv_int8", t->name, y, z, panels * 64);
-        t->quantize_rows(r, rs, ru, x, k, m, k, group, t->int8_rows, found[1], counts[1]);
-        const int64_t padded = (m + t->int8_rows - 1) / t->int8_rows * t->int8_rows;
-        float *wide = malloc((size_t)(panels * padded) * 64);
-        uint8_t *scratch = malloc(ZN_INT8_RUN * ZN_INT8_SPAN * 32);
-        t->gemm_int8(m, r, rs, ru, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, wide, scratch);
-        for (int64_t p = 0; p < panels; p++) check("gemm_int8's first row", t->name, y + p * 16, wide + p * padded * 16, 64);
+        compare_int8_rows(s, t, bits, codes, scales, zeros);
+        compare_int8_rows(s, t, bits, codes, scales, NULL);
     }
     const int64_t columns = 64;
     float *w = floats(columns * 16, 1), *v = copy(w, columns * 64), *u = floats(columns * columns, 0.1f);

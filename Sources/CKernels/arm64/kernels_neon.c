@@ -95,8 +95,15 @@ ZN_INLINE v16i vi_add(v16i a, v16i b) {
 ZN_INLINE void vi_store(void *p, v16i v) {
     for (int i = 0; i < 4; i++) vst1q_u8((uint8_t *)p + 16 * i, vreinterpretq_u8_u32(v.q[i]));
 }
-ZN_INLINE v16i vi_byte_field(v16i v, int shift, int bits) {
-    return vi_field(v, shift, ((1u << bits) - 1) * 0x01010101u);
+ZN_INLINE v16i vi_set(int32_t x) {
+    v16i result;
+    for (int i = 0; i < 4; i++) result.q[i] = vdupq_n_u32((uint32_t)x);
+    return result;
+}
+ZN_INLINE v16 vi_as_float(v16i v) { QUARTERS(vreinterpretq_f32_u32(v.q[i])); }
+// Codes in the upper bits of their bytes, so that they count 2^(8 - bits) times.
+ZN_INLINE v16i vi_codes(v16i v, int field, int bits) {
+    return vi_field(v, field * bits - (8 - bits), (0xFFu << (8 - bits) & 0xFFu) * 0x01010101u);
 }
 ZN_INLINE v16i vi_word(const int8_t *p) {
     uint32_t word;
@@ -106,7 +113,7 @@ ZN_INLINE v16i vi_word(const int8_t *p) {
     return result;
 }
 // Widening multiplies of ARMv8.0: no dot-product extension is assumed.
-ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
+ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x, int bits) {
     for (int i = 0; i < 4; i++) {
         const uint8x16_t c = vreinterpretq_u8_u32(codes.q[i]);
         const int8x16_t s = vreinterpretq_s8_u32(x.q[i]);
@@ -119,7 +126,6 @@ ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
     }
     return sum;
 }
-ZN_INLINE v16i vi_dot_wide(v16i sum, v16i codes, v16i x) { return vi_dot(sum, codes, x); }
 
 ZN_INLINE void v_transpose(v16 rows[16]) {
     for (int i = 0; i < 16; i += 4) {

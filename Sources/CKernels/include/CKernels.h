@@ -35,6 +35,12 @@ typedef enum zn_gemm_mode { ZN_OVERWRITE = 0, ZN_ADD = 1, ZN_SUBTRACT = 2, ZN_AD
 #define ZN_INT8_SPAN 128
 // Spans of a panel that gemm_int8 unpacks at a time.
 #define ZN_INT8_RUN 4
+// Bytes of scratch memory that gemm_int8 needs: the codes of a run as bytes, and sums.
+static inline int64_t zn_int8_scratch(int64_t m, int64_t panels) {
+    return ZN_INT8_RUN * ZN_INT8_SPAN * 32 + m * panels * ZN_PANEL * 4;
+}
+// What sums of byte products start from, as floats (template/int8.h).
+#define ZN_SUM_START 12582912.0f
 // Spans of a row of k inputs in groups of group_size: every group is cut from its start.
 static inline int64_t zn_int8_spans(int64_t k, int64_t group_size) {
     const int64_t whole = k / group_size, rest = k % group_size;
@@ -119,30 +125,31 @@ typedef struct zn_kernels {
     // int8_rows for gemm_int8), rows of the last tile filled up with zeros:
     //   packed  word (row i, inputs 4 w .. 4 w + 3) at ((i / tile * k / 4 + w) * tile + i % tile) * 4
     //   scales  (row i, block b) at (i / tile * blocks + b) * tile + i % tile
-    //   sums    sum over the span's blocks of scale * sum of q, (row i, span s) at (i / tile * spans + s) * tile + i % tile
+    //   sums    for (row i, span s) at (i / tile * spans + s) * 2 * tile + i % tile the sum over the span's blocks of
+    //           scale * sum of q (lane by lane, then as zn_lane_sum), and `tile` further on the offset  - 128 * that - ZN_SUM_START * sum of the scales
     // k and group_size are multiples of 32. Inputs larger than ZN_OUTLIER_LIMIT times the root mean square of their row
     // would leave the others of their block few bits: with `outliers` they count as 0 here, and row i's are listed at
     // outliers + i * zn_outlier_most(k), counts[i] of them, in ascending order.
     void (*_Nonnull quantize_rows)(int8_t *_Nonnull packed, float *_Nonnull scales, float *_Nonnull sums,
                                    const float *_Nonnull x, int64_t row_stride, int64_t m, int64_t k, int64_t group_size,
                                    int64_t tile, zn_outlier *_Nullable outliers, int32_t *_Nonnull counts);
-    // y[n] = value * w[n, input] + y[n] for each of a row's outliers, by one fused multiply-add each, w as dequantize_panel
-    // gives it; panel p of y at y + p * y_panel_stride.
-    void (*_Nonnull add_outliers)(float *_Nonnull y, int64_t y_panel_stride, const zn_outlier *_Nonnull outliers,
-                                  int64_t count, const uint8_t *_Nonnull codes, int bits,
-                                  const uint16_t *_Nonnull scales, const uint8_t *_Nullable zeros, int64_t group_size,
-                                  int64_t groups, int64_t panel_code_bytes, int64_t panels);
-    // y[i, n] = sum_s scale[g(s), n] * (- zero[g(s), n] * x_sum[i, s]
-    //                                   + sum_{b in s} x_scale[i, b] * sum_{k in b} code[n, k] * q[i, k])
+    // y[i, n] = value * w[n, input] + y[i, n] for each outlier of row i in the order of its list (as quantize_rows leaves
+    // them), by one fused multiply-add each, w as dequantize_panel gives it; panel p of row i at i * y_row_stride + p * 16.
+    void (*_Nonnull add_outliers)(int64_t m, float *_Nonnull y, int64_t y_row_stride,
+                                  const zn_outlier *_Nonnull outliers, const int32_t *_Nonnull counts,
+                                  const uint8_t *_Nonnull codes, int bits, const uint16_t *_Nonnull scales,
+                                  const uint8_t *_Nullable zeros, int64_t group_size, int64_t groups,
+                                  int64_t panel_code_bytes, int64_t panels, int64_t k);
+    // y[i, n] = sum_s scale[g(s), n] / F * ((128 - F * zero[g(s), n]) * x_sum[i, s] + x_offset[i, s]
+    //     + sum_{b in s} x_scale[i, b] * (ZN_SUM_START + F * sum_{k in b} code[n, k] * q[i, k]))    with F = 2^(8 - bits)
     // Integer sums are exact; blocks, then spans, are added in ascending order by one fused multiply-add each.
-    // gemm_int8: y panel p, row i at p * padded_m * 16 + i * 16 (padded_m: m rounded up to int8_rows);
-    // scratch: ZN_INT8_RUN * ZN_INT8_SPAN * 32 bytes. gemv_int8: y panel p at p * 16. Both overwrite the m rows of y and give
-    // the same bits for a row.
+    // gemm_int8: y panel p, row i at i * y_row_stride + p * 16; scratch: zn_int8_scratch bytes, aligned to 64. gemv_int8: y
+    // panel p at p * 16. Both overwrite the m rows of y and give the same bits for a row.
     void (*_Nonnull gemm_int8)(int64_t m, const int8_t *_Nonnull packed, const float *_Nonnull x_scales,
                                const float *_Nonnull x_sums, const uint8_t *_Nonnull codes, int bits,
                                const uint16_t *_Nonnull scales, const uint8_t *_Nullable zeros, int64_t group_size,
                                int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *_Nonnull y,
-                               uint8_t *_Nonnull scratch);
+                               int64_t y_row_stride, uint8_t *_Nonnull scratch);
     void (*_Nonnull gemv_int8)(const int8_t *_Nonnull x, const float *_Nonnull x_scales, const float *_Nonnull x_sums,
                                const uint8_t *_Nonnull codes, int bits, const uint16_t *_Nonnull scales,
                                const uint8_t *_Nullable zeros, int64_t group_size, int64_t groups,

@@ -128,10 +128,20 @@ ZN_INLINE v16i vi_add(v16i a, v16i b) {
     return a;
 }
 ZN_INLINE void vi_store(void *p, v16i v) { memcpy(p, v.lane, sizeof v.lane); }
-ZN_INLINE v16i vi_byte_field(v16i v, int shift, int bits) {
+ZN_INLINE v16i vi_set(int32_t x) {
     v16i result;
-    for (int i = 0; i < 16; i++) result.lane[i] = v.lane[i] >> shift & ((1u << bits) - 1) * 0x01010101u;
+    for (int i = 0; i < 16; i++) result.lane[i] = (uint32_t)x;
     return result;
+}
+ZN_INLINE v16 vi_as_float(v16i v) {
+    v16 result;
+    memcpy(result.lane, v.lane, sizeof result.lane);
+    return result;
+}
+// Codes in the upper bits of their bytes, so that they count 2^(8 - bits) times.
+ZN_INLINE v16i vi_codes(v16i v, int field, int bits) {
+    for (int i = 0; i < 16; i++) v.lane[i] = v.lane[i] << (8 - bits - field * bits) & (0xFFu << (8 - bits) & 0xFFu) * 0x01010101u;
+    return v;
 }
 ZN_INLINE v16i vi_word(const int8_t *p) {
     v16i result;
@@ -139,7 +149,7 @@ ZN_INLINE v16i vi_word(const int8_t *p) {
     return result;
 }
 // Four products of unsigned bytes of `codes` and signed bytes of `x` are added to each lane.
-ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
+ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x, int bits) {
     for (int i = 0; i < 16; i++) {
         int32_t total = (int32_t)sum.lane[i];
         for (int j = 0; j < 32; j += 8) total += (int32_t)(codes.lane[i] >> j & 0xFF) * (int8_t)(x.lane[i] >> j & 0xFF);
@@ -147,7 +157,6 @@ ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
     }
     return sum;
 }
-ZN_INLINE v16i vi_dot_wide(v16i sum, v16i codes, v16i x) { return vi_dot(sum, codes, x); }
 
 ZN_INLINE void v_transpose(v16 rows[16]) {
     for (int i = 0; i < 16; i++) {

@@ -130,6 +130,9 @@ static __attribute__((noinline)) void tile_packed(int64_t k, const float *a, con
     if (mode == ZN_SUBTRACT) {
         tile(TILE_ROWS, TILE_PANELS, UNROLLED_STEPS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride,
              c_panel_stride, last_columns, ZN_SUBTRACT, NULL);
+    } else if (ahead == NULL) {
+        tile(TILE_ROWS, TILE_PANELS, UNROLLED_STEPS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride,
+             c_panel_stride, last_columns, mode, NULL);
     } else {
         tile(TILE_ROWS, TILE_PANELS, UNROLLED_STEPS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride,
              c_panel_stride, last_columns, mode, ahead);
@@ -244,7 +247,7 @@ static void gemm_packed(int64_t m, int64_t n_count, int64_t k, const float *pack
                 }
             } else if (rows == TILE_ROWS) {
                 // The last panels of a block of rows fetch the next block.
-                const float *ahead = left + (p + TILE_PANELS >= panels ? ROW_BLOCK * k : 0);
+                const float *ahead = p + TILE_PANELS >= panels ? left + ROW_BLOCK * k : NULL;
                 tile_packed(k, left, right, b_panel_stride, out, c_row_stride, c_panel_stride, last, mode, ahead);
             } else {
                 tile_full(rows, k, left, 1, TILE_ROWS, right, b_panel_stride, out, c_row_stride, c_panel_stride, last,

@@ -127,10 +127,12 @@ ZN_INLINE void vi_store(void *p, v16i v) {
     _mm256_storeu_si256((__m256i *)p, v.a);
     _mm256_storeu_si256((__m256i *)p + 1, v.b);
 }
-ZN_INLINE v16i vi_byte_field(v16i v, int shift, int bits) {
+ZN_INLINE v16i vi_set(int32_t x) { return (v16i){_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+ZN_INLINE v16 vi_as_float(v16i v) { return (v16){_mm256_castsi256_ps(v.a), _mm256_castsi256_ps(v.b)}; }
+ZN_INLINE v16i vi_codes(v16i v, int field, int bits) {
     const __m256i mask = _mm256_set1_epi8((char)((1 << bits) - 1));
-    return (v16i){_mm256_and_si256(_mm256_srli_epi32(v.a, shift), mask),
-                  _mm256_and_si256(_mm256_srli_epi32(v.b, shift), mask)};
+    return (v16i){_mm256_and_si256(_mm256_srli_epi32(v.a, field * bits), mask),
+                  _mm256_and_si256(_mm256_srli_epi32(v.b, field * bits), mask)};
 }
 ZN_INLINE v16i vi_word(const int8_t *p) {
     int32_t word;
@@ -138,11 +140,12 @@ ZN_INLINE v16i vi_word(const int8_t *p) {
     const __m256i v = _mm256_set1_epi32(word);
     return (v16i){v, v};
 }
-// For codes of up to 4 bits: a pair of products is at most 2 * 15 * 127, far from saturating 16 bits.
-ZN_INLINE __m256i dot8(__m256i sum, __m256i codes, __m256i x) {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));
+// For codes of up to 4 bits: a pair of products is at most 2 * 15 * 127, far from saturating 16 bits. Adding pairs
+// multiplies them, too.
+ZN_INLINE __m256i dot8(__m256i sum, __m256i codes, __m256i x, int bits) {
+    const __m256i factor = _mm256_set1_epi16((short)(1 << (8 - bits)));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), factor));
 }
-ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) { return (v16i){dot8(sum.a, codes.a, x.a), dot8(sum.b, codes.b, x.b)}; }
 // For 8-bit codes, whose pairs would saturate: even and odd bytes are widened first.
 ZN_INLINE __m256i dot8_wide(__m256i sum, __m256i codes, __m256i x) {
     const __m256i even = _mm256_madd_epi16(_mm256_and_si256(codes, _mm256_set1_epi16(0xFF)),
@@ -150,8 +153,9 @@ ZN_INLINE __m256i dot8_wide(__m256i sum, __m256i codes, __m256i x) {
     const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(codes, 8), _mm256_srai_epi16(x, 8));
     return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
 }
-ZN_INLINE v16i vi_dot_wide(v16i sum, v16i codes, v16i x) {
-    return (v16i){dot8_wide(sum.a, codes.a, x.a), dot8_wide(sum.b, codes.b, x.b)};
+ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x, int bits) {
+    if (bits == 8) return (v16i){dot8_wide(sum.a, codes.a, x.a), dot8_wide(sum.b, codes.b, x.b)};
+    return (v16i){dot8(sum.a, codes.a, x.a, bits), dot8(sum.b, codes.b, x.b, bits)};
 }
 
 ZN_INLINE void v_transpose(v16 rows[16]) {
