@@ -23,17 +23,37 @@ extension LayerSteps {
       rotary.prepare(positions: sequence.firstPosition + sequence.rowCount)
     }
     let tables = rotary.tables
-    if sequences.allSatisfy({ $0.rowCount == 1 }) {
-      return attendRows(qkv, sequences: sequences, layer: layer, tables: tables, into: out)
+    let rows = sequences.map {
+      Rows(
+        firstRow: $0.firstRow, rowCount: $0.rowCount, firstPosition: $0.firstPosition,
+        cache: $0.cache.layers[layer].view)
     }
+    withExtendedLifetime(sequences) {
+      if rows.allSatisfy({ $0.rowCount == 1 }) {
+        rows.withUnsafeBufferPointer { attendRows(qkv, sequences: $0, tables: tables, into: out) }
+      } else {
+        attendBlocks(qkv, sequences: rows, tables: tables, into: out)
+      }
+    }
+  }
+
+  /// A ``SequenceSlice`` and the layer of its cache at hand, without references to count.
+  private struct Rows {
+    let firstRow, rowCount, firstPosition: Int
+    let cache: LayerCacheView
+  }
+
+  private func attendBlocks(
+    _ qkv: UnsafeMutablePointer<Float>, sequences: [Rows], tables: RotaryEmbedding.Tables,
+    into out: UnsafeMutablePointer<Float>
+  ) {
     // Rows of all sequences in one region: while answers are generated, each sequence has one.
     pool.runRanges(sequences.map { $0.firstRow + $0.rowCount }.max() ?? 0) { range in
       for sequence in sequences {
         let rows = range.clamped(to: sequence.firstRow..<sequence.firstRow + sequence.rowCount)
         for row in rows {
           for head in 0..<configuration.kvHeads {
-            rotateAndStore(
-              qkv, row: row - sequence.firstRow, kvHead: head, of: sequence, layer: layer, tables: tables)
+            rotateAndStore(qkv, row: row - sequence.firstRow, kvHead: head, of: sequence, tables: tables)
           }
         }
       }
@@ -53,46 +73,55 @@ extension LayerSteps {
     pool.run(tasks.count) { index in
       let task = tasks[index]
       attendBlock(
-        qkv, sequence: sequences[task.sequence], head: task.head, firstRow: task.firstRow, layer: layer,
-        into: out)
+        qkv, sequence: sequences[task.sequence], head: task.head, firstRow: task.firstRow, into: out)
     }
   }
+
+  /// Multiplications of one token's attention up to which one thread is done before another would have joined it.
+  private static let fewProducts = 100_000
 
   /// ``attend(_:sequences:layer:into:)`` when each sequence has one row, as while answers are generated: one loop, whose
   /// tasks store a key and attend to it.
   private func attendRows(
-    _ qkv: UnsafeMutablePointer<Float>, sequences: [SequenceSlice], layer: Int,
-    tables: RotaryEmbedding.Tables,
+    _ qkv: UnsafeMutablePointer<Float>, sequences: UnsafeBufferPointer<Rows>, tables: RotaryEmbedding.Tables,
     into out: UnsafeMutablePointer<Float>
   ) {
-    let heads = configuration.kvHeads
+    let (heads, queriesPerKV) = (configuration.kvHeads, configuration.queriesPerKV)
     func store(_ task: Int) {
-      rotateAndStore(
-        qkv, row: 0, kvHead: task % heads, of: sequences[task / heads], layer: layer, tables: tables)
+      rotateAndStore(qkv, row: 0, kvHead: task % heads, of: sequences[task / heads], tables: tables)
+    }
+    func attend(_ sequence: Int, queriesOf kvHead: Int) {
+      for head in kvHead * queriesPerKV..<(kvHead + 1) * queriesPerKV {
+        attendBlock(qkv, sequence: sequences[sequence], head: head, firstRow: 0, into: out)
+      }
     }
     let tasks = sequences.count * heads
+    let keys = sequences.reduce(0) { $0 + $1.firstPosition + 1 }
+    if 2 * keys * configuration.attentionWidth <= LayerSteps.fewProducts {
+      for task in 0..<tasks {
+        store(task)
+        attend(task / heads, queriesOf: task % heads)
+      }
+      return
+    }
     if tasks % pool.threadCount != 0 && tasks < 4 * pool.threadCount {
       // Three heads of keys leave one of two threads waiting: keys are stored first, then each query is a task.
       for task in 0..<tasks { store(task) }
       let queries = configuration.attentionHeads
       return pool.run(sequences.count * queries) { task in
         attendBlock(
-          qkv, sequence: sequences[task / queries], head: task % queries, firstRow: 0, layer: layer, into: out
-        )
+          qkv, sequence: sequences[task / queries], head: task % queries, firstRow: 0, into: out)
       }
     }
     pool.run(tasks) { task in
       store(task)
-      let (sequence, kvHead) = (sequences[task / heads], task % heads)
-      for head in kvHead * configuration.queriesPerKV..<(kvHead + 1) * configuration.queriesPerKV {
-        attendBlock(qkv, sequence: sequence, head: head, firstRow: 0, layer: layer, into: out)
-      }
+      attend(task / heads, queriesOf: task % heads)
     }
   }
 
   /// Rotates the queries and the key that belong to one key/value head, and stores the key and the value.
   private func rotateAndStore(
-    _ qkv: UnsafeMutablePointer<Float>, row: Int, kvHead: Int, of sequence: SequenceSlice, layer: Int,
+    _ qkv: UnsafeMutablePointer<Float>, row: Int, kvHead: Int, of sequence: Rows,
     tables: RotaryEmbedding.Tables
   ) {
     let c = configuration
@@ -107,19 +136,19 @@ extension LayerSteps {
     }
     let key = token + c.keyOffset(kvHead)
     table.pointee.rotate(key, cosines, sines, rotaryDim)
-    sequence.cache.layers[layer].store(
+    sequence.cache.store(
       head: kvHead, position: position, key: key, value: token + c.valueOffset(kvHead))
   }
 
   private func attendBlock(
-    _ qkv: UnsafeMutablePointer<Float>, sequence: SequenceSlice, head: Int, firstRow: Int, layer: Int,
+    _ qkv: UnsafeMutablePointer<Float>, sequence: Rows, head: Int, firstRow: Int,
     into out: UnsafeMutablePointer<Float>
   ) {
     let c = configuration
     let table = Kernels.best.table
     let rows = min(LayerSteps.queryBlock, sequence.rowCount - firstRow)
     let reader = CacheReader(
-      cache: sequence.cache.layers[layer], head: head / c.queriesPerKV, configuration: c, table: table)
+      cache: sequence.cache, head: head / c.queriesPerKV, configuration: c, table: table)
     let queries = qkv + (sequence.firstRow + firstRow) * c.qkvWidth + c.queryOffset(head)
     let firstPosition = sequence.firstPosition + firstRow
     let keyCount = firstPosition + rows

@@ -6,7 +6,7 @@ import Numerics
 /// One row multiplies straight from the cache; several rows share a copy of the block widened to floats. Both are the same
 /// chains of fused multiply-adds, so a token's result does not depend on how many are processed with it.
 struct CacheReader {
-  let cache: LayerCache
+  let cache: LayerCacheView
   let head: Int
   let configuration: DecoderConfiguration
   let table: UnsafePointer<zn_kernels>

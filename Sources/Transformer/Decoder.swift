@@ -54,7 +54,11 @@ package final class Decoder: LanguageModel {
     let work = LayerBuffers(configuration, rows: row)
     for (index, layer) in layers.enumerated() {
       run(layer, index: index, x: x, sequences: slices, work: work)
-      Linear.announce(index + 1 < layers.count ? layers[index + 1].qkv.linears : [head], pool: steps.pool)
+      if index + 1 < layers.count {
+        layers[index + 1].qkv.announce(pool: steps.pool)
+      } else {
+        Linear.announce(head, outputs: head.outFeatures, pool: steps.pool)
+      }
     }
     for (tokens, cache) in batch { cache.count += tokens.count }
     steps.normalize(x.pointer, weight: finalNorm, rows: row, into: x.pointer)
@@ -77,7 +81,7 @@ package final class Decoder: LanguageModel {
     head.apply(
       hidden.pointer + rows.lowerBound * configuration.hiddenSize, rows: rows.count, into: y.pointer,
       yRowStride: vocabularySize, pool: steps.pool)
-    Linear.announce(layers.first?.qkv.linears ?? [], pool: steps.pool)
+    layers.first?.qkv.announce(pool: steps.pool)
     if configuration.logitScale != 1 {
       Kernels.best.table.pointee.scale(y.pointer, configuration.logitScale, Int64(y.count))
     }
@@ -104,19 +108,19 @@ package final class Decoder: LanguageModel {
     let rows = work.rows
     steps.normalize(x.pointer, weight: layer.inputNorm, rows: rows, into: work.normed.pointer)
     steps.projectQKV(work.normed.pointer, rows: rows, projection: layer.qkv, into: work.qkv.pointer)
-    Linear.announce([layer.o], pool: steps.pool)
+    Linear.announce(layer.o, outputs: layer.o.outFeatures, pool: steps.pool)
     steps.attend(work.qkv.pointer, sequences: sequences, layer: index, into: work.attention.pointer)
     layer.o.apply(
       work.attention.pointer, rows: rows, into: work.normed.pointer, yRowStride: configuration.hiddenSize,
       pool: steps.pool)
-    Linear.announce([layer.gate, layer.up], pool: steps.pool)
+    Linear.announce(layer.gate, outputs: 2 * configuration.intermediateSize, pool: steps.pool)
     steps.addResidual(work.normed.pointer, rows: rows, to: x.pointer)
     steps.normalize(x.pointer, weight: layer.postAttentionNorm, rows: rows, into: work.normed.pointer)
     let width = configuration.intermediateSize
     Linear.apply(
       [(layer.gate, work.gate.pointer, width), (layer.up, work.up.pointer, width)], to: work.normed.pointer,
       rows: rows, pool: steps.pool)
-    Linear.announce([layer.down], pool: steps.pool)
+    Linear.announce(layer.down, outputs: layer.down.outFeatures, pool: steps.pool)
     steps.activate(gate: work.gate.pointer, up: work.up.pointer, rows: rows, into: work.gate.pointer)
     layer.down.apply(
       work.gate.pointer, rows: rows, into: work.normed.pointer, yRowStride: configuration.hiddenSize,

@@ -13,6 +13,14 @@ package struct DecoderLayer: Sendable {
       case .separate(let q, let k, let v): [q, k, v]
       }
     }
+
+    func announce(pool: WorkerPool) {
+      switch self {
+      case .fused(let linear): Linear.announce(linear, outputs: linear.outFeatures, pool: pool)
+      case .separate(let q, let k, let v):
+        Linear.announce(q, outputs: q.outFeatures + k.outFeatures + v.outFeatures, pool: pool)
+      }
+    }
   }
 
   /// `[hiddenSize]`

@@ -90,25 +90,23 @@ package final class KVCache: @unchecked Sendable {
 /// 16 elements of the head, `[position][16]` each, the right-hand side of P·V. Scales of ``KVCacheType/int8``: per head
 /// one for each position.
 final class LayerCache: @unchecked Sendable {
-  let type: KVCacheType
-  let roundedCapacity: Int
-  private let headDim: Int
-  private let paddedHeadDim: Int
+  /// Where everything is; valid while the cache exists.
+  let view: LayerCacheView
   private let keys: AlignedBuffer<UInt8>
   private let values: AlignedBuffer<UInt8>
   /// `[2 · kvHeads][roundedCapacity]`, keys' then values'; empty unless the type is int8.
   private let scales: AlignedBuffer<Float>
-  private let kvHeads: Int
 
   init(_ c: DecoderConfiguration, capacity: Int, type: KVCacheType) {
-    self.type = type
-    headDim = c.headDim
-    paddedHeadDim = LayerCache.paddedHeadDim(c)
-    kvHeads = c.kvHeads
-    roundedCapacity = LayerCache.rounded(capacity)
-    keys = AlignedBuffer(count: kvHeads * roundedCapacity * headDim * type.byteCount, isSparse: true)
-    values = AlignedBuffer(count: kvHeads * roundedCapacity * paddedHeadDim * type.byteCount, isSparse: true)
-    scales = AlignedBuffer(count: type == .int8 ? 2 * kvHeads * roundedCapacity : 0, isSparse: true)
+    let paddedHeadDim = LayerCache.paddedHeadDim(c)
+    let roundedCapacity = LayerCache.rounded(capacity)
+    keys = AlignedBuffer(count: c.kvHeads * roundedCapacity * c.headDim * type.byteCount, isSparse: true)
+    values = AlignedBuffer(
+      count: c.kvHeads * roundedCapacity * paddedHeadDim * type.byteCount, isSparse: true)
+    scales = AlignedBuffer(count: type == .int8 ? 2 * c.kvHeads * roundedCapacity : 0, isSparse: true)
+    view = LayerCacheView(
+      type: type, roundedCapacity: roundedCapacity, headDim: c.headDim, paddedHeadDim: paddedHeadDim,
+      kvHeads: c.kvHeads, keys: keys.pointer, values: values.pointer, scales: scales.pointer)
   }
 
   private static func rounded(_ capacity: Int) -> Int {
@@ -123,21 +121,40 @@ final class LayerCache: @unchecked Sendable {
     let elements = (c.headDim + paddedHeadDim(c)) * type.byteCount
     return c.kvHeads * rounded(capacity) * (elements + (type == .int8 ? 2 * MemoryLayout<Float>.size : 0))
   }
+}
+
+/// Pointers into a ``LayerCache``: threads that count references to the same objects wait for each other.
+struct LayerCacheView: @unchecked Sendable {
+  let type: KVCacheType
+  let roundedCapacity: Int
+  let headDim, paddedHeadDim, kvHeads: Int
+  fileprivate let keys, values: UnsafeMutablePointer<UInt8>
+  fileprivate let scales: UnsafeMutablePointer<Float>
+
+  fileprivate init(
+    type: KVCacheType, roundedCapacity: Int, headDim: Int, paddedHeadDim: Int, kvHeads: Int,
+    keys: UnsafeMutablePointer<UInt8>, values: UnsafeMutablePointer<UInt8>,
+    scales: UnsafeMutablePointer<Float>
+  ) {
+    (self.type, self.roundedCapacity) = (type, roundedCapacity)
+    (self.headDim, self.paddedHeadDim, self.kvHeads) = (headDim, paddedHeadDim, kvHeads)
+    (self.keys, self.values, self.scales) = (keys, values, scales)
+  }
 
   /// Panels of keys from position `position`, a multiple of 16, on: 16 · headDim elements each, back to back.
   func keyPanels(head: Int, from position: Int) -> UnsafeRawPointer {
-    UnsafeRawPointer(keys.pointer + (head * roundedCapacity + position) * headDim * type.byteCount)
+    UnsafeRawPointer(keys + (head * roundedCapacity + position) * headDim * type.byteCount)
   }
 
   /// The first panel of values from position `position` on; the next is `roundedCapacity * 16` elements further.
   func valuePanels(head: Int, from position: Int) -> UnsafeRawPointer {
     UnsafeRawPointer(
-      values.pointer + (head * roundedCapacity * paddedHeadDim + position * panelWidth) * type.byteCount)
+      values + (head * roundedCapacity * paddedHeadDim + position * panelWidth) * type.byteCount)
   }
 
-  func keyScales(head: Int) -> UnsafeMutablePointer<Float> { scales.pointer + head * roundedCapacity }
+  func keyScales(head: Int) -> UnsafeMutablePointer<Float> { scales + head * roundedCapacity }
   func valueScales(head: Int) -> UnsafeMutablePointer<Float> {
-    scales.pointer + (kvHeads + head) * roundedCapacity
+    scales + (kvHeads + head) * roundedCapacity
   }
 
   /// Stores the key and value of one head at `position`.

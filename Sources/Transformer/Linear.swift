@@ -20,11 +20,11 @@ package struct Linear: Sendable {
   package var inFeatures: Int { weight.inFeatures }
   package var outFeatures: Int { weight.outFeatures }
 
-  /// Lets threads that wait read the first of `projections` ahead, which will be applied together to a row or a few.
-  package static func announce(_ projections: [Linear], pool: WorkerPool) {
-    guard case .intPanels(let first)? = projections.first?.weight else { return }
-    let bytes = projections.reduce(0) { $0 + $1.outFeatures } / panelWidth * first.panelCodeByteCount
-    pool.announce(first.codes, bytes: bytes)
+  /// Lets threads that wait read `first` ahead, which will be applied to a row or a few, together with others: `outputs` in
+  /// all.
+  package static func announce(_ first: Linear, outputs: Int, pool: WorkerPool) {
+    guard case .intPanels(let matrix) = first.weight else { return }
+    pool.announce(matrix.codes, bytes: outputs / panelWidth * matrix.panelCodeByteCount)
   }
 
   /// Writes `rows` outputs, `yRowStride` floats apart, from as many contiguous inputs.

@@ -34,6 +34,7 @@ package final class RotaryEmbedding: @unchecked Sendable {
   private let lock = NSLock()
   private var cosines: [AlignedBuffer<Float>] = []
   private var sines: [AlignedBuffer<Float>] = []
+  private var tabulated = Tables(cosines: [], sines: [], half: 0)
   /// Positions tabulated at a time.
   private static let page = 1024
 
@@ -79,6 +80,9 @@ package final class RotaryEmbedding: @unchecked Sendable {
       }
       cosines.append(c)
       sines.append(s)
+      tabulated = Tables(
+        cosines: cosines.map { UnsafePointer($0.pointer) }, sines: sines.map { UnsafePointer($0.pointer) },
+        half: half)
     }
   }
 
@@ -98,8 +102,6 @@ package final class RotaryEmbedding: @unchecked Sendable {
   var tables: Tables {
     lock.lock()
     defer { lock.unlock() }
-    return Tables(
-      cosines: cosines.map { UnsafePointer($0.pointer) }, sines: sines.map { UnsafePointer($0.pointer) },
-      half: inverseFrequencies.count)
+    return tabulated
   }
 }

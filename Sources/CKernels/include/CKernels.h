@@ -126,7 +126,8 @@ typedef struct zn_kernels {
     //   packed  word (row i, inputs 4 w .. 4 w + 3) at ((i / tile * k / 4 + w) * tile + i % tile) * 4
     //   scales  (row i, block b) at (i / tile * blocks + b) * tile + i % tile
     //   sums    for (row i, span s) at (i / tile * spans + s) * 2 * tile + i % tile the sum over the span's blocks of
-    //           scale * sum of q (lane by lane, then as zn_lane_sum), and `tile` further on the offset  - 128 * that - ZN_SUM_START * sum of the scales
+    //           scale * sum of q (lane by lane, then as zn_lane_sum), and `tile` further on the offset
+    //           - 128 * that - ZN_SUM_START * sum of the scales
     // k and group_size are multiples of 32. Inputs larger than ZN_OUTLIER_LIMIT times the root mean square of their row
     // would leave the others of their block few bits: with `outliers` they count as 0 here, and row i's are listed at
     // outliers + i * zn_outlier_most(k), counts[i] of them, in ascending order.
