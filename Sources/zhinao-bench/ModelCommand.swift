@@ -13,7 +13,8 @@ struct ModelCommand: ParsableCommand {
     abstract: "How fast a model runs here, and how near to what the machine can do.",
     discussion: """
       Prompt and generation speed, load time, memory; beside them the read bandwidth and the floating-point peak \
-      measured in the same run. Random token ids: speed does not depend on them.
+      measured in the same run. Random token ids: speed does not depend on them. A prompt and a token come first, \
+      uncounted, so that what is counted finds memory already given to the process, as with llama-bench.
 
       OTHER COMMANDS
         zhinao-bench kernels                    products and factorizations beside the peak
@@ -33,6 +34,7 @@ struct ModelCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Tokens generated.", valueName: "n")) var newTokens = 64
   @Option(help: ArgumentHelp("Tokens before the generated ones.", valueName: "n")) var contextTokens = 16
   @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
+  @Flag(help: "Count the first run, too: no prompt and token before it.") var noWarmup = false
   @Option(help: ArgumentHelp("fast, q8_0 or exact.", valueName: "mode")) var arithmetic = Int4Arithmetic.fast
   @Option(help: ArgumentHelp("Keys and values are kept as f32, f16 or int8.", valueName: "type"))
   var kvCache = KVCacheType.f16
@@ -62,11 +64,17 @@ struct ModelCommand: ParsableCommand {
     var peaks: [Double] = []
     let work = products(opened)
     let bytesPerToken = weightBytes(opened)
+    let promptCache = decoder.makeCache(capacity: promptTokens + 1, type: kvCache)
+    let cache = decoder.makeCache(capacity: contextTokens + newTokens + 1, type: kvCache)
+    if !noWarmup {
+      _ = prompt(decoder, promptCache)
+      _ = generate(decoder, cache, 1)
+    }
     for _ in 0..<repetitions {
       peaks.append(work.inBytes ? Limits.peakByteOperations() : Limits.peakFlops())
-      prompts.append(Double(promptTokens) / prompt(decoder))
+      prompts.append(Double(promptTokens) / prompt(decoder, promptCache))
       if let packed = opened.weights as? PackedWeights { bandwidths.append(bandwidth(packed.file)) }
-      generations.append(Double(newTokens) / generate(decoder))
+      generations.append(Double(newTokens) / generate(decoder, cache, newTokens))
       if let packed = opened.weights as? PackedWeights { bandwidths.append(bandwidth(packed.file)) }
     }
     let generation = Timing.median(generations)
@@ -119,19 +127,19 @@ struct ModelCommand: ParsableCommand {
     (0..<count).map { ($0 * 7919 + 13) % vocabulary }
   }
 
-  private func prompt(_ decoder: Decoder) -> Double {
-    let cache = decoder.makeCache(capacity: promptTokens + 1, type: kvCache)
+  private func prompt(_ decoder: Decoder, _ cache: KVCache) -> Double {
+    cache.truncate(to: 0)
     return Timing.seconds {
       let hidden = decoder.hiddenStates(ids(promptTokens, decoder.vocabularySize), cache: cache)
       _ = decoder.logits(hidden, rows: promptTokens - 1..<promptTokens)
     }
   }
 
-  private func generate(_ decoder: Decoder) -> Double {
-    let cache = decoder.makeCache(capacity: contextTokens + newTokens + 1, type: kvCache)
+  private func generate(_ decoder: Decoder, _ cache: KVCache, _ tokens: Int) -> Double {
+    cache.truncate(to: 0)
     _ = decoder.hiddenStates(ids(contextTokens, decoder.vocabularySize), cache: cache)
     return Timing.seconds {
-      for id in ids(newTokens, decoder.vocabularySize) {
+      for id in ids(tokens, decoder.vocabularySize) {
         let hidden = decoder.hiddenStates([id], cache: cache)
         _ = decoder.logits(hidden, rows: 0..<1)
       }
