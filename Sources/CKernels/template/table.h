@@ -1,5 +1,5 @@
-// The table of the including file. It defines before: v16 and v16i with their operations, TILE_ROWS, TILE_PANELS, INT8_ROWS, INT8_PANELS,
-// GEMV_PANELS, TABLE_CRC32, TABLE_ISA, TABLE_NAME and TABLE (the symbol).
+// The table of the including file. It defines before: v16 and v16i with their operations, TILE_ROWS, TILE_PANELS, INT8_ROWS,
+// INT8_PANELS (and INT8_FOLDED_ROWS), GEMV_PANELS, TABLE_CRC32, TABLE_ISA, TABLE_NAME and TABLE (the symbol).
 #include "vector_tail.h"
 
 #include "gemm.h"
@@ -7,6 +7,9 @@
 #include "bf16.h"
 #include "int_panels.h"
 #include "int8.h"
+#include "int8_rounding.h"
+#include "int8_few.h"
+#include "int8_gemm.h"
 #include "gptq.h"
 #include "elementwise.h"
 

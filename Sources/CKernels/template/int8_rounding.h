@@ -1,0 +1,129 @@
+// int8.h: activations to bytes, and those that are kept out of it.
+
+ZN_INLINE float root_mean_square(const float *x, int64_t k) {
+    v16 sum = v_set(0);
+    for (int64_t at = 0; at < k; at += 16) sum = v_fma(v_load(x + at), v_load(x + at), sum);
+    float lane[16];
+    v_store(lane, sum);
+    return sqrtf(zn_lane_sum(lane) / (float)k);
+}
+
+ZN_INLINE float highest_of(v16 first, v16 second) {
+    const v16 none = v_set(0);
+    return v_highest(v_max(v_max(first, v_sub(none, first)), v_max(second, v_sub(none, second))));
+}
+
+// Makes inputs of a block beyond the limit 0 and puts them on the list, which has `taken` entries; returns how many then.
+static int32_t take_outliers(float *block, int64_t first_input, float limit, zn_outlier *list, int32_t taken,
+                             int64_t most) {
+    for (int j = 0; j < ZN_INT8_BLOCK; j++) {
+        if (!(fabsf(block[j]) > limit) || taken == most) continue;
+        list[taken++] = (zn_outlier){(int32_t)(first_input + j), block[j]};
+        block[j] = 0;
+    }
+    return taken;
+}
+
+// The weights of one input for the outputs of a panel.
+ZN_INLINE v16 weights_of_input(const uint8_t *codes, int bits, const uint16_t *scales, const uint8_t *zeros,
+                               int64_t group_size, int64_t input) {
+    const int64_t inputs = BLOCK_INPUTS(bits), group = input / group_size;
+    const v16 code = block_codes(vi_load(codes + input / inputs * 64), bits, (int)(input % inputs));
+    return v_mul(v_sub(code, group_zeros(zeros, bits, group)), v_load_f16(scales + group * 16));
+}
+
+// Rows keep out mostly the same inputs: the weights of so many are remembered while the rows pass by a panel.
+#define REMEMBERED_INPUTS 64
+
+static void add_outliers(int64_t m, float *y, int64_t y_row_stride, const zn_outlier *outliers, const int32_t *counts,
+                         const uint8_t *codes, int bits, const uint16_t *scales, const uint8_t *zeros,
+                         int64_t group_size, int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k) {
+    float weights[REMEMBERED_INPUTS * 16] __attribute__((aligned(64)));
+    int32_t inputs[REMEMBERED_INPUTS];
+    const int64_t most = zn_outlier_most(k);
+    for (int64_t p = 0; p < panels; p++) {
+        const uint8_t *panel_codes = codes + p * panel_code_bytes;
+        const uint16_t *panel_scales = scales + p * groups * 16;
+        const uint8_t *panel_zeros = zeros == NULL ? NULL : zeros + p * groups * 16;
+        if (m > 1) memset(inputs, 0xFF, sizeof inputs);
+        for (int64_t i = 0; i < m; i++) {
+            if (counts[i] == 0) continue;
+            const zn_outlier *own = outliers + i * most;
+            float *out = y + i * y_row_stride + p * 16;
+            v16 sum = v_load(out);
+            for (int64_t o = 0; o < counts[i]; o++) {
+                const int32_t input = own[o].input, slot = input % REMEMBERED_INPUTS;
+                v16 weight;
+                if (m > 1 && inputs[slot] == input) {
+                    weight = v_load(weights + slot * 16);
+                } else {
+                    weight = weights_of_input(panel_codes, bits, panel_scales, panel_zeros, group_size, input);
+                    v_store(weights + slot * 16, weight);
+                    inputs[slot] = input;
+                }
+                sum = v_fma(v_set(own[o].value), weight, sum);
+            }
+            v_store(out, sum);
+        }
+    }
+}
+
+// Rounds to nearest, ties to even, with scale = max |x| / 127 in each block; a block of zeros has scale 0.
+static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t m,
+                          int64_t k, int64_t group_size, int64_t tile_rows, zn_outlier *outliers, int32_t *counts) {
+    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size), most = zn_outlier_most(k);
+    for (int64_t i = 0; i < m; i++) {
+        const float limit = outliers == NULL ? INFINITY : ZN_OUTLIER_LIMIT * root_mean_square(x + i * row_stride, k);
+        int32_t taken = 0;
+        int8_t *tile_start = packed + i / tile_rows * tile_rows * k;
+        const int64_t inside = i % tile_rows, tile = i / tile_rows;
+        int64_t at = 0;
+        for (int64_t span = 0; span < spans; span++) {
+            const int64_t end = at + span_length(at, k, group_size);
+            v16 lanes = v_set(0);
+            float span_scales = 0;
+            for (; at < end; at += ZN_INT8_BLOCK) {
+                const float *source = x + i * row_stride + at;
+                v16 first = v_load(source), second = v_load(source + 16);
+                float highest = highest_of(first, second);
+                if (highest > limit) {
+                    float rest[ZN_INT8_BLOCK];
+                    memcpy(rest, source, sizeof rest);
+                    taken = take_outliers(rest, at, limit, outliers + i * most, taken, most);
+                    first = v_load(rest), second = v_load(rest + 16);
+                    highest = highest_of(first, second);
+                }
+                const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
+                const v16 rounded[2] = {rounded_to_byte(v_mul(first, factor)), rounded_to_byte(v_mul(second, factor))};
+                if (tile_rows == 1) {
+                    for (int h = 0; h < 2; h++) v_to_bytes(tile_start + at + 16 * h, rounded[h]);
+                } else {
+                    int8_t q[ZN_INT8_BLOCK];
+                    for (int h = 0; h < 2; h++) v_to_bytes(q + 16 * h, rounded[h]);
+                    for (int word = 0; word < ZN_INT8_BLOCK / 4; word++) {
+                        memcpy(tile_start + ((at / 4 + word) * tile_rows + inside) * 4, q + 4 * word, 4);
+                    }
+                }
+                const float scale = highest / 127.0f;
+                scales[(tile * blocks + at / ZN_INT8_BLOCK) * tile_rows + inside] = scale;
+                lanes = v_fma(v_set(scale), v_add(rounded[0], rounded[1]), lanes);
+                span_scales += scale;
+            }
+            float lane[16];
+            v_store(lane, lanes);
+            const float span_sum = zn_lane_sum(lane);
+            float *const own = sums + (tile * spans + span) * 2 * tile_rows + inside;
+            own[0] = span_sum;
+            own[tile_rows] = fmaf(-128, span_sum, -ZN_SUM_START * span_scales);
+        }
+        counts[i] = taken;
+    }
+    // Rows that fill the last tile up.
+    for (int64_t i = m; i % tile_rows != 0; i++) {
+        int8_t *tile_start = packed + i / tile_rows * tile_rows * k;
+        const int64_t inside = i % tile_rows, tile = i / tile_rows;
+        for (int64_t word = 0; word < k / 4; word++) memset(tile_start + (word * tile_rows + inside) * 4, 0, 4);
+        for (int64_t b = 0; b < blocks; b++) scales[(tile * blocks + b) * tile_rows + inside] = 0;
+        for (int64_t span = 0; span < 2 * spans; span++) sums[(tile * spans * 2 + span) * tile_rows + inside] = 0;
+    }
+}
