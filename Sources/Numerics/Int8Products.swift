@@ -8,7 +8,8 @@ package enum Int4Arithmetic: String, CaseIterable, Sendable {
   /// multiplied as they are (the idea of LLM.int8(), arXiv 2208.07339); several times faster, its extra loss is measured,
   /// not hidden.
   case fast
-  /// All activations are rounded to 8 bits in blocks of inputs, as llama.cpp does: for comparisons with it.
+  /// All activations are rounded to 8 bits in blocks of inputs, with scales in half precision, as llama.cpp does: for
+  /// comparisons with it.
   case q8 = "q8_0"
 }
 

@@ -72,19 +72,24 @@ static void compare_int8_rows(const zn_kernels *s, const zn_kernels *t, int bits
     float *wide = malloc(PANELS * MOST * 64), one[PANELS * 16];
     uint8_t *scratch = aligned_alloc(64, (size_t)zn_int8_scratch(MOST, PANELS));
     int32_t counts[MOST];
-    zn_outlier *outliers = malloc(MOST * (size_t)zn_outlier_most(K) * sizeof(zn_outlier));
+    // One with outliers, one without.
+    zn_outlier *outliers = zeros == NULL ? NULL : malloc(MOST * (size_t)zn_outlier_most(K) * sizeof(zn_outlier));
     for (int64_t i = 0; i < MOST; i += 2) x[i * K + 5] = 60, x[i * K + 5 + 64 * (i % 3)] = 70;
     for (int64_t m = 7; m <= MOST; m += MOST - 7) {
         t->quantize_rows(q, block_scales, sums, x, K, m, K, GROUP, t->int8_rows, outliers, counts);
         t->gemm_int8(m, q, block_scales, sums, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, wide,
                      PANELS * 16, scratch);
-        t->add_outliers(m, wide, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes,
-                        PANELS, K);
+        if (outliers != NULL) {
+            t->add_outliers(m, wide, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes,
+                            PANELS, K);
+        }
         for (int64_t row = 0; row < m; row += 3) {
             s->quantize_rows(q, block_scales, sums, x + row * K, K, 1, K, GROUP, 1, outliers, counts);
             s->gemv_int8(q, block_scales, sums, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, one);
-            s->add_outliers(1, one, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes,
-                            PANELS, K);
+            if (outliers != NULL) {
+                s->add_outliers(1, one, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS,
+                                code_bytes, PANELS, K);
+            }
             check("a row of gemm_int8", t->name, one, wide + row * PANELS * 16, sizeof one);
         }
     }

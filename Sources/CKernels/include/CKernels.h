@@ -130,7 +130,8 @@ typedef struct zn_kernels {
     //           - 128 * that - ZN_SUM_START * sum of the scales
     // k and group_size are multiples of 32. Inputs larger than ZN_OUTLIER_LIMIT times the root mean square of their row
     // would leave the others of their block few bits: with `outliers` they count as 0 here, and row i's are listed at
-    // outliers + i * zn_outlier_most(k), counts[i] of them, in ascending order.
+    // outliers + i * zn_outlier_most(k), counts[i] of them, in ascending order. Without, scales are halves, as in llama.cpp's
+    // Q8_0 (ggml-quants.c, quantize_row_q8_0: q by the scale before it is rounded).
     void (*_Nonnull quantize_rows)(int8_t *_Nonnull packed, float *_Nonnull scales, float *_Nonnull sums,
                                    const float *_Nonnull x, int64_t row_stride, int64_t m, int64_t k, int64_t group_size,
                                    int64_t tile, zn_outlier *_Nullable outliers, int32_t *_Nonnull counts);

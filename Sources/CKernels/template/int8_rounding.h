@@ -68,6 +68,14 @@ static void add_outliers(int64_t m, float *y, int64_t y_row_stride, const zn_out
     }
 }
 
+ZN_INLINE float rounded_to_half(float x) {
+    uint16_t half[16];
+    float back[16];
+    v_store_f16(half, v_set(x));
+    v_store(back, v_load_f16(half));
+    return back[0];
+}
+
 // Rounds to nearest, ties to even, with scale = max |x| / 127 in each block; a block of zeros has scale 0.
 static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t m,
                           int64_t k, int64_t group_size, int64_t tile_rows, zn_outlier *outliers, int32_t *counts) {
@@ -104,7 +112,7 @@ static void quantize_rows(int8_t *packed, float *scales, float *sums, const floa
                         memcpy(tile_start + ((at / 4 + word) * tile_rows + inside) * 4, q + 4 * word, 4);
                     }
                 }
-                const float scale = highest / 127.0f;
+                const float scale = outliers == NULL ? rounded_to_half(highest / 127.0f) : highest / 127.0f;
                 scales[(tile * blocks + at / ZN_INT8_BLOCK) * tile_rows + inside] = scale;
                 lanes = v_fma(v_set(scale), v_add(rounded[0], rounded[1]), lanes);
                 span_scales += scale;
