@@ -7,13 +7,7 @@ package struct DecoderLayer: Sendable {
     case fused(Linear)
     case separate(q: Linear, k: Linear, v: Linear)
 
-    package var linears: [Linear] {
-      switch self {
-      case .fused(let linear): [linear]
-      case .separate(let q, let k, let v): [q, k, v]
-      }
-    }
-
+    /// ``Linear/announce(_:outputs:pool:)`` for the projections, which one product reads one after the other.
     func announce(pool: WorkerPool) {
       switch self {
       case .fused(let linear): Linear.announce(linear, outputs: linear.outFeatures, pool: pool)
