@@ -18,7 +18,7 @@ final class BackgroundWriter: @unchecked Sendable {
   private var piece: UnsafeMutableRawBufferPointer?
   private var filled = 0
   /// Where the piece begins in the file: a multiple of its size, as direct writing wants it.
-  private var pieceOffset = 0
+  private var pieceStart = 0
   /// The same file without the page cache; -1 where there is no such thing. Used on the queue only.
   private var direct: Int32
   private static let pieceByteCount = 4 << 20
@@ -81,10 +81,10 @@ final class BackgroundWriter: @unchecked Sendable {
   }
 
   private func handOver(_ memory: UnsafeMutableRawBufferPointer) {
-    let whole = Piece(memory: memory, offset: pieceOffset)
+    let whole = Piece(memory: memory, offset: pieceStart)
     piece = nil
     filled = 0
-    pieceOffset += memory.count
+    pieceStart += memory.count
     queue.async { [self] in
       defer {
         lock.withLock { spare.append(whole.memory) }
@@ -107,7 +107,7 @@ final class BackgroundWriter: @unchecked Sendable {
     queue.sync {}
     if let failure = lock.withLock({ failure }) { throw failure }
     // What is more may still come: the piece stays, and is written again when it is full.
-    if let piece { try putThroughCache(UnsafeRawBufferPointer(rebasing: piece[..<filled]), at: pieceOffset) }
+    if let piece { try putThroughCache(UnsafeRawBufferPointer(rebasing: piece[..<filled]), at: pieceStart) }
   }
 
   /// Changes bytes already taken.
@@ -115,8 +115,8 @@ final class BackgroundWriter: @unchecked Sendable {
     try wait()
     try putThroughCache(bytes, at: offset)
     if let piece {
-      let common = (offset..<offset + bytes.count).clamped(to: pieceOffset..<pieceOffset + filled)
-      for at in common { piece[at - pieceOffset] = bytes[at - offset] }
+      let common = (offset..<offset + bytes.count).clamped(to: pieceStart..<pieceStart + filled)
+      for at in common { piece[at - pieceStart] = bytes[at - offset] }
     }
   }
 

@@ -43,6 +43,7 @@ extension LayerSteps {
     let cache: LayerCacheView
   }
 
+  /// ``attend(_:sequences:layer:into:)`` for prompts: all keys are stored, then blocks of queries of each head are tasks.
   private func attendBlocks(
     _ qkv: UnsafeMutablePointer<Float>, sequences: [Rows], tables: RotaryEmbedding.Tables,
     into out: UnsafeMutablePointer<Float>

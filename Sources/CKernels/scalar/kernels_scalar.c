@@ -140,7 +140,8 @@ ZN_INLINE v16 vi_as_float(v16i v) {
 }
 // Codes in the upper bits of their bytes, so that they count 2^(8 - bits) times.
 ZN_INLINE v16i vi_codes(v16i v, int field, int bits) {
-    for (int i = 0; i < 16; i++) v.lane[i] = v.lane[i] << (8 - bits - field * bits) & (0xFFu << (8 - bits) & 0xFFu) * 0x01010101u;
+    const uint32_t upper = (0xFFu << (8 - bits) & 0xFFu) * 0x01010101u;
+    for (int i = 0; i < 16; i++) v.lane[i] = v.lane[i] << (8 - bits - field * bits) & upper;
     return v;
 }
 ZN_INLINE v16i vi_word(const int8_t *p) {

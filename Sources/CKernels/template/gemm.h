@@ -18,8 +18,9 @@
 
 // One tile of `rows` x `panels`. A: row i at a + i * a_row_stride, step a_k_stride. All counts are constants once inlined.
 ZN_INLINE void tile(const int rows, const int panels, const int unrolled, int64_t k, const float *a,
-                    int64_t a_row_stride, int64_t a_k_stride, const float *b, int64_t b_panel_stride, float *c, int64_t c_row_stride,
-                    int64_t c_panel_stride, int64_t last_columns, zn_gemm_mode mode, const float *ahead) {
+                    int64_t a_row_stride, int64_t a_k_stride, const float *b, int64_t b_panel_stride, float *c,
+                    int64_t c_row_stride, int64_t c_panel_stride, int64_t last_columns, zn_gemm_mode mode,
+                    const float *ahead) {
     v16 sum[TILE_ROWS][TILE_PANELS];
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++) {
@@ -127,10 +128,7 @@ static __attribute__((noinline)) void tile_packed(int64_t k, const float *a, con
             __builtin_prefetch(c + (i + TILE_ROWS) * c_row_stride + p * c_panel_stride, 1, 3);
         }
     }
-    if (mode == ZN_SUBTRACT) {
-        tile(TILE_ROWS, TILE_PANELS, UNROLLED_STEPS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride,
-             c_panel_stride, last_columns, ZN_SUBTRACT, NULL);
-    } else if (ahead == NULL) {
+    if (ahead == NULL) {
         tile(TILE_ROWS, TILE_PANELS, UNROLLED_STEPS, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride,
              c_panel_stride, last_columns, mode, NULL);
     } else {

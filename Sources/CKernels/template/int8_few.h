@@ -12,6 +12,14 @@ ZN_INLINE void fetch_codes(const uint8_t *codes) {
     }
 }
 
+// The next 64 bytes of a panel's codes; the panels of a range follow one another. They come from memory, once.
+ZN_INLINE v16i next_codes(const uint8_t **codes) {
+    fetch_codes(*codes + PREFETCH_BYTES);
+    const v16i fields = vi_load(*codes);
+    *codes += 64;
+    return fields;
+}
+
 // The sums of a tile's registers, for one panel.
 #define INT8_FEW_ROWS (INT8_ROWS * INT8_PANELS)
 // With more rows unpacking pays: it is done once for all of them.
@@ -40,10 +48,7 @@ ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, co
             for (int i = 0; i < rows; i++) sum[i] = vi_set(SUM_START_BITS);
 #pragma clang loop unroll(full)
             for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
-                // The weights come from memory, once; the next panel follows this one.
-                fetch_codes(codes + PREFETCH_BYTES);
-                const v16i fields = vi_load(codes);
-                codes += 64;
+                const v16i fields = next_codes(&codes);
 #pragma clang loop unroll(full)
                 for (int f = 0; f < inputs / 4; f++) {
                     const v16i right = vi_codes(fields, f, bits);
@@ -115,6 +120,7 @@ static void gemm_int8_few(int64_t m, const int8_t *packed, const float *x_scales
 }
 
 // ---- one row
+
 // One panel: a single stream that runs on through the panels of a range, as the hardware follows best.
 ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_scales, const float *x_sums,
                                const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
@@ -134,9 +140,7 @@ ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_s
             v16i sum[2] = {vi_set(SUM_START_BITS), vi_zero()};
 #pragma clang loop unroll(full)
             for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
-                fetch_codes(codes + PREFETCH_BYTES);
-                const v16i fields = vi_load(codes);
-                codes += 64;
+                const v16i fields = next_codes(&codes);
 #pragma clang loop unroll(full)
                 for (int f = 0; f < inputs / 4; f++) {
                     const v16i left = vi_word(x + at + inside + 4 * f), right = vi_codes(fields, f, bits);

@@ -1,8 +1,5 @@
 // int8.h: many rows. Codes are unpacked to bytes once for all of them.
 
-// Spans whose codes are unpacked together.
-#define INT8_RUN ZN_INT8_RUN
-
 // 64 bytes of fields -> one vector of bytes for each four inputs.
 ZN_INLINE void unpack_bytes(uint8_t *bytes, const uint8_t *codes, const int bits, int64_t first_k, int64_t count) {
     const int inputs = BLOCK_INPUTS(bits);
@@ -20,9 +17,9 @@ static const float no_sums[16] __attribute__((aligned(64))) = {0};
 // A run of neighbouring spans, whose codes are unpacked together.
 typedef struct {
     int64_t count, inputs;
-    int64_t blocks[INT8_RUN];  // of each span
-    v16 scales[INT8_RUN][INT8_PANELS];
-    v16 zeros[INT8_RUN][INT8_PANELS];
+    int64_t blocks[ZN_INT8_RUN];  // of each span
+    v16 scales[ZN_INT8_RUN][INT8_PANELS];
+    v16 zeros[ZN_INT8_RUN][INT8_PANELS];
     bool symmetric;    // no zero points but the middle
     bool first, last;  // of a product: there are no sums to add to; they are done
 } int8_run;
@@ -135,12 +132,12 @@ ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const int bits, cons
 #define ZN_INT8_TILES(BITS)                                                                                            \
     static __attribute__((noinline)) void int8_tile_full_##BITS(                                                       \
         int64_t rows, const int8_run *run, const int8_t *a, const uint8_t *bytes, int64_t bytes_stride,                \
-        const float *x_scales, const float *x_sums, const int8_out *out) {                                                    \
+        const float *x_scales, const float *x_sums, const int8_out *out) {                                             \
         int8_tile_of(rows, INT8_PANELS, BITS, run, 0, a, bytes, bytes_stride, x_scales, x_sums, out);                  \
     }                                                                                                                  \
     static __attribute__((noinline)) void int8_tile_single_##BITS(                                                     \
         int64_t rows, const int8_run *run, int panel, const int8_t *a, const uint8_t *bytes, const float *x_scales,    \
-        const float *x_sums, const int8_out *out) {                                                                           \
+        const float *x_sums, const int8_out *out) {                                                                    \
         int8_tile_of(rows, 1, BITS, run, panel, a, bytes, 0, x_scales, x_sums, out);                                   \
     }
 ZN_INT8_TILES(2)
@@ -169,7 +166,7 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
                       int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *y,
                       int64_t y_row_stride, uint8_t *scratch) {
     const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
-    const int64_t bytes_stride = INT8_RUN * ZN_INT8_SPAN * 16;
+    const int64_t bytes_stride = ZN_INT8_RUN * ZN_INT8_SPAN * 16;
     if (m <= ZN_INT8_FEW_MOST) {
         gemm_int8_few(m, packed, x_scales, x_sums, codes, bits, scales, zeros, group_size, groups, panel_code_bytes,
                       panels, k, y, y_row_stride);
@@ -178,10 +175,10 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
     const int8_out all = {(float *)(scratch + INT8_PANELS * bytes_stride), y, m * 16, y_row_stride};
     int64_t first = 0, span = 0;
     while (span < spans) {
-        // The activations of a run stay in the second-level cache for all panels, its codes of a tile's panels in the first for
-        // all rows, and a tile's sums while it passes through the run.
+        // The activations of a run stay in the second-level cache for all panels, its codes of a tile's panels in the
+        // first for all rows, and a tile's sums while it passes through the run.
         int8_run run = {.symmetric = zeros == NULL, .first = span == 0};
-        for (; run.count < INT8_RUN && span + run.count < spans; run.count++) {
+        for (; run.count < ZN_INT8_RUN && span + run.count < spans; run.count++) {
             const int64_t count = span_length(first + run.inputs, k, group_size);
             run.blocks[run.count] = count / ZN_INT8_BLOCK;
             run.inputs += count;
@@ -207,8 +204,8 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
                 const int8_t *a = packed + i * k + first * INT8_ROWS;
                 const float *xs = x_scales + (tile * blocks + first / ZN_INT8_BLOCK) * INT8_ROWS;
                 const float *xu = x_sums + (tile * spans + span) * 2 * INT8_ROWS;
-                // The next tile's activations lie a row of tiles further on; once the first lines are asked for, the hardware
-                // goes on by itself.
+                // The next tile's activations lie a row of tiles further on; once the first lines are asked for, the
+                // hardware goes on by itself.
                 if (i + INT8_ROWS < m) {
                     for (int line = 0; line < 256; line += 64) __builtin_prefetch(a + k * INT8_ROWS + line);
                 }

@@ -146,7 +146,8 @@ ZN_INLINE void pack_sixteen_steps(float *tile, const float *a, int64_t row_strid
 #define TILE_PANELS 4
 #define INT8_ROWS 6
 #define INT8_PANELS 2
-// The last two words of six (the first two gain nothing): what Intel's cores lack here are instructions a cycle, what Zen 4's lack are loads.
+// The last two words of six (the first two gain nothing): what Intel's cores lack here are instructions a cycle, what
+// Zen 4's lack are loads.
 #define INT8_FOLDED_ROWS 2
 #define GEMV_PANELS 8
 #define TABLE_CRC32 crc32_clmul
