@@ -14,10 +14,10 @@ static uint64_t saved_state(void) {
     return (uint64_t)d << 32 | a;
 }
 
-bool zn_fetches_to_second_level;
+bool zn_is_intel;
 static __attribute__((constructor)) void look_at_processor(void) {
     unsigned a, b, c, d;
-    zn_fetches_to_second_level = __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx;
+    zn_is_intel = __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx;
 }
 
 static bool runs(zn_isa isa) {
@@ -32,7 +32,7 @@ static bool runs(zn_isa isa) {
     return isa == ZN_ISA_AVX512 && f && dq && bw && vl && vnni && (saved_state() & 0xE6) == 0xE6;
 }
 #else
-bool zn_fetches_to_second_level;
+bool zn_is_intel;
 #endif
 
 // The scalar table with one wrong function: what `zhinao-verify self-check` must notice. Only ZHINAO_ISA=faulty gets it.

@@ -48,9 +48,11 @@ ZN_INLINE void zn_restore_subnormals(uint64_t state) {
 #endif
 }
 
-// What is fetched far ahead goes to the second-level cache instead of the first. Intel's cores wait for it in one of 16 line
-// buffers of the first level: Emerald Rapids reads 3 % faster without them, Int4 generation is 2 to 5 % faster.
-extern bool zn_fetches_to_second_level;
+// Intel's cores differ from AMD's in what they lack; never in a result.
+//   - What is fetched far ahead goes to the second-level cache: it would wait in one of 16 line buffers of the first.
+//     Emerald Rapids reads 3 % faster without them, Int4 generation is 2 to 5 % faster.
+//   - Words of activations are operands in memory where registers would do: instructions are dearer than loads.
+extern bool zn_is_intel;
 
 extern const zn_kernels zn_table_scalar;
 #if defined(__x86_64__)

@@ -13,8 +13,8 @@ package enum Int4Arithmetic: String, CaseIterable, Sendable {
   case q8 = "q8_0"
 }
 
-/// Activations as signed bytes, a scale for each block of 32 inputs: `x ≈ scale · q`, `scale = max|x| / 127`, and those
-/// that were kept out.
+/// Activations as signed bytes, a scale for each block of 64 inputs (32 where groups or rows are no multiple of 64, and where
+/// all inputs are rounded): `x ≈ scale · q`, `scale = max|x| / 127`, and those that were kept out.
 package struct Int8Activations: @unchecked Sendable {
   let packed: UnsafeMutablePointer<Int8>
   let scales: UnsafeMutablePointer<Float>
@@ -25,6 +25,8 @@ package struct Int8Activations: @unchecked Sendable {
   package let rows: Int
   package let inFeatures: Int
   let groupSize: Int
+  /// Inputs that share a scale.
+  let block: Int
   let tile: Int
   var outliersPerRow: Int { Int(zn_outlier_most(Int64(inFeatures))) }
 
@@ -42,7 +44,11 @@ package struct Int8Activations: @unchecked Sendable {
     let table = kernels.table
     let tile = rows == 1 ? 1 : Int(table.pointee.int8_rows)
     let tiles = (rows + tile - 1) / tile
-    let blocks = inFeatures / Int(ZN_INT8_BLOCK)
+    // Without outliers it is llama.cpp's Q8_0, whose blocks are 32 inputs.
+    let longest = Int(ZN_INT8_BLOCK_MOST)
+    let isWhole = inFeatures % longest == 0 && groupSize % longest == 0
+    let block = keepsOutliers && isWhole ? longest : Int(ZN_INT8_PART)
+    let blocks = inFeatures / block
     let spans = Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize)))
     let outliers = 2 * Int(zn_outlier_most(Int64(inFeatures)))
     var starts = [0]
@@ -56,7 +62,7 @@ package struct Int8Activations: @unchecked Sendable {
         outliers: keepsOutliers
           ? UnsafeMutableRawPointer(memory + starts[3]).assumingMemoryBound(to: zn_outlier.self) : nil,
         outlierCounts: UnsafeMutableRawPointer(memory + starts[4]).assumingMemoryBound(to: Int32.self),
-        rows: rows, inFeatures: inFeatures, groupSize: groupSize, tile: tile)
+        rows: rows, inFeatures: inFeatures, groupSize: groupSize, block: block, tile: tile)
       activations.round(x, rowStride: rowStride, permutation: permutation, pool: pool, table: table)
       return body(activations)
     }
@@ -66,7 +72,7 @@ package struct Int8Activations: @unchecked Sendable {
     _ x: UnsafePointer<Float>, rowStride: Int, permutation: UnsafePointer<UInt32>?, pool: WorkerPool,
     table: UnsafePointer<zn_kernels>
   ) {
-    let blocks = inFeatures / Int(ZN_INT8_BLOCK)
+    let blocks = inFeatures / block
     let spans = Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize)))
     let source = Shared(x)
     pool.runRanges((rows + tile - 1) / tile) { range in
@@ -76,7 +82,7 @@ package struct Int8Activations: @unchecked Sendable {
         table.pointee.quantize_rows(
           packed + first * inFeatures, scales + first * blocks, sums + 2 * first * spans,
           from,
-          Int64(stride), Int64(count), Int64(inFeatures), Int64(groupSize), Int64(tile),
+          Int64(stride), Int64(count), Int64(inFeatures), Int64(groupSize), Int64(block), Int64(tile),
           outliers.map { $0 + first * outliersPerRow }, outlierCounts + first)
       }
       guard let permutation else { return quantize(source.pointer + first * rowStride, stride: rowStride) }
@@ -207,7 +213,7 @@ extension LinearAlgebra {
     let groups = matrix.groupCount
     func some(_ first: Int, _ count: Int, _ out: UnsafeMutablePointer<Float>) {
       table.pointee.gemv_int8(
-        x.packed, x.scales, x.sums,
+        x.packed, x.scales, x.sums, Int64(x.block),
         matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
         matrix.scales + first * groups * panelWidth, matrix.zeros.map { $0 + first * groups * panelWidth },
         Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
@@ -242,7 +248,7 @@ extension LinearAlgebra {
       let scratch = UnsafeMutableRawPointer(memory).assumingMemoryBound(to: UInt8.self)
       func some(_ first: Int, _ count: Int, _ y: UnsafeMutablePointer<Float>, rowStride: Int) {
         table.pointee.gemm_int8(
-          Int64(x.rows), x.packed, x.scales, x.sums,
+          Int64(x.rows), x.packed, x.scales, x.sums, Int64(x.block),
           matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
           matrix.scales + first * groups * panelWidth,
           matrix.zeros.map { $0 + first * groups * panelWidth },

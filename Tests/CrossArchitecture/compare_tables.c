@@ -62,7 +62,7 @@ static void compare_bf16(const zn_kernels *s, const zn_kernels *t, int64_t m, in
 enum { K = 192, PANELS = 5, GROUP = 64, GROUPS = K / GROUP };
 
 // Several rows at once, in both ways of gemm_int8, against the scalar kernel for one row.
-static void compare_int8_rows(const zn_kernels *s, const zn_kernels *t, int bits, const uint8_t *codes,
+static void compare_int8_rows(const zn_kernels *s, const zn_kernels *t, int64_t block, int bits, const uint8_t *codes,
                               const uint16_t *scales, const uint8_t *zeros) {
     enum { MOST = 40 };
     const int64_t code_bytes = K * 2 * bits;
@@ -76,16 +76,16 @@ static void compare_int8_rows(const zn_kernels *s, const zn_kernels *t, int bits
     zn_outlier *outliers = zeros == NULL ? NULL : malloc(MOST * (size_t)zn_outlier_most(K) * sizeof(zn_outlier));
     for (int64_t i = 0; i < MOST; i += 2) x[i * K + 5] = 60, x[i * K + 5 + 64 * (i % 3)] = 70;
     for (int64_t m = 7; m <= MOST; m += MOST - 7) {
-        t->quantize_rows(q, block_scales, sums, x, K, m, K, GROUP, t->int8_rows, outliers, counts);
-        t->gemm_int8(m, q, block_scales, sums, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, wide,
+        t->quantize_rows(q, block_scales, sums, x, K, m, K, GROUP, block, t->int8_rows, outliers, counts);
+        t->gemm_int8(m, q, block_scales, sums, block, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, wide,
                      PANELS * 16, scratch);
         if (outliers != NULL) {
             t->add_outliers(m, wide, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes,
                             PANELS, K);
         }
         for (int64_t row = 0; row < m; row += 3) {
-            s->quantize_rows(q, block_scales, sums, x + row * K, K, 1, K, GROUP, 1, outliers, counts);
-            s->gemv_int8(q, block_scales, sums, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, one);
+            s->quantize_rows(q, block_scales, sums, x + row * K, K, 1, K, GROUP, block, 1, outliers, counts);
+            s->gemv_int8(q, block_scales, sums, block, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, one);
             if (outliers != NULL) {
                 s->add_outliers(1, one, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS,
                                 code_bytes, PANELS, K);
@@ -187,19 +187,21 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
                                 malloc((size_t)(m * zn_outlier_most(k)) * sizeof(zn_outlier))};
         int32_t counts[2][7];
         x[5] = 90, x[100] = -70;
-        s->quantize_rows(q, qs, qu, x, k, 1, k, group, 1, found[0], counts[0]);
-        t->quantize_rows(r, rs, ru, x, k, 1, k, group, 1, found[1], counts[1]);
-        check("quantize_rows", t->name, q, r, k);
-        check("counts of outliers", t->name, counts[0], counts[1], 4);
-        check("outliers", t->name, found[0], found[1], (size_t)counts[0][0] * sizeof(zn_outlier));
-        s->add_outliers(1, y, 16, found[0], counts[0], codes, bits, scales, zeros, group, groups, code_bytes, panels, k);
-        t->add_outliers(1, z, 16, found[0], counts[0], codes, bits, scales, zeros, group, groups, code_bytes, panels, k);
-        check("add_outliers", t->name, y, z, panels * 64);
-        s->gemv_int8(q, qs, qu, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, y);
-        t->gemv_int8(r, rs, ru, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, z);
-        check("gemv_int8", t->name, y, z, panels * 64);
-        compare_int8_rows(s, t, bits, codes, scales, zeros);
-        compare_int8_rows(s, t, bits, codes, scales, NULL);
+        for (int64_t block = ZN_INT8_PART; block <= ZN_INT8_BLOCK_MOST; block *= 2) {
+            s->quantize_rows(q, qs, qu, x, k, 1, k, group, block, 1, found[0], counts[0]);
+            t->quantize_rows(r, rs, ru, x, k, 1, k, group, block, 1, found[1], counts[1]);
+            check("quantize_rows", t->name, q, r, k);
+            check("counts of outliers", t->name, counts[0], counts[1], 4);
+            check("outliers", t->name, found[0], found[1], (size_t)counts[0][0] * sizeof(zn_outlier));
+            s->add_outliers(1, y, 16, found[0], counts[0], codes, bits, scales, zeros, group, groups, code_bytes, panels, k);
+            t->add_outliers(1, z, 16, found[0], counts[0], codes, bits, scales, zeros, group, groups, code_bytes, panels, k);
+            check("add_outliers", t->name, y, z, panels * 64);
+            s->gemv_int8(q, qs, qu, block, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, y);
+            t->gemv_int8(r, rs, ru, block, codes, bits, scales, zeros, group, groups, code_bytes, panels, k, z);
+            check("gemv_int8", t->name, y, z, panels * 64);
+            compare_int8_rows(s, t, block, bits, codes, scales, zeros);
+            compare_int8_rows(s, t, block, bits, codes, scales, NULL);
+        }
     }
     const int64_t columns = 64;
     float *w = floats(columns * 16, 1), *v = copy(w, columns * 64), *u = floats(columns * columns, 0.1f);

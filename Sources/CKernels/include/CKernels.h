@@ -30,8 +30,10 @@ typedef enum zn_gemm_mode { ZN_OVERWRITE = 0, ZN_ADD = 1, ZN_SUBTRACT = 2, ZN_AD
 // element (n, k) of panel p = n / 16 is at p * panel_stride + k * 16 + n % 16. Outputs beyond N are zero.
 #define ZN_PANEL 16
 
-// Inputs of one block of activations in `fast` mode, and of one span at most.
-#define ZN_INT8_BLOCK 32
+// Activations in `fast` mode: inputs of a block, which share a scale, are one part or ZN_INT8_BLOCK_MOST; those of a span,
+// which share a scale of the weights, ZN_INT8_SPAN at most.
+#define ZN_INT8_PART 32
+#define ZN_INT8_BLOCK_MOST 64
 #define ZN_INT8_SPAN 128
 // Spans of a panel that gemm_int8 unpacks at a time.
 #define ZN_INT8_RUN 4
@@ -120,7 +122,7 @@ typedef struct zn_kernels {
                                      int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k);
 
     // ---- integer panels, `fast` mode: activations as signed bytes ------------------------------------------------
-    // Each block b of ZN_INT8_BLOCK inputs of a row becomes q = round(x * 127 / max|x|) with scale max|x| / 127. A span s
+    // Each block b of `block` inputs of a row becomes q = round(x * 127 / max|x|) with scale max|x| / 127. A span s
     // is up to ZN_INT8_SPAN inputs of one group of the weights. Output for tiles of `tile` rows (1 for gemv_int8,
     // int8_rows for gemm_int8), rows of the last tile filled up with zeros:
     //   packed  word (row i, inputs 4 w .. 4 w + 3) at ((i / tile * k / 4 + w) * tile + i % tile) * 4
@@ -134,7 +136,8 @@ typedef struct zn_kernels {
     // Q8_0 (ggml-quants.c, quantize_row_q8_0: q by the scale before it is rounded).
     void (*_Nonnull quantize_rows)(int8_t *_Nonnull packed, float *_Nonnull scales, float *_Nonnull sums,
                                    const float *_Nonnull x, int64_t row_stride, int64_t m, int64_t k, int64_t group_size,
-                                   int64_t tile, zn_outlier *_Nullable outliers, int32_t *_Nonnull counts);
+                                   int64_t block, int64_t tile, zn_outlier *_Nullable outliers,
+                                   int32_t *_Nonnull counts);
     // y[i, n] = value * w[n, input] + y[i, n] for each outlier of row i in the order of its list (as quantize_rows leaves
     // them), by one fused multiply-add each, w as dequantize_panel gives it; panel p of row i at i * y_row_stride + p * 16.
     void (*_Nonnull add_outliers)(int64_t m, float *_Nonnull y, int64_t y_row_stride,
@@ -148,12 +151,12 @@ typedef struct zn_kernels {
     // gemm_int8: y panel p, row i at i * y_row_stride + p * 16; scratch: zn_int8_scratch bytes, aligned to 64. gemv_int8: y
     // panel p at p * 16. Both overwrite the m rows of y and give the same bits for a row.
     void (*_Nonnull gemm_int8)(int64_t m, const int8_t *_Nonnull packed, const float *_Nonnull x_scales,
-                               const float *_Nonnull x_sums, const uint8_t *_Nonnull codes, int bits,
+                               const float *_Nonnull x_sums, int64_t block, const uint8_t *_Nonnull codes, int bits,
                                const uint16_t *_Nonnull scales, const uint8_t *_Nullable zeros, int64_t group_size,
                                int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *_Nonnull y,
                                int64_t y_row_stride, uint8_t *_Nonnull scratch);
     void (*_Nonnull gemv_int8)(const int8_t *_Nonnull x, const float *_Nonnull x_scales, const float *_Nonnull x_sums,
-                               const uint8_t *_Nonnull codes, int bits, const uint16_t *_Nonnull scales,
+                               int64_t block, const uint8_t *_Nonnull codes, int bits, const uint16_t *_Nonnull scales,
                                const uint8_t *_Nullable zeros, int64_t group_size, int64_t groups,
                                int64_t panel_code_bytes, int64_t panels, int64_t k, float *_Nonnull y);
 

@@ -5,7 +5,7 @@
 #define PREFETCH_GROUPS 16
 
 ZN_INLINE void fetch_codes(const uint8_t *codes) {
-    if (zn_fetches_to_second_level) {
+    if (zn_is_intel) {
         __builtin_prefetch(codes, 0, 2);
     } else {
         __builtin_prefetch(codes);
@@ -27,10 +27,10 @@ ZN_INLINE v16i next_codes(const uint8_t **codes) {
 
 // Rows in tiles as quantize_rows() leaves them, one panel, all spans, added to y [rows][16].
 ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, const float *x_scales, const float *x_sums,
-                        const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t k,
+                        int64_t block, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t k,
                         float *y) {
     const int inputs = BLOCK_INPUTS(bits);
-    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
+    const int64_t blocks = k / block, spans = zn_int8_spans(k, group_size);
     int64_t at = 0;
     for (int64_t span = 0; span < spans; span++) {
         const int64_t group = at / group_size, end = at + span_length(at, k, group_size);
@@ -42,25 +42,27 @@ ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, co
             const float *own = x_sum + i / INT8_ROWS * INT8_ROWS * 2 * spans + i % INT8_ROWS;
             total[i] = v_fnma(zero, v_set(own[0]), v_set(own[INT8_ROWS]));
         }
-        for (; at < end; at += ZN_INT8_BLOCK) {
+        while (at < end) {
+            const float *x_scale = x_scales + at / block * INT8_ROWS;
             v16i sum[INT8_FEW_ROWS];
 #pragma clang loop unroll(full)
             for (int i = 0; i < rows; i++) sum[i] = vi_set(SUM_START_BITS);
+            for (const int64_t block_end = at + block; at < block_end; at += ZN_INT8_PART) {
 #pragma clang loop unroll(full)
-            for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
-                const v16i fields = next_codes(&codes);
+                for (int inside = 0; inside < ZN_INT8_PART; inside += inputs) {
+                    const v16i fields = next_codes(&codes);
 #pragma clang loop unroll(full)
-                for (int f = 0; f < inputs / 4; f++) {
-                    const v16i right = vi_codes(fields, f, bits);
-                    const int8_t *words = packed + (at + inside + 4 * f) * INT8_ROWS;
+                    for (int f = 0; f < inputs / 4; f++) {
+                        const v16i right = vi_codes(fields, f, bits);
+                        const int8_t *words = packed + (at + inside + 4 * f) * INT8_ROWS;
 #pragma clang loop unroll(full)
-                    for (int i = 0; i < rows; i++) {
-                        const v16i left = vi_word(words + i / INT8_ROWS * INT8_ROWS * k + i % INT8_ROWS * 4);
-                        sum[i] = vi_dot(sum[i], right, left, bits);
+                        for (int i = 0; i < rows; i++) {
+                            const v16i left = vi_word(words + i / INT8_ROWS * INT8_ROWS * k + i % INT8_ROWS * 4);
+                            sum[i] = vi_dot(sum[i], right, left, bits);
+                        }
                     }
                 }
             }
-            const float *x_scale = x_scales + at / ZN_INT8_BLOCK * INT8_ROWS;
 #pragma clang loop unroll(full)
             for (int i = 0; i < rows; i++) {
                 const v16 scale = v_set(x_scale[i / INT8_ROWS * INT8_ROWS * blocks + i % INT8_ROWS]);
@@ -74,14 +76,14 @@ ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, co
 
 #define ZN_INT8_FEW_CASE(ROWS)                                                                                         \
     if (rows <= ROWS) {                                                                                                \
-        int8_few(ROWS, bits, packed, x_scales, x_sums, codes, scales, zeros, group_size, k, y);                        \
+        int8_few(ROWS, bits, packed, x_scales, x_sums, block, codes, scales, zeros, group_size, k, y);                        \
         return;                                                                                                        \
     }
 
 // `rows` may be rounded up: the rows that fill the last tile up are zeros, and y has room for them.
 ZN_INLINE void int8_few_of(int64_t rows, const int bits, const int8_t *packed, const float *x_scales,
-                           const float *x_sums, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros,
-                           int64_t group_size, int64_t k, float *y) {
+                           const float *x_sums, int64_t block, const uint8_t *codes, const uint16_t *scales,
+                           const uint8_t *zeros, int64_t group_size, int64_t k, float *y) {
     ZN_INT8_FEW_CASE(2)
 #if INT8_FEW_ROWS > 4
     ZN_INT8_FEW_CASE(4)
@@ -93,26 +95,26 @@ ZN_INLINE void int8_few_of(int64_t rows, const int bits, const int8_t *packed, c
 
 #define ZN_INT8_FEW(BITS)                                                                                              \
     static __attribute__((noinline)) void int8_few_##BITS(                                                             \
-        int64_t rows, const int8_t *packed, const float *x_scales, const float *x_sums, const uint8_t *codes,          \
-        const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t k, float *y) {                       \
-        int8_few_of(rows, BITS, packed, x_scales, x_sums, codes, scales, zeros, group_size, k, y);                     \
+        int64_t rows, const int8_t *packed, const float *x_scales, const float *x_sums, int64_t block,                 \
+        const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t k, float *y) { \
+        int8_few_of(rows, BITS, packed, x_scales, x_sums, block, codes, scales, zeros, group_size, k, y);              \
     }
 ZN_INT8_FEW(2)
 ZN_INT8_FEW(4)
 ZN_INT8_FEW(8)
 
 // gemm_int8() for up to ZN_INT8_FEW_MOST rows.
-static void gemm_int8_few(int64_t m, const int8_t *packed, const float *x_scales, const float *x_sums,
+static void gemm_int8_few(int64_t m, const int8_t *packed, const float *x_scales, const float *x_sums, int64_t block,
                           const uint8_t *codes, int bits, const uint16_t *scales, const uint8_t *zeros,
                           int64_t group_size, int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k,
                           float *y, int64_t y_row_stride) {
-    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
+    const int64_t blocks = k / block, spans = zn_int8_spans(k, group_size);
     for (int64_t p = 0; p < panels; p++) {
         for (int64_t i = 0; i < m; i += INT8_FEW_ROWS) {
             const int64_t rows = m - i < INT8_FEW_ROWS ? m - i : INT8_FEW_ROWS;
             float sums[INT8_FEW_ROWS * 16] __attribute__((aligned(64))) = {0};
             (bits == 4 ? int8_few_4 : bits == 8 ? int8_few_8 : int8_few_2)(
-                rows, packed + i * k, x_scales + i * blocks, x_sums + i * 2 * spans, codes + p * panel_code_bytes,
+                rows, packed + i * k, x_scales + i * blocks, x_sums + i * 2 * spans, block, codes + p * panel_code_bytes,
                 scales + p * groups * 16, zeros == NULL ? NULL : zeros + p * groups * 16, group_size, k, sums);
             for (int64_t r = 0; r < rows; r++) v_store(y + (i + r) * y_row_stride + p * 16, v_load(sums + r * 16));
         }
@@ -123,7 +125,7 @@ static void gemm_int8_few(int64_t m, const int8_t *packed, const float *x_scales
 
 // One panel: a single stream that runs on through the panels of a range, as the hardware follows best.
 ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_scales, const float *x_sums,
-                               const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
+                               int64_t block, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
                                int64_t k, float *y) {
     const int inputs = BLOCK_INPUTS(bits);
     const int64_t spans = zn_int8_spans(k, group_size);
@@ -136,18 +138,21 @@ ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_s
         if (zeros != NULL) __builtin_prefetch(zeros + (group + PREFETCH_GROUPS) * 16);
         const v16 scale = span_scale(scales + group * 16, bits), zero = span_zero(zeros, bits, group);
         v16 total = v_fnma(zero, v_set(x_sums[2 * span]), v_set(x_sums[2 * span + 1]));
-        for (; at < end; at += ZN_INT8_BLOCK) {
+        while (at < end) {
+            const v16 x_scale = v_set(*x_scales++);
             v16i sum[2] = {vi_set(SUM_START_BITS), vi_zero()};
+            for (const int64_t block_end = at + block; at < block_end; at += ZN_INT8_PART) {
 #pragma clang loop unroll(full)
-            for (int inside = 0; inside < ZN_INT8_BLOCK; inside += inputs) {
-                const v16i fields = next_codes(&codes);
+                for (int inside = 0; inside < ZN_INT8_PART; inside += inputs) {
+                    const v16i fields = next_codes(&codes);
 #pragma clang loop unroll(full)
-                for (int f = 0; f < inputs / 4; f++) {
-                    const v16i left = vi_word(x + at + inside + 4 * f), right = vi_codes(fields, f, bits);
-                    sum[f % 2] = vi_dot(sum[f % 2], right, left, bits);
+                    for (int f = 0; f < inputs / 4; f++) {
+                        const v16i left = vi_word(x + at + inside + 4 * f), right = vi_codes(fields, f, bits);
+                        sum[f % 2] = vi_dot(sum[f % 2], right, left, bits);
+                    }
                 }
             }
-            total = v_fma(v_set(x_scales[at / ZN_INT8_BLOCK]), vi_as_float(vi_add(sum[0], sum[1])), total);
+            total = v_fma(x_scale, vi_as_float(vi_add(sum[0], sum[1])), total);
         }
         result = v_fma(scale, total, result);
     }
@@ -155,25 +160,25 @@ ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_s
 }
 
 ZN_INLINE void gemv_int8_bits(const int bits, const int8_t *x, const float *x_scales, const float *x_sums,
-                              const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
+                              int64_t block, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
                               int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *y) {
     for (int64_t p = 0; p < panels; p++) {
-        gemv_int8_panel(bits, x, x_scales, x_sums, codes + p * panel_code_bytes, scales + p * groups * 16,
+        gemv_int8_panel(bits, x, x_scales, x_sums, block, codes + p * panel_code_bytes, scales + p * groups * 16,
                         zeros == NULL ? NULL : zeros + p * groups * 16, group_size, k, y + p * 16);
     }
 }
 
-static void gemv_int8(const int8_t *x, const float *x_scales, const float *x_sums, const uint8_t *codes,
+static void gemv_int8(const int8_t *x, const float *x_scales, const float *x_sums, int64_t block, const uint8_t *codes,
                       int bits, const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t groups,
                       int64_t panel_code_bytes, int64_t panels, int64_t k, float *y) {
     if (bits == 4) {
-        gemv_int8_bits(4, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
+        gemv_int8_bits(4, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
                        panels, k, y);
     } else if (bits == 8) {
-        gemv_int8_bits(8, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
+        gemv_int8_bits(8, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
                        panels, k, y);
     } else {
-        gemv_int8_bits(2, x, x_scales, x_sums, codes, scales, zeros, group_size, groups, panel_code_bytes,
+        gemv_int8_bits(2, x, x_scales, x_sums, block, codes, scales, zeros, group_size, groups, panel_code_bytes,
                        panels, k, y);
     }
 }

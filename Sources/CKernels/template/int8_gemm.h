@@ -18,6 +18,7 @@ static const float no_sums[16] __attribute__((aligned(64))) = {0};
 typedef struct {
     int64_t count, inputs;
     int64_t blocks[ZN_INT8_RUN];  // of each span
+    int64_t parts;                // of ZN_INT8_PART inputs in a block
     v16 scales[ZN_INT8_RUN][INT8_PANELS];
     v16 zeros[ZN_INT8_RUN][INT8_PANELS];
     bool symmetric;    // no zero points but the middle
@@ -37,8 +38,9 @@ ZN_INLINE int8_out int8_out_at(const int8_out *all, int64_t row, int64_t panel) 
 
 // One tile of `rows` x `panels` over a run of spans, added to its sums, or written if the run is the first.
 //   a      words of four inputs, INT8_ROWS a step       bytes   per panel, 64 a step
-ZN_INLINE void int8_tile(const int rows, const int panels, const int bits, const int8_run *run, int first_panel,
-                         const int8_t *a, const uint8_t *bytes, int64_t bytes_stride, const float *x_scales,
+//   folded words of a step that are operands in memory, the last ones
+ZN_INLINE void int8_tile(const int rows, const int panels, const int bits, const int folded, const int8_run *run,
+                         int first_panel, const int8_t *a, const uint8_t *bytes, int64_t bytes_stride, const float *x_scales,
                          const float *x_sums, const int8_out *out) {
     for (int64_t span = 0; span < run->count; span++) {
         // The zero points' part first: where they are all alike it is one number for a row.
@@ -60,25 +62,29 @@ ZN_INLINE void int8_tile(const int rows, const int panels, const int bits, const
 #pragma clang loop unroll(full)
                 for (int p = 0; p < panels; p++) sum[i][p] = vi_set(SUM_START_BITS);
             }
+            for (int64_t part = 0; part < run->parts; part++) {
 #pragma clang loop unroll(full)
-            for (int step = 0; step < ZN_INT8_BLOCK / 4; step++) {
-                v16i right[INT8_PANELS];
+                for (int step = 0; step < ZN_INT8_PART / 4; step++) {
+                    v16i right[INT8_PANELS];
 #pragma clang loop unroll(full)
-                for (int p = 0; p < panels; p++) right[p] = vi_load(bytes + p * bytes_stride + step * 64);
+                    for (int p = 0; p < panels; p++) right[p] = vi_load(bytes + p * bytes_stride + step * 64);
 #pragma clang loop unroll(full)
-                for (int i = 0; i < rows; i++) {
-                    const int8_t *word = a + (step * INT8_ROWS + i) * 4;
-#ifdef INT8_FOLDED_ROWS
-                    if (i >= INT8_ROWS - INT8_FOLDED_ROWS) {
+                    for (int i = 0; i < rows; i++) {
+                        const int8_t *word = a + (step * INT8_ROWS + i) * 4;
+#ifdef INT8_FOLDED
+                        if (i >= INT8_ROWS - folded) {
 #pragma clang loop unroll(full)
-                        for (int p = 0; p < panels; p++) sum[i][p] = vi_dot_word(sum[i][p], right[p], word);
-                        continue;
-                    }
+                            for (int p = 0; p < panels; p++) sum[i][p] = vi_dot_word(sum[i][p], right[p], word);
+                            continue;
+                        }
 #endif
-                    const v16i left = vi_word(word);
+                        const v16i left = vi_word(word);
 #pragma clang loop unroll(full)
-                    for (int p = 0; p < panels; p++) sum[i][p] = vi_dot(sum[i][p], right[p], left, bits);
+                        for (int p = 0; p < panels; p++) sum[i][p] = vi_dot(sum[i][p], right[p], left, bits);
+                    }
                 }
+                a += ZN_INT8_PART * INT8_ROWS;
+                bytes += ZN_INT8_PART / 4 * 64;
             }
 #pragma clang loop unroll(full)
             for (int i = 0; i < rows; i++) {
@@ -86,8 +92,6 @@ ZN_INLINE void int8_tile(const int rows, const int panels, const int bits, const
 #pragma clang loop unroll(full)
                 for (int p = 0; p < panels; p++) total[i][p] = v_fma(x_scale, vi_as_float(sum[i][p]), total[i][p]);
             }
-            a += ZN_INT8_BLOCK * INT8_ROWS;
-            bytes += ZN_INT8_BLOCK / 4 * 64;
             x_scales += INT8_ROWS;
         }
         const bool adds = span > 0 || !run->first, ends = run->last && span + 1 == run->count;
@@ -108,11 +112,11 @@ ZN_INLINE void int8_tile(const int rows, const int panels, const int bits, const
 
 #define ZN_INT8_CASE(ROWS)                                                                                             \
     case ROWS:                                                                                                         \
-        int8_tile(ROWS, panels, bits, run, first_panel, a, bytes, bytes_stride, x_scales, x_sums, out);                \
+        int8_tile(ROWS, panels, bits, folded, run, first_panel, a, bytes, bytes_stride, x_scales, x_sums, out);        \
         return;
 
-ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const int bits, const int8_run *run, int first_panel,
-                            const int8_t *a, const uint8_t *bytes, int64_t bytes_stride, const float *x_scales,
+ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const int bits, const int folded, const int8_run *run,
+                            int first_panel, const int8_t *a, const uint8_t *bytes, int64_t bytes_stride, const float *x_scales,
                             const float *x_sums, const int8_out *out) {
     switch (rows) {
         ZN_INT8_CASE(1)
@@ -125,24 +129,34 @@ ZN_INLINE void int8_tile_of(int64_t rows, const int panels, const int bits, cons
         ZN_INT8_CASE(5)
 #endif
         default:
-            int8_tile(INT8_ROWS, panels, bits, run, first_panel, a, bytes, bytes_stride, x_scales, x_sums, out);
+            int8_tile(INT8_ROWS, panels, bits, folded, run, first_panel, a, bytes, bytes_stride, x_scales, x_sums, out);
     }
 }
 
-#define ZN_INT8_TILES(BITS)                                                                                            \
-    static __attribute__((noinline)) void int8_tile_full_##BITS(                                                       \
+#define ZN_INT8_TILE_FULL(NAME, BITS, FOLDED)                                                                          \
+    static __attribute__((noinline)) void int8_tile_##NAME(                                                            \
         int64_t rows, const int8_run *run, const int8_t *a, const uint8_t *bytes, int64_t bytes_stride,                \
         const float *x_scales, const float *x_sums, const int8_out *out) {                                             \
-        int8_tile_of(rows, INT8_PANELS, BITS, run, 0, a, bytes, bytes_stride, x_scales, x_sums, out);                  \
-    }                                                                                                                  \
-    static __attribute__((noinline)) void int8_tile_single_##BITS(                                                     \
+        int8_tile_of(rows, INT8_PANELS, BITS, FOLDED, run, 0, a, bytes, bytes_stride, x_scales, x_sums, out);          \
+    }
+#define ZN_INT8_TILE_SINGLE(NAME, BITS, FOLDED)                                                                        \
+    static __attribute__((noinline)) void int8_tile_##NAME(                                                            \
         int64_t rows, const int8_run *run, int panel, const int8_t *a, const uint8_t *bytes, const float *x_scales,    \
         const float *x_sums, const int8_out *out) {                                                                    \
-        int8_tile_of(rows, 1, BITS, run, panel, a, bytes, 0, x_scales, x_sums, out);                                   \
+        int8_tile_of(rows, 1, BITS, FOLDED, run, panel, a, bytes, 0, x_scales, x_sums, out);                           \
     }
-ZN_INT8_TILES(2)
-ZN_INT8_TILES(4)
-ZN_INT8_TILES(8)
+#ifdef INT8_FOLDED
+ZN_INT8_TILE_FULL(full_4_intel, 4, INT8_FOLDED_INTEL)
+#else
+#define INT8_FOLDED 0
+#define int8_tile_full_4_intel int8_tile_full_4
+#endif
+ZN_INT8_TILE_FULL(full_2, 2, INT8_FOLDED)
+ZN_INT8_TILE_FULL(full_4, 4, INT8_FOLDED)
+ZN_INT8_TILE_FULL(full_8, 8, INT8_FOLDED)
+ZN_INT8_TILE_SINGLE(single_2, 2, INT8_FOLDED)
+ZN_INT8_TILE_SINGLE(single_4, 4, INT8_FOLDED)
+ZN_INT8_TILE_SINGLE(single_8, 8, INT8_FOLDED)
 
 // Codes, scales and zero points of one panel for a run whose spans are known; it begins with input `first`.
 static void read_run(int8_run *run, int64_t q, uint8_t *bytes, const uint8_t *codes, int bits, const uint16_t *scales,
@@ -157,18 +171,18 @@ static void read_run(int8_run *run, int64_t q, uint8_t *bytes, const uint8_t *co
     for (int64_t s = 0; s < run->count; s++) {
         run->scales[s][q] = span_scale(scales + first / group_size * 16, bits);
         run->zeros[s][q] = span_zero(zeros, bits, first / group_size);
-        first += run->blocks[s] * ZN_INT8_BLOCK;
+        first += run->blocks[s] * run->parts * ZN_INT8_PART;
     }
 }
 
-static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, const float *x_sums,
+static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, const float *x_sums, int64_t block,
                       const uint8_t *codes, int bits, const uint16_t *scales, const uint8_t *zeros, int64_t group_size,
                       int64_t groups, int64_t panel_code_bytes, int64_t panels, int64_t k, float *y,
                       int64_t y_row_stride, uint8_t *scratch) {
-    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size);
+    const int64_t blocks = k / block, spans = zn_int8_spans(k, group_size);
     const int64_t bytes_stride = ZN_INT8_RUN * ZN_INT8_SPAN * 16;
     if (m <= ZN_INT8_FEW_MOST) {
-        gemm_int8_few(m, packed, x_scales, x_sums, codes, bits, scales, zeros, group_size, groups, panel_code_bytes,
+        gemm_int8_few(m, packed, x_scales, x_sums, block, codes, bits, scales, zeros, group_size, groups, panel_code_bytes,
                       panels, k, y, y_row_stride);
         return;
     }
@@ -177,10 +191,10 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
     while (span < spans) {
         // The activations of a run stay in the second-level cache for all panels, its codes of a tile's panels in the
         // first for all rows, and a tile's sums while it passes through the run.
-        int8_run run = {.symmetric = zeros == NULL, .first = span == 0};
+        int8_run run = {.parts = block / ZN_INT8_PART, .symmetric = zeros == NULL, .first = span == 0};
         for (; run.count < ZN_INT8_RUN && span + run.count < spans; run.count++) {
             const int64_t count = span_length(first + run.inputs, k, group_size);
-            run.blocks[run.count] = count / ZN_INT8_BLOCK;
+            run.blocks[run.count] = count / block;
             run.inputs += count;
         }
         run.last = span + run.count == spans;
@@ -202,7 +216,7 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
                     for (int64_t q = 0; q < here; q++) __builtin_prefetch(next + q * panel_code_bytes + tile * 64);
                 }
                 const int8_t *a = packed + i * k + first * INT8_ROWS;
-                const float *xs = x_scales + (tile * blocks + first / ZN_INT8_BLOCK) * INT8_ROWS;
+                const float *xs = x_scales + (tile * blocks + first / block) * INT8_ROWS;
                 const float *xu = x_sums + (tile * spans + span) * 2 * INT8_ROWS;
                 // The next tile's activations lie a row of tiles further on; once the first lines are asked for, the
                 // hardware goes on by itself.
@@ -215,7 +229,8 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
                     for (int64_t q = 0; q < here; q++) prefetch_to_write(out.y + r * y_row_stride + q * 16);
                 }
                 if (here == INT8_PANELS) {
-                    (bits == 4 ? int8_tile_full_4 : bits == 8 ? int8_tile_full_8 : int8_tile_full_2)(
+                    (bits == 4   ? zn_is_intel ? int8_tile_full_4_intel : int8_tile_full_4
+                     : bits == 8 ? int8_tile_full_8 : int8_tile_full_2)(
                         rows, &run, a, scratch, bytes_stride, xs, xu, &out);
                 } else {
                     for (int q = 0; q < here; q++) {

@@ -8,15 +8,21 @@ ZN_INLINE float root_mean_square(const float *x, int64_t k) {
     return sqrtf(zn_lane_sum(lane) / (float)k);
 }
 
-ZN_INLINE float highest_of(v16 first, v16 second) {
+ZN_INLINE float block_highest(const int vectors, const float *x) {
     const v16 none = v_set(0);
-    return v_highest(v_max(v_max(first, v_sub(none, first)), v_max(second, v_sub(none, second))));
+    v16 highest = none;
+#pragma clang loop unroll(full)
+    for (int v = 0; v < vectors; v++) {
+        const v16 own = v_load(x + 16 * v);
+        highest = v_max(highest, v_max(own, v_sub(none, own)));
+    }
+    return v_highest(highest);
 }
 
 // Makes inputs of a block beyond the limit 0 and puts them on the list, which has `taken` entries; returns how many then.
-static int32_t take_outliers(float *block, int64_t first_input, float limit, zn_outlier *list, int32_t taken,
-                             int64_t most) {
-    for (int j = 0; j < ZN_INT8_BLOCK; j++) {
+static int32_t take_outliers(float *block, int64_t length, int64_t first_input, float limit, zn_outlier *list,
+                             int32_t taken, int64_t most) {
+    for (int64_t j = 0; j < length; j++) {
         if (!(fabsf(block[j]) > limit) || taken == most) continue;
         list[taken++] = (zn_outlier){(int32_t)(first_input + j), block[j]};
         block[j] = 0;
@@ -77,9 +83,11 @@ ZN_INLINE float rounded_to_half(float x) {
 }
 
 // Rounds to nearest, ties to even, with scale = max |x| / 127 in each block; a block of zeros has scale 0.
-static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t m,
-                          int64_t k, int64_t group_size, int64_t tile_rows, zn_outlier *outliers, int32_t *counts) {
-    const int64_t blocks = k / ZN_INT8_BLOCK, spans = zn_int8_spans(k, group_size), most = zn_outlier_most(k);
+ZN_INLINE void quantize_rows_in(const int64_t block, int8_t *packed, float *scales, float *sums, const float *x,
+                                int64_t row_stride, int64_t m, int64_t k, int64_t group_size, int64_t tile_rows,
+                                zn_outlier *outliers, int32_t *counts) {
+    const int vectors = (int)(block / 16);
+    const int64_t blocks = k / block, spans = zn_int8_spans(k, group_size), most = zn_outlier_most(k);
     for (int64_t i = 0; i < m; i++) {
         const float limit = outliers == NULL ? INFINITY : ZN_OUTLIER_LIMIT * root_mean_square(x + i * row_stride, k);
         int32_t taken = 0;
@@ -90,31 +98,32 @@ static void quantize_rows(int8_t *packed, float *scales, float *sums, const floa
             const int64_t end = at + span_length(at, k, group_size);
             v16 lanes = v_set(0);
             float span_scales = 0;
-            for (; at < end; at += ZN_INT8_BLOCK) {
+            for (; at < end; at += block) {
                 const float *source = x + i * row_stride + at;
-                v16 first = v_load(source), second = v_load(source + 16);
-                float highest = highest_of(first, second);
+                float rest[ZN_INT8_BLOCK_MOST];
+                float highest = block_highest(vectors, source);
                 if (highest > limit) {
-                    float rest[ZN_INT8_BLOCK];
-                    memcpy(rest, source, sizeof rest);
-                    taken = take_outliers(rest, at, limit, outliers + i * most, taken, most);
-                    first = v_load(rest), second = v_load(rest + 16);
-                    highest = highest_of(first, second);
+                    memcpy(rest, source, sizeof(float) * block);
+                    taken = take_outliers(rest, block, at, limit, outliers + i * most, taken, most);
+                    source = rest;
+                    highest = block_highest(vectors, source);
                 }
                 const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
-                const v16 rounded[2] = {rounded_to_byte(v_mul(first, factor)), rounded_to_byte(v_mul(second, factor))};
-                if (tile_rows == 1) {
-                    for (int h = 0; h < 2; h++) v_to_bytes(tile_start + at + 16 * h, rounded[h]);
-                } else {
-                    int8_t q[ZN_INT8_BLOCK];
-                    for (int h = 0; h < 2; h++) v_to_bytes(q + 16 * h, rounded[h]);
-                    for (int word = 0; word < ZN_INT8_BLOCK / 4; word++) {
-                        memcpy(tile_start + ((at / 4 + word) * tile_rows + inside) * 4, q + 4 * word, 4);
-                    }
+                int8_t q[ZN_INT8_BLOCK_MOST];
+                int8_t *const bytes = tile_rows == 1 ? tile_start + at : q;
+                v16 sum = v_set(0);
+#pragma clang loop unroll(full)
+                for (int v = 0; v < vectors; v++) {
+                    const v16 rounded = rounded_to_byte(v_mul(v_load(source + 16 * v), factor));
+                    v_to_bytes(bytes + 16 * v, rounded);
+                    sum = v_add(sum, rounded);
+                }
+                for (int64_t word = 0; tile_rows > 1 && word < block / 4; word++) {
+                    memcpy(tile_start + ((at / 4 + word) * tile_rows + inside) * 4, q + 4 * word, 4);
                 }
                 const float scale = outliers == NULL ? rounded_to_half(highest / 127.0f) : highest / 127.0f;
-                scales[(tile * blocks + at / ZN_INT8_BLOCK) * tile_rows + inside] = scale;
-                lanes = v_fma(v_set(scale), v_add(rounded[0], rounded[1]), lanes);
+                scales[(tile * blocks + at / block) * tile_rows + inside] = scale;
+                lanes = v_fma(v_set(scale), sum, lanes);
                 span_scales += scale;
             }
             float lane[16];
@@ -133,5 +142,17 @@ static void quantize_rows(int8_t *packed, float *scales, float *sums, const floa
         for (int64_t word = 0; word < k / 4; word++) memset(tile_start + (word * tile_rows + inside) * 4, 0, 4);
         for (int64_t b = 0; b < blocks; b++) scales[(tile * blocks + b) * tile_rows + inside] = 0;
         for (int64_t span = 0; span < 2 * spans; span++) sums[(tile * spans * 2 + span) * tile_rows + inside] = 0;
+    }
+}
+
+static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t m,
+                          int64_t k, int64_t group_size, int64_t block, int64_t tile_rows, zn_outlier *outliers,
+                          int32_t *counts) {
+    if (block == ZN_INT8_PART) {
+        quantize_rows_in(ZN_INT8_PART, packed, scales, sums, x, row_stride, m, k, group_size, tile_rows, outliers,
+                         counts);
+    } else {
+        quantize_rows_in(ZN_INT8_BLOCK_MOST, packed, scales, sums, x, row_stride, m, k, group_size, tile_rows, outliers,
+                         counts);
     }
 }
