@@ -3,8 +3,9 @@ import Numerics
 
 extension LayerSteps {
   /// Rows of queries and columns of keys of one block of scores. Key blocks start at fixed positions, so a token's result
-  /// does not depend on how many tokens are processed with it.
-  static let queryBlock = 32
+  /// does not depend on how many tokens are processed with it. Whole tiles of queries on every instruction set; more of
+  /// them would widen a cache in half precision less often, and multiply more keys that nobody sees.
+  static let queryBlock = 48
   static let keyBlock = 512
 
   /// Rotates queries and keys, stores keys and values in the caches and attends, causally, within each sequence.
@@ -52,9 +53,12 @@ extension LayerSteps {
     pool.runRanges(sequences.map { $0.firstRow + $0.rowCount }.max() ?? 0) { range in
       for sequence in sequences {
         let rows = range.clamped(to: sequence.firstRow..<sequence.firstRow + sequence.rowCount)
-        for row in rows {
+        // One head's neighbouring positions share lines of the cache.
+        for first in stride(from: rows.lowerBound, to: rows.upperBound, by: panelWidth) {
           for head in 0..<configuration.kvHeads {
-            rotateAndStore(qkv, row: row - sequence.firstRow, kvHead: head, of: sequence, tables: tables)
+            for row in first..<min(first + panelWidth, rows.upperBound) {
+              rotateAndStore(qkv, row: row - sequence.firstRow, kvHead: head, of: sequence, tables: tables)
+            }
           }
         }
       }
