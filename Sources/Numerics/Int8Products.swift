@@ -72,18 +72,14 @@ package struct Int8Activations: @unchecked Sendable {
     _ x: UnsafePointer<Float>, rowStride: Int, permutation: UnsafePointer<UInt32>?, pool: WorkerPool,
     table: UnsafePointer<zn_kernels>
   ) {
-    let blocks = inFeatures / block
-    let spans = Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize)))
     let source = Shared(x)
     pool.runRanges((rows + tile - 1) / tile) { range in
       let first = range.lowerBound * tile
       let count = min(rows, range.upperBound * tile) - first
       func quantize(_ from: UnsafePointer<Float>, stride: Int) {
         table.pointee.quantize_rows(
-          packed + first * inFeatures, scales + first * blocks, sums + 2 * first * spans,
-          from,
-          Int64(stride), Int64(count), Int64(inFeatures), Int64(groupSize), Int64(block), Int64(tile),
-          outliers.map { $0 + first * outliersPerRow }, outlierCounts + first)
+          packed, scales, sums, from, Int64(stride), Int64(first), Int64(count), Int64(rows), Int64(inFeatures),
+          Int64(groupSize), Int64(block), Int64(tile), outliers, outlierCounts)
       }
       guard let permutation else { return quantize(source.pointer + first * rowStride, stride: rowStride) }
       Scratch.withFloats(count * inFeatures) { ordered in

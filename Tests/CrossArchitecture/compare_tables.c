@@ -58,8 +58,8 @@ static void compare_bf16(const zn_kernels *s, const zn_kernels *t, int64_t m, in
     check("gemm_bf16", t->name, results[0], results[1], m * n * 4);
 }
 
-// The shape of the integer products that are compared.
-enum { K = 192, PANELS = 5, GROUP = 64, GROUPS = K / GROUP };
+// The shape of the integer products that are compared: two runs of spans, the last one short.
+enum { K = 448, PANELS = 5, GROUP = 64, GROUPS = K / GROUP };
 
 // Several rows at once, in both ways of gemm_int8, against the scalar kernel for one row.
 static void compare_int8_rows(const zn_kernels *s, const zn_kernels *t, int64_t block, int bits, const uint8_t *codes,
@@ -76,7 +76,11 @@ static void compare_int8_rows(const zn_kernels *s, const zn_kernels *t, int64_t 
     zn_outlier *outliers = zeros == NULL ? NULL : malloc(MOST * (size_t)zn_outlier_most(K) * sizeof(zn_outlier));
     for (int64_t i = 0; i < MOST; i += 2) x[i * K + 5] = 60, x[i * K + 5 + 64 * (i % 3)] = 70;
     for (int64_t m = 7; m <= MOST; m += MOST - 7) {
-        t->quantize_rows(q, block_scales, sums, x, K, m, K, GROUP, block, t->int8_rows, outliers, counts);
+        // In two parts, as two threads do.
+        const int64_t tile = t->int8_rows, part = m > tile ? tile : m;
+        t->quantize_rows(q, block_scales, sums, x, K, 0, part, m, K, GROUP, block, tile, outliers, counts);
+        t->quantize_rows(q, block_scales, sums, x + part * K, K, part, m - part, m, K, GROUP, block, tile, outliers,
+                         counts);
         t->gemm_int8(m, q, block_scales, sums, block, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, wide,
                      PANELS * 16, scratch);
         if (outliers != NULL) {
@@ -84,7 +88,7 @@ static void compare_int8_rows(const zn_kernels *s, const zn_kernels *t, int64_t 
                             PANELS, K);
         }
         for (int64_t row = 0; row < m; row += 3) {
-            s->quantize_rows(q, block_scales, sums, x + row * K, K, 1, K, GROUP, block, 1, outliers, counts);
+            s->quantize_rows(q, block_scales, sums, x + row * K, K, 0, 1, 1, K, GROUP, block, 1, outliers, counts);
             s->gemv_int8(q, block_scales, sums, block, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, one);
             if (outliers != NULL) {
                 s->add_outliers(1, one, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS,
@@ -188,8 +192,8 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         int32_t counts[2][7];
         x[5] = 90, x[100] = -70;
         for (int64_t block = ZN_INT8_PART; block <= ZN_INT8_BLOCK_MOST; block *= 2) {
-            s->quantize_rows(q, qs, qu, x, k, 1, k, group, block, 1, found[0], counts[0]);
-            t->quantize_rows(r, rs, ru, x, k, 1, k, group, block, 1, found[1], counts[1]);
+            s->quantize_rows(q, qs, qu, x, k, 0, 1, 1, k, group, block, 1, found[0], counts[0]);
+            t->quantize_rows(r, rs, ru, x, k, 0, 1, 1, k, group, block, 1, found[1], counts[1]);
             check("quantize_rows", t->name, q, r, k);
             check("counts of outliers", t->name, counts[0], counts[1], 4);
             check("outliers", t->name, found[0], found[1], (size_t)counts[0][0] * sizeof(zn_outlier));

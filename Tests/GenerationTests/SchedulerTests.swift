@@ -132,7 +132,7 @@ extension GenerationTicket {
     let full = await try engine.submit([GenerationRequest(prompt: prompt, maximumNewTokens: 500)]).outcomes()[
       0]
     #expect(full.summary?.reason == .length && full.tokens.count == 64 - prompt.count)
-    let none = await try engine.submit([GenerationRequest(prompt: prompt, maximumNewTokens: 0)]).outcomes()[0]
+    let none = try await engine.submit([GenerationRequest(prompt: prompt, maximumNewTokens: 0)]).outcomes()[0]
     #expect(none.tokens.isEmpty && none.summary?.reason == .length)
     engine.drain(until: .now)
   }
@@ -186,7 +186,7 @@ extension GenerationTicket {
     #expect(await last.outcomes()[0].tokens == (try solo(short)).tokens)
     #expect(await running.next() == nil)
     #expect(await eventually { engine.statistics.finished["cancelled"] == 1 })
-    let task = Task { await try engine.submit([endless([8])]).outcomes() }
+    let task = Task { try await engine.submit([endless([8])]).outcomes() }
     task.cancel()
     _ = try await task.value
     _ = try await engine.submit([short]).outcomes()

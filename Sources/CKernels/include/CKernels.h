@@ -35,7 +35,7 @@ typedef enum zn_gemm_mode { ZN_OVERWRITE = 0, ZN_ADD = 1, ZN_SUBTRACT = 2, ZN_AD
 #define ZN_INT8_PART 32
 #define ZN_INT8_BLOCK_MOST 64
 #define ZN_INT8_SPAN 128
-// Spans of a panel that gemm_int8 unpacks at a time.
+// Spans of a run: what gemm_int8 unpacks of a panel at a time.
 #define ZN_INT8_RUN 4
 // Bytes of scratch memory that gemm_int8 needs: the codes of a run as bytes, and sums.
 static inline int64_t zn_int8_scratch(int64_t m, int64_t panels) {
@@ -123,21 +123,22 @@ typedef struct zn_kernels {
 
     // ---- integer panels, `fast` mode: activations as signed bytes ------------------------------------------------
     // Each block b of `block` inputs of a row becomes q = round(x * 127 / max|x|) with scale max|x| / 127. A span s
-    // is up to ZN_INT8_SPAN inputs of one group of the weights. Output for tiles of `tile` rows (1 for gemv_int8,
-    // int8_rows for gemm_int8), rows of the last tile filled up with zeros:
-    //   packed  word (row i, inputs 4 w .. 4 w + 3) at ((i / tile * k / 4 + w) * tile + i % tile) * 4
-    //   scales  (row i, block b) at (i / tile * blocks + b) * tile + i % tile
-    //   sums    for (row i, span s) at (i / tile * spans + s) * 2 * tile + i % tile the sum over the span's blocks of
-    //           scale * sum of q (lane by lane, then as zn_lane_sum), and `tile` further on the offset
-    //           - 128 * that - ZN_SUM_START * sum of the scales
+    // is up to ZN_INT8_SPAN inputs of one group of the weights; a run is ZN_INT8_RUN spans, or all of them if `rows` are so few
+    // that gemm_int8 does not unpack. Rows first .. first + m - 1 of `rows`, x being the first of them; `first` is a multiple
+    // of `tile` (1 for gemv_int8, int8_rows for gemm_int8). Run after run holds for tile after tile, the last one filled
+    // up with rows of zeros:
+    //   packed  words of four inputs, ascending, of each row in turn
+    //   scales  of each block of the run, of each row in turn
+    //   sums    for each span of the run, the sum over its blocks of scale * sum of q (lane by lane, then as zn_lane_sum), of
+    //           each row in turn, and then the offset - 128 * that - ZN_SUM_START * sum of the scales
     // k and group_size are multiples of 32. Inputs larger than ZN_OUTLIER_LIMIT times the root mean square of their row
     // would leave the others of their block few bits: with `outliers` they count as 0 here, and row i's are listed at
     // outliers + i * zn_outlier_most(k), counts[i] of them, in ascending order. Without, scales are halves, as in llama.cpp's
     // Q8_0 (ggml-quants.c, quantize_row_q8_0: q by the scale before it is rounded).
     void (*_Nonnull quantize_rows)(int8_t *_Nonnull packed, float *_Nonnull scales, float *_Nonnull sums,
-                                   const float *_Nonnull x, int64_t row_stride, int64_t m, int64_t k, int64_t group_size,
-                                   int64_t block, int64_t tile, zn_outlier *_Nullable outliers,
-                                   int32_t *_Nonnull counts);
+                                   const float *_Nonnull x, int64_t row_stride, int64_t first, int64_t m, int64_t rows,
+                                   int64_t k, int64_t group_size, int64_t block, int64_t tile,
+                                   zn_outlier *_Nullable outliers, int32_t *_Nonnull counts);
     // y[i, n] = value * w[n, input] + y[i, n] for each outlier of row i in the order of its list (as quantize_rows leaves
     // them), by one fused multiply-add each, w as dequantize_panel gives it; panel p of row i at i * y_row_stride + p * 16.
     void (*_Nonnull add_outliers)(int64_t m, float *_Nonnull y, int64_t y_row_stride,

@@ -16,6 +16,26 @@ ZN_INLINE int64_t span_length(int64_t at, int64_t k, int64_t group_size) {
     return end - at < ZN_INT8_SPAN ? end - at : ZN_INT8_SPAN;
 }
 
+// The sums of a tile's registers, for one panel.
+#define INT8_FEW_ROWS (INT8_ROWS * INT8_PANELS)
+// With more rows unpacking codes pays: it is done once for all of them.
+#define ZN_INT8_FEW_MOST (2 * INT8_FEW_ROWS)
+
+// Neighbouring spans whose activations lie together, and for many rows their unpacked codes.
+typedef struct {
+    int64_t first, inputs;
+    int64_t first_span, spans;
+} int8_run;
+
+// The run that begins with span first_span of all_spans, whose first input is `first`.
+ZN_INLINE int8_run run_from(int64_t first, int64_t first_span, int64_t all_spans, int64_t rows, int64_t k,
+                            int64_t group_size) {
+    int8_run run = {.first = first, .first_span = first_span, .spans = all_spans - first_span};
+    if (rows > ZN_INT8_FEW_MOST && run.spans > ZN_INT8_RUN) run.spans = ZN_INT8_RUN;
+    for (int64_t s = 0; s < run.spans; s++) run.inputs += span_length(first + run.inputs, k, group_size);
+    return run;
+}
+
 // Scale and zero point of a group as a span needs them: codes count CODE_FACTOR times, and 128 of the zero point is already
 // taken off (quantize_rows), all of it where all outputs' is in the middle.
 ZN_INLINE v16 span_scale(const uint16_t *scales, const int bits) {

@@ -20,11 +20,6 @@ ZN_INLINE v16i next_codes(const uint8_t **codes) {
     return fields;
 }
 
-// The sums of a tile's registers, for one panel.
-#define INT8_FEW_ROWS (INT8_ROWS * INT8_PANELS)
-// With more rows unpacking pays: it is done once for all of them.
-#define ZN_INT8_FEW_MOST (2 * INT8_FEW_ROWS)
-
 // Rows in tiles as quantize_rows() leaves them, one panel, all spans, added to y [rows][16].
 ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, const float *x_scales, const float *x_sums,
                         int64_t block, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t k,

@@ -84,75 +84,88 @@ ZN_INLINE float rounded_to_half(float x) {
 
 // Rounds to nearest, ties to even, with scale = max |x| / 127 in each block; a block of zeros has scale 0.
 ZN_INLINE void quantize_rows_in(const int64_t block, int8_t *packed, float *scales, float *sums, const float *x,
-                                int64_t row_stride, int64_t m, int64_t k, int64_t group_size, int64_t tile_rows,
-                                zn_outlier *outliers, int32_t *counts) {
+                                int64_t row_stride, int64_t first, int64_t m, int64_t rows, int64_t k, int64_t group_size,
+                                int64_t tile_rows, zn_outlier *outliers, int32_t *counts) {
     const int vectors = (int)(block / 16);
-    const int64_t blocks = k / block, spans = zn_int8_spans(k, group_size), most = zn_outlier_most(k);
-    for (int64_t i = 0; i < m; i++) {
-        const float limit = outliers == NULL ? INFINITY : ZN_OUTLIER_LIMIT * root_mean_square(x + i * row_stride, k);
+    const int64_t spans = zn_int8_spans(k, group_size), most = zn_outlier_most(k);
+    const int64_t padded = (rows + tile_rows - 1) / tile_rows * tile_rows;
+    for (int64_t i = first; i < first + m; i++, x += row_stride) {
+        const float limit = outliers == NULL ? INFINITY : ZN_OUTLIER_LIMIT * root_mean_square(x, k);
         int32_t taken = 0;
-        int8_t *tile_start = packed + i / tile_rows * tile_rows * k;
-        const int64_t inside = i % tile_rows, tile = i / tile_rows;
-        int64_t at = 0;
-        for (int64_t span = 0; span < spans; span++) {
-            const int64_t end = at + span_length(at, k, group_size);
-            v16 lanes = v_set(0);
-            float span_scales = 0;
-            for (; at < end; at += block) {
-                const float *source = x + i * row_stride + at;
-                float rest[ZN_INT8_BLOCK_MOST];
-                float highest = block_highest(vectors, source);
-                if (highest > limit) {
-                    memcpy(rest, source, sizeof(float) * block);
-                    taken = take_outliers(rest, block, at, limit, outliers + i * most, taken, most);
-                    source = rest;
-                    highest = block_highest(vectors, source);
-                }
-                const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
-                int8_t q[ZN_INT8_BLOCK_MOST];
-                int8_t *const bytes = tile_rows == 1 ? tile_start + at : q;
-                v16 sum = v_set(0);
+        const int64_t inside = i % tile_rows, before = i - inside;
+        for (int8_run run = {0}; run.first_span < spans; run.first_span += run.spans, run.first += run.inputs) {
+            run = run_from(run.first, run.first_span, spans, rows, k, group_size);
+            int8_t *run_bytes = packed + run.first * padded + before * run.inputs;
+            float *run_scales = scales + (run.first * padded + before * run.inputs) / block + inside;
+            float *run_sums = sums + 2 * (run.first_span * padded + before * run.spans) + inside;
+            int64_t at = run.first;
+            for (int64_t span = 0; span < run.spans; span++) {
+                const int64_t end = at + span_length(at, k, group_size);
+                v16 lanes = v_set(0);
+                float span_scales = 0;
+                for (; at < end; at += block) {
+                    const float *source = x + at;
+                    float rest[ZN_INT8_BLOCK_MOST];
+                    float highest = block_highest(vectors, source);
+                    if (highest > limit) {
+                        memcpy(rest, source, sizeof(float) * block);
+                        taken = take_outliers(rest, block, at, limit, outliers + i * most, taken, most);
+                        source = rest;
+                        highest = block_highest(vectors, source);
+                    }
+                    const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
+                    int8_t q[ZN_INT8_BLOCK_MOST];
+                    int8_t *const bytes = tile_rows == 1 ? run_bytes : q;
+                    v16 sum = v_set(0);
 #pragma clang loop unroll(full)
-                for (int v = 0; v < vectors; v++) {
-                    const v16 rounded = rounded_to_byte(v_mul(v_load(source + 16 * v), factor));
-                    v_to_bytes(bytes + 16 * v, rounded);
-                    sum = v_add(sum, rounded);
+                    for (int v = 0; v < vectors; v++) {
+                        const v16 rounded = rounded_to_byte(v_mul(v_load(source + 16 * v), factor));
+                        v_to_bytes(bytes + 16 * v, rounded);
+                        sum = v_add(sum, rounded);
+                    }
+                    for (int64_t word = 0; tile_rows > 1 && word < block / 4; word++) {
+                        memcpy(run_bytes + (word * tile_rows + inside) * 4, q + 4 * word, 4);
+                    }
+                    run_bytes += block * tile_rows;
+                    const float scale = outliers == NULL ? rounded_to_half(highest / 127.0f) : highest / 127.0f;
+                    *run_scales = scale;
+                    run_scales += tile_rows;
+                    lanes = v_fma(v_set(scale), sum, lanes);
+                    span_scales += scale;
                 }
-                for (int64_t word = 0; tile_rows > 1 && word < block / 4; word++) {
-                    memcpy(tile_start + ((at / 4 + word) * tile_rows + inside) * 4, q + 4 * word, 4);
-                }
-                const float scale = outliers == NULL ? rounded_to_half(highest / 127.0f) : highest / 127.0f;
-                scales[(tile * blocks + at / block) * tile_rows + inside] = scale;
-                lanes = v_fma(v_set(scale), sum, lanes);
-                span_scales += scale;
+                float lane[16];
+                v_store(lane, lanes);
+                const float span_sum = zn_lane_sum(lane);
+                run_sums[0] = span_sum;
+                run_sums[tile_rows] = fmaf(-128, span_sum, -ZN_SUM_START * span_scales);
+                run_sums += 2 * tile_rows;
             }
-            float lane[16];
-            v_store(lane, lanes);
-            const float span_sum = zn_lane_sum(lane);
-            float *const own = sums + (tile * spans + span) * 2 * tile_rows + inside;
-            own[0] = span_sum;
-            own[tile_rows] = fmaf(-128, span_sum, -ZN_SUM_START * span_scales);
         }
         counts[i] = taken;
     }
     // Rows that fill the last tile up.
-    for (int64_t i = m; i % tile_rows != 0; i++) {
-        int8_t *tile_start = packed + i / tile_rows * tile_rows * k;
-        const int64_t inside = i % tile_rows, tile = i / tile_rows;
-        for (int64_t word = 0; word < k / 4; word++) memset(tile_start + (word * tile_rows + inside) * 4, 0, 4);
-        for (int64_t b = 0; b < blocks; b++) scales[(tile * blocks + b) * tile_rows + inside] = 0;
-        for (int64_t span = 0; span < 2 * spans; span++) sums[(tile * spans * 2 + span) * tile_rows + inside] = 0;
+    for (int64_t i = first + m; i % tile_rows != 0; i++) {
+        const int64_t inside = i % tile_rows, before = i - inside;
+        for (int8_run run = {0}; run.first_span < spans; run.first_span += run.spans, run.first += run.inputs) {
+            run = run_from(run.first, run.first_span, spans, rows, k, group_size);
+            int8_t *run_bytes = packed + run.first * padded + before * run.inputs;
+            float *run_scales = scales + (run.first * padded + before * run.inputs) / block;
+            float *run_sums = sums + 2 * (run.first_span * padded + before * run.spans);
+            for (int64_t w = 0; w < run.inputs / 4; w++) memset(run_bytes + (w * tile_rows + inside) * 4, 0, 4);
+            for (int64_t b = 0; b < run.inputs / block; b++) run_scales[b * tile_rows + inside] = 0;
+            for (int64_t s = 0; s < 2 * run.spans; s++) run_sums[s * tile_rows + inside] = 0;
+        }
     }
 }
 
-static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t m,
-                          int64_t k, int64_t group_size, int64_t block, int64_t tile_rows, zn_outlier *outliers,
-                          int32_t *counts) {
+static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t first,
+                          int64_t m, int64_t rows, int64_t k, int64_t group_size, int64_t block, int64_t tile_rows,
+                          zn_outlier *outliers, int32_t *counts) {
     if (block == ZN_INT8_PART) {
-        quantize_rows_in(ZN_INT8_PART, packed, scales, sums, x, row_stride, m, k, group_size, tile_rows, outliers,
-                         counts);
+        quantize_rows_in(ZN_INT8_PART, packed, scales, sums, x, row_stride, first, m, rows, k, group_size, tile_rows,
+                         outliers, counts);
     } else {
-        quantize_rows_in(ZN_INT8_BLOCK_MOST, packed, scales, sums, x, row_stride, m, k, group_size, tile_rows, outliers,
-                         counts);
+        quantize_rows_in(ZN_INT8_BLOCK_MOST, packed, scales, sums, x, row_stride, first, m, rows, k, group_size, tile_rows,
+                         outliers, counts);
     }
 }
