@@ -78,7 +78,8 @@ package struct Int8Activations: @unchecked Sendable {
       let count = min(rows, range.upperBound * tile) - first
       func quantize(_ from: UnsafePointer<Float>, stride: Int) {
         table.pointee.quantize_rows(
-          packed, scales, sums, from, Int64(stride), Int64(first), Int64(count), Int64(rows), Int64(inFeatures),
+          packed, scales, sums, from, Int64(stride), Int64(first), Int64(count), Int64(rows),
+          Int64(inFeatures),
           Int64(groupSize), Int64(block), Int64(tile), outliers, outlierCounts)
       }
       guard let permutation else { return quantize(source.pointer + first * rowStride, stride: rowStride) }
