@@ -235,9 +235,9 @@ import Testing
   }
 
   private func byteProducts(bits: Int, isa: InstructionSet, keepsOutliers: Bool) throws {
-    for (n, k, group) in [(40, 160, 64), (100, 256, 32), (33, 576, 128), (16, 288, 288)] {
+    for (n, k, group) in [(40, 160, 64), (40, 448, 64), (100, 256, 32), (33, 576, 128), (16, 288, 288)] {
       let (matrix, weights) = ProductTests.integerMatrix(bits: bits, n: n, k: k, group: group)
-      let block = 32
+      let block = keepsOutliers && k % 64 == 0 && group % 64 == 0 ? 64 : 32
       let m = 40
       var x = ProductTests.random(m * k, seed: 7)
       for i in stride(from: 0, to: m, by: 3) {
