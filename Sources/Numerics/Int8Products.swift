@@ -19,7 +19,7 @@ package struct Int8Activations: @unchecked Sendable {
   let packed: UnsafeMutablePointer<Int8>
   let scales: UnsafeMutablePointer<Float>
   let sums: UnsafeMutablePointer<Float>
-  /// Of row i from `i * outliersPerRow` on; nil: all inputs are rounded.
+  /// Of row i from `i * zn_outlier_most(inFeatures)` on; nil: all inputs are rounded.
   let outliers: UnsafeMutablePointer<zn_outlier>?
   let outlierCounts: UnsafeMutablePointer<Int32>
   package let rows: Int
@@ -28,7 +28,6 @@ package struct Int8Activations: @unchecked Sendable {
   /// Inputs that share a scale.
   let block: Int
   let tile: Int
-  var outliersPerRow: Int { Int(zn_outlier_most(Int64(inFeatures))) }
 
   /// Rounds activations into this thread's scratch memory, where they are during `body`: memory of their own would be cleared by
   /// the kernel for each product anew.
@@ -79,8 +78,7 @@ package struct Int8Activations: @unchecked Sendable {
       func quantize(_ from: UnsafePointer<Float>, stride: Int) {
         table.pointee.quantize_rows(
           packed, scales, sums, from, Int64(stride), Int64(first), Int64(count), Int64(rows),
-          Int64(inFeatures),
-          Int64(groupSize), Int64(block), Int64(tile), outliers, outlierCounts)
+          Int64(inFeatures), Int64(groupSize), Int64(block), Int64(tile), outliers, outlierCounts)
       }
       guard let permutation else { return quantize(source.pointer + first * rowStride, stride: rowStride) }
       Scratch.withFloats(count * inFeatures) { ordered in

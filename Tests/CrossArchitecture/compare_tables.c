@@ -81,15 +81,16 @@ static void compare_int8_rows(const zn_kernels *s, const zn_kernels *t, int64_t 
         t->quantize_rows(q, block_scales, sums, x, K, 0, part, m, K, GROUP, block, tile, outliers, counts);
         t->quantize_rows(q, block_scales, sums, x + part * K, K, part, m - part, m, K, GROUP, block, tile, outliers,
                          counts);
-        t->gemm_int8(m, q, block_scales, sums, block, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, wide,
-                     PANELS * 16, scratch);
+        t->gemm_int8(m, q, block_scales, sums, block, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K,
+                     wide, PANELS * 16, scratch);
         if (outliers != NULL) {
             t->add_outliers(m, wide, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes,
                             PANELS, K);
         }
         for (int64_t row = 0; row < m; row += 3) {
             s->quantize_rows(q, block_scales, sums, x + row * K, K, 0, 1, 1, K, GROUP, block, 1, outliers, counts);
-            s->gemv_int8(q, block_scales, sums, block, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K, one);
+            s->gemv_int8(q, block_scales, sums, block, codes, bits, scales, zeros, GROUP, GROUPS, code_bytes, PANELS, K,
+                         one);
             if (outliers != NULL) {
                 s->add_outliers(1, one, PANELS * 16, outliers, counts, codes, bits, scales, zeros, GROUP, GROUPS,
                                 code_bytes, PANELS, K);

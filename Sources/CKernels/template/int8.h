@@ -30,8 +30,10 @@ typedef struct {
 // The run that begins with span first_span of all_spans, whose first input is `first`.
 ZN_INLINE int8_run run_from(int64_t first, int64_t first_span, int64_t all_spans, int64_t rows, int64_t k,
                             int64_t group_size) {
-    int8_run run = {.first = first, .first_span = first_span, .spans = all_spans - first_span};
-    if (rows > ZN_INT8_FEW_MOST && run.spans > ZN_INT8_RUN) run.spans = ZN_INT8_RUN;
+    int8_run run = {first, k - first, first_span, all_spans - first_span};
+    if (rows <= ZN_INT8_FEW_MOST || run.spans <= ZN_INT8_RUN) return run;
+    run.spans = ZN_INT8_RUN;
+    run.inputs = 0;
     for (int64_t s = 0; s < run.spans; s++) run.inputs += span_length(first + run.inputs, k, group_size);
     return run;
 }

@@ -22,8 +22,8 @@ ZN_INLINE v16i next_codes(const uint8_t **codes) {
 
 // Rows in tiles as quantize_rows() leaves them, one panel, all spans, added to y [rows][16].
 ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, const float *x_scales, const float *x_sums,
-                        int64_t block, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros, int64_t group_size, int64_t k,
-                        float *y) {
+                        int64_t block, const uint8_t *codes, const uint16_t *scales, const uint8_t *zeros,
+                        int64_t group_size, int64_t k, float *y) {
     const int inputs = BLOCK_INPUTS(bits);
     const int64_t blocks = k / block, spans = zn_int8_spans(k, group_size);
     int64_t at = 0;

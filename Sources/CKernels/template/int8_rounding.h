@@ -82,9 +82,21 @@ ZN_INLINE float rounded_to_half(float x) {
     return back[0];
 }
 
+// Where a tile's part of a run is, `before` being the rows of the tiles before it and `padded` all rows of whole tiles.
+typedef struct {
+    int8_t *bytes;
+    float *scales, *sums;
+} int8_packed;
+ZN_INLINE int8_packed tile_of_run(const int8_packed *all, const int8_run *run, int64_t before, int64_t padded,
+                                  int64_t block) {
+    return (int8_packed){all->bytes + run->first * padded + before * run->inputs,
+                         all->scales + (run->first * padded + before * run->inputs) / block,
+                         all->sums + 2 * (run->first_span * padded + before * run->spans)};
+}
+
 // Rounds to nearest, ties to even, with scale = max |x| / 127 in each block; a block of zeros has scale 0.
-ZN_INLINE void quantize_rows_in(const int64_t block, int8_t *packed, float *scales, float *sums, const float *x,
-                                int64_t row_stride, int64_t first, int64_t m, int64_t rows, int64_t k, int64_t group_size,
+ZN_INLINE void quantize_rows_in(const int64_t block, const int8_packed *all, const float *x, int64_t row_stride,
+                                int64_t first, int64_t m, int64_t rows, int64_t k, int64_t group_size,
                                 int64_t tile_rows, zn_outlier *outliers, int32_t *counts) {
     const int vectors = (int)(block / 16);
     const int64_t spans = zn_int8_spans(k, group_size), most = zn_outlier_most(k);
@@ -95,9 +107,7 @@ ZN_INLINE void quantize_rows_in(const int64_t block, int8_t *packed, float *scal
         const int64_t inside = i % tile_rows, before = i - inside;
         for (int8_run run = {0}; run.first_span < spans; run.first_span += run.spans, run.first += run.inputs) {
             run = run_from(run.first, run.first_span, spans, rows, k, group_size);
-            int8_t *run_bytes = packed + run.first * padded + before * run.inputs;
-            float *run_scales = scales + (run.first * padded + before * run.inputs) / block + inside;
-            float *run_sums = sums + 2 * (run.first_span * padded + before * run.spans) + inside;
+            int8_packed out = tile_of_run(all, &run, before, padded, block);
             int64_t at = run.first;
             for (int64_t span = 0; span < run.spans; span++) {
                 const int64_t end = at + span_length(at, k, group_size);
@@ -115,7 +125,7 @@ ZN_INLINE void quantize_rows_in(const int64_t block, int8_t *packed, float *scal
                     }
                     const v16 factor = v_set(highest > 0 ? 127.0f / highest : 0);
                     int8_t q[ZN_INT8_BLOCK_MOST];
-                    int8_t *const bytes = tile_rows == 1 ? run_bytes : q;
+                    int8_t *const bytes = tile_rows == 1 ? out.bytes : q;
                     v16 sum = v_set(0);
 #pragma clang loop unroll(full)
                     for (int v = 0; v < vectors; v++) {
@@ -124,21 +134,21 @@ ZN_INLINE void quantize_rows_in(const int64_t block, int8_t *packed, float *scal
                         sum = v_add(sum, rounded);
                     }
                     for (int64_t word = 0; tile_rows > 1 && word < block / 4; word++) {
-                        memcpy(run_bytes + (word * tile_rows + inside) * 4, q + 4 * word, 4);
+                        memcpy(out.bytes + (word * tile_rows + inside) * 4, q + 4 * word, 4);
                     }
-                    run_bytes += block * tile_rows;
+                    out.bytes += block * tile_rows;
                     const float scale = outliers == NULL ? rounded_to_half(highest / 127.0f) : highest / 127.0f;
-                    *run_scales = scale;
-                    run_scales += tile_rows;
+                    out.scales[inside] = scale;
+                    out.scales += tile_rows;
                     lanes = v_fma(v_set(scale), sum, lanes);
                     span_scales += scale;
                 }
                 float lane[16];
                 v_store(lane, lanes);
                 const float span_sum = zn_lane_sum(lane);
-                run_sums[0] = span_sum;
-                run_sums[tile_rows] = fmaf(-128, span_sum, -ZN_SUM_START * span_scales);
-                run_sums += 2 * tile_rows;
+                out.sums[inside] = span_sum;
+                out.sums[tile_rows + inside] = fmaf(-128, span_sum, -ZN_SUM_START * span_scales);
+                out.sums += 2 * tile_rows;
             }
         }
         counts[i] = taken;
@@ -148,12 +158,10 @@ ZN_INLINE void quantize_rows_in(const int64_t block, int8_t *packed, float *scal
         const int64_t inside = i % tile_rows, before = i - inside;
         for (int8_run run = {0}; run.first_span < spans; run.first_span += run.spans, run.first += run.inputs) {
             run = run_from(run.first, run.first_span, spans, rows, k, group_size);
-            int8_t *run_bytes = packed + run.first * padded + before * run.inputs;
-            float *run_scales = scales + (run.first * padded + before * run.inputs) / block;
-            float *run_sums = sums + 2 * (run.first_span * padded + before * run.spans);
-            for (int64_t w = 0; w < run.inputs / 4; w++) memset(run_bytes + (w * tile_rows + inside) * 4, 0, 4);
-            for (int64_t b = 0; b < run.inputs / block; b++) run_scales[b * tile_rows + inside] = 0;
-            for (int64_t s = 0; s < 2 * run.spans; s++) run_sums[s * tile_rows + inside] = 0;
+            const int8_packed out = tile_of_run(all, &run, before, padded, block);
+            for (int64_t w = 0; w < run.inputs / 4; w++) memset(out.bytes + (w * tile_rows + inside) * 4, 0, 4);
+            for (int64_t b = 0; b < run.inputs / block; b++) out.scales[b * tile_rows + inside] = 0;
+            for (int64_t s = 0; s < 2 * run.spans; s++) out.sums[s * tile_rows + inside] = 0;
         }
     }
 }
@@ -161,11 +169,11 @@ ZN_INLINE void quantize_rows_in(const int64_t block, int8_t *packed, float *scal
 static void quantize_rows(int8_t *packed, float *scales, float *sums, const float *x, int64_t row_stride, int64_t first,
                           int64_t m, int64_t rows, int64_t k, int64_t group_size, int64_t block, int64_t tile_rows,
                           zn_outlier *outliers, int32_t *counts) {
+    const int8_packed all = {packed, scales, sums};
     if (block == ZN_INT8_PART) {
-        quantize_rows_in(ZN_INT8_PART, packed, scales, sums, x, row_stride, first, m, rows, k, group_size, tile_rows,
-                         outliers, counts);
+        quantize_rows_in(ZN_INT8_PART, &all, x, row_stride, first, m, rows, k, group_size, tile_rows, outliers, counts);
     } else {
-        quantize_rows_in(ZN_INT8_BLOCK_MOST, packed, scales, sums, x, row_stride, first, m, rows, k, group_size, tile_rows,
-                         outliers, counts);
+        quantize_rows_in(ZN_INT8_BLOCK_MOST, &all, x, row_stride, first, m, rows, k, group_size, tile_rows, outliers,
+                         counts);
     }
 }
