@@ -16,7 +16,7 @@ enum Limits {
   static func peakByteOperations(pool: WorkerPool = .shared) -> Double {
     rate(pool) {
       var sink = [Int32](repeating: 0, count: 16)
-      return Kernels.best.table.pointee.burn_bytes(1_000_000, &sink)
+      return Kernels.best.table.pointee.burn_bytes(125_000, &sink)
     }
   }
 

@@ -11,6 +11,23 @@
 #define SUM_START_BITS 0x4B400000
 #define CODE_FACTOR(bits) (1 << (8 - (bits)))
 
+// Where no instruction adds byte products to sums of 32 bits, pairs of them are added in 16 bits first, as long as they fit:
+// a part's, of codes of up to 4 bits (ZN_INT8_PART / 4 * 2 * 15 * 127 < 2^15). Integer sums do not mind the order.
+#ifdef INT8_PAIRS
+#define IN_PAIRS(bits) ((bits) < 8)
+#else
+#define IN_PAIRS(bits) false
+ZN_INLINE v16i vi_pairs(v16i pairs, v16i codes, v16i x) { return pairs; }
+ZN_INLINE v16i vi_add_pairs(v16i sum, v16i pairs, int bits) { return sum; }
+#endif
+ZN_INLINE v16i part_start(v16i sum, const int bits) { return IN_PAIRS(bits) ? vi_zero() : sum; }
+ZN_INLINE v16i part_dot(v16i sum, v16i codes, v16i x, const int bits) {
+    return IN_PAIRS(bits) ? vi_pairs(sum, codes, x) : vi_dot(sum, codes, x, bits);
+}
+ZN_INLINE v16i part_end(v16i sum, v16i part_sum, const int bits) {
+    return IN_PAIRS(bits) ? vi_add_pairs(sum, part_sum, bits) : part_sum;
+}
+
 ZN_INLINE int64_t span_length(int64_t at, int64_t k, int64_t group_size) {
     const int64_t group_end = (at / group_size + 1) * group_size, end = group_end < k ? group_end : k;
     return end - at < ZN_INT8_SPAN ? end - at : ZN_INT8_SPAN;

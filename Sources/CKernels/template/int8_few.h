@@ -43,6 +43,9 @@ ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, co
 #pragma clang loop unroll(full)
             for (int i = 0; i < rows; i++) sum[i] = vi_set(SUM_START_BITS);
             for (const int64_t block_end = at + block; at < block_end; at += ZN_INT8_PART) {
+                v16i part_sum[INT8_FEW_ROWS];
+#pragma clang loop unroll(full)
+                for (int i = 0; i < rows; i++) part_sum[i] = part_start(sum[i], bits);
 #pragma clang loop unroll(full)
                 for (int inside = 0; inside < ZN_INT8_PART; inside += inputs) {
                     const v16i fields = next_codes(&codes);
@@ -53,10 +56,12 @@ ZN_INLINE void int8_few(const int rows, const int bits, const int8_t *packed, co
 #pragma clang loop unroll(full)
                         for (int i = 0; i < rows; i++) {
                             const v16i left = vi_word(words + i / INT8_ROWS * INT8_ROWS * k + i % INT8_ROWS * 4);
-                            sum[i] = vi_dot(sum[i], right, left, bits);
+                            part_sum[i] = part_dot(part_sum[i], right, left, bits);
                         }
                     }
                 }
+#pragma clang loop unroll(full)
+                for (int i = 0; i < rows; i++) sum[i] = part_end(sum[i], part_sum[i], bits);
             }
 #pragma clang loop unroll(full)
             for (int i = 0; i < rows; i++) {
@@ -137,15 +142,20 @@ ZN_INLINE void gemv_int8_panel(const int bits, const int8_t *x, const float *x_s
             const v16 x_scale = v_set(*x_scales++);
             v16i sum[2] = {vi_set(SUM_START_BITS), vi_zero()};
             for (const int64_t block_end = at + block; at < block_end; at += ZN_INT8_PART) {
+                // Two sums hide what a byte product takes; adding a pair takes one cycle.
+                v16i part_sum[2] = {part_start(sum[0], bits), sum[1]};
 #pragma clang loop unroll(full)
                 for (int inside = 0; inside < ZN_INT8_PART; inside += inputs) {
                     const v16i fields = next_codes(&codes);
 #pragma clang loop unroll(full)
                     for (int f = 0; f < inputs / 4; f++) {
                         const v16i left = vi_word(x + at + inside + 4 * f), right = vi_codes(fields, f, bits);
-                        sum[f % 2] = vi_dot(sum[f % 2], right, left, bits);
+                        const int own = IN_PAIRS(bits) ? 0 : f % 2;
+                        part_sum[own] = part_dot(part_sum[own], right, left, bits);
                     }
                 }
+                sum[0] = part_end(sum[0], part_sum[0], bits);
+                sum[1] = part_sum[1];
             }
             total = v_fma(x_scale, vi_as_float(vi_add(sum[0], sum[1])), total);
         }

@@ -63,6 +63,12 @@ ZN_INLINE void int8_tile(const int rows, const int panels, const int bits, const
                 for (int p = 0; p < panels; p++) sum[i][p] = vi_set(SUM_START_BITS);
             }
             for (int64_t part = 0; part < pass->parts; part++) {
+                v16i part_sum[INT8_ROWS][INT8_PANELS];
+#pragma clang loop unroll(full)
+                for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+                    for (int p = 0; p < panels; p++) part_sum[i][p] = part_start(sum[i][p], bits);
+                }
 #pragma clang loop unroll(full)
                 for (int step = 0; step < ZN_INT8_PART / 4; step++) {
                     v16i right[INT8_PANELS];
@@ -74,14 +80,19 @@ ZN_INLINE void int8_tile(const int rows, const int panels, const int bits, const
 #ifdef INT8_FOLDED
                         if (i >= INT8_ROWS - folded) {
 #pragma clang loop unroll(full)
-                            for (int p = 0; p < panels; p++) sum[i][p] = vi_dot_word(sum[i][p], right[p], word);
+                            for (int p = 0; p < panels; p++) part_sum[i][p] = vi_dot_word(part_sum[i][p], right[p], word);
                             continue;
                         }
 #endif
                         const v16i left = vi_word(word);
 #pragma clang loop unroll(full)
-                        for (int p = 0; p < panels; p++) sum[i][p] = vi_dot(sum[i][p], right[p], left, bits);
+                        for (int p = 0; p < panels; p++) part_sum[i][p] = part_dot(part_sum[i][p], right[p], left, bits);
                     }
+                }
+#pragma clang loop unroll(full)
+                for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+                    for (int p = 0; p < panels; p++) sum[i][p] = part_end(sum[i][p], part_sum[i][p], bits);
                 }
                 a += ZN_INT8_PART * INT8_ROWS;
                 bytes += ZN_INT8_PART / 4 * 64;
@@ -242,32 +253,56 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
     }
 }
 
-// The register tile of gemm_int8 without its loads and scales: what byte products can reach at most.
+// The compiler must take this memory for changed.
+#define OPAQUE(memory) __asm__ volatile("" : "+m"(memory))
+// Where multiplying and adding are two instructions, products of what does not change would be made once, before the loop.
+#ifdef INT8_DOT_INSTRUCTION
+#define PRODUCTS_LEAVE_LOOPS false
+#else
+#define PRODUCTS_LEAVE_LOOPS true
+#endif
+
+// The register tile of gemm_int8 without scales, and without loads where they need not be: what byte products can reach at
+// most.
 static double burn_bytes(int64_t rounds, int32_t *result) {
-    v16i sums[INT8_ROWS][INT8_PANELS], left[2], right[INT8_PANELS];
-    // Values the compiler cannot know, or it would do part of the work beforehand.
-    const volatile int8_t seed = 3;
+    v16i sums[INT8_ROWS][INT8_PANELS], right[INT8_PANELS];
+    const int8_t seed = 3;
     uint8_t bytes[64];
-    int8_t word[4];
+    int8_t words[ZN_INT8_PART / 4][INT8_ROWS][4];
 #pragma clang loop unroll(full)
     for (int p = 0; p < INT8_PANELS; p++) {
         memset(bytes, seed + p, sizeof bytes);
+        OPAQUE(bytes);
         right[p] = vi_load(bytes);
     }
-    for (int i = 0; i < 2; i++) {
-        memset(word, seed - 2 * i, sizeof word);
-        left[i] = vi_word(word);
-    }
+    memset(words, seed, sizeof words);
+    OPAQUE(words);
 #pragma clang loop unroll(full)
     for (int i = 0; i < INT8_ROWS; i++) {
 #pragma clang loop unroll(full)
         for (int p = 0; p < INT8_PANELS; p++) sums[i][p] = vi_zero();
     }
     for (int64_t round = 0; round < rounds; round++) {
+        if (PRODUCTS_LEAVE_LOOPS) OPAQUE(words);
+        v16i part_sum[INT8_ROWS][INT8_PANELS];
 #pragma clang loop unroll(full)
         for (int i = 0; i < INT8_ROWS; i++) {
 #pragma clang loop unroll(full)
-            for (int p = 0; p < INT8_PANELS; p++) sums[i][p] = vi_dot(sums[i][p], right[p], left[i % 2], 4);
+            for (int p = 0; p < INT8_PANELS; p++) part_sum[i][p] = part_start(sums[i][p], 4);
+        }
+#pragma clang loop unroll(full)
+        for (int step = 0; step < ZN_INT8_PART / 4; step++) {
+#pragma clang loop unroll(full)
+            for (int i = 0; i < INT8_ROWS; i++) {
+                const v16i left = vi_word(words[step][i]);
+#pragma clang loop unroll(full)
+                for (int p = 0; p < INT8_PANELS; p++) part_sum[i][p] = part_dot(part_sum[i][p], right[p], left, 4);
+            }
+        }
+#pragma clang loop unroll(full)
+        for (int i = 0; i < INT8_ROWS; i++) {
+#pragma clang loop unroll(full)
+            for (int p = 0; p < INT8_PANELS; p++) sums[i][p] = part_end(sums[i][p], part_sum[i][p], 4);
         }
     }
     v16i total = vi_zero();
@@ -275,5 +310,5 @@ static double burn_bytes(int64_t rounds, int32_t *result) {
         for (int p = 0; p < INT8_PANELS; p++) total = vi_add(total, sums[i][p]);
     }
     vi_store(result, total);
-    return (double)rounds * INT8_ROWS * INT8_PANELS * 64 * 2;
+    return (double)rounds * ZN_INT8_PART / 4 * INT8_ROWS * INT8_PANELS * 64 * 2;
 }

@@ -140,11 +140,20 @@ ZN_INLINE v16i vi_word(const int8_t *p) {
     const __m256i v = _mm256_set1_epi32(word);
     return (v16i){v, v};
 }
-// For codes of up to 4 bits: a pair of products is at most 2 * 15 * 127, far from saturating 16 bits. Adding pairs
-// multiplies them, too.
-ZN_INLINE __m256i dot8(__m256i sum, __m256i codes, __m256i x, int bits) {
+// For codes of up to 4 bits: a pair of products is at most 2 * 15 * 127, so the pairs of eight steps stay in 16 bits. By
+// name, or the compiler turns chains of such sums into trees, for which registers do not suffice.
+ZN_INLINE __m256i add_pair(__m256i pairs, __m256i codes, __m256i x) {
+    __asm__("vpaddw %1, %0, %0" : "+x"(pairs) : "x"(_mm256_maddubs_epi16(codes, x)));
+    return pairs;
+}
+ZN_INLINE v16i vi_pairs(v16i pairs, v16i codes, v16i x) {
+    return (v16i){add_pair(pairs.a, codes.a, x.a), add_pair(pairs.b, codes.b, x.b)};
+}
+// Adding neighbours multiplies them, too.
+ZN_INLINE v16i vi_add_pairs(v16i sum, v16i pairs, int bits) {
     const __m256i factor = _mm256_set1_epi16((short)(1 << (8 - bits)));
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), factor));
+    return (v16i){_mm256_add_epi32(sum.a, _mm256_madd_epi16(pairs.a, factor)),
+                  _mm256_add_epi32(sum.b, _mm256_madd_epi16(pairs.b, factor))};
 }
 // For 8-bit codes, whose pairs would saturate: even and odd bytes are widened first.
 ZN_INLINE __m256i dot8_wide(__m256i sum, __m256i codes, __m256i x) {
@@ -154,8 +163,7 @@ ZN_INLINE __m256i dot8_wide(__m256i sum, __m256i codes, __m256i x) {
     return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
 }
 ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x, int bits) {
-    if (bits == 8) return (v16i){dot8_wide(sum.a, codes.a, x.a), dot8_wide(sum.b, codes.b, x.b)};
-    return (v16i){dot8(sum.a, codes.a, x.a, bits), dot8(sum.b, codes.b, x.b, bits)};
+    return (v16i){dot8_wide(sum.a, codes.a, x.a), dot8_wide(sum.b, codes.b, x.b)};
 }
 
 ZN_INLINE void v_transpose(v16 rows[16]) {
@@ -173,10 +181,27 @@ ZN_INLINE void v_transpose(v16 rows[16]) {
     }
 }
 
+// Sixteen steps of six rows as a tile of a product's left side: step by step the six rows' floats. Two more are stored with
+// each step, which the next overwrites, but with the last.
+ZN_INLINE void pack_sixteen_steps(float *tile, const float *a, int64_t row_stride) {
+    for (int half = 0; half < 2; half++) {
+        __m256 step[8];
+        for (int r = 0; r < 6; r++) step[r] = _mm256_loadu_ps(a + r * row_stride + 8 * half);
+        step[6] = step[7] = _mm256_setzero_ps();
+        transpose8(step);
+        float *out = tile + 48 * half;
+        for (int s = 0; s < 7; s++) _mm256_storeu_ps(out + 6 * s, step[s]);
+        _mm_storeu_ps(out + 42, _mm256_castps256_ps128(step[7]));
+        _mm_storel_pi((__m64 *)(out + 46), _mm256_extractf128_ps(step[7], 1));
+    }
+}
+#define PACK_SIXTEEN_STEPS pack_sixteen_steps
+
 #define TILE_ROWS 6
 #define TILE_PANELS 1
-#define INT8_ROWS 3
+#define INT8_ROWS 4
 #define INT8_PANELS 1
+#define INT8_PAIRS
 #define GEMV_PANELS 4
 #define TABLE_CRC32 crc32_clmul
 #define TABLE zn_table_avx2

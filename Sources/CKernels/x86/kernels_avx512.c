@@ -146,6 +146,7 @@ ZN_INLINE void pack_sixteen_steps(float *tile, const float *a, int64_t row_strid
 #define TILE_PANELS 4
 #define INT8_ROWS 6
 #define INT8_PANELS 2
+#define INT8_DOT_INSTRUCTION
 // Words that are operands in memory, the last of six (the first gain nothing). Emerald Rapids: four are 2 to 4 % faster than
 // two, two 1 to 2 % faster than none. Zen 4 has one wide load a cycle, as many as byte products: four would need them all.
 #define INT8_FOLDED 2
