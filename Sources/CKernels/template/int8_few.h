@@ -1,7 +1,9 @@
 // int8.h: one row and a few, straight from the packed fields: to unpack them to memory would cost more than the products.
 
 // How far ahead of the products their codes are fetched: the hardware's prefetcher starts anew at every page.
+#ifndef PREFETCH_BYTES
 #define PREFETCH_BYTES 6144
+#endif
 #define PREFETCH_GROUPS 16
 
 ZN_INLINE void fetch_codes(const uint8_t *codes) {
