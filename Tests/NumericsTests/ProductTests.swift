@@ -169,8 +169,10 @@ import Testing
     return Float(bitPattern: (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
   }
 
-  /// A random matrix of codes and the same weights as floats.
-  static func integerMatrix(bits: Int, n: Int, k: Int, group: Int) -> (IntPanelMatrix, [Float]) {
+  /// A matrix of codes, random or all the largest, and the same weights as floats.
+  static func integerMatrix(bits: Int, n: Int, k: Int, group: Int, largestCodes: Bool = false) -> (
+    IntPanelMatrix, [Float]
+  ) {
     var generator = SplitMix64(seed: UInt64(bits))
     let panelCount = (n + 15) / 16
     let groups = (k + group - 1) / group
@@ -189,7 +191,8 @@ import Testing
           in: 0...UInt8(1 << bits - 1), using: &generator)
       }
       for j in 0..<k {
-        let code = UInt8.random(in: 0...UInt8(1 << bits - 1), using: &generator)
+        let largest = UInt8(1 << bits - 1)
+        let code = largestCodes ? largest : UInt8.random(in: 0...largest, using: &generator)
         let block = j / inputsPerBlock
         let inside = j % inputsPerBlock
         let byte = (panel * k / inputsPerBlock + block) * 64 + lane * 4 + inside % 4
@@ -279,6 +282,33 @@ import Testing
             }
           }
           #expect(abs(exact - Double(expected[i * n + row])) <= bound * 1.001)
+        }
+      }
+    }
+  }
+
+  /// The largest codes by the largest rounded activations: sums of 16 bits within a kernel must hold them.
+  @Test(arguments: [2, 4, 8], InstructionSet.runnable)
+  func largestByteProductsFit(bits: Int, isa: InstructionSet) throws {
+    let (n, k, m) = (40, 256, 20)
+    let (matrix, weights) = ProductTests.integerMatrix(bits: bits, n: n, k: k, group: 128, largestCodes: true)
+    for sign: Float in [1, -1] {
+      let x = [Float](repeating: sign, count: m * k)
+      for rows in [1, 3, m] {
+        let y = AlignedBuffer<Float>(zeros: rows * n)
+        let kernels = try #require(Kernels(for: isa))
+        Int8Activations.with(
+          x, rows: rows, rowStride: k, inFeatures: k, groupSize: 128, permutation: nil, keepsOutliers: true,
+          pool: .shared, kernels: kernels
+        ) {
+          LinearAlgebra.multiply(
+            $0, [Int8Product(matrix, into: y.pointer, yRowStride: n)], pool: .shared, kernels: kernels)
+        }
+        for row in 0..<n {
+          let exact = (0..<k).reduce(0.0) { $0 + Double(sign * weights[row * k + $1]) }
+          // Every activation is 127 · (1 / 127): what is left is the rounding of fp32, on sums near 1.5 · 2²³.
+          let most = Double((0..<k).map { abs(weights[row * k + $0]) }.max()!) * Double(k)
+          for i in 0..<rows { #expect(abs(exact - Double(y[i * n + row])) <= 1e-3 * most + 1e-3) }
         }
       }
     }
