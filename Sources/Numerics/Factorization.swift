@@ -78,12 +78,8 @@ package enum Factorization {
   /// Blocks whose products are subtracted from what is left of them together: every element of H is then read and written
   /// a quarter as often, and still takes its products in the order of the blocks.
   private static let spanBlocks = 4
-  /// Rows of H that meet one block of columns in a task, in tiles; all of the span's products while they are in a core's cache.
-  /// Cores without AVX-512 mostly have a second-level cache of at most 512 KB, of which the columns take half: 120 rows are 2 to 4 %
-  /// slower than 36 there (Zen 3).
-  private static func tilesInCache(_ kernels: Kernels) -> Int {
-    kernels.table.pointee.isa == ZN_ISA_AVX2 ? 6 : 20
-  }
+  /// Rows of H that meet one block of columns in a task, in tiles; `row_tiles` at a time, which take all of the span's products
+  /// while they are in a core's cache.
   private static let tilesOfTask = 160
 
   private static func factorize(
@@ -124,7 +120,7 @@ package enum Factorization {
     from h: UnsafeMutablePointer<Float>, _ n: Int, pool: WorkerPool
   ) {
     let table = span.kernels.table
-    let cached = tilesInCache(span.kernels) * span.tileRows
+    let cached = Int(table.pointee.row_tiles) * span.tileRows
     let rowsOfTask = tilesOfTask * span.tileRows
     let parts = (columns.upperBound + rowsOfTask - 1) / rowsOfTask
     // No wider than a block, whose width below the diagonal `cholesky` puts back.

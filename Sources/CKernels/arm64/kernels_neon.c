@@ -113,7 +113,7 @@ ZN_INLINE v16i vi_word(const int8_t *p) {
     return result;
 }
 // Widening multiplies of ARMv8.0: no dot-product extension is assumed.
-ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x, int bits) {
+ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
     for (int i = 0; i < 4; i++) {
         const uint8x16_t c = vreinterpretq_u8_u32(codes.q[i]);
         const int8x16_t s = vreinterpretq_s8_u32(x.q[i]);

@@ -65,6 +65,8 @@ typedef struct zn_kernels {
     // ---- products --------------------------------------------------------------------------------------------
     // Rows of C that one register tile holds (only a hint for packing A: any m works).
     int64_t tile_rows;
+    // So many tiles stay in a core's second-level cache while all panels pass by them (a hint, too).
+    int64_t row_tiles;
     // The same for gemm_int8.
     int64_t int8_rows;
     // C[i, n] = / += / -= sum_k A[i, k] * B[n, k],   0 <= i < m, 0 <= n < n_count

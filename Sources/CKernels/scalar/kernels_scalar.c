@@ -150,7 +150,7 @@ ZN_INLINE v16i vi_word(const int8_t *p) {
     return result;
 }
 // Four products of unsigned bytes of `codes` and signed bytes of `x` are added to each lane.
-ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x, int bits) {
+ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
     for (int i = 0; i < 16; i++) {
         int32_t total = (int32_t)sum.lane[i];
         for (int j = 0; j < 32; j += 8) total += (int32_t)(codes.lane[i] >> j & 0xFF) * (int8_t)(x.lane[i] >> j & 0xFF);

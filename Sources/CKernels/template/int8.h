@@ -22,7 +22,7 @@ ZN_INLINE v16i vi_add_pairs(v16i sum, v16i pairs, int bits) { return sum; }
 #endif
 ZN_INLINE v16i part_start(v16i sum, const int bits) { return IN_PAIRS(bits) ? vi_zero() : sum; }
 ZN_INLINE v16i part_dot(v16i sum, v16i codes, v16i x, const int bits) {
-    return IN_PAIRS(bits) ? vi_pairs(sum, codes, x) : vi_dot(sum, codes, x, bits);
+    return IN_PAIRS(bits) ? vi_pairs(sum, codes, x) : vi_dot(sum, codes, x);
 }
 ZN_INLINE v16i part_end(v16i sum, v16i part_sum, const int bits) {
     return IN_PAIRS(bits) ? vi_add_pairs(sum, part_sum, bits) : part_sum;

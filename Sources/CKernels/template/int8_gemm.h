@@ -262,8 +262,8 @@ static void gemm_int8(int64_t m, const int8_t *packed, const float *x_scales, co
 #define PRODUCTS_LEAVE_LOOPS true
 #endif
 
-// The register tile of gemm_int8 without scales, and without loads where they need not be: what byte products can reach at
-// most.
+// The register tile of gemm_int8 without its loads and scales: what byte products can reach at most. Where products would leave
+// the loop their words change, as it seems, and are loaded as a tile loads them.
 static double burn_bytes(int64_t rounds, int32_t *result) {
     v16i sums[INT8_ROWS][INT8_PANELS], right[INT8_PANELS];
     const int8_t seed = 3;
@@ -294,7 +294,7 @@ static double burn_bytes(int64_t rounds, int32_t *result) {
         for (int step = 0; step < ZN_INT8_PART / 4; step++) {
 #pragma clang loop unroll(full)
             for (int i = 0; i < INT8_ROWS; i++) {
-                const v16i left = vi_word(words[step][i]);
+                const v16i left = vi_word(PRODUCTS_LEAVE_LOOPS ? words[step][i] : words[0][i % 2]);
 #pragma clang loop unroll(full)
                 for (int p = 0; p < INT8_PANELS; p++) part_sum[i][p] = part_dot(part_sum[i][p], right[p], left, 4);
             }

@@ -17,6 +17,7 @@ const zn_kernels TABLE = {
     .isa = TABLE_ISA,
     .name = TABLE_NAME,
     .tile_rows = TILE_ROWS,
+    .row_tiles = ROW_TILES,
     .int8_rows = INT8_ROWS,
     .gemm = gemm,
     .pack_rows = pack_rows,

@@ -155,14 +155,14 @@ ZN_INLINE v16i vi_add_pairs(v16i sum, v16i pairs, int bits) {
     return (v16i){_mm256_add_epi32(sum.a, _mm256_madd_epi16(pairs.a, factor)),
                   _mm256_add_epi32(sum.b, _mm256_madd_epi16(pairs.b, factor))};
 }
-// For 8-bit codes, whose pairs would saturate: even and odd bytes are widened first.
+// Codes of 8 bits, whose pairs would saturate: even and odd bytes are widened first. All others go through vi_pairs.
 ZN_INLINE __m256i dot8_wide(__m256i sum, __m256i codes, __m256i x) {
     const __m256i even = _mm256_madd_epi16(_mm256_and_si256(codes, _mm256_set1_epi16(0xFF)),
                                            _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
     const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(codes, 8), _mm256_srai_epi16(x, 8));
     return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
 }
-ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x, int bits) {
+ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
     return (v16i){dot8_wide(sum.a, codes.a, x.a), dot8_wide(sum.b, codes.b, x.b)};
 }
 

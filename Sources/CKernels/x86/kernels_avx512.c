@@ -92,7 +92,7 @@ ZN_INLINE v16i vi_word(const int8_t *p) {
     memcpy(&word, p, 4);
     return _mm512_set1_epi32(word);
 }
-ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x, int bits) { return _mm512_dpbusd_epi32(sum, codes, x); }
+ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) { return _mm512_dpbusd_epi32(sum, codes, x); }
 // The word straight from memory: an instruction less, a load more. The compiler would load it once, into a register.
 ZN_INLINE v16i vi_dot_word(v16i sum, v16i codes, const int8_t *word) {
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(codes), "m"(*(const int8_t(*)[4])word));
