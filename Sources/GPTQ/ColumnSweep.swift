@@ -14,6 +14,7 @@ final class ColumnSweep {
   private let panels: Int
   private let groupSize: Int
   private let groups: Int
+  private(set) var memory: SweepMemory
   /// `[panel][column of the sweep][16]`: W; what the sweep has passed is W − Q.
   private let weights: AlignedBuffer<Float>
   private let codes: AlignedBuffer<UInt8>
@@ -23,7 +24,9 @@ final class ColumnSweep {
   /// Per panel and lane.
   private let losses: AlignedBuffer<Double>
 
-  init(_ solver: Solver, weights matrix: WeightMatrix) {
+  /// - Parameter memory: of an earlier sweep, or new.
+  init(_ solver: Solver, weights matrix: WeightMatrix, memory: SweepMemory) {
+    self.memory = memory
     recipe = solver.recipe
     pool = solver.pool
     blockSize = solver.blockSize
@@ -34,8 +37,9 @@ final class ColumnSweep {
     panels = (out + panelWidth - 1) / panelWidth
     groupSize = recipe.groupSize(forInputs: inFeatures)
     groups = (inFeatures + groupSize - 1) / groupSize
-    weights = matrix.floatPanels(pool: pool)
-    codes = AlignedBuffer(count: panels * panelWidth * inFeatures)
+    let elements = panels * panelWidth * inFeatures
+    weights = matrix.floatPanels(into: self.memory.floats(.weights, count: elements), pool: pool)
+    codes = self.memory.codes(count: elements)
     scales = AlignedBuffer(count: panels * panelWidth * groups)
     zeros = AlignedBuffer(count: panels * panelWidth * groups)
     losses = AlignedBuffer(zeros: panels * panelWidth)
@@ -76,8 +80,8 @@ final class ColumnSweep {
     if let order = hessian.order { permute(order) }
     let dynamic = recipe.groupSize != -1 && !recipe.staticGroups
 
-    let corrected = AlignedBuffer<Float>(count: panels * panelWidth * span)
-    let products = AlignedBuffer<Float>(count: panels * panelWidth * span)
+    let corrected = memory.floats(.corrected, count: panels * panelWidth * span)
+    let products = memory.floats(.products, count: panels * panelWidth * span)
     for first in stride(from: 0, to: inFeatures, by: span) {
       let columns = first..<min(inFeatures, first + span)
       let inverse = hessian.factor.inverse(ofColumns: columns, pool: pool).rows()
@@ -124,7 +128,7 @@ final class ColumnSweep {
   ) -> ParameterFinder.Findings {
     var findings = ParameterFinder.Findings()
     let width = span.count
-    let errors = AlignedBuffer<Float>(count: panels * panelWidth * min(blockSize, width))
+    let errors = memory.floats(.errors, count: panels * panelWidth * min(blockSize, width))
     for first in stride(from: 0, to: width, by: blockSize) {
       let block = first..<min(width, first + blockSize)
       if findsParameters {

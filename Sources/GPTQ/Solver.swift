@@ -146,6 +146,7 @@ package struct Solver {
   /// parameters see only the corrections of earlier blocks.
   package static let blockSize = 128
   let blockSize: Int
+  private let memory = SweepMemory.Keeper()
 
   package init(recipe: QuantizationRecipe, pool: WorkerPool = .shared, blockSize: Int = Solver.blockSize) {
     self.recipe = recipe
@@ -173,7 +174,8 @@ package struct Solver {
     matrix: QuantizedMatrix, report: ModuleReport
   ) {
     let start = Date()
-    let sweep = ColumnSweep(self, weights: weights)
+    let sweep = ColumnSweep(self, weights: weights, memory: memory.take())
+    defer { memory.giveBack(sweep.memory) }
     try sweep.checkFinite(module: module)
     var findings: ParameterFinder.Findings
     if let hessian {

@@ -1,11 +1,14 @@
 import CKernels
 
 extension WeightMatrix {
-  /// The matrix as floats in panels of 16 outputs, `[panel][in][16]`, in memory of its own.
-  package func floatPanels(pool: WorkerPool = .shared, kernels: Kernels = .best) -> AlignedBuffer<Float> {
+  /// The matrix as floats in panels of 16 outputs, `[panel][in][16]`, in `memory`, which has room for them, or in new memory.
+  package func floatPanels(
+    into memory: AlignedBuffer<Float>? = nil, pool: WorkerPool = .shared, kernels: Kernels = .best
+  ) -> AlignedBuffer<Float> {
     let panels = (outFeatures + panelWidth - 1) / panelWidth
     let size = inFeatures * panelWidth
-    let result = AlignedBuffer<Float>(count: panels * size)
+    precondition(memory == nil || memory!.count >= panels * size)
+    let result = memory ?? AlignedBuffer<Float>(count: panels * size)
     let table = kernels.table
     pool.runRanges(panels) { range in
       for panel in range {

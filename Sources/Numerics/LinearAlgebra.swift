@@ -5,11 +5,18 @@ import CKernels
 /// Threads split outputs, never sums: whatever their number, every output is one chain of fused multiply-adds in
 /// ascending order of the summed index (`CKernels.h`).
 package enum LinearAlgebra {
-  /// Summed indices of one block: a block of 16 panels then takes 384 KiB of a second-level cache.
-  private static let blockDepth = 384
-  /// So many are one block: a short second one costs more than a large first one.
+  /// So many summed indices are one block: a short second one costs more than a large first one.
   private static let wholeDepth = 640
-  private static func depth(of k: Int) -> Int { k <= wholeDepth ? max(1, k) : blockDepth }
+  /// Floats of B in one block: 384 KiB of a second-level cache.
+  private static let blockFloats = 384 << 8
+
+  /// Summed indices of one block, about as many in each: whole fields of packed codes, and of a panel's lines.
+  package static func depth(of k: Int, table: UnsafePointer<zn_kernels>) -> Int {
+    let most = Int(table.pointee.block_depth)
+    guard k > max(wholeDepth, most) else { return max(1, k) }
+    let blocks = (k + most - 1) / most
+    return ((k + blocks - 1) / blocks + 15) / 16 * 16
+  }
   /// Bytes of the packed copy of A. Every block of B passes by all of it; the kernels fetch its rows ahead, so it may be larger
   /// than a third-level cache.
   static let packedByteCount = 48 << 20
@@ -19,7 +26,7 @@ package enum LinearAlgebra {
   static let leastRowsCut = 480
   /// Up to so many bytes, a B is built as floats for all threads at once: part of a third-level cache.
   static let builtByteCount = 8 << 20
-  /// At most so many rows are a task then; with ``blockDepth`` inputs they take a fifth of a second-level cache.
+  /// At most so many rows are a task then; with a block's inputs they take a fifth of a second-level cache, or three.
   static let rowsOfTask = 120
 
   /// C `[m, n]` = / += / −= A `[m, k]` · B`[n, k]`ᵀ with B in panels of floats.
@@ -152,7 +159,7 @@ package enum LinearAlgebra {
       pool: pool, kernels: kernels, provide: provide,
       output: { row, panel in c.pointer + row * yRowStride + panel * 16 },
       cRowStride: yRowStride, cPanelStride: 16, mode: ZN_OVERWRITE,
-      scratchPerPanel: depth(of: weights.inFeatures) * 16)
+      scratchPerPanel: depth(of: weights.inFeatures, table: table) * 16)
   }
 
   // MARK: Blocks
@@ -170,15 +177,20 @@ package enum LinearAlgebra {
   ) {
     let table = kernels.table
     let tileRows = Int(table.pointee.tile_rows)
-    let depth = depth(of: k)
+    let depth = depth(of: k, table: table)
     let panels = (n + panelWidth - 1) / panelWidth
     // Enough tasks for an even share, blocks of B no larger than half a second-level cache, whole pairs of panels. Many
     // rows are cut too: then all blocks of B can be of the widest tile's four panels.
     let wanted = pool.threadCount * 4
     let share = (panels + wanted - 1) / wanted
     let cutsRows = m >= leastRowsCut && panels >= 4 && share % 4 != 0
-    let panelsPerTask = cutsRows ? max(4, min(16, share / 4 * 4)) : max(2, min(16, (share + 1) / 2 * 2))
-    let tasks = (panels + panelsPerTask - 1) / panelsPerTask
+    let most = blockFloats / (panelWidth * Int(table.pointee.block_depth))
+    let panelsPerTask = cutsRows ? max(4, min(most, share / 4 * 4)) : max(2, min(most, (share + 1) / 2 * 2))
+    // As many tasks for each thread: of 43, the last keeps one of two waiting.
+    let unit = panelsPerTask % 4 == 0 ? 4 : 2
+    let units = (panels + unit - 1) / unit
+    let rounds = (panels + panelsPerTask * pool.threadCount - 1) / (panelsPerTask * pool.threadCount)
+    let tasks = min(units, rounds * pool.threadCount)
     let packing = m >= tileRows
     let atMost = max(tileRows * 8, min(packedRows, packedByteCount / (4 * max(1, k))))
     let steps = (m + atMost - 1) / atMost
@@ -212,8 +224,8 @@ package enum LinearAlgebra {
           let rows = min(partRows, rows - skipped)
           guard rows > 0 else { return }
           let left = left + skipped * aRowStride
-          let panel = task * panelsPerTask
-          let count = min(panelsPerTask, panels - panel)
+          let panel = units * task / tasks * unit
+          let count = min(panels, units * (task + 1) / tasks * unit) - panel
           let columns = min(count * panelWidth, n - panel * panelWidth)
           let out = output(firstRow + skipped, panel)
           Scratch.withFloats(max(1, count * scratchPerPanel)) { scratch in
@@ -247,7 +259,7 @@ package enum LinearAlgebra {
   ) {
     let table = kernels.table
     let tileRows = Int(table.pointee.tile_rows)
-    let depth = depth(of: k)
+    let depth = depth(of: k, table: table)
     let panels = (n + panelWidth - 1) / panelWidth
     let tiles = (m + tileRows - 1) / tileRows
     let tasks = rowTasks(tiles: tiles, tileRows: tileRows, threads: pool.threadCount)

@@ -77,10 +77,11 @@ struct QuantizeCommand: ParsableCommand {
       prepared = try PreparedHessian(hessian, sequences: max(1, tokens / 512), recipe: recipe, name: name)
     }
     let third = try Timing.seconds {
+      let solver = Solver(recipe: recipe)
       for n in outputs {
         let matrix = WeightMatrix.rows(
           RowMatrix(elements: w.pointer, dtype: .f32, outFeatures: n, inFeatures: k, owner: w))
-        _ = try Solver(recipe: recipe).solve(matrix, hessian: prepared, module: name)
+        _ = try solver.solve(matrix, hessian: prepared, module: name)
       }
     }
     return (name, first, second, third)

@@ -218,12 +218,28 @@ import Testing
   @Test(arguments: [2, 4, 8], InstructionSet.runnable)
   func integerPanelsEqualTheirDequantizedWeights(bits: Int, isa: InstructionSet) throws {
     let n = 40
-    let k = 160
-    let (matrix, weights) = ProductTests.integerMatrix(bits: bits, n: n, k: k, group: 64)
-    for m in [1, 3, 20] {
-      let x = ProductTests.random(m * k, seed: 5)
-      let expected = try ProductTests.product(x, ProductTests.rows(weights, n: n, k: k), m: m)
-      #expect(try ProductTests.product(x, .intPanels(matrix), m: m, isa: isa) == expected)
+    // 1568: several blocks of summed inputs, which begin inside groups.
+    for k in [160, 1568] {
+      let (matrix, weights) = ProductTests.integerMatrix(bits: bits, n: n, k: k, group: 64)
+      for m in [1, 3, 20] {
+        let x = ProductTests.random(m * k, seed: 5)
+        let expected = try ProductTests.product(x, ProductTests.rows(weights, n: n, k: k), m: m, isa: .scalar)
+        #expect(try ProductTests.product(x, .intPanels(matrix), m: m, isa: isa) == expected)
+      }
+    }
+  }
+
+  /// Blocks of the summed index: few, about as long, no longer than the kernels want, and beginning where codes of any width do.
+  @Test(arguments: InstructionSet.runnable) func blocksOfTheSummedIndexAreEven(isa: InstructionSet) throws {
+    let table = try #require(Kernels(for: isa)).table
+    let most = Int(table.pointee.block_depth)
+    for k in [1, 576, 640] { #expect(LinearAlgebra.depth(of: k, table: table) == k) }
+    for k in [769, 1536, 2048, 4096, 5504, 11008] {
+      let depth = LinearAlgebra.depth(of: k, table: table)
+      let blocks = (k + depth - 1) / depth
+      #expect(depth <= most && depth % 16 == 0)
+      #expect(blocks == (k + most - 1) / most)
+      #expect(blocks * depth - k < 16 * blocks, "the last block is as long as the others")
     }
   }
 

@@ -221,6 +221,9 @@ static void pack_rows(float *packed, const float *a, int64_t a_row_stride, int64
 #ifndef ROW_TILES
 #define ROW_TILES 20
 #endif
+#ifndef BLOCK_DEPTH
+#define BLOCK_DEPTH 384
+#endif
 
 static void gemm_packed(int64_t m, int64_t n_count, int64_t k, const float *packed_a, const float *b,
                         int64_t b_panel_stride, float *c, int64_t c_row_stride, int64_t c_panel_stride,

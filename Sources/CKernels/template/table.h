@@ -18,6 +18,7 @@ const zn_kernels TABLE = {
     .name = TABLE_NAME,
     .tile_rows = TILE_ROWS,
     .row_tiles = ROW_TILES,
+    .block_depth = BLOCK_DEPTH,
     .int8_rows = INT8_ROWS,
     .gemm = gemm,
     .pack_rows = pack_rows,

@@ -204,6 +204,8 @@ ZN_INLINE void pack_sixteen_steps(float *tile, const float *a, int64_t row_strid
 #define INT8_PAIRS
 // Rows that stay in the second-level cache beside 16 panels (384 KB): 512 KB are all that Zen 3 has. 120 rows: 2 to 7 % slower.
 #define ROW_TILES 6
+// Half as many tiles begin and end, each with its sums to read and to write, as with 384.
+#define BLOCK_DEPTH 768
 // Zen 3, 1.8B shape, of the read bandwidth: 2 KB ahead 0.96, 1 KB 0.93, 3 KB 0.94, 4 KB 0.91, 6 and 10 KB 0.90.
 #define PREFETCH_BYTES 2048
 #define GEMV_PANELS 4
