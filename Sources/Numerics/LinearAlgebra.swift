@@ -314,7 +314,7 @@ package enum LinearAlgebra {
     let x = Shared(x)
     eachPanelRange(of: matrix.outFeatures, into: y, pool: pool) { first, count, out in
       kernels.table.pointee.gemv_panels(
-        out, x.pointer, matrix.elements + first * matrix.inFeatures * 16 * matrix.dtype.byteCount,
+        1, out, 0, x.pointer, 0, matrix.elements + first * matrix.inFeatures * 16 * matrix.dtype.byteCount,
         matrix.dtype.kernelType, Int64(matrix.inFeatures * 16), Int64(count), Int64(matrix.inFeatures), false)
     }
   }

@@ -67,6 +67,7 @@ extension LayerSteps {
     struct Task {
       var sequence: Int, head: Int, firstRow: Int
     }
+    let c = configuration
     var tasks: [Task] = []
     for (index, sequence) in sequences.enumerated() {
       for firstRow in stride(from: 0, to: sequence.rowCount, by: LayerSteps.queryBlock).reversed() {
@@ -77,8 +78,15 @@ extension LayerSteps {
     }
     pool.run(tasks.count) { index in
       let task = tasks[index]
+      let sequence = sequences[task.sequence]
+      let row = sequence.firstRow + task.firstRow
       attendBlock(
-        qkv, sequence: sequences[task.sequence], head: task.head, firstRow: task.firstRow, into: out)
+        QueryBlock(
+          queries: qkv + row * c.qkvWidth + c.queryOffset(task.head),
+          rows: min(LayerSteps.queryBlock, sequence.rowCount - task.firstRow), rowStride: c.qkvWidth,
+          firstPosition: sequence.firstPosition + task.firstRow, isOneToken: false,
+          out: out + row * c.attentionWidth + task.head * c.headDim, outStride: c.attentionWidth),
+        head: task.head / c.queriesPerKV, of: sequence.cache)
     }
   }
 
@@ -91,37 +99,48 @@ extension LayerSteps {
     _ qkv: UnsafeMutablePointer<Float>, sequences: UnsafeBufferPointer<Rows>, tables: RotaryEmbedding.Tables,
     into out: UnsafeMutablePointer<Float>
   ) {
-    let (heads, queriesPerKV) = (configuration.kvHeads, configuration.queriesPerKV)
-    func store(_ task: Int) {
-      rotateAndStore(qkv, row: 0, kvHead: task % heads, of: sequences[task / heads], tables: tables)
+    let c = configuration
+    func store(_ sequence: Int, head: Int) {
+      rotateAndStore(qkv, row: 0, kvHead: head, of: sequences[sequence], tables: tables)
     }
-    func attend(_ sequence: Int, queriesOf kvHead: Int) {
-      for head in kvHead * queriesPerKV..<(kvHead + 1) * queriesPerKV {
-        attendBlock(qkv, sequence: sequences[sequence], head: head, firstRow: 0, into: out)
-      }
+    func attend(_ sequence: Int, head: Int, queries: Range<Int>) {
+      let sequence = sequences[sequence]
+      let first = head * c.queriesPerKV + queries.lowerBound
+      attendBlock(
+        QueryBlock(
+          queries: qkv + sequence.firstRow * c.qkvWidth + c.queryOffset(first), rows: queries.count,
+          rowStride: c.headDim, firstPosition: sequence.firstPosition, isOneToken: true,
+          out: out + sequence.firstRow * c.attentionWidth + first * c.headDim, outStride: c.headDim),
+        head: head, of: sequence.cache)
     }
-    let tasks = sequences.count * heads
+    let pairs = sequences.count * c.kvHeads
     let keys = sequences.reduce(0) { $0 + $1.firstPosition + 1 }
-    if 2 * keys * configuration.attentionWidth <= LayerSteps.fewProducts {
-      for task in 0..<tasks {
-        store(task)
-        attend(task / heads, queriesOf: task % heads)
+    if 2 * keys * c.attentionWidth <= LayerSteps.fewProducts {
+      for pair in 0..<pairs {
+        store(pair / c.kvHeads, head: pair % c.kvHeads)
+        attend(pair / c.kvHeads, head: pair % c.kvHeads, queries: 0..<c.queriesPerKV)
       }
       return
     }
-    if tasks % pool.threadCount != 0 && tasks < 4 * pool.threadCount {
-      // Three heads of keys leave one of two threads waiting: keys are stored first, then each query is a task.
-      for task in 0..<tasks { store(task) }
-      let queries = configuration.attentionHeads
-      return pool.run(sequences.count * queries) { task in
-        attendBlock(
-          qkv, sequence: sequences[task / queries], head: task % queries, firstRow: 0, into: out)
-      }
+    let parts = LayerSteps.queryParts(
+      pairs: pairs, queriesPerKV: c.queriesPerKV, threads: pool.threadCount)
+    if parts > 1 {
+      for pair in 0..<pairs { store(pair / c.kvHeads, head: pair % c.kvHeads) }
     }
-    pool.run(tasks) { task in
-      store(task)
-      attend(task / heads, queriesOf: task % heads)
+    pool.run(pairs * parts) { task in
+      let (pair, part) = (task / parts, task % parts)
+      let (sequence, head) = (pair / c.kvHeads, pair % c.kvHeads)
+      if parts == 1 { store(sequence, head: head) }
+      attend(
+        sequence, head: head,
+        queries: c.queriesPerKV * part / parts..<c.queriesPerKV * (part + 1) / parts)
     }
+  }
+
+  /// Into how many parts to cut the queries of each of `pairs` of a sequence and a head of keys. Together they read the keys
+  /// once, so they are cut only when threads would have nothing to do.
+  static func queryParts(pairs: Int, queriesPerKV: Int, threads: Int) -> Int {
+    min(queriesPerKV, max(1, (threads + pairs - 1) / pairs))
   }
 
   /// Rotates the queries and the key that belong to one key/value head, and stores the key and the value.
@@ -145,18 +164,30 @@ extension LayerSteps {
       head: kvHead, position: position, key: key, value: token + c.valueOffset(kvHead))
   }
 
-  private func attendBlock(
-    _ qkv: UnsafeMutablePointer<Float>, sequence: Rows, head: Int, firstRow: Int,
-    into out: UnsafeMutablePointer<Float>
-  ) {
+  /// Queries that see keys of the same head: of one head and tokens that follow each other, or of one token and the heads
+  /// that share the keys.
+  private struct QueryBlock {
+    /// `rows` queries, `rowStride` floats apart.
+    let queries: UnsafePointer<Float>
+    let rows, rowStride: Int
+    /// Of the first query's token.
+    let firstPosition: Int
+    /// Whether all are at that position.
+    let isOneToken: Bool
+    let out: UnsafeMutablePointer<Float>
+    let outStride: Int
+
+    /// How many keys a query sees: its own token's and those before.
+    func visible(_ row: Int) -> Int { firstPosition + (isOneToken ? 0 : row) + 1 }
+  }
+
+  /// - Parameter head: of the keys.
+  private func attendBlock(_ query: QueryBlock, head: Int, of cache: LayerCacheView) {
     let c = configuration
     let table = Kernels.best.table
-    let rows = min(LayerSteps.queryBlock, sequence.rowCount - firstRow)
-    let reader = CacheReader(
-      cache: sequence.cache, head: head / c.queriesPerKV, configuration: c, table: table)
-    let queries = qkv + (sequence.firstRow + firstRow) * c.qkvWidth + c.queryOffset(head)
-    let firstPosition = sequence.firstPosition + firstRow
-    let keyCount = firstPosition + rows
+    let rows = query.rows
+    let reader = CacheReader(cache: cache, head: head, configuration: c, table: table)
+    let keyCount = query.visible(rows - 1)
     let scale = 1 / Float(c.headDim).squareRoot()
     let sumWidth = LayerCache.paddedHeadDim(c)
     let block = LayerSteps.keyBlock
@@ -175,12 +206,12 @@ extension LayerSteps {
       for firstKey in stride(from: 0, to: keyCount, by: block) {
         let count = min(block, keyCount - firstKey)
         reader.scores(
-          queries, rows: rows, rowStride: c.qkvWidth, firstKey: firstKey, count: count, into: scores,
-          scratch: scratch)
+          query.queries, rows: rows, rowStride: query.rowStride, firstKey: firstKey, count: count,
+          into: scores, scratch: scratch)
         for row in 0..<rows {
           let line = scores + row * block
           // Causal: a token sees itself and what came before.
-          let visible = min(count, firstPosition + row + 1 - firstKey)
+          let visible = min(count, query.visible(row) - firstKey)
           guard visible > 0 else {
             for index in 0..<count { line[index] = 0 }
             continue
@@ -204,7 +235,7 @@ extension LayerSteps {
           scratch: scratch)
       }
       for row in 0..<rows {
-        let line = out + (sequence.firstRow + firstRow + row) * c.attentionWidth + head * c.headDim
+        let line = query.out + row * query.outStride
         line.update(from: sums + row * sumWidth, count: c.headDim)
         table.pointee.scale(line, 1 / total[row], Int64(c.headDim))
       }

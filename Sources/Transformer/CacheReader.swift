@@ -3,8 +3,8 @@ import Numerics
 
 /// Products with the keys and values of one head, whatever they are stored as.
 ///
-/// One row multiplies straight from the cache; several rows share a copy of the block widened to floats. Both are the same
-/// chains of fused multiply-adds, so a token's result does not depend on how many are processed with it.
+/// A few rows multiply straight from the cache; more share a copy of the block widened to floats. Both are the same chains
+/// of fused multiply-adds, so a token's result does not depend on how many are processed with it.
 struct CacheReader {
   let cache: LayerCacheView
   let head: Int
@@ -15,9 +15,12 @@ struct CacheReader {
   private var headDim: Int { configuration.headDim }
   private var block: Int { LayerSteps.keyBlock }
 
+  /// Rows up to which widening costs more than it saves.
+  private static let fewRows = 8
+
   /// Floats of scratch that the products of `rows` rows need.
   func scratchFloats(rows: Int) -> Int {
-    rows == 1 || cache.type == .f32 ? 0 : block * LayerCache.paddedHeadDim(configuration)
+    rows <= Self.fewRows || cache.type == .f32 ? 0 : block * LayerCache.paddedHeadDim(configuration)
   }
 
   /// scores `[rows, keyBlock]` = Q · Kᵀ for keys `firstKey ..< firstKey + count`; `firstKey` is a multiple of 16. What lies
@@ -29,9 +32,10 @@ struct CacheReader {
     let keys = cache.keyPanels(head: head, from: firstKey)
     let panels = (count + panelWidth - 1) / panelWidth
     let panelStride = headDim * panelWidth
-    if rows == 1 {
+    if rows <= Self.fewRows {
       table.pointee.gemv_panels(
-        scores, queries, keys, type, Int64(panelStride), Int64(panels), Int64(headDim), false)
+        Int64(rows), scores, Int64(block), queries, Int64(rowStride), keys, type, Int64(panelStride),
+        Int64(panels), Int64(headDim), false)
     } else {
       var floats = UnsafeRawPointer(scratch)
       if cache.type == .f32 {
@@ -64,10 +68,10 @@ struct CacheReader {
     }
     let values = cache.valuePanels(head: head, from: firstKey)
     let panelStride = cache.roundedCapacity * panelWidth
-    if rows == 1 {
+    if rows <= Self.fewRows {
       table.pointee.gemv_panels(
-        sums, probabilities, values, type, Int64(panelStride), Int64(sumWidth / panelWidth), Int64(count),
-        true)
+        Int64(rows), sums, Int64(sumWidth), probabilities, Int64(block), values, type, Int64(panelStride),
+        Int64(sumWidth / panelWidth), Int64(count), true)
       return
     }
     var floats = UnsafeRawPointer(scratch)

@@ -100,6 +100,36 @@ static void compare_int8_rows(const zn_kernels *s, const zn_kernels *t, int64_t 
     }
 }
 
+// A few rows with panels of every type, and the chains of CKernels.h one by one.
+static void compare_gemv(const zn_kernels *s, const zn_kernels *t) {
+    const int64_t panels = 11, k = 45, stride = k * 16 + 16;
+    const uint8_t *stored = bytes((size_t)(panels * stride) * 4);
+    float *source = floats(panels * stride, 1), *wide = malloc((size_t)(panels * stride) * 4);
+    uint16_t *narrowed = malloc((size_t)(panels * stride) * 2);
+    for (int type = ZN_F32; type <= ZN_I8; type++) {
+        const void *b = type == ZN_F32 ? (const void *)source : type == ZN_I8 ? (const void *)stored : (const void *)narrowed;
+        if (type == ZN_F16 || type == ZN_BF16) s->narrow(narrowed, source, (zn_float_type)type, panels * stride);
+        s->widen_panel(wide, b, (zn_float_type)type, panels * stride / 16);
+        for (int64_t rows = 1; rows <= 7; rows++) {
+            float *x = floats(rows * (k + 3), 1), *y = floats(rows * (panels * 16 + 5), 1);
+            float *expected = copy(y, (size_t)(rows * (panels * 16 + 5)) * 4);
+            for (int add = 0; add < 2; add++) {
+                t->gemv_panels(rows, y, panels * 16 + 5, x, k + 3, b, (zn_float_type)type, stride, panels, k, add);
+                for (int64_t i = 0; i < rows; i++) {
+                    for (int64_t n = 0; n < panels * 16; n++) {
+                        float *sum = expected + i * (panels * 16 + 5) + n;
+                        if (!add) *sum = 0;
+                        for (int64_t step = 0; step < k; step++) {
+                            *sum = fmaf(x[i * (k + 3) + step], wide[n / 16 * stride + step * 16 + n % 16], *sum);
+                        }
+                    }
+                }
+                check("gemv_panels", t->name, expected, y, (size_t)(rows * (panels * 16 + 5)) * 4);
+            }
+        }
+    }
+}
+
 // The sweep as CKernels.h says it, column by column.
 static void gptq_plainly(float *w, float *original, const float *u, int64_t columns, const float *scales,
                          const float *zeros, float maxq, uint8_t *codes, float *errors, double *loss) {
@@ -196,17 +226,9 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
             check("pack_panel", t->name, p, q, k * 64);
             s->widen_panel(p, from, (zn_float_type)type, k), t->widen_panel(q, from, (zn_float_type)type, k);
             check("widen_panel", t->name, p, q, k * 64);
-            s->gemv_panels(p, a, from, (zn_float_type)type, 16 * k, 1, k, false);
-            t->gemv_panels(q, a, from, (zn_float_type)type, 16 * k, 1, k, false);
-            s->gemv_panels(p, a, from, (zn_float_type)type, 16 * k, 1, k, true);
-            t->gemv_panels(q, a, from, (zn_float_type)type, 16 * k, 1, k, true);
-            check("gemv_panels", t->name, p, q, 64);
         }
         float *p = malloc((size_t)k * 64), *q = malloc((size_t)k * 64);
         const uint8_t *signed_bytes = bytes(16 * k);
-        s->gemv_panels(p, a, signed_bytes, ZN_I8, 16 * k, 1, k, false);
-        t->gemv_panels(q, a, signed_bytes, ZN_I8, 16 * k, 1, k, false);
-        check("gemv_panels of bytes", t->name, p, q, 64);
         s->widen_panel(p, signed_bytes, ZN_I8, k), t->widen_panel(q, signed_bytes, ZN_I8, k);
         check("widen_panel of bytes", t->name, p, q, k * 64);
     }
@@ -247,6 +269,7 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
             compare_int8_rows(s, t, block, bits, codes, scales, NULL);
         }
     }
+    compare_gemv(s, t);
     compare_gptq(t);
 }
 

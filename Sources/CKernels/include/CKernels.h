@@ -105,9 +105,10 @@ typedef struct zn_kernels {
                                 int64_t rows, int64_t k);
     // One panel [k][16] of floats from a panel [k][16] of any type.
     void (*_Nonnull widen_panel)(float *_Nonnull panel, const void *_Nonnull source, zn_float_type type, int64_t k);
-    // y[n] = sum_k x[k] * B[n, k] over `panels` panels of any type, panel_stride elements apart; with `add` the chain goes
-    // on from y[n]. y holds 16 * panels floats. Same bits as gemm.
-    void (*_Nonnull gemv_panels)(float *_Nonnull y, const float *_Nonnull x, const void *_Nonnull b, zn_float_type type,
+    // y[i, n] = sum_k x[i, k] * B[n, k] for one row or a few, over `panels` panels of any type, panel_stride elements apart; with
+    // `add` the chain goes on from y[i, n]. Row i of y holds 16 * panels floats. Same bits as gemm.
+    void (*_Nonnull gemv_panels)(int64_t rows, float *_Nonnull y, int64_t y_row_stride, const float *_Nonnull x,
+                                 int64_t x_row_stride, const void *_Nonnull b, zn_float_type type,
                                  int64_t panel_stride, int64_t panels, int64_t k, bool add);
 
     // ---- integer panels (Formats/packed-model.md) -------------------------------------------------------------

@@ -42,36 +42,69 @@ static void widen_panel(float *panel, const void *source, zn_float_type type, in
     }
 }
 
-ZN_INLINE void gemv_some_panels(const int count, float *y, const float *x, const void *b, const zn_float_type type,
-                                int64_t first, int64_t panel_stride, int64_t k, bool add) {
-    v16 sum[8];
-    for (int p = 0; p < count; p++) sum[p] = add ? v_load(y + (first + p) * 16) : v_set(0);
+// Rows and panels whose sums are in registers; `first` is the first panel.
+ZN_INLINE void gemv_some_panels(const int rows, const int count, float *y, int64_t y_row_stride, const float *x,
+                                int64_t x_row_stride, const void *b, const zn_float_type type, int64_t first,
+                                int64_t panel_stride, int64_t k, bool add) {
+    v16 sum[4][8];
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+        for (int p = 0; p < count; p++) sum[i][p] = add ? v_load(y + i * y_row_stride + (first + p) * 16) : v_set(0);
+    }
     for (int64_t step = 0; step < k; step++) {
-        const v16 left = v_set(x[step]);
 #pragma clang loop unroll(full)
         for (int p = 0; p < count; p++) {
-            sum[p] = v_fma(left, load_typed(b, type, (first + p) * panel_stride + step * 16), sum[p]);
+            const v16 right = load_typed(b, type, (first + p) * panel_stride + step * 16);
+#pragma clang loop unroll(full)
+            for (int i = 0; i < rows; i++) sum[i][p] = v_fma(v_set(x[i * x_row_stride + step]), right, sum[i][p]);
         }
     }
-    for (int p = 0; p < count; p++) v_store(y + (first + p) * 16, sum[p]);
-}
-
-ZN_INLINE void gemv_panels_typed(float *y, const float *x, const void *b, const zn_float_type type,
-                                 int64_t panel_stride, int64_t panels, int64_t k, bool add) {
-    int64_t p = 0;
-    for (; p + GEMV_PANELS <= panels; p += GEMV_PANELS) {
-        gemv_some_panels(GEMV_PANELS, y, x, b, type, p, panel_stride, k, add);
+#pragma clang loop unroll(full)
+    for (int i = 0; i < rows; i++) {
+#pragma clang loop unroll(full)
+        for (int p = 0; p < count; p++) v_store(y + i * y_row_stride + (first + p) * 16, sum[i][p]);
     }
-    for (; p + 4 <= panels; p += 4) gemv_some_panels(4, y, x, b, type, p, panel_stride, k, add);
-    for (; p < panels; p++) gemv_some_panels(1, y, x, b, type, p, panel_stride, k, add);
 }
 
-static void gemv_panels(float *y, const float *x, const void *b, zn_float_type type, int64_t panel_stride,
-                        int64_t panels, int64_t k, bool add) {
-    switch (type) {
-    case ZN_F32: gemv_panels_typed(y, x, b, ZN_F32, panel_stride, panels, k, add); return;
-    case ZN_F16: gemv_panels_typed(y, x, b, ZN_F16, panel_stride, panels, k, add); return;
-    case ZN_BF16: gemv_panels_typed(y, x, b, ZN_BF16, panel_stride, panels, k, add); return;
-    case ZN_I8: gemv_panels_typed(y, x, b, ZN_I8, panel_stride, panels, k, add); return;
+// Up to four rows, with as many panels at a time as there are registers for.
+ZN_INLINE void gemv_panels_typed(const int rows, float *y, int64_t y_row_stride, const float *x, int64_t x_row_stride,
+                                 const void *b, const zn_float_type type, int64_t panel_stride, int64_t panels,
+                                 int64_t k, bool add) {
+    const int most = rows == 1 ? GEMV_PANELS : rows == 2 ? (GEMV_PANELS + 1) / 2 : (GEMV_PANELS + 3) / 4;
+    int64_t p = 0;
+    for (; p + most <= panels; p += most) {
+        gemv_some_panels(rows, most, y, y_row_stride, x, x_row_stride, b, type, p, panel_stride, k, add);
+    }
+    for (; rows == 1 && p + 4 <= panels; p += 4) {
+        gemv_some_panels(rows, 4, y, y_row_stride, x, x_row_stride, b, type, p, panel_stride, k, add);
+    }
+    for (; p < panels; p++) {
+        gemv_some_panels(rows, 1, y, y_row_stride, x, x_row_stride, b, type, p, panel_stride, k, add);
+    }
+}
+
+#define ZN_GEMV_PANELS(NAME, TYPE)                                                                                     \
+    static __attribute__((noinline)) void gemv_panels_##NAME(                                                          \
+        int64_t rows, float *y, int64_t y_row_stride, const float *x, int64_t x_row_stride, const void *b,             \
+        int64_t panel_stride, int64_t panels, int64_t k, bool add) {                                                   \
+        switch (rows) {                                                                                                \
+        case 1: gemv_panels_typed(1, y, y_row_stride, x, x_row_stride, b, TYPE, panel_stride, panels, k, add); return; \
+        case 2: gemv_panels_typed(2, y, y_row_stride, x, x_row_stride, b, TYPE, panel_stride, panels, k, add); return; \
+        case 3: gemv_panels_typed(3, y, y_row_stride, x, x_row_stride, b, TYPE, panel_stride, panels, k, add); return; \
+        case 4: gemv_panels_typed(4, y, y_row_stride, x, x_row_stride, b, TYPE, panel_stride, panels, k, add); return; \
+        }                                                                                                              \
+    }
+ZN_GEMV_PANELS(f32, ZN_F32)
+ZN_GEMV_PANELS(f16, ZN_F16)
+ZN_GEMV_PANELS(bf16, ZN_BF16)
+ZN_GEMV_PANELS(i8, ZN_I8)
+
+static void gemv_panels(int64_t rows, float *y, int64_t y_row_stride, const float *x, int64_t x_row_stride,
+                        const void *b, zn_float_type type, int64_t panel_stride, int64_t panels, int64_t k, bool add) {
+    for (int64_t i = 0; i < rows; i += 4) {
+        const int64_t some = rows - i < 4 ? rows - i : 4;
+        (type == ZN_F32 ? gemv_panels_f32 : type == ZN_F16 ? gemv_panels_f16 : type == ZN_BF16 ? gemv_panels_bf16 : gemv_panels_i8)(
+            some, y + i * y_row_stride, y_row_stride, x + i * x_row_stride, x_row_stride, b, panel_stride, panels, k, add);
     }
 }
