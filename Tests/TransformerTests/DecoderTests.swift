@@ -29,7 +29,7 @@ import Transformer
     #expect(worst <= largest * 2e-6, "largest difference \(worst), largest logit \(largest)")
   }
 
-  /// Scores are computed in blocks of 32 x 512: a sequence over several blocks, with a head that fills no panel.
+  /// Scores are computed in blocks of 48 x 512: a sequence over several blocks, with a head that fills no panel.
   @Test func longSequencesCrossBlocksCorrectly() {
     let model = SyntheticModel(layout: .separate, heads: 2, kvHeads: 1, headDim: 24, seed: 5)
     let tokens = DecoderTests.tokens(530)
@@ -49,7 +49,7 @@ import Transformer
     for threads in 1...3 {
       let decoder = model.decoder(panels: true, pool: WorkerPool(threads: threads))
       #expect(DecoderTests.logits(decoder, tokens, type) == whole)
-      for pieces in [[70], [33, 37], [1, 32, 1, 36], Array(repeating: 1, count: 70)] {
+      for pieces in [[70], [33, 37], [1, 32, 1, 36], [3, 5, 2, 8, 52], Array(repeating: 1, count: 70)] {
         let cache = decoder.makeCache(capacity: 70, type: type)
         var found: [Float] = []
         var at = 0
@@ -63,6 +63,25 @@ import Transformer
       let other = DecoderTests.tokens(19, seed: 9)
       let hidden = decoder.hiddenStates(windows: [other, tokens, other], cacheType: type)
       #expect(decoder.logits(hidden, rows: 19..<89).array == whole)
+    }
+  }
+
+  /// Tokens far enough on that threads share their attention: one head of keys for all queries, whose queries are cut among
+  /// threads, and fewer or more heads of keys than threads.
+  @Test(arguments: [(1, KVCacheType.f16), (1, .int8), (2, .f32), (3, .f16)])
+  func queriesThatShareKeysGiveTheSameBitsOnAnyNumberOfThreads(kvHeads: Int, type: KVCacheType) {
+    let model = SyntheticModel(layout: .separate, heads: 6, kvHeads: kvHeads, headDim: 64)
+    let tokens = DecoderTests.tokens(523)
+    let whole = Array(DecoderTests.logits(model.decoder(), tokens, type)[(520 * 70)...])
+    for threads in [1, 2, 3, 4, 8] {
+      let decoder = model.decoder(pool: WorkerPool(threads: threads))
+      let cache = decoder.makeCache(capacity: 523, type: type)
+      _ = decoder.hiddenStates(Array(tokens[..<520]), cache: cache)
+      let found = tokens[520...].flatMap { token in
+        let hidden = decoder.hiddenStates([token], cache: cache)
+        return decoder.logits(hidden, rows: 0..<1).array
+      }
+      #expect(found == whole, "\(threads) threads")
     }
   }
 

@@ -65,12 +65,12 @@ typedef struct zn_kernels {
     // ---- products --------------------------------------------------------------------------------------------
     // Rows of C that one register tile holds (only a hint for packing A: any m works).
     int64_t tile_rows;
-    // So many tiles stay in a core's second-level cache while all panels pass by them (a hint, too).
+    // The same for gemm_int8.
+    int64_t int8_rows;
+    // So many tiles of gemm stay in a core's second-level cache while all panels pass by them (a hint, too).
     int64_t row_tiles;
     // Summed indices of one product for which panels stay there as well, 6144 / block_depth of them (a hint, too).
     int64_t block_depth;
-    // The same for gemm_int8.
-    int64_t int8_rows;
     // C[i, n] = / += / -= sum_k A[i, k] * B[n, k],   0 <= i < m, 0 <= n < n_count
     //   A element (i, k) at a[i * a_row_stride + k * a_k_stride]
     //   B panels as above, panel_stride floats apart, k from 0

@@ -4,11 +4,12 @@
 // and written for each, and a store a cycle sets the pace.
 #define GPTQ_STRIP 4
 
-// Columns first ..< first + count, each corrected by those before it in the strip.
+// Columns first ..< first + count, each corrected by those before it in the strip; then those behind the strip.
 ZN_INLINE void gptq_strip(const int count, int64_t first, float *w, float *original, const float *u, int64_t u_stride,
-                          const float *scales, const float *zeros, v16 high, uint8_t *codes, float *errors,
-                          double *loss, v16 error[GPTQ_STRIP]) {
+                          int64_t columns, const float *scales, const float *zeros, v16 high, uint8_t *codes,
+                          float *errors, double *loss) {
     const v16 low = v_set(0);
+    v16 error[GPTQ_STRIP];
 #pragma clang loop unroll(full)
     for (int c = 0; c < count; c++) {
         const int64_t i = first + c;
@@ -30,6 +31,13 @@ ZN_INLINE void gptq_strip(const int count, int64_t first, float *w, float *origi
             loss[r] += 0.5 * ((double)error_lane[r] * (double)error_lane[r]);
         }
     }
+    // Every later column of the block sees these errors, in their order; the columns are independent of each other.
+    for (int64_t j = first + count; j < columns; j++) {
+        v16 weight = v_load(w + j * 16);
+#pragma clang loop unroll(full)
+        for (int c = 0; c < count; c++) weight = v_fnma(v_set(u[(first + c) * u_stride + j]), error[c], weight);
+        v_store(w + j * 16, weight);
+    }
 }
 
 static void gptq_block(float *w, float *original, const float *u, int64_t u_stride, int64_t columns,
@@ -38,22 +46,7 @@ static void gptq_block(float *w, float *original, const float *u, int64_t u_stri
     const v16 high = v_set(maxq);
     int64_t i = 0;
     for (; i + GPTQ_STRIP <= columns; i += GPTQ_STRIP) {
-        v16 error[GPTQ_STRIP];
-        gptq_strip(GPTQ_STRIP, i, w, original, u, u_stride, scales, zeros, high, codes, errors, loss, error);
-        // Every later column of the block sees these errors, in their order; the columns are independent of each other.
-        const float *rows = u + i * u_stride;
-        for (int64_t j = i + GPTQ_STRIP; j < columns; j++) {
-            v16 weight = v_load(w + j * 16);
-#pragma clang loop unroll(full)
-            for (int c = 0; c < GPTQ_STRIP; c++) weight = v_fnma(v_set(rows[c * u_stride + j]), error[c], weight);
-            v_store(w + j * 16, weight);
-        }
+        gptq_strip(GPTQ_STRIP, i, w, original, u, u_stride, columns, scales, zeros, high, codes, errors, loss);
     }
-    for (; i < columns; i++) {
-        v16 error[GPTQ_STRIP];
-        gptq_strip(1, i, w, original, u, u_stride, scales, zeros, high, codes, errors, loss, error);
-        for (int64_t j = i + 1; j < columns; j++) {
-            v_store(w + j * 16, v_fnma(v_set(u[i * u_stride + j]), error[0], v_load(w + j * 16)));
-        }
-    }
+    for (; i < columns; i++) gptq_strip(1, i, w, original, u, u_stride, columns, scales, zeros, high, codes, errors, loss);
 }

@@ -202,7 +202,7 @@ ZN_INLINE void pack_sixteen_steps(float *tile, const float *a, int64_t row_strid
 #define INT8_ROWS 4
 #define INT8_PANELS 1
 #define INT8_PAIRS
-// Rows that stay in the second-level cache beside 16 panels (384 KB): 512 KB are all that Zen 3 has. 120 rows: 2 to 7 % slower.
+// Rows that stay in the second-level cache beside a block of panels (384 KB): 512 KB are all that Zen 3 has. 120 rows: 2 to 7 % slower.
 #define ROW_TILES 6
 // Half as many tiles begin and end, each with its sums to read and to write, as with 384.
 #define BLOCK_DEPTH 768
