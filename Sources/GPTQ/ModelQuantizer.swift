@@ -55,9 +55,9 @@ package struct ModelQuantizer {
     let bytes = others.reduce(0) { $0 + $1.shape.reduce($1.dtype?.byteCount ?? 0, *) }
     return QuantizationPlan(
       c, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
-      usesScratch: scratch != nil, flopsPerSecond: QuantizationPlan.measuredFlops(pool: pool),
+      usesScratch: scratch != nil, flopsPerSecond: QuantizationPlan.measuredFlops(c, pool: pool),
       forwardFlopsPerSecond: recipe.calibrationArithmetic == .fp32
-        ? nil : QuantizationPlan.measuredFlops(recipe.calibrationArithmetic, pool: pool))
+        ? nil : QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool))
   }
 
   /// Everything the result depends on.

@@ -18,7 +18,7 @@ package struct QuantizationPlan: Equatable, Sendable {
 
   /// - Parameters:
   ///   - windowLengths: of the calibration set; empty for round to nearest.
-  ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:pool:)``.
+  ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:_:pool:)``.
   ///   - forwardFlopsPerSecond: and those of the forward pass, in its arithmetic; nil: the same.
   package init(
     _ c: DecoderConfiguration, recipe: QuantizationRecipe, windowLengths: [Int], otherBytes: Int,
@@ -34,7 +34,10 @@ package struct QuantizationPlan: Equatable, Sendable {
     let isGPTQ = recipe.method == .gptq
 
     var solving = 0
-    var (forward, products) = (0.0, 0.0)
+    var forward = 0.0
+    // Attention sums QKᵀ and PV over half a square of each window, in fp32.
+    let squares = windowLengths.reduce(0.0) { $0 + Double($1) * Double($1 + 1) }
+    var products = isGPTQ ? 2 * squares * Double(c.attentionWidth) : 0
     var output = otherBytes
     for stage in DecoderNames.stages(c.qkvLayout) {
       var widest = 0
@@ -71,33 +74,32 @@ package struct QuantizationPlan: Equatable, Sendable {
     peakMemoryBytes = peakWithScratchBytes + (usesScratch ? 0 : activations)
     scratchBytes = usesScratch ? activations : 0
     outputBytes = output
-    // Attention and everything that is not a product, and reading weights: a fifth more.
+    // Everything that is not a product, and reading weights: a tenth more.
     seconds =
       Double(c.layerCount)
-      * (1.2 * products / flopsPerSecond + forward
-        * (0.2 / flopsPerSecond + 1 / (forwardFlopsPerSecond ?? flopsPerSecond)))
+      * (1.1 * products / flopsPerSecond + forward
+        * (0.1 / flopsPerSecond + 1 / (forwardFlopsPerSecond ?? flopsPerSecond)))
   }
 
-  /// Floating-point operations a second of a product of a layer's size, measured now.
-  package static func measuredFlops(_ arithmetic: FloatArithmetic = .fp32, pool: WorkerPool = .shared)
-    -> Double
-  {
-    let (m, k, n) = (512, 1024, 1024)
+  /// Floating-point operations a second of a product as wide as the model's layers, measured now: the median of five, a
+  /// second in all for a 7B model.
+  package static func measuredFlops(
+    _ c: DecoderConfiguration, _ arithmetic: FloatArithmetic = .fp32, pool: WorkerPool = .shared
+  ) -> Double {
+    let (m, k, n) = (1024, min(4096, c.hiddenSize), min(4096, c.intermediateSize))
     let x = AlignedBuffer<Float>(zeros: m * k)
     let w = AlignedBuffer<Float>(zeros: n * k)
     let y = AlignedBuffer<Float>(count: m * n)
     let matrix = WeightMatrix.rows(
       RowMatrix(elements: w.pointer, dtype: .f32, outFeatures: n, inFeatures: k, owner: w))
-    var best = 0.0
-    for _ in 0..<4 {
+    let seconds = (0..<5).map { _ in
       let start = Date()
       LinearAlgebra.multiply(
         x: x.pointer, rows: m, xRowStride: k, by: matrix, into: y.pointer, yRowStride: n,
-        arithmetic: arithmetic,
-        pool: pool)
-      best = max(best, 2 * Double(m * k * n) / max(1e-6, Date().timeIntervalSince(start)))
+        arithmetic: arithmetic, pool: pool)
+      return max(1e-6, Date().timeIntervalSince(start))
     }
-    return best
+    return 2 * Double(m * k * n) / seconds.sorted()[2]
   }
 
   package var json: JSONValue {
