@@ -162,18 +162,27 @@ package struct ModelPacker {
       made.form = .rows(stored, try make())
       try self.emit(made, as: tensor, emit)
     case .rows(let stored, let bytes):
-      if let index = FiniteCheck.firstNotFinite(bytes.bytes, dtype: stored, pool: pool) {
-        throw ModelError(
-          path: contents.path, tensor: entry.name, detail: "element \(index) is NaN or infinite")
+      func refuseWhatIsNotFinite() throws {
+        if let index = FiniteCheck.firstNotFinite(bytes.bytes, dtype: stored, pool: pool) {
+          throw ModelError(
+            path: contents.path, tensor: entry.name, detail: "element \(index) is NaN or infinite")
+        }
       }
       let cast = FloatCast(entry.name, path: contents.path, pool: pool)
       guard case .panels(let type) = tensor.encoding, let base = bytes.bytes.baseAddress else {
+        try refuseWhatIsNotFinite()
         return try cast.forEachChunk(bytes.bytes, from: stored, to: target(stored), emit)
       }
       // Panels first, then the type: both work on any piece of panels.
       try PackedModelWriter.emitPanels(
         base, dtype: stored, out: entry.shape[0], in: entry.shape[1], pool: pool
-      ) { try cast.forEachChunk($0, from: stored, to: type, emit) }
+      ) { panels in
+        // While they are in the cache; where the element is in the tensor matters only if there is one.
+        if FiniteCheck.firstNotFinite(panels, dtype: stored, pool: pool) != nil {
+          try refuseWhatIsNotFinite()
+        }
+        try cast.forEachChunk(panels, from: stored, to: type, emit)
+      }
     }
   }
 }

@@ -51,8 +51,7 @@ package enum FloatPanels {
           let to = target.pointer + (panel * inFeatures + first) * panelWidth * size
           transpose(
             from + first * size, as: Element.self, rows: height, columns: width, rowStride: inFeatures,
-            into: to,
-            filledTo: panelWidth)
+            into: to)
         }
       }
     }
@@ -79,7 +78,7 @@ package enum FloatPanels {
             transpose(
               source.pointer + (panel * inFeatures + first) * panelWidth * size, as: Element.self,
               rows: width,
-              columns: panelWidth, rowStride: panelWidth, into: block, filledTo: panelWidth)
+              columns: panelWidth, rowStride: panelWidth, into: block)
             for r in 0..<height {
               (to + (r * inFeatures + first) * size).copyMemory(
                 from: block + r * panelWidth * size, byteCount: width * size)
@@ -90,57 +89,22 @@ package enum FloatPanels {
     }
   }
 
-  /// At most 16 rows of `columns` elements → `[columns][16]`; rows up to `filledTo` are zero.
-  ///
-  /// The kernels transpose floats; 16-bit elements pass through them as bf16, which is exact for every finite one. Whatever
-  /// looks like a NaN of that type goes element by element, so that no bit of it changes.
+  /// At most 16 rows of `columns` elements → `columns` lines of 16; missing rows are zero.
   private static func transpose<Element: FixedWidthInteger & Sendable & BitwiseCopyable>(
     _ rows: UnsafeRawPointer, as: Element.Type, rows height: Int, columns: Int, rowStride: Int,
-    into out: UnsafeMutableRawPointer, filledTo: Int
+    into out: UnsafeMutableRawPointer
   ) {
     let table = Kernels.best.table
-    let size = MemoryLayout<Element>.size
-    if size == 4 {
+    if MemoryLayout<Element>.size == 4 {
+      // The kernels move floats without looking at them.
       table.pointee.pack_panel(
         out.assumingMemoryBound(to: Float.self), rows, ZN_F32, Int64(rowStride), Int64(height), Int64(columns)
       )
-      return
+    } else {
+      table.pointee.transpose16(
+        out.assumingMemoryBound(to: UInt16.self), Int64(panelWidth),
+        rows.assumingMemoryBound(to: UInt16.self), Int64(rowStride), Int64(height), Int64(columns))
     }
-    if !looksLikeNaN(rows, height: height, columns: columns, rowStride: rowStride) {
-      Scratch.withFloats(columns * panelWidth) { wide in
-        table.pointee.pack_panel(wide, rows, ZN_BF16, Int64(rowStride), Int64(height), Int64(columns))
-        table.pointee.narrow(out, wide, ZN_BF16, Int64(columns * panelWidth))
-      }
-      return
-    }
-    for r in 0..<filledTo {
-      for k in 0..<columns {
-        let element =
-          r < height ? rows.loadUnaligned(fromByteOffset: (r * rowStride + k) * size, as: Element.self) : 0
-        out.storeBytes(of: element, toByteOffset: (k * panelWidth + r) * size, as: Element.self)
-      }
-    }
-  }
-
-  private static func looksLikeNaN(_ rows: UnsafeRawPointer, height: Int, columns: Int, rowStride: Int)
-    -> Bool
-  {
-    var found = SIMDMask<SIMD16<Int16>>(repeating: false)
-    var single = false
-    let mask = SIMD16<UInt16>(repeating: 0x7F80)
-    for r in 0..<height {
-      let line = rows + r * rowStride * 2
-      var k = 0
-      while k + 16 <= columns {
-        found .|= (line.loadUnaligned(fromByteOffset: k * 2, as: SIMD16<UInt16>.self) & mask) .== mask
-        k += 16
-      }
-      while k < columns {
-        single = single || line.loadUnaligned(fromByteOffset: k * 2, as: UInt16.self) & 0x7F80 == 0x7F80
-        k += 1
-      }
-    }
-    return single || any(found)
   }
 }
 

@@ -227,6 +227,16 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
             s->widen_panel(p, from, (zn_float_type)type, k), t->widen_panel(q, from, (zn_float_type)type, k);
             check("widen_panel", t->name, p, q, k * 64);
         }
+        for (int64_t rows = 3; rows <= 16; rows += 13) {
+            const uint16_t *halves = (const uint16_t *)bytes(32 * (k + 1));
+            uint16_t *p = calloc((size_t)k * 20, 2), *q = calloc((size_t)k * 20, 2), *plain = calloc((size_t)k * 20, 2);
+            s->transpose16(p, 20, halves, k + 1, rows, k), t->transpose16(q, 20, halves, k + 1, rows, k);
+            check("transpose16", t->name, p, q, k * 40);
+            for (int64_t c = 0; c < k; c++) {
+                for (int64_t r = 0; r < rows; r++) plain[c * 20 + r] = halves[r * (k + 1) + c];
+            }
+            check("transpose16, element by element", t->name, plain, q, k * 40);
+        }
         float *p = malloc((size_t)k * 64), *q = malloc((size_t)k * 64);
         const uint8_t *signed_bytes = bytes(16 * k);
         s->widen_panel(p, signed_bytes, ZN_I8, k), t->widen_panel(q, signed_bytes, ZN_I8, k);

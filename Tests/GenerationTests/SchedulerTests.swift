@@ -96,16 +96,16 @@ extension GenerationTicket {
   @Test func nextTurnReusesWhatTheFirstLeft() async throws {
     let engine = engine()
     let first = GenerationRequest(prompt: Array(1...200), maximumNewTokens: 20)
-    let answer = await try engine.submit([first]).outcomes()[0]
+    let answer = try await engine.submit([first]).outcomes()[0]
     let second = GenerationRequest(
       prompt: first.prompt + answer.tokens + [7, 8, 9], maximumNewTokens: 20)
     // Another conversation meanwhile.
     _ = try await engine.submit([GenerationRequest(prompt: [5, 4, 3], maximumNewTokens: 3)]).outcomes()
-    let next = await try engine.submit([second]).outcomes()[0]
+    let next = try await engine.submit([second]).outcomes()[0]
     #expect(next.summary?.reusedTokens == 219)
     #expect(next.tokens == (try solo(second)).tokens)
     // The same prompt again: all of it but the last token.
-    let again = await try engine.submit([second]).outcomes()[0]
+    let again = try await engine.submit([second]).outcomes()[0]
     #expect(again.summary?.reusedTokens == second.prompt.count - 1)
     #expect(again.tokens == next.tokens)
     engine.drain(until: .now)
@@ -114,22 +114,22 @@ extension GenerationTicket {
   @Test func stopsAtTokensStringsAndLimits() async throws {
     let engine = engine(context: 64)
     let prompt = tokenizer.encode("今天天气", specials: .plain, addingAffixes: true)
-    let free = await try engine.submit([GenerationRequest(prompt: prompt, maximumNewTokens: 30)]).outcomes()[
+    let free = try await engine.submit([GenerationRequest(prompt: prompt, maximumNewTokens: 30)]).outcomes()[
       0]
     #expect(free.tokens.count == 30)
-    let stop = await try engine.submit([
+    let stop = try await engine.submit([
       GenerationRequest(prompt: prompt, stopTokens: [free.tokens[4]], maximumNewTokens: 30)
     ]).outcomes()[0]
     #expect(stop.summary?.reason == .stop)
     #expect(!stop.tokens.contains(free.tokens[4]))
     let middle = free.text.index(free.text.startIndex, offsetBy: 5)
     let string = String(free.text[middle...].prefix(3))
-    let cut = await try engine.submit([
+    let cut = try await engine.submit([
       GenerationRequest(prompt: prompt, stopStrings: [string], maximumNewTokens: 30)
     ]).outcomes()[0]
     #expect(cut.summary?.reason == .stop)
     #expect(cut.text == String(free.text[..<free.text.range(of: string)!.lowerBound]))
-    let full = await try engine.submit([GenerationRequest(prompt: prompt, maximumNewTokens: 500)]).outcomes()[
+    let full = try await engine.submit([GenerationRequest(prompt: prompt, maximumNewTokens: 500)]).outcomes()[
       0]
     #expect(full.summary?.reason == .length && full.tokens.count == 64 - prompt.count)
     let none = try await engine.submit([GenerationRequest(prompt: prompt, maximumNewTokens: 0)]).outcomes()[0]

@@ -111,7 +111,7 @@ import Testing
     let x = ProductTests.random(m * k, seed: 7).map { $0 * 1e-3 }
     var w = ProductTests.random(n * k, seed: 8)
     for row in stride(from: 0, to: n, by: 7) {
-      for j in 0..<k { w[row * k + j] *= j % 3 == 0 ? 1e-39 : 1e-35 }
+      for j in 0..<k { w[row * k + j] *= j % 3 == 0 ? 0x1p-130 : 1e-35 }
     }
     func rounded(_ x: Float) -> Float { flushed(roundedToBrainFloat(x)) }
     func flushed(_ x: Float) -> Float {

@@ -103,6 +103,10 @@ typedef struct zn_kernels {
     // One panel from a row-major B: rows <= 16 rows of `k` elements, row_stride elements apart -> [k][16] floats.
     void (*_Nonnull pack_panel)(float *_Nonnull panel, const void *_Nonnull b, zn_float_type type, int64_t row_stride,
                                 int64_t rows, int64_t k);
+    // Sixteen rows of 16-bit elements, whatever they are, to columns and back: to[c * to_stride + r] = from[r * from_stride + c],
+    // 0 <= r < 16, 0 <= c < columns; rows from `rows` on count as zero.
+    void (*_Nonnull transpose16)(uint16_t *_Nonnull to, int64_t to_stride, const uint16_t *_Nonnull from,
+                                 int64_t from_stride, int64_t rows, int64_t columns);
     // One panel [k][16] of floats from a panel [k][16] of any type.
     void (*_Nonnull widen_panel)(float *_Nonnull panel, const void *_Nonnull source, zn_float_type type, int64_t k);
     // y[i, n] = sum_k x[i, k] * B[n, k] for one row or a few, over `panels` panels of any type, panel_stride elements apart; with

@@ -29,6 +29,38 @@ static void pack_panel(float *panel, const void *b, zn_float_type type, int64_t 
     }
 }
 
+typedef uint16_t v16h __attribute__((vector_size(32), aligned(2), may_alias));
+#define INTERLEAVED_LOW 0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27
+#define INTERLEAVED_HIGH 4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31
+
+// Eight columns. One half of a vector is of row r, the other of row r + 8; each half's 8 x 8 elements are transposed by three
+// interleavings, each of which turns the six bits of (row, column) by one.
+ZN_INLINE void transpose_eight(uint16_t *to, int64_t to_stride, const uint16_t *from, int64_t from_stride) {
+    v16h row[8], turned[8];
+    for (int r = 0; r < 8; r++) {
+        memcpy(&row[r], from + r * from_stride, 16);
+        memcpy((char *)&row[r] + 16, from + (r + 8) * from_stride, 16);
+    }
+#pragma clang loop unroll(full)
+    for (int turn = 0; turn < 3; turn++) {
+        for (int r = 0; r < 4; r++) {
+            turned[2 * r] = __builtin_shufflevector(row[r], row[r + 4], INTERLEAVED_LOW);
+            turned[2 * r + 1] = __builtin_shufflevector(row[r], row[r + 4], INTERLEAVED_HIGH);
+        }
+        for (int r = 0; r < 8; r++) row[r] = turned[r];
+    }
+    for (int c = 0; c < 8; c++) memcpy(to + c * to_stride, &row[c], 32);
+}
+
+static void transpose16(uint16_t *to, int64_t to_stride, const uint16_t *from, int64_t from_stride, int64_t rows,
+                        int64_t columns) {
+    int64_t c = 0;
+    for (; rows == 16 && c + 8 <= columns; c += 8) transpose_eight(to + c * to_stride, to_stride, from + c, from_stride);
+    for (; c < columns; c++) {
+        for (int64_t r = 0; r < 16; r++) to[c * to_stride + r] = r < rows ? from[r * from_stride + c] : 0;
+    }
+}
+
 ZN_INLINE void widen_panel_typed(float *panel, const void *source, const zn_float_type type, int64_t k) {
     for (int64_t step = 0; step < k; step++) v_store(panel + step * 16, load_typed(source, type, step * 16));
 }

@@ -27,6 +27,7 @@ const zn_kernels TABLE = {
     .narrow_panel_bf16 = narrow_panel_bf16,
     .gemm_bf16 = gemm_bf16,
     .pack_panel = pack_panel,
+    .transpose16 = transpose16,
     .widen_panel = widen_panel,
     .gemv_panels = gemv_panels,
     .dequantize_panel = dequantize_panel,
