@@ -53,10 +53,12 @@ package struct ModelQuantizer {
       })
     let others = try ModelContents(model).entries.filter { !modules.contains($0.name) }
     let bytes = others.reduce(0) { $0 + $1.shape.reduce($1.dtype?.byteCount ?? 0, *) }
+    // Rounding to nearest multiplies nothing.
+    let flops = recipe.method == .gptq ? QuantizationPlan.measuredFlops(c, pool: pool) : 1
     return QuantizationPlan(
       c, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
-      usesScratch: scratch != nil, flopsPerSecond: QuantizationPlan.measuredFlops(c, pool: pool),
-      forwardFlopsPerSecond: recipe.calibrationArithmetic == .fp32
+      usesScratch: scratch != nil, flopsPerSecond: flops,
+      forwardFlopsPerSecond: recipe.method != .gptq || recipe.calibrationArithmetic == .fp32
         ? nil : QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool))
   }
 

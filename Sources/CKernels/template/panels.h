@@ -29,7 +29,7 @@ static void pack_panel(float *panel, const void *b, zn_float_type type, int64_t 
     }
 }
 
-typedef uint16_t v16h __attribute__((vector_size(32), aligned(2), may_alias));
+typedef uint16_t v16h __attribute__((vector_size(32)));
 #define INTERLEAVED_LOW 0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27
 #define INTERLEAVED_HIGH 4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31
 
