@@ -15,18 +15,28 @@ final class ColumnSweep {
   private let groupSize: Int
   private let groups: Int
   private(set) var memory: SweepMemory
+  private let target: QuantizedMatrix.Memory
+  /// Of the whole matrix.
+  private let firstOutput: Int
   /// `[panel][column of the sweep][16]`: W; what the sweep has passed is W − Q.
   private let weights: AlignedBuffer<Float>
-  private let codes: AlignedBuffer<UInt8>
   /// `[panel][group][16]`
   private let scales: AlignedBuffer<Float>
   private let zeros: AlignedBuffer<Float>
   /// Per panel and lane.
   private let losses: AlignedBuffer<Double>
 
-  /// - Parameter memory: of an earlier sweep, or new.
-  init(_ solver: Solver, weights matrix: WeightMatrix, memory: SweepMemory) {
+  /// - Parameters:
+  ///   - matrix: W, or some of its outputs.
+  ///   - memory: of an earlier sweep, or new.
+  ///   - target: of all outputs of W; those of `matrix` start at `firstOutput`.
+  init(
+    _ solver: Solver, weights matrix: WeightMatrix, memory: SweepMemory, target: QuantizedMatrix.Memory,
+    firstOutput: Int
+  ) {
     self.memory = memory
+    self.target = target
+    self.firstOutput = firstOutput
     recipe = solver.recipe
     pool = solver.pool
     blockSize = solver.blockSize
@@ -39,7 +49,6 @@ final class ColumnSweep {
     groups = (inFeatures + groupSize - 1) / groupSize
     let elements = panels * panelWidth * inFeatures
     weights = matrix.floatPanels(into: self.memory.floats(.weights, count: elements), pool: pool)
-    codes = self.memory.codes(count: elements)
     scales = AlignedBuffer(count: panels * panelWidth * groups)
     zeros = AlignedBuffer(count: panels * panelWidth * groups)
     losses = AlignedBuffer(zeros: panels * panelWidth)
@@ -47,25 +56,30 @@ final class ColumnSweep {
 
   private var panelFloats: Int { inFeatures * panelWidth }
 
-  /// Total loss, added up in the order of the outputs.
-  var loss: Double {
-    var sum = 0.0
+  /// In the order of the outputs.
+  func addLosses(to sum: inout Double) {
     for n in 0..<out { sum += losses[n] }
-    return sum
   }
 
   func checkFinite(module: String) throws {
-    let bad = AlignedBuffer<Int32>(count: panels)
+    let isBad = AlignedBuffer<Bool>(count: panels)
     pool.runRanges(panels) { range in
       for panel in range {
-        let values = UnsafeBufferPointer(start: weights.pointer + panel * panelFloats, count: panelFloats)
-        bad[panel] = values.firstIndex { !$0.isFinite }.map { Int32($0) } ?? -1
+        // Zero times anything finite is zero.
+        var sums = SIMD16<Float>.zero
+        let values = UnsafeRawPointer(weights.pointer + panel * panelFloats)
+        for k in 0..<inFeatures {
+          sums += 0 * values.loadUnaligned(fromByteOffset: k * panelWidth * 4, as: SIMD16<Float>.self)
+        }
+        isBad[panel] = !all(sums .== 0)
       }
     }
-    guard let panel = bad.buffer.firstIndex(where: { $0 >= 0 }) else { return }
-    let place = Int(bad[panel])
+    guard let panel = isBad.buffer.firstIndex(of: true) else { return }
+    let values = UnsafeBufferPointer(start: weights.pointer + panel * panelFloats, count: panelFloats)
+    let place = values.firstIndex { !$0.isFinite } ?? 0
+    let output = firstOutput + panel * panelWidth + place % panelWidth
     throw QuantizationError(
-      "\(module).weight: element [\(panel * panelWidth + place % panelWidth), \(place / panelWidth)] is "
+      "\(module).weight: element [\(output), \(place / panelWidth)] is "
         + "\(weights[panel * panelFloats + place]); a model with such weights cannot be quantized")
   }
 
@@ -80,109 +94,143 @@ final class ColumnSweep {
     if let order = hessian.order { permute(order) }
     let dynamic = recipe.groupSize != -1 && !recipe.staticGroups
 
-    let corrected = memory.floats(.corrected, count: panels * panelWidth * span)
-    let products = memory.floats(.products, count: panels * panelWidth * span)
     for first in stride(from: 0, to: inFeatures, by: span) {
       let columns = first..<min(inFeatures, first + span)
-      let inverse = hessian.factor.inverse(ofColumns: columns, pool: pool).rows()
-      correct(columns, factor: hessian.factor, inverse: inverse, into: corrected, products: products)
-      findings += sweepSpan(columns, inverse, corrected, order: hessian.order, findsParameters: dynamic)
+      findings += sweep(columns, hessian, findsParameters: dynamic)
     }
     return findings
   }
 
-  /// `corrected` `[panel][column of the span][16]` = the span's weights as the sweep of all earlier columns leaves them.
-  ///
+  /// Panels of a task: their errors, and what is taken away from them, stay in a core's cache.
+  private static let floatsOfTask = 8 * panelWidth * 128
+
+  /// The columns of one span, a few panels at a time; `weights` then holds D of them.
+  private func sweep(_ columns: Range<Int>, _ hessian: PreparedHessian, findsParameters: Bool)
+    -> ParameterFinder.Findings
+  {
+    let inverse = hessian.factor.inverse(ofColumns: columns, pool: pool).rows()
+    let blocks = stride(from: 0, to: columns.count, by: blockSize).map {
+      let block = $0..<min(columns.count, $0 + blockSize)
+      return SweptBlock(
+        block, of: columns, inverse: inverse, pool: pool, groupsStarting: findsParameters ? groupSize : nil,
+        groupOf: block.map { column in
+          let column = columns.lowerBound + column
+          return Int32((recipe.staticGroups ? hessian.order?[column] ?? column : column) / groupSize)
+        })
+    }
+    let correction = correction(of: columns, factor: hessian.factor, inverse: inverse)
+    let most = max(1, ColumnSweep.floatsOfTask / (columns.count * panelWidth))
+    let tasks = (panels + most * pool.threadCount - 1) / (most * pool.threadCount) * pool.threadCount
+    let found = AlignedBuffer<ParameterFinder.Findings>(count: tasks)
+    pool.run(tasks) { task in
+      found[task] = sweep(
+        panels: panels * task / tasks..<panels * (task + 1) / tasks, columns, blocks, correction,
+        order: hessian.order)
+    }
+    return found.buffer.reduce(into: ParameterFinder.Findings()) { $0 += $1 }
+  }
+
   /// GPTQ takes E·U[earlier, span] away, E being the earlier columns' errors over U's diagonal. With D = W − Q of those
   /// columns, D = E·U there; and U·R = 1 says U[earlier, span] = −U[earlier, earlier]·R[earlier, span]·V with
   /// V = R[span, span]⁻¹. So D·R[earlier, span]·V is added, and nobody needs U as a whole, nor passes over the weights
   /// to the right after every block. (QuIP, arXiv 2307.13304, shows GPTQ to be such a linear feedback of W − Q.)
-  /// - Parameter inverse: V, row-major.
-  private func correct(
-    _ span: Range<Int>, factor: CholeskyFactor, inverse: AlignedBuffer<Float>,
-    into corrected: AlignedBuffer<Float>, products: AlignedBuffer<Float>
-  ) {
-    let (first, width) = (span.lowerBound, span.count)
-    let stride = width * panelWidth
-    pool.runRanges(panels) { range in
-      for panel in range {
-        (corrected.pointer + panel * stride).update(
-          from: weights.pointer + panel * panelFloats + first * panelWidth, count: stride)
-      }
-    }
-    guard first > 0 else { return }
-    LinearAlgebra.gemm(
-      m: width, n: panels * panelWidth, k: first, a: factor.pointer(row: 0, column: first), aRowStride: 1,
-      aKStride: factor.order, bPanels: weights.pointer, bPanelStride: panelFloats, c: products.pointer,
-      cRowStride: panelWidth, cPanelStride: stride, mode: ZN_OVERWRITE, pool: pool)
-    LinearAlgebra.gemm(
-      m: width, n: panels * panelWidth, k: width, a: inverse.pointer, aRowStride: 1, aKStride: width,
-      bPanels: products.pointer, bPanelStride: stride, c: corrected.pointer, cRowStride: panelWidth,
-      cPanelStride: stride, mode: ZN_ADD, pool: pool)
+  private struct Correction {
+    let earlier: PackedLeftSide
+    /// Some columns of V each: it is upper triangular, and what is below the diagonal is not multiplied.
+    let inverse: [(columns: Range<Int>, side: PackedLeftSide)]
+    /// A multiple of the rows of every instruction set's tiles.
+    static let columnsAtATime = 36
   }
 
-  /// The columns of one span, block by block; `weights` then holds D of them.
-  private func sweepSpan(
-    _ span: Range<Int>, _ inverse: AlignedBuffer<Float>, _ corrected: AlignedBuffer<Float>, order: [Int]?,
-    findsParameters: Bool
+  /// - Parameter inverse: V, row-major.
+  private func correction(of span: Range<Int>, factor: CholeskyFactor, inverse: AlignedBuffer<Float>)
+    -> Correction?
+  {
+    let (first, width) = (span.lowerBound, span.count)
+    guard first > 0 else { return nil }
+    let memory = memory.floats(.factor, count: PackedLeftSide.count(rows: span.count, k: inFeatures))
+    return Correction(
+      earlier: PackedLeftSide(
+        rows: width, k: first, a: factor.pointer(row: 0, column: first), rowStride: 1, kStride: factor.order,
+        memory: memory, pool: pool),
+      inverse: stride(from: 0, to: width, by: Correction.columnsAtATime).map { start in
+        let end = min(width, start + Correction.columnsAtATime)
+        return (
+          start..<end,
+          PackedLeftSide(
+            rows: end - start, k: end, a: inverse.pointer + start, rowStride: 1, kStride: width, pool: pool)
+        )
+      })
+  }
+
+  /// On the calling thread.
+  private func sweep(
+    panels range: Range<Int>, _ columns: Range<Int>, _ blocks: [SweptBlock], _ correction: Correction?,
+    order: [Int]?
   ) -> ParameterFinder.Findings {
     var findings = ParameterFinder.Findings()
-    let width = span.count
-    let errors = memory.floats(.errors, count: panels * panelWidth * min(blockSize, width))
-    for first in stride(from: 0, to: width, by: blockSize) {
-      let block = first..<min(width, first + blockSize)
-      if findsParameters {
-        let start = span.lowerBound + first
-        let starts = (start + groupSize - 1) / groupSize..<(start + block.count + groupSize - 1) / groupSize
-        findings += findParameters(starts, from: corrected, columns: span)
+    guard !range.isEmpty else { return findings }
+    let stride = columns.count * panelWidth
+    Scratch.withFloats(2 * range.count * stride) { memory in
+      // The span's weights as the sweep of all earlier columns leaves them, `[panel][column of the span][16]`.
+      let (corrected, products) = (memory, memory + range.count * stride)
+      for (place, panel) in range.enumerated() {
+        (corrected + place * stride).update(
+          from: weights.pointer + panel * panelFloats + columns.lowerBound * panelWidth, count: stride)
       }
-      let u = inverse.pointer + first * width + first
-      sweepBlock(block, of: span, corrected, u: u, order: order, errors: errors)
-      let rest = block.upperBound
-      guard rest < width else { break }
-      LinearAlgebra.gemm(
-        m: width - rest, n: panels * panelWidth, k: block.count, a: u + block.count, aRowStride: 1,
-        aKStride: width, bPanels: errors.pointer, bPanelStride: block.count * panelWidth,
-        c: corrected.pointer + rest * panelWidth, cRowStride: panelWidth, cPanelStride: width * panelWidth,
-        mode: ZN_SUBTRACT, pool: pool)
+      if let correction {
+        correction.earlier.multiply(
+          panels: range.count, by: weights.pointer + range.lowerBound * panelFloats,
+          bPanelStride: panelFloats, into: products, cPanelStride: stride, mode: ZN_OVERWRITE)
+        for part in correction.inverse {
+          part.side.multiply(
+            panels: range.count, by: products, bPanelStride: stride,
+            into: corrected + part.columns.lowerBound * panelWidth, cPanelStride: stride, mode: ZN_ADD)
+        }
+      }
+      for block in blocks {
+        for (place, panel) in range.enumerated() {
+          findings += findParameters(
+            block.groups, ofPanel: panel, from: corrected + place * stride, columns: columns)
+        }
+        // What was taken away is not needed any more.
+        let errors = products
+        sweep(
+          block, panels: range, corrected, stride: stride, first: columns.lowerBound, order: order,
+          errors: errors)
+        block.feedback?.multiply(
+          panels: range.count, by: errors, bPanelStride: block.columns.count * panelWidth,
+          into: corrected + block.columns.upperBound * panelWidth, cPanelStride: stride, mode: ZN_SUBTRACT)
+      }
     }
     return findings
   }
 
-  private func sweepBlock(
-    _ block: Range<Int>, of span: Range<Int>, _ corrected: AlignedBuffer<Float>, u: UnsafePointer<Float>,
-    order: [Int]?, errors: AlignedBuffer<Float>
+  private func sweep(
+    _ block: SweptBlock, panels range: Range<Int>, _ corrected: UnsafeMutablePointer<Float>, stride: Int,
+    first: Int, order: [Int]?, errors: UnsafeMutablePointer<Float>
   ) {
-    let u = Upper(pointer: u)
-    let table = Kernels.best.table
-    let columns = block.count
-    let first = span.lowerBound + block.lowerBound
-    // Which group's parameters a column of the sweep uses.
-    let groupOf = (first..<first + columns).map { column in
-      (recipe.staticGroups ? order?[column] ?? column : column) / groupSize
-    }
-    pool.runRanges(panels) { range in
-      Scratch.withFloats(2 * columns * panelWidth) { parameters in
-        for panel in range {
-          let (columnScales, columnZeros) = (parameters, parameters + columns * panelWidth)
-          for (j, group) in groupOf.enumerated() {
-            let from = (panel * groups + group) * panelWidth
-            (columnScales + j * panelWidth).update(from: scales.pointer + from, count: panelWidth)
-            (columnZeros + j * panelWidth).update(from: zeros.pointer + from, count: panelWidth)
-          }
-          table.pointee.gptq_block(
-            corrected.pointer + (panel * span.count + block.lowerBound) * panelWidth,
-            weights.pointer + panel * panelFloats + first * panelWidth, u.pointer, Int64(span.count),
-            Int64(columns),
-            columnScales, columnZeros, recipe.maximumCode,
-            codes.pointer + panel * panelFloats + first * panelWidth,
-            errors.pointer + panel * columns * panelWidth, losses.pointer + panel * panelWidth)
+    let count = block.columns.count
+    let column = first + block.columns.lowerBound
+    let size = count * panelWidth
+    Scratch.withFloats((range.count * size + 3) / 4) { memory in
+      let codes = UnsafeMutableRawPointer(memory).assumingMemoryBound(to: UInt8.self)
+      let parameters = range.lowerBound * groups * panelWidth
+      Kernels.best.table.pointee.gptq_block(
+        Int64(range.count), Int64(count), corrected + block.columns.lowerBound * panelWidth, Int64(stride),
+        weights.pointer + range.lowerBound * panelFloats + column * panelWidth, Int64(panelFloats),
+        block.diagonal, Int64(block.width), scales.pointer + parameters, zeros.pointer + parameters,
+        Int64(groups * panelWidth), block.groupOf, recipe.maximumCode, codes, errors,
+        losses.pointer + range.lowerBound * panelWidth)
+      for j in 0..<count {
+        let line = target.codes(ofChannel: order?[column + j] ?? column + j) + firstOutput
+        for (place, panel) in range.enumerated() {
+          (line + panel * panelWidth).update(
+            from: codes + place * size + j * panelWidth, count: min(panelWidth, out - panel * panelWidth))
         }
       }
     }
   }
-
-  private struct Upper: @unchecked Sendable { let pointer: UnsafePointer<Float> }
 
   private func zeroDead(_ dead: [Bool]) {
     let channels = dead.indices.filter { dead[$0] }
@@ -210,33 +258,34 @@ final class ColumnSweep {
 
   // MARK: Parameters and rounding
 
-  /// Scales and zero points of some groups.
-  /// - Parameters:
-  ///   - source: `[panel][column of columns][16]`; nil: the weights.
-  ///   - columns: all columns of those groups.
-  private func findParameters(
-    _ range: Range<Int>, from source: AlignedBuffer<Float>? = nil, columns: Range<Int>? = nil
-  ) -> ParameterFinder.Findings {
-    let source = source ?? weights
-    let columns = columns ?? 0..<inFeatures
+  /// Scales and zero points of some groups, from the weights.
+  private func findParameters(_ range: Range<Int>) -> ParameterFinder.Findings {
     let found = AlignedBuffer<ParameterFinder.Findings>(count: panels)
     pool.runRanges(panels) { share in
       for panel in share {
-        var findings = ParameterFinder.Findings()
-        for group in range {
-          let at = (panel * groups + group) * panelWidth
-          finder.find(
-            source.pointer + panel * columns.count * panelWidth,
-            columns: group * groupSize - columns.lowerBound..<min(columns.upperBound, (group + 1) * groupSize)
-              - columns.lowerBound,
-            lanes: min(panelWidth, out - panel * panelWidth), scales: scales.pointer + at,
-            zeros: zeros.pointer + at,
-            findings: &findings)
-        }
-        found[panel] = findings
+        found[panel] = findParameters(
+          range, ofPanel: panel, from: weights.pointer + panel * panelFloats, columns: 0..<inFeatures)
       }
     }
     return found.buffer.reduce(into: ParameterFinder.Findings()) { $0 += $1 }
+  }
+
+  /// - Parameters:
+  ///   - source: the panel's weights of `columns`, `[column of columns][16]`.
+  ///   - columns: all columns of those groups, and perhaps more.
+  private func findParameters(
+    _ range: Range<Int>, ofPanel panel: Int, from source: UnsafePointer<Float>, columns: Range<Int>
+  ) -> ParameterFinder.Findings {
+    var findings = ParameterFinder.Findings()
+    for group in range {
+      let at = (panel * groups + group) * panelWidth
+      let last = min(columns.upperBound, (group + 1) * groupSize)
+      finder.find(
+        source, columns: group * groupSize - columns.lowerBound..<last - columns.lowerBound,
+        lanes: min(panelWidth, out - panel * panelWidth), scales: scales.pointer + at,
+        zeros: zeros.pointer + at, findings: &findings)
+    }
+    return findings
   }
 
   func roundToNearest() -> ParameterFinder.Findings {
@@ -244,14 +293,16 @@ final class ColumnSweep {
     let top = recipe.maximumCode
     pool.runRanges(panels) { range in
       for panel in range {
+        let lanes = min(panelWidth, out - panel * panelWidth)
         for column in 0..<inFeatures {
+          let codes = target.codes(ofChannel: column) + firstOutput + panel * panelWidth
           let parameters = (panel * groups + column / groupSize) * panelWidth
           let at = panel * panelFloats + column * panelWidth
-          for lane in 0..<panelWidth {
+          for lane in 0..<lanes {
             let (scale, zero) = (scales[parameters + lane], zeros[parameters + lane])
             let w = weights[at + lane]
             let code = min(max((w / scale).rounded(.toNearestOrEven) + zero, 0), top)
-            codes[at + lane] = UInt8(code)
+            codes[lane] = UInt8(code)
             let error = Double(w - scale * (code - zero))
             losses[panel * panelWidth + lane] += error * error / 2
           }
@@ -263,43 +314,15 @@ final class ColumnSweep {
 
   // MARK: Result
 
-  func result(order: [Int]?) -> QuantizedMatrix {
-    var matrix = QuantizedMatrix(
-      bits: recipe.bits, groupSize: groupSize, inFeatures: inFeatures, outFeatures: out,
-      codes: [UInt8](repeating: 0, count: inFeatures * out),
-      scales: [UInt16](repeating: 0, count: groups * out),
-      zeros: [UInt8](repeating: 0, count: groups * out),
-      groupIndex: (0..<inFeatures).map { Int32($0 / groupSize) })
-    for column in 0..<inFeatures {
-      let channel = order?[column] ?? column
-      if order != nil && !recipe.staticGroups { matrix.groupIndex[channel] = Int32(column / groupSize) }
-    }
-    matrix.codes.withUnsafeMutableBufferPointer { target in
-      let target = SendableBytes(target)
-      pool.runRanges(inFeatures, grain: 32) { range in
-        for column in range {
-          let line = target.pointer + (order?[column] ?? column) * out
-          for panel in 0..<panels {
-            let from = codes.pointer + panel * panelFloats + column * panelWidth
-            (line + panel * panelWidth).update(from: from, count: min(panelWidth, out - panel * panelWidth))
-          }
-        }
-      }
-    }
+  /// Writes scales and zero points where the codes are.
+  func storeParameters() {
+    let stride = target.outFeatures
     for group in 0..<groups {
       for n in 0..<out {
         let at = (n / panelWidth * groups + group) * panelWidth + n % panelWidth
-        matrix.scales[group * out + n] = HalfPrecision.bits(of: scales[at])
-        matrix.zeros[group * out + n] = UInt8(zeros[at])
+        target.scales[group * stride + firstOutput + n] = HalfPrecision.bits(of: scales[at])
+        target.zeros[group * stride + firstOutput + n] = UInt8(zeros[at])
       }
-    }
-    return matrix
-  }
-
-  private struct SendableBytes: @unchecked Sendable {
-    let pointer: UnsafeMutablePointer<UInt8>
-    init(_ buffer: UnsafeMutableBufferPointer<UInt8>) {
-      pointer = buffer.baseAddress ?? UnsafeMutablePointer(bitPattern: 1)!
     }
   }
 }

@@ -59,7 +59,8 @@ package struct ModelQuantizer {
       c, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
       usesScratch: scratch != nil, flopsPerSecond: flops,
       forwardFlopsPerSecond: recipe.method != .gptq || recipe.calibrationArithmetic == .fp32
-        ? nil : QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool))
+        ? nil : QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool),
+      pool: pool)
   }
 
   /// Everything the result depends on.

@@ -22,7 +22,8 @@ package struct QuantizationPlan: Equatable, Sendable {
   ///   - forwardFlopsPerSecond: and those of the forward pass, in its arithmetic; nil: the same.
   package init(
     _ c: DecoderConfiguration, recipe: QuantizationRecipe, windowLengths: [Int], otherBytes: Int,
-    usesScratch: Bool, flopsPerSecond: Double, forwardFlopsPerSecond: Double? = nil
+    usesScratch: Bool, flopsPerSecond: Double, forwardFlopsPerSecond: Double? = nil,
+    pool: WorkerPool = .shared
   ) {
     let tokens = windowLengths.reduce(0, +)
     let longest = windowLengths.max() ?? 0
@@ -56,12 +57,13 @@ package struct QuantizationPlan: Equatable, Sendable {
           * (shape.out * shape.in * (recipe.bits == 3 ? 4 : recipe.bits) / 8 + groups * shape.out * 2)
       }
       let k = inFeatures
-      // H, whose factor takes its place, and H in another order for act-order; packed pieces of it; then floats, codes,
-      // packed codes and a few spans of the widest module while the factor is still there.
+      // H, whose factor takes its place, and H in another order for act-order; packed pieces of it; then floats of a
+      // part of the widest module, all its codes twice, one of them packed, and a span of the factor, which is still there.
       let span = isGPTQ ? Solver(recipe: recipe).spanWidth(inFeatures: k) : 0
       let matrices =
         isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 2 : 1) + 4 * k * 1536 + 8 * span * span : 0
-      let module = widest * k * 4 + widest * k * 3 + widest * (128 + 2 * span) * 4
+      let part = min(widest, Solver.outputsOfPart(threads: pool.threadCount))
+      let module = part * k * 4 + widest * k * 2 + widest * 512 + (span + 8) * k * 4
       solving = max(solving, matrices + module)
       if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2 }
     }

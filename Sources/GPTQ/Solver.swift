@@ -146,9 +146,15 @@ package struct Solver {
   /// parameters see only the corrections of earlier blocks.
   package static let blockSize = 128
   let blockSize: Int
+  /// Nil: ``outputsOfPart(threads:limit:)`` of the pool's threads.
+  private let outputsOfPart: Int?
   private let memory = SweepMemory.Keeper()
 
-  package init(recipe: QuantizationRecipe, pool: WorkerPool = .shared, blockSize: Int = Solver.blockSize) {
+  package init(
+    recipe: QuantizationRecipe, pool: WorkerPool = .shared, blockSize: Int = Solver.blockSize,
+    outputsOfPart: Int? = nil
+  ) {
+    self.outputsOfPart = outputsOfPart
     self.recipe = recipe
     self.pool = pool
     self.blockSize = blockSize
@@ -174,23 +180,28 @@ package struct Solver {
     matrix: QuantizedMatrix, report: ModuleReport
   ) {
     let start = Date()
-    let sweep = ColumnSweep(self, weights: weights, memory: memory.take())
-    defer { memory.giveBack(sweep.memory) }
-    try sweep.checkFinite(module: module)
-    var findings: ParameterFinder.Findings
-    if let hessian {
-      findings = sweep.run(hessian)
-    } else {
-      findings = sweep.roundToNearest()
+    var findings = ParameterFinder.Findings()
+    var loss = 0.0
+    var memory = self.memory.take()
+    defer { self.memory.giveBack(memory) }
+    let matrix = try QuantizedMatrix(like: weights, recipe: recipe, order: hessian?.order) { target in
+      for outputs in parts(of: weights) {
+        let part = outputs.count == weights.outFeatures ? weights : weights.outputs(outputs)
+        let sweep = ColumnSweep(
+          self, weights: part, memory: memory, target: target, firstOutput: outputs.lowerBound)
+        defer { memory = sweep.memory }
+        try sweep.checkFinite(module: module)
+        findings += hessian.map { sweep.run($0) } ?? sweep.roundToNearest()
+        sweep.storeParameters()
+        sweep.addLosses(to: &loss)
+      }
     }
-    let matrix = sweep.result(order: hessian?.order)
     if let index = matrix.scales.firstIndex(where: { $0 & 0x7C00 == 0x7C00 }) {
       throw QuantizationError(
         "\(module): the scale of output \(index % matrix.outFeatures) is beyond what half precision holds; its weights are too large"
       )
     }
     if recipe.mirrorsPositiveGroups { findings.positiveGroups = 0 }
-    let loss = sweep.loss
     return (
       matrix,
       ModuleReport(
@@ -201,4 +212,20 @@ package struct Solver {
         warnings: [], inputs: hessian?.diagnosis)
     )
   }
+
+  /// Outputs that are swept together, the first part being the largest. Rows of W do not depend on each other, and the memory
+  /// of a part serves the next: fresh pages for all of gate's and up's floats took as long as a sixth of their sweep.
+  private func parts(of weights: WeightMatrix) -> [Range<Int>] {
+    if case .intPanels = weights { return [0..<weights.outFeatures] }
+    let panels = (weights.outFeatures + panelWidth - 1) / panelWidth
+    let most = Solver.outputsOfPart(threads: pool.threadCount, limit: outputsOfPart) / panelWidth
+    let count = max(1, (panels + most - 1) / most)
+    let width = (panels + count - 1) / count * panelWidth
+    return stride(from: 0, to: weights.outFeatures, by: max(1, width)).map {
+      $0..<min(weights.outFeatures, $0 + width)
+    }
+  }
+
+  /// Every part packs all of the factor anew: no fewer outputs than keep that a small share of the work, on all threads.
+  static func outputsOfPart(threads: Int, limit: Int? = nil) -> Int { limit ?? max(2048, 512 * threads) }
 }

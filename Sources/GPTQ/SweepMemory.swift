@@ -4,10 +4,9 @@ import Synchronization
 /// Memory of a column sweep, for the next sweep of the same solver: gate and up follow each other, and fresh pages took a
 /// tenth of a sweep on a virtual machine, whose host hands them out.
 struct SweepMemory: Sendable {
-  enum Purpose: Hashable { case weights, corrected, products, errors }
+  enum Purpose: Hashable { case weights, factor }
 
   private var floats: [Purpose: AlignedBuffer<Float>] = [:]
-  private var codes: AlignedBuffer<UInt8>?
 
   /// At least `count` floats with any content.
   mutating func floats(_ purpose: Purpose, count: Int) -> AlignedBuffer<Float> {
@@ -15,15 +14,6 @@ struct SweepMemory: Sendable {
     floats[purpose] = nil
     let made = AlignedBuffer<Float>(count: count)
     floats[purpose] = made
-    return made
-  }
-
-  /// At least `count` bytes with any content.
-  mutating func codes(count: Int) -> AlignedBuffer<UInt8> {
-    if let codes, codes.count >= count { return codes }
-    codes = nil
-    let made = AlignedBuffer<UInt8>(count: count)
-    codes = made
     return made
   }
 

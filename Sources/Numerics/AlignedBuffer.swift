@@ -1,5 +1,20 @@
 import Foundation
 
+/// Pages of two megabytes: a large product spent a quarter of its time on clearing small ones.
+package enum HugePages {
+  static let byteCount = 2 << 20
+
+  /// Asks the system for them where whole ones fit into memory that nobody has touched yet.
+  package static func ask(for memory: UnsafeMutableRawBufferPointer) {
+    #if os(Linux)
+      guard let base = memory.baseAddress else { return }
+      let skipped = (byteCount - Int(bitPattern: base) % byteCount) % byteCount
+      let whole = (memory.count - skipped) / byteCount * byteCount
+      if whole > 0 { madvise(base + skipped, whole, MADV_HUGEPAGE) }
+    #endif
+  }
+}
+
 /// Uninitialized memory aligned to 64 bytes (a cache line, an AVX-512 register), freed with the object.
 package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable {
   package let pointer: UnsafeMutablePointer<Element>
@@ -24,7 +39,7 @@ package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable
     mappedByteCount = bytes
   }
 
-  /// Large memory asks for huge pages: a quarter of the time of a large product went into clearing small ones.
+  /// Large memory asks for huge pages.
   /// - Parameter isSparse: memory is touched here and there, perhaps never all of it: keep small pages.
   package init(count: Int, isSparse: Bool = false) {
     precondition(count >= 0)
@@ -36,12 +51,10 @@ package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable
   private static func allocate(_ count: Int, isSparse: Bool = false) -> UnsafeMutablePointer<Element> {
     let bytes = max(64, count * MemoryLayout<Element>.stride)
     var raw: UnsafeMutableRawPointer?
-    let usesHugePages = !isSparse && bytes >= 2 * hugePage
-    let status = posix_memalign(&raw, usesHugePages ? hugePage : 64, (bytes + 63) / 64 * 64)
+    let usesHugePages = !isSparse && bytes >= 2 * HugePages.byteCount
+    let status = posix_memalign(&raw, usesHugePages ? HugePages.byteCount : 64, (bytes + 63) / 64 * 64)
     guard status == 0, let raw else { preconditionFailure("out of memory: \(bytes) bytes") }
-    #if os(Linux)
-      if usesHugePages { madvise(raw, bytes / hugePage * hugePage, MADV_HUGEPAGE) }
-    #endif
+    if usesHugePages { HugePages.ask(for: UnsafeMutableRawBufferPointer(start: raw, count: bytes)) }
     return raw.bindMemory(to: Element.self, capacity: max(1, count))
   }
 
@@ -64,10 +77,10 @@ package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable
   /// From so many bytes on glibc takes memory from the system for every allocation (its DEFAULT_MMAP_THRESHOLD_MAX); less is
   /// likely to be at hand.
   private static var leastFresh: Int { 32 << 20 }
-  private static var hugePage: Int { 2 << 20 }
 
   /// Zeros from a huge page's boundary on; nil when the system gives none.
   private static func freshPages(_ bytes: Int) -> UnsafeMutableRawPointer? {
+    let hugePage = HugePages.byteCount
     let whole = bytes + hugePage
     guard let base = mmap(nil, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0),
       base != MAP_FAILED
@@ -77,9 +90,7 @@ package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable
     let end = (skipped + bytes + page - 1) / page * page
     if skipped > 0 { munmap(base, skipped) }
     if end < whole { munmap(base + end, whole - end) }
-    #if os(Linux)
-      madvise(base + skipped, bytes / hugePage * hugePage, MADV_HUGEPAGE)
-    #endif
+    HugePages.ask(for: UnsafeMutableRawBufferPointer(start: base + skipped, count: bytes))
     return base + skipped
   }
 

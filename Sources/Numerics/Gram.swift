@@ -24,6 +24,7 @@ extension LinearAlgebra {
     let share = (panels + pool.threadCount * 6 - 1) / (pool.threadCount * 6)
     let panelsPerTask = max(2, min(8, (share + 1) / 2 * 2))
     let tasks = (panels + panelsPerTask - 1) / panelsPerTask
+    let diagonalPanels = max(2, Int(table.pointee.tile_panels))
     let tiles = (n + tileRows - 1) / tileRows
     let h = SharedMutable(h)
     Scratch.withFloats(tiles * tileRows * min(gramDepth, rows)) { memory in
@@ -45,24 +46,14 @@ extension LinearAlgebra {
           let firstColumn = panel * panelWidth
           let columns = min(count * panelWidth, n - firstColumn)
           Scratch.withFloats(count * step * panelWidth) { right in
-            for t in 0..<step {
-              let source = block.pointer + t * rowStride + firstColumn
-              for index in 0..<columns / panelWidth {
-                let values = UnsafeRawPointer(source + index * panelWidth).loadUnaligned(
-                  as: SIMD16<Float>.self)
-                UnsafeMutableRawPointer(right + (index * step + t) * panelWidth)
-                  .storeBytes(of: values, as: SIMD16<Float>.self)
-              }
-              // The last panel may have fewer columns.
-              for j in columns / panelWidth * panelWidth..<count * panelWidth {
-                right[(j / panelWidth * step + t) * panelWidth + j % panelWidth] = j < columns ? source[j] : 0
-              }
-            }
-            // Four panels further right, the diagonal is that much further down.
+            table.pointee.copy_panels(
+              right, Int64(step * panelWidth), block.pointer + firstColumn, Int64(rowStride), Int64(columns),
+              Int64(step))
+            // A few panels further right, the diagonal is that much further down.
             var top = 0
-            for piece in stride(from: 0, to: count, by: 4) {
-              let isLast = piece + 4 >= count
-              let end = firstColumn + (isLast ? columns : (piece + 4) * panelWidth)
+            for piece in stride(from: 0, to: count, by: diagonalPanels) {
+              let isLast = piece + diagonalPanels >= count
+              let end = firstColumn + (isLast ? columns : (piece + diagonalPanels) * panelWidth)
               let bottom =
                 isLast ? end : min(firstColumn + columns, (end + tileRows - 1) / tileRows * tileRows)
               table.pointee.gemm_packed(
@@ -80,16 +71,32 @@ extension LinearAlgebra {
 
   /// Copies the upper triangle of a row-major `[n, n]` matrix onto the lower one.
   package static func mirrorUpperTriangle(
-    _ h: UnsafeMutablePointer<Float>, order n: Int, pool: WorkerPool = .shared
+    _ h: UnsafeMutablePointer<Float>, order n: Int, pool: WorkerPool = .shared, kernels: Kernels = .best
   ) {
+    let table = kernels.table
     let block = 64
     let h = SharedMutable(h)
-    pool.run((n + block - 1) / block) { index in
-      let i0 = index * block
-      for j0 in stride(from: i0, to: n, by: block) {
-        for i in i0..<min(i0 + block, n) {
-          for j in max(i + 1, j0)..<max(i + 1, min(j0 + block, n)) {
-            h.pointer[j * n + i] = h.pointer[i * n + j]
+    let blocks = (n + block - 1) / block
+    pool.run(blocks) { index in
+      let rows = index * block..<min(n, (index + 1) * block)
+      for i in rows {
+        for j in i + 1..<max(i + 1, rows.upperBound) { h.pointer[j * n + i] = h.pointer[i * n + j] }
+      }
+      // Sixteen rows become a panel, whose lines are columns; a column's lines of the whole block lie side by side.
+      Scratch.withFloats(block * block) { panels in
+        for column in stride(from: rows.upperBound, to: n, by: block) {
+          let width = min(block, n - column)
+          for row in stride(from: rows.lowerBound, to: rows.upperBound, by: panelWidth) {
+            table.pointee.pack_panel(
+              panels + (row - rows.lowerBound) * block, h.pointer + row * n + column, ZN_F32, Int64(n),
+              Int64(min(panelWidth, rows.upperBound - row)), Int64(width))
+          }
+          for j in 0..<width {
+            for row in stride(from: rows.lowerBound, to: rows.upperBound, by: panelWidth) {
+              (h.pointer + (column + j) * n + row).update(
+                from: panels + (row - rows.lowerBound) * block + j * panelWidth,
+                count: min(panelWidth, rows.upperBound - row))
+            }
           }
         }
       }

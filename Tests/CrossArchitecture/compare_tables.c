@@ -151,22 +151,29 @@ static void gptq_plainly(float *w, float *original, const float *u, int64_t colu
 }
 
 static void compare_gptq(const zn_kernels *t) {
-    const int64_t columns = 67;  // no multiple of what kernels take at a time
-    float *w = floats(columns * 16, 1), *v = copy(w, columns * 64), *u = floats(columns * columns, 0.1f);
+    // No multiples of what kernels take at a time; each column a group of its own.
+    const int64_t columns = 67, panels = 3, size = columns * 16, all = panels * size;
+    float *w = floats(all, 1), *v = copy(w, all * 4), *u = floats(columns * columns, 0.1f);
     for (int64_t i = 0; i < columns; i++) u[i * columns + i] = 1 + fabsf(u[i * columns + i]);
-    float *scales = floats(columns * 16, 0.1f), *zeros = floats(columns * 16, 0);
-    for (int64_t i = 0; i < columns * 16; i++) scales[i] = 0.1f + fabsf(scales[i]), zeros[i] = 8;
-    uint8_t *codes[2] = {bytes(columns * 16), bytes(columns * 16)};
-    float *errors[2] = {floats(columns * 16, 1), floats(columns * 16, 1)};
-    float *before = floats(columns * 16, 1), *after = copy(before, columns * 64);
-    double loss[2][16] = {{0}};
-    gptq_plainly(w, before, u, columns, scales, zeros, 15, codes[0], errors[0], loss[0]);
-    t->gptq_block(v, after, u, columns, columns, scales, zeros, 15, codes[1], errors[1], loss[1]);
-    check("gptq_block's weights", t->name, w, v, columns * 64);
-    check("gptq_block's differences", t->name, before, after, columns * 64);
-    check("gptq_block's codes", t->name, codes[0], codes[1], columns * 16);
-    check("gptq_block's errors", t->name, errors[0], errors[1], columns * 64);
-    check("gptq_block's loss", t->name, loss[0], loss[1], 128);
+    float *scales = floats(all, 0.1f), *zeros = floats(all, 0);
+    for (int64_t i = 0; i < all; i++) scales[i] = 0.1f + fabsf(scales[i]), zeros[i] = 8;
+    int32_t group_of[67];
+    for (int64_t i = 0; i < columns; i++) group_of[i] = (int32_t)i;
+    uint8_t *codes[2] = {bytes(all), bytes(all)};
+    float *errors[2] = {floats(all, 1), floats(all, 1)};
+    float *before = floats(all, 1), *after = copy(before, all * 4);
+    double loss[2][3 * 16] = {{0}};
+    for (int64_t p = 0; p < panels; p++) {
+        gptq_plainly(w + p * size, before + p * size, u, columns, scales + p * size, zeros + p * size, 15,
+                     codes[0] + p * size, errors[0] + p * size, loss[0] + p * 16);
+    }
+    t->gptq_block(panels, columns, v, size, after, size, u, columns, scales, zeros, size, group_of, 15, codes[1], errors[1],
+                  loss[1]);
+    check("gptq_block's weights", t->name, w, v, all * 4);
+    check("gptq_block's differences", t->name, before, after, all * 4);
+    check("gptq_block's codes", t->name, codes[0], codes[1], all);
+    check("gptq_block's errors", t->name, errors[0], errors[1], all * 4);
+    check("gptq_block's loss", t->name, loss[0], loss[1], sizeof loss[0]);
 }
 
 static void compare(const zn_kernels *s, const zn_kernels *t) {
@@ -184,6 +191,15 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
             s->gemm(m, n, k, a, k, 1, b, 16 * k, c, n, 16, ZN_OVERWRITE);
             check("gemm_packed", t->name, c, d, m * n * 4);
         }
+        // Some of the summed indices of panels that lie in memory with all of them.
+        float *some = malloc((size_t)((m + 16) * k) * 4);
+        t->pack_rows(some, a, k, 1, m, k / 2);
+        t->gemm_packed(m, n, k / 2, some, b, 16 * k, d, n, 16, ZN_ADD_BLOCK);
+        s->gemm(m, n, k / 2, a, k, 1, b, 16 * k, c, n, 16, ZN_ADD_BLOCK);
+        check("gemm_packed beside other inputs", t->name, c, d, m * n * 4);
+        float *panels_of[2] = {malloc((size_t)(panels * 16 * m) * 4), malloc((size_t)(panels * 16 * m) * 4)};
+        s->copy_panels(panels_of[0], 16 * m, c, n, n, m), t->copy_panels(panels_of[1], 16 * m, c, n, n, m);
+        check("copy_panels", t->name, panels_of[0], panels_of[1], panels * 16 * m * 4);
         compare_bf16(s, t, m, n, k - round % 2, a, b);
         const int64_t count = sizes[round] * 7;
         float *x = floats(count, 20), *w = floats(count, 1);

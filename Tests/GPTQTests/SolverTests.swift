@@ -147,6 +147,38 @@ import Testing
     #expect(results[0] == results[1] && results[0] == results[2])
   }
 
+  /// Dead channels, act-order and a whole row's groups included; the last part is shorter, and its last panel is not full.
+  @Test(arguments: [
+    QuantizationRecipe(groupSize: 32, isSymmetric: false, descendingActivation: true),
+    QuantizationRecipe(groupSize: 32, descendingActivation: true, staticGroups: true),
+    QuantizationRecipe(groupSize: 96), QuantizationRecipe(groupSize: -1),
+    QuantizationRecipe(method: .rtn, groupSize: 32),
+  ])
+  func outputsInPartsGiveTheSameBits(recipe: QuantizationRecipe) throws {
+    let (n, rows, outputs) = (416, 600, 90)
+    var generator = SplitMix64(seed: 5)
+    let x = AlignedBuffer<Float>((0..<rows * n).map { _ in Float.random(in: -1...1, using: &generator) })
+    for t in 0..<rows { x[t * n + 7] = 0 }
+    let w = AlignedBuffer<Float>((0..<outputs * n).map { _ in Float.random(in: -1...1, using: &generator) })
+    func solve(_ outputsOfPart: Int, threads: Int) throws -> (QuantizedMatrix, ModuleReport) {
+      let pool = WorkerPool(threads: threads)
+      let prepared =
+        recipe.method == .rtn
+        ? nil : try Self.prepare((x, [rows, n]), sequences: 1, recipe: recipe, pool: pool)
+      let solver = Solver(recipe: recipe, pool: pool, outputsOfPart: outputsOfPart)
+      var (matrix, report) = try solver.solve(
+        Self.matrix(w, [outputs, n]), hessian: prepared, module: "m")
+      report.seconds = 0
+      return (matrix, report)
+    }
+    let (whole, report) = try solve(2048, threads: 1)
+    for (outputsOfPart, threads) in [(16, 2), (32, 1), (64, 3)] {
+      let (matrix, found) = try solve(outputsOfPart, threads: threads)
+      #expect(matrix == whole, "\(outputsOfPart) outputs, \(threads) threads")
+      #expect(found == report, "\(outputsOfPart) outputs, \(threads) threads")
+    }
+  }
+
   @Test func moreDampIsUsedWhenTheHessianIsNotPositiveDefinite() throws {
     // Two equal channels with huge values: singular, and 1e-7 of damp drowns in rounding.
     let n = 64
@@ -196,6 +228,14 @@ import Testing
     }
     #expect(
       error?.description.contains("model.x.weight: element [1, 5]") == true, "\(error?.description ?? "")")
+    // In a later part than the first.
+    let late = AlignedBuffer<Float>((0..<48 * 32).map { $0 == 37 * 32 + 5 ? -Float.infinity : 1 })
+    let second = #expect(throws: QuantizationError.self) {
+      try Solver(recipe: recipe, outputsOfPart: 16).solve(
+        Self.matrix(late, [48, 32]), hessian: nil, module: "model.x")
+    }
+    #expect(
+      second?.description.contains("element [37, 5] is -inf") == true, "\(second?.description ?? "")")
     let x = AlignedBuffer<Float>((0..<4 * 32).map { $0 == 40 ? Float.infinity : 1 })
     #expect(throws: QuantizationError.self) { try Self.prepare((x, [4, 32]), sequences: 1, recipe: recipe) }
   }

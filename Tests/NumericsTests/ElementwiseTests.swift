@@ -108,18 +108,24 @@ import Testing
 
   @Test(arguments: InstructionSet.runnable, [1, 31, 128])
   func gptqBlockEqualsScalarBitForBit(isa: InstructionSet, columns: Int) throws {
+    let panels = 3
+    let lanes = panels * columns * 16
+    let parameters = ProductTests.random(panels * 4 * 16, seed: 23)
     func run(_ table: zn_kernels) -> ([[Float]], [UInt8], [Float], [Double]) {
-      var w = ProductTests.random(columns * 16, seed: 21)
+      // Two more columns between the panels.
+      var w = ProductTests.random(lanes + panels * 32, seed: 21)
       var u = ProductTests.random(columns * columns, seed: 22).map { $0 * 0.1 }
       for i in 0..<columns { u[i * columns + i] = 0.5 + abs(u[i * columns + i]) }
-      let scales = ProductTests.random(columns * 16, seed: 23).map { 0.1 + abs($0) * 0.1 }
-      let zeros = [Float](repeating: 8, count: columns * 16)
-      var codes = [UInt8](repeating: 0, count: columns * 16)
-      var errors = [Float](repeating: 0, count: columns * 16)
-      var loss = [Double](repeating: 0, count: 16)
-      var original = ProductTests.random(columns * 16, seed: 24)
+      let scales = parameters.map { 0.1 + abs($0) * 0.1 }
+      let zeros = parameters.indices.map { Float($0 % 5 + 6) }
+      let groupOf = (0..<columns).map { Int32($0 % 4) }
+      var codes = [UInt8](repeating: 0, count: lanes)
+      var errors = [Float](repeating: 0, count: lanes)
+      var loss = [Double](repeating: 0, count: panels * 16)
+      var original = ProductTests.random(lanes, seed: 24)
       table.gptq_block(
-        &w, &original, u, Int64(columns), Int64(columns), scales, zeros, 15, &codes, &errors, &loss)
+        Int64(panels), Int64(columns), &w, Int64(columns * 16 + 32), &original, Int64(columns * 16), u,
+        Int64(columns), scales, zeros, 4 * 16, groupOf, 15, &codes, &errors, &loss)
       return ([w, original], codes, errors, loss)
     }
     let expected = run(try ElementwiseTests.table(.scalar))

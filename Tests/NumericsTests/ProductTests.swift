@@ -98,6 +98,32 @@ import Testing
     }
   }
 
+  /// More summed indices than one block, rows that fill no tile, and panels of which only the first inputs count.
+  @Test(
+    arguments: [Shape(m: 1, n: 16, k: 5), Shape(m: 36, n: 32, k: 72), Shape(m: 128, n: 80, k: 1100)],
+    InstructionSet.runnable)
+  func leftSidesPackedForAllThreadsGiveTheSameBits(shape: Shape, isa: InstructionSet) throws {
+    let (m, n, k, inputs) = (shape.m, shape.n, shape.k, shape.k + 7)
+    let kernels = try #require(Kernels(for: isa))
+    // A as the transpose of what lies in memory.
+    let a = AlignedBuffer<Float>(ProductTests.random(m * k, seed: 7))
+    let w = ProductTests.random(n * inputs, seed: 8)
+    let b = ProductTests.panels(w, n: n, k: inputs)
+    var expected: [Float] = ProductTests.random(m * n, seed: 9)
+    let c = AlignedBuffer<Float>(count: m * n)
+    for i in 0..<m { for j in 0..<n { c[j / 16 * m * 16 + i * 16 + j % 16] = expected[i * n + j] } }
+    for i in 0..<m {
+      for j in 0..<n { for t in 0..<k { expected[i * n + j].addProduct(-a[t * m + i], w[j * inputs + t]) } }
+    }
+    let left = PackedLeftSide(
+      rows: m, k: k, a: a.pointer, rowStride: 1, kStride: m, pool: WorkerPool(threads: 2), kernels: kernels)
+    left.multiply(
+      panels: n / 16, by: b.elements.assumingMemoryBound(to: Float.self), bPanelStride: inputs * 16,
+      into: c.pointer, cPanelStride: m * 16, mode: ZN_SUBTRACT)
+    #expect(
+      (0..<m * n).map { c[$0 % n / 16 * m * 16 + $0 / n * 16 + $0 % n % 16] } == expected)
+  }
+
   /// Both sides rounded to bf16, odd inputs' products first in each pair, subnormals zero: on every table what VDPBF16PS
   /// computes.
   @Test(

@@ -65,6 +65,8 @@ typedef struct zn_kernels {
     // ---- products --------------------------------------------------------------------------------------------
     // Rows of C that one register tile holds (only a hint for packing A: any m works).
     int64_t tile_rows;
+    // Panels of C that it holds (a hint, too).
+    int64_t tile_panels;
     // The same for gemm_int8.
     int64_t int8_rows;
     // So many tiles of gemm stay in a core's second-level cache while all panels pass by them (a hint, too).
@@ -103,6 +105,10 @@ typedef struct zn_kernels {
     // One panel from a row-major B: rows <= 16 rows of `k` elements, row_stride elements apart -> [k][16] floats.
     void (*_Nonnull pack_panel)(float *_Nonnull panel, const void *_Nonnull b, zn_float_type type, int64_t row_stride,
                                 int64_t rows, int64_t k);
+    // Panels of a B whose summed index runs over rows: panels[n / 16 * panel_stride + k * 16 + n % 16] = b[k * row_stride + n],
+    // 0 <= n < columns, 0 <= k; columns that fill the last panel up are zero.
+    void (*_Nonnull copy_panels)(float *_Nonnull panels, int64_t panel_stride, const float *_Nonnull b,
+                                 int64_t row_stride, int64_t columns, int64_t k);
     // Sixteen rows of 16-bit elements, whatever they are, to columns and back: to[c * to_stride + r] = from[r * from_stride + c],
     // 0 <= r < 16, 0 <= c < columns; rows from `rows` on count as zero.
     void (*_Nonnull transpose16)(uint16_t *_Nonnull to, int64_t to_stride, const uint16_t *_Nonnull from,
@@ -171,19 +177,21 @@ typedef struct zn_kernels {
                                int64_t panel_code_bytes, int64_t panels, int64_t k, float *_Nonnull y);
 
     // ---- GPTQ -------------------------------------------------------------------------------------------------
-    // One block of the column sweep on 16 output rows (lanes), Formats/autogptq-int4.md and `GPTQ/ColumnSweep`.
-    //   w       [columns][16]  weights of the block, corrected in place
-    //   original [columns][16] NULL, or the weights before any correction: becomes original - q
-    //   u       columns x columns upper triangle of the block of U, row stride u_stride
-    //   scales, zeros [columns][16]  the parameters of each column's group
-    //   codes   [columns][16]  out;  errors [columns][16]  out: e = (w - q) / U[i,i]
-    //   loss    [16] doubles, += (w - q)^2 / U[i,i]^2 / 2
+    // One block of the column sweep on panels of 16 output rows (lanes), Formats/autogptq-int4.md and `GPTQ/ColumnSweep`. Of
+    // panel p, the strides being in elements:
+    //   w        [columns][16] at w + p * w_stride: weights of the block, corrected in place
+    //   original [columns][16] at original + p * original_stride: the weights before any correction, becomes original - q
+    //   scales, zeros [groups][16] at p * parameter_stride; column i is of group group_of[i]
+    //   codes    [panels][columns][16]  out;  errors [panels][columns][16]  out: e = (w - q) / U[i,i]
+    //   loss     [panels][16] doubles, += (w - q)^2 / U[i,i]^2 / 2
+    // u: columns x columns, upper triangle of the block of U, rows u_stride apart.
     // q = scale * (clamp(round_half_even(w / scale) + zero, 0, maxq) - zero); then w[j] -= e * U[i, j] for j > i, one
     // fused multiply-add each, i ascending.
-    void (*_Nonnull gptq_block)(float *_Nonnull w, float *_Nullable original, const float *_Nonnull u,
-                                int64_t u_stride, int64_t columns, const float *_Nonnull scales,
-                                const float *_Nonnull zeros, float maxq, uint8_t *_Nonnull codes,
-                                float *_Nonnull errors, double *_Nonnull loss);
+    void (*_Nonnull gptq_block)(int64_t panels, int64_t columns, float *_Nonnull w, int64_t w_stride,
+                                float *_Nonnull original, int64_t original_stride, const float *_Nonnull u,
+                                int64_t u_stride, const float *_Nonnull scales, const float *_Nonnull zeros,
+                                int64_t parameter_stride, const int32_t *_Nonnull group_of, float maxq,
+                                uint8_t *_Nonnull codes, float *_Nonnull errors, double *_Nonnull loss);
 
     // ---- element-wise -----------------------------------------------------------------------------------------
     void (*_Nonnull widen)(float *_Nonnull y, const void *_Nonnull x, zn_float_type type, int64_t n);

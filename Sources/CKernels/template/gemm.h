@@ -4,7 +4,7 @@
 // `count` steps, from `step` on.
 #define STEPS(count, multiply_add)                                                                                     \
     _Pragma("clang loop unroll(full)") for (int s = 0; s < (count); s++) {                                             \
-        v16 right[TILE_PANELS];                                                                                        \
+        v16 right[2 * TILE_PANELS];                                                                                        \
         _Pragma("clang loop unroll(full)") for (int p = 0; p < panels; p++) {                                          \
             right[p] = v_load(b + p * b_panel_stride + (step + s) * 16);                                               \
         }                                                                                                              \
@@ -21,7 +21,7 @@ ZN_INLINE void tile(const int rows, const int panels, const int unrolled, int64_
                     int64_t a_row_stride, int64_t a_k_stride, const float *b, int64_t b_panel_stride, float *c,
                     int64_t c_row_stride, int64_t c_panel_stride, int64_t last_columns, zn_gemm_mode mode,
                     const float *ahead) {
-    v16 sum[TILE_ROWS][TILE_PANELS];
+    v16 sum[TILE_ROWS][2 * TILE_PANELS];
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++) {
 #pragma clang loop unroll(full)
@@ -225,17 +225,46 @@ static void pack_rows(float *packed, const float *a, int64_t a_row_stride, int64
 #define BLOCK_DEPTH 384
 #endif
 
+// Floats of A that stay in the second-level cache while a B passes by that was not built for the product but lies in memory:
+// 256 KB, half of the smallest there is.
+#define STREAMED_FLOATS (64 << 10)
+// Tiles that together fetch a panel ahead: each as many floats as it has of A.
+#define FETCHING_TILES ((16 + TILE_ROWS - 1) / TILE_ROWS)
+
+// Few rows are too few sums to keep the multipliers busy: two tiles' panels at once.
+ZN_INLINE void tile_of_few_rows(int64_t rows, int64_t k, const float *a, const float *b, int64_t b_panel_stride, float *c,
+                                int64_t c_row_stride, int64_t c_panel_stride, int64_t last_columns,
+                                zn_gemm_mode mode) {
+    switch (rows) {
+        case 1:
+            tile(1, 2 * TILE_PANELS, 1, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
+                 last_columns, mode, NULL);
+            return;
+        case 2:
+            tile(2, 2 * TILE_PANELS, 1, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
+                 last_columns, mode, NULL);
+            return;
+        case 3:
+            tile(3, 2 * TILE_PANELS, 1, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
+                 last_columns, mode, NULL);
+            return;
+    }
+}
+
 static void gemm_packed(int64_t m, int64_t n_count, int64_t k, const float *packed_a, const float *b,
                         int64_t b_panel_stride, float *c, int64_t c_row_stride, int64_t c_panel_stride,
                         zn_gemm_mode mode) {
     const int64_t panels = (n_count + 15) / 16;
     // A block of rows stays in the second-level cache while all panels pass by it.
-    for (int64_t block = 0; block < m; block += ROW_BLOCK)
+    const bool streamed = b_panel_stride > 16 * k;
+    int64_t row_block = ROW_BLOCK;
+    if (streamed && STREAMED_FLOATS / k > ROW_BLOCK) row_block = STREAMED_FLOATS / k / TILE_ROWS * TILE_ROWS;
+    for (int64_t block = 0; block < m; block += row_block)
     for (int64_t p = 0; p < panels; p += TILE_PANELS) {
         const int64_t here = panels - p < TILE_PANELS ? panels - p : TILE_PANELS;
         const int64_t columns = n_count - (p + here - 1) * 16;
         const int64_t last = columns < 16 ? columns : 16;
-        const int64_t end = m < block + ROW_BLOCK ? m : block + ROW_BLOCK;
+        const int64_t end = m < block + row_block ? m : block + row_block;
         for (int64_t i = block; i < end; i += TILE_ROWS) {
             const int64_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS;
             const float *left = packed_a + i * k;
@@ -247,9 +276,23 @@ static void gemm_packed(int64_t m, int64_t n_count, int64_t k, const float *pack
                                 out + q * c_panel_stride, c_row_stride, c_panel_stride, q == here - 1 ? last : 16, mode);
                 }
             } else if (rows == TILE_ROWS) {
-                // The last panels of a block of rows fetch the next block.
-                const float *ahead = p + TILE_PANELS >= panels ? left + ROW_BLOCK * k : NULL;
+                const float *ahead = NULL;
+                if (streamed) {
+                    // The first tiles fetch the panels that follow, behind the last of them the first one's next steps.
+                    const int64_t t = (i - block) / TILE_ROWS, q = t / FETCHING_TILES;
+                    const float *next =
+                        p + TILE_PANELS < panels ? right + TILE_PANELS * b_panel_stride : b + 16 * k;
+                    if (q < TILE_PANELS) ahead = next + q * b_panel_stride + t % FETCHING_TILES * k * TILE_ROWS;
+                } else if (p + TILE_PANELS >= panels) {
+                    // The last panels of a block of rows fetch the next block.
+                    ahead = left + row_block * k;
+                }
                 tile_packed(k, left, right, b_panel_stride, out, c_row_stride, c_panel_stride, last, mode, ahead);
+            } else if (TILE_PANELS == 1 && rows <= 3 && (p % 2 == 1 || p + 1 < panels)) {
+                if (p % 2 == 1) continue;
+                const int64_t beyond = n_count - (p + 1) * 16;
+                tile_of_few_rows(rows, k, left, right, b_panel_stride, out, c_row_stride, c_panel_stride,
+                                 beyond < 16 ? beyond : 16, mode);
             } else {
                 tile_full(rows, k, left, 1, TILE_ROWS, right, b_panel_stride, out, c_row_stride, c_panel_stride, last,
                           mode);

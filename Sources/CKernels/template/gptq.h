@@ -3,50 +3,88 @@
 // Columns whose errors stay in registers while they are taken from later columns: one at a time, every later column is read
 // and written for each, and a store a cycle sets the pace.
 #define GPTQ_STRIP 4
+// Panels that go from strip to strip together: the columns of a strip wait for each other, those of two panels do not, and
+// the weights of more would not stay in the first-level cache.
+#define GPTQ_PANELS 2
 
-// Columns first ..< first + count, each corrected by those before it in the strip; then those behind the strip.
-ZN_INLINE void gptq_strip(const int count, int64_t first, float *w, float *original, const float *u, int64_t u_stride,
-                          int64_t columns, const float *scales, const float *zeros, v16 high, uint8_t *codes,
-                          float *errors, double *loss) {
-    const v16 low = v_set(0);
-    v16 error[GPTQ_STRIP];
+// What a block has for one panel.
+typedef struct gptq_panel {
+    float *w, *original;
+    const float *scales, *zeros;
+    uint8_t *codes;
+    float *errors;
+    double *loss;
+} gptq_panel;
+
+// One column, corrected by the `count` columns before it.
+ZN_INLINE void gptq_quantize(const int count, int64_t i, const gptq_panel *panel, const float *u, int64_t u_stride,
+                             const int32_t *group_of, v16 high) {
+    v16 weight = v_load(panel->w + i * 16);
 #pragma clang loop unroll(full)
-    for (int c = 0; c < count; c++) {
-        const int64_t i = first + c;
-        v16 weight = v_load(w + i * 16);
-#pragma clang loop unroll(full)
-        for (int b = 0; b < c; b++) weight = v_fnma(v_set(u[(first + b) * u_stride + i]), error[b], weight);
-        const v16 scale = v_load(scales + i * 16), zero = v_load(zeros + i * 16);
-        const v16 code = v_min(v_max(v_add(v_round(v_div(weight, scale)), zero), low), high);
-        const v16 quantized = v_mul(scale, v_sub(code, zero));
-        error[c] = v_div(v_sub(weight, quantized), v_set(u[i * u_stride + i]));
-        v_store(w + i * 16, weight);
-        if (original != NULL) v_store(original + i * 16, v_sub(v_load(original + i * 16), quantized));
-        v_store(errors + i * 16, error[c]);
-        float code_lane[16], error_lane[16];
-        v_store(code_lane, code);
-        v_store(error_lane, error[c]);
-        for (int r = 0; r < 16; r++) {
-            codes[i * 16 + r] = (uint8_t)code_lane[r];
-            loss[r] += 0.5 * ((double)error_lane[r] * (double)error_lane[r]);
-        }
+    for (int b = count; b > 0; b--) {
+        weight = v_fnma(v_set(u[(i - b) * u_stride + i]), v_load(panel->errors + (i - b) * 16), weight);
     }
-    // Every later column of the block sees these errors, in their order; the columns are independent of each other.
-    for (int64_t j = first + count; j < columns; j++) {
-        v16 weight = v_load(w + j * 16);
-#pragma clang loop unroll(full)
-        for (int c = 0; c < count; c++) weight = v_fnma(v_set(u[(first + c) * u_stride + j]), error[c], weight);
-        v_store(w + j * 16, weight);
+    const v16 scale = v_load(panel->scales + group_of[i] * 16), zero = v_load(panel->zeros + group_of[i] * 16);
+    const v16 code = v_min(v_max(v_add(v_round(v_div(weight, scale)), zero), v_set(0)), high);
+    const v16 quantized = v_mul(scale, v_sub(code, zero));
+    const v16 error = v_div(v_sub(weight, quantized), v_set(u[i * u_stride + i]));
+    v_store(panel->w + i * 16, weight);
+    v_store(panel->original + i * 16, v_sub(v_load(panel->original + i * 16), quantized));
+    v_store(panel->errors + i * 16, error);
+    float code_lane[16], error_lane[16];
+    v_store(code_lane, code);
+    v_store(error_lane, error);
+    for (int r = 0; r < 16; r++) {
+        panel->codes[i * 16 + r] = (uint8_t)code_lane[r];
+        panel->loss[r] += 0.5 * ((double)error_lane[r] * (double)error_lane[r]);
     }
 }
 
-static void gptq_block(float *w, float *original, const float *u, int64_t u_stride, int64_t columns,
-                       const float *scales, const float *zeros, float maxq, uint8_t *codes, float *errors,
-                       double *loss) {
-    const v16 high = v_set(maxq);
-    int64_t i = 0;
-    for (; i + GPTQ_STRIP <= columns; i += GPTQ_STRIP) {
-        gptq_strip(GPTQ_STRIP, i, w, original, u, u_stride, columns, scales, zeros, high, codes, errors, loss);
+// Every later column of the block sees these columns' errors, in their order; the columns are independent of each other.
+ZN_INLINE void gptq_correct(const int count, int64_t first, const gptq_panel *panel, const float *u, int64_t u_stride,
+                            int64_t columns) {
+    v16 error[GPTQ_STRIP];
+#pragma clang loop unroll(full)
+    for (int c = 0; c < count; c++) error[c] = v_load(panel->errors + (first + c) * 16);
+    for (int64_t j = first + count; j < columns; j++) {
+        v16 weight = v_load(panel->w + j * 16);
+#pragma clang loop unroll(full)
+        for (int c = 0; c < count; c++) weight = v_fnma(v_set(u[(first + c) * u_stride + j]), error[c], weight);
+        v_store(panel->w + j * 16, weight);
     }
-    for (; i < columns; i++) gptq_strip(1, i, w, original, u, u_stride, columns, scales, zeros, high, codes, errors, loss);
+}
+
+ZN_INLINE void gptq_strip(const int count, int64_t first, const gptq_panel *panels, int64_t panel_count, const float *u,
+                          int64_t u_stride, int64_t columns, const int32_t *group_of, v16 high) {
+#pragma clang loop unroll(full)
+    for (int c = 0; c < count; c++) {
+        for (int64_t p = 0; p < panel_count; p++) gptq_quantize(c, first + c, panels + p, u, u_stride, group_of, high);
+    }
+    for (int64_t p = 0; p < panel_count; p++) gptq_correct(count, first, panels + p, u, u_stride, columns);
+}
+
+static void gptq_block(int64_t panels, int64_t columns, float *w, int64_t w_stride, float *original,
+                       int64_t original_stride, const float *u, int64_t u_stride, const float *scales,
+                       const float *zeros, int64_t parameter_stride, const int32_t *group_of, float maxq,
+                       uint8_t *codes, float *errors, double *loss) {
+    const v16 high = v_set(maxq);
+    for (int64_t first = 0; first < panels; first += GPTQ_PANELS) {
+        const int64_t here = panels - first < GPTQ_PANELS ? panels - first : GPTQ_PANELS;
+        gptq_panel some[GPTQ_PANELS];
+        for (int64_t q = 0; q < here; q++) {
+            const int64_t p = first + q;
+            some[q] = (gptq_panel){w + p * w_stride,
+                                   original + p * original_stride,
+                                   scales + p * parameter_stride,
+                                   zeros + p * parameter_stride,
+                                   codes + p * columns * 16,
+                                   errors + p * columns * 16,
+                                   loss + p * 16};
+        }
+        int64_t i = 0;
+        for (; i + GPTQ_STRIP <= columns; i += GPTQ_STRIP) {
+            gptq_strip(GPTQ_STRIP, i, some, here, u, u_stride, columns, group_of, high);
+        }
+        for (; i < columns; i++) gptq_strip(1, i, some, here, u, u_stride, columns, group_of, high);
+    }
 }

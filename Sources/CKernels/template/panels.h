@@ -29,6 +29,18 @@ static void pack_panel(float *panel, const void *b, zn_float_type type, int64_t 
     }
 }
 
+static void copy_panels(float *panels, int64_t panel_stride, const float *b, int64_t row_stride, int64_t columns,
+                        int64_t k) {
+    const int64_t whole = columns / 16, rest = columns % 16;
+    for (int64_t step = 0; step < k; step++) {
+        const float *row = b + step * row_stride;
+        // Rows lie too far apart for the hardware to fetch ahead.
+        for (int64_t p = 0; p < whole; p++) __builtin_prefetch(row + 12 * row_stride + p * 16);
+        for (int64_t p = 0; p < whole; p++) v_store(panels + p * panel_stride + step * 16, v_load(row + p * 16));
+        if (rest > 0) v_store(panels + whole * panel_stride + step * 16, load_n(row + whole * 16, rest, 0));
+    }
+}
+
 typedef uint16_t v16h __attribute__((vector_size(32)));
 #define INTERLEAVED_LOW 0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27
 #define INTERLEAVED_HIGH 4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31
