@@ -75,11 +75,10 @@ package enum Factorization {
 
   // MARK: H = R·Rᵀ
 
-  /// Blocks whose products are subtracted from what is left of them together: every element of H is then read and written
-  /// a quarter as often, and still takes its products in the order of the blocks.
+  /// Blocks whose products are subtracted from what is left of them together, in one chain: every element of H is then read
+  /// and written a quarter as often, and still takes its products in the order of the blocks.
   private static let spanBlocks = 4
-  /// Rows of H that meet one block of columns in a task, in tiles; `row_tiles` at a time, which take all of the span's products
-  /// while they are in a core's cache.
+  /// Rows of H that meet one block of columns in a task, in tiles.
   private static let tilesOfTask = 160
 
   private static func factorize(
@@ -102,25 +101,25 @@ package enum Factorization {
         m: first, n: size, k: size, a: h + first, aRowStride: n, aKStride: 1, bPanels: right.pointer,
         bPanelStride: size * panelWidth, c: panel.pointer, cRowStride: size, cPanelStride: panelWidth,
         mode: ZN_OVERWRITE, pool: pool, kernels: kernels)
+      let start = b / spanBlocks * spanBlocks * block
+      if span.isEmpty { span.begin(depth: first + size - start) }
       span.append(panel.pointer, rows: first, width: size, copyingTo: h + first, rowStride: n, pool: pool)
-      if b % spanBlocks == 0 {
-        subtract(span.blocks[...], of: span, columns: 0..<first, from: h, n, pool: pool)
+      if first == start {
+        subtract(span, from: h, n, columns: 0..<first, pool: pool)
         span.removeAll()
       } else {
-        let start = b / spanBlocks * spanBlocks * block
-        subtract(span.blocks.suffix(1), of: span, columns: start..<first, from: h, n, pool: pool)
+        subtract(span, last: size, from: h, n, columns: start..<first, pool: pool)
       }
     }
     return true
   }
 
-  /// H[0 ... j, j] −= (X·Xᵀ)[0 ... j, j] of each of `blocks` in turn, for the columns j of `columns`.
+  /// H[0 ... j, j] −= (X·Xᵀ)[0 ... j, j] for the columns j of `columns`, X being what the span has.
+  /// - Parameter last: so many columns of X, those that came last; nil: all.
   private static func subtract(
-    _ blocks: ArraySlice<PackedSpan.Block>, of span: PackedSpan, columns: Range<Int>,
-    from h: UnsafeMutablePointer<Float>, _ n: Int, pool: WorkerPool
+    _ span: PackedSpan, last: Int? = nil, from h: UnsafeMutablePointer<Float>, _ n: Int, columns: Range<Int>,
+    pool: WorkerPool
   ) {
-    let table = span.kernels.table
-    let cached = Int(table.pointee.row_tiles) * span.tileRows
     let rowsOfTask = tilesOfTask * span.tileRows
     let parts = (columns.upperBound + rowsOfTask - 1) / rowsOfTask
     // No wider than a block, whose width below the diagonal `cholesky` puts back.
@@ -131,14 +130,10 @@ package enum Factorization {
       let width = min(block, columns.upperBound - column)
       let firstRow = task % parts * rowsOfTask
       let end = min(column + width, firstRow + rowsOfTask)
-      for row in stride(from: firstRow, to: end, by: cached) {
-        for block in blocks {
-          table.pointee.gemm_packed(
-            Int64(min(cached, end - row)), Int64(width), Int64(block.width), block.left + row * block.width,
-            block.right + column * block.width, Int64(block.width * panelWidth),
-            h.pointer + row * n + column, Int64(n), Int64(panelWidth), ZN_SUBTRACT)
-        }
-      }
+      guard firstRow < end else { return }
+      span.subtract(
+        rows: firstRow..<end, columns: column..<column + width, last: last,
+        from: h.pointer + firstRow * n + column, rowStride: n)
     }
   }
 
@@ -211,56 +206,78 @@ package enum Factorization {
 
 /// The columns of some blocks of R as both sides of a product of their rows.
 private final class PackedSpan: @unchecked Sendable {
-  struct Block: @unchecked Sendable {
-    let width: Int
-    /// Tiles of rows, and panels of them.
-    let left: UnsafeMutablePointer<Float>
-    let right: UnsafeMutablePointer<Float>
-  }
-
   let kernels: Kernels
   let tileRows: Int
-  private(set) var blocks: [Block] = []
   /// Rows in whole tiles and panels.
   private let unit: Int
-  private let paddedRows: Int
+  /// Tiles of rows, and panels of them; each holds all columns of the span.
+  private let left: UnsafeMutablePointer<Float>
+  private let right: UnsafeMutablePointer<Float>
   private let memory: AlignedBuffer<Float>
+  /// Columns that the span will have, and those it has.
+  private var depth = 0
+  private var width = 0
 
   init(order: Int, blocks: Int, kernels: Kernels) {
     self.kernels = kernels
     tileRows = Int(kernels.table.pointee.tile_rows)
     unit = tileRows * panelWidth
-    paddedRows = (order + unit - 1) / unit * unit
+    let paddedRows = (order + unit - 1) / unit * unit
     memory = AlignedBuffer(count: 2 * paddedRows * Factorization.block * blocks)
+    left = memory.pointer
+    right = memory.pointer + paddedRows * Factorization.block * blocks
   }
 
-  func removeAll() { blocks = [] }
+  var isEmpty: Bool { width == 0 }
+
+  func begin(depth: Int) { self.depth = depth }
+
+  func removeAll() { width = 0 }
 
   /// Packs `x` `[rows, width]` and copies it to where R is.
   func append(
-    _ x: UnsafePointer<Float>, rows: Int, width: Int, copyingTo r: UnsafeMutablePointer<Float>,
-    rowStride: Int,
-    pool: WorkerPool
+    _ x: UnsafePointer<Float>, rows: Int, width count: Int, copyingTo r: UnsafeMutablePointer<Float>,
+    rowStride: Int, pool: WorkerPool
   ) {
     let table = kernels.table
-    let start = memory.pointer + 2 * paddedRows * Factorization.block * blocks.count
-    let block = Block(width: width, left: start, right: start + paddedRows * Factorization.block)
+    let (before, depth) = (width, depth)
     let (x, r) = (Shared(x), SharedMutable(r))
     pool.runRanges((rows + unit - 1) / unit) { range in
       let first = range.lowerBound * unit
       let end = min(rows, range.upperBound * unit)
       for row in first..<end {
-        (r.pointer + row * rowStride).update(from: x.pointer + row * width, count: width)
+        (r.pointer + row * rowStride).update(from: x.pointer + row * count, count: count)
       }
-      table.pointee.pack_rows(
-        block.left + first * width, x.pointer + first * width, Int64(width), 1, Int64(end - first),
-        Int64(width))
+      for row in stride(from: first, to: end, by: tileRows) {
+        table.pointee.pack_rows(
+          left + row * depth + before * tileRows, x.pointer + row * count, Int64(count), 1,
+          Int64(min(tileRows, end - row)), Int64(count))
+      }
       for row in stride(from: first, to: end, by: panelWidth) {
         table.pointee.pack_panel(
-          block.right + row * width, x.pointer + row * width, ZN_F32, Int64(width),
-          Int64(min(panelWidth, end - row)), Int64(width))
+          right + row * depth + before * panelWidth, x.pointer + row * count, ZN_F32, Int64(count),
+          Int64(min(panelWidth, end - row)), Int64(count))
       }
     }
-    blocks.append(block)
+    width += count
+  }
+
+  /// `h` −= what rows and columns of X·Xᵀ give, on the calling thread.
+  /// - Parameters:
+  ///   - rows: from a whole tile on; columns: from a whole panel on.
+  ///   - last: so many columns of X, those that came last; nil: all.
+  func subtract(
+    rows: Range<Int>, columns: Range<Int>, last: Int?, from h: UnsafeMutablePointer<Float>, rowStride: Int
+  ) {
+    // Tiles lie as far apart as the whole span takes: of a part of it, one at a time.
+    let step = last == nil ? rows.count : tileRows
+    let skipped = last.map { width - $0 } ?? 0
+    for row in stride(from: rows.lowerBound, to: rows.upperBound, by: step) {
+      kernels.table.pointee.gemm_packed(
+        Int64(min(step, rows.upperBound - row)), Int64(columns.count), Int64(width - skipped),
+        left + row * depth + skipped * tileRows, right + columns.lowerBound * depth + skipped * panelWidth,
+        Int64(depth * panelWidth), h + (row - rows.lowerBound) * rowStride, Int64(rowStride),
+        Int64(panelWidth), ZN_SUBTRACT)
+    }
   }
 }
