@@ -22,7 +22,7 @@ extension LinearAlgebra {
     let tileRows = Int(table.pointee.tile_rows)
     let panels = (n + panelWidth - 1) / panelWidth
     let share = (panels + pool.threadCount * 6 - 1) / (pool.threadCount * 6)
-    let panelsPerTask = max(2, min(8, (share + 1) / 2 * 2))
+    let panelsPerTask = max(2, min(12, (share + 1) / 2 * 2))
     let tasks = (panels + panelsPerTask - 1) / panelsPerTask
     let diagonalPanels = max(2, Int(table.pointee.tile_panels))
     let tiles = (n + tileRows - 1) / tileRows
