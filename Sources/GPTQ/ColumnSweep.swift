@@ -101,8 +101,16 @@ final class ColumnSweep {
     return findings
   }
 
-  /// Panels of a task: their errors, and what is taken away from them, stay in a core's cache.
-  private static let floatsOfTask = 8 * panelWidth * 128
+  /// Panels of a task: eight for a span of 128, so that what is taken away from them, and their errors, stay in a core's cache;
+  /// whole pairs, many of them whole tiles of the widest registers.
+  private func panelsOfTasks(columns: Int) -> [Range<Int>] {
+    let most = max(4, 8 * 128 / columns)
+    let unit = panels >= 32 * pool.threadCount ? 4 : 2
+    let units = (panels + unit - 1) / unit
+    let rounds = (panels + most * pool.threadCount - 1) / (most * pool.threadCount)
+    let tasks = min(units, rounds * pool.threadCount)
+    return (0..<tasks).map { units * $0 / tasks * unit..<min(panels, units * ($0 + 1) / tasks * unit) }
+  }
 
   /// The columns of one span, a few panels at a time; `weights` then holds D of them.
   private func sweep(_ columns: Range<Int>, _ hessian: PreparedHessian, findsParameters: Bool)
@@ -119,13 +127,10 @@ final class ColumnSweep {
         })
     }
     let correction = correction(of: columns, factor: hessian.factor, inverse: inverse)
-    let most = max(1, ColumnSweep.floatsOfTask / (columns.count * panelWidth))
-    let tasks = (panels + most * pool.threadCount - 1) / (most * pool.threadCount) * pool.threadCount
-    let found = AlignedBuffer<ParameterFinder.Findings>(count: tasks)
-    pool.run(tasks) { task in
-      found[task] = sweep(
-        panels: panels * task / tasks..<panels * (task + 1) / tasks, columns, blocks, correction,
-        order: hessian.order)
+    let tasks = panelsOfTasks(columns: columns.count)
+    let found = AlignedBuffer<ParameterFinder.Findings>(count: tasks.count)
+    pool.run(tasks.count) { task in
+      found[task] = sweep(panels: tasks[task], columns, blocks, correction, order: hessian.order)
     }
     return found.buffer.reduce(into: ParameterFinder.Findings()) { $0 += $1 }
   }
@@ -163,13 +168,12 @@ final class ColumnSweep {
       })
   }
 
-  /// On the calling thread.
+  /// The columns of one span of some panels, on the calling thread.
   private func sweep(
     panels range: Range<Int>, _ columns: Range<Int>, _ blocks: [SweptBlock], _ correction: Correction?,
     order: [Int]?
   ) -> ParameterFinder.Findings {
     var findings = ParameterFinder.Findings()
-    guard !range.isEmpty else { return findings }
     let stride = columns.count * panelWidth
     Scratch.withFloats(2 * range.count * stride) { memory in
       // The span's weights as the sweep of all earlier columns leaves them, `[panel][column of the span][16]`.

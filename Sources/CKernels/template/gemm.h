@@ -4,7 +4,7 @@
 // `count` steps, from `step` on.
 #define STEPS(count, multiply_add)                                                                                     \
     _Pragma("clang loop unroll(full)") for (int s = 0; s < (count); s++) {                                             \
-        v16 right[2 * TILE_PANELS];                                                                                        \
+        v16 right[2 * TILE_PANELS];                                                                                    \
         _Pragma("clang loop unroll(full)") for (int p = 0; p < panels; p++) {                                          \
             right[p] = v_load(b + p * b_panel_stride + (step + s) * 16);                                               \
         }                                                                                                              \
@@ -231,23 +231,21 @@ static void pack_rows(float *packed, const float *a, int64_t a_row_stride, int64
 // Tiles that together fetch a panel ahead: each as many floats as it has of A.
 #define FETCHING_TILES ((16 + TILE_ROWS - 1) / TILE_ROWS)
 
+#define ZN_FEW_ROWS_CASE(ROWS)                                                                                         \
+    case ROWS:                                                                                                         \
+        tile(ROWS, 2 * TILE_PANELS, 1, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,         \
+             last_columns, mode, NULL);                                                                                \
+        return;
+
 // Few rows are too few sums to keep the multipliers busy: two tiles' panels at once.
-ZN_INLINE void tile_of_few_rows(int64_t rows, int64_t k, const float *a, const float *b, int64_t b_panel_stride, float *c,
-                                int64_t c_row_stride, int64_t c_panel_stride, int64_t last_columns,
-                                zn_gemm_mode mode) {
+static __attribute__((noinline)) void tile_of_few_rows(int64_t rows, int64_t k, const float *a, const float *b,
+                                                       int64_t b_panel_stride, float *c, int64_t c_row_stride,
+                                                       int64_t c_panel_stride, int64_t last_columns,
+                                                       zn_gemm_mode mode) {
     switch (rows) {
-        case 1:
-            tile(1, 2 * TILE_PANELS, 1, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
-                 last_columns, mode, NULL);
-            return;
-        case 2:
-            tile(2, 2 * TILE_PANELS, 1, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
-                 last_columns, mode, NULL);
-            return;
-        case 3:
-            tile(3, 2 * TILE_PANELS, 1, k, a, 1, TILE_ROWS, b, b_panel_stride, c, c_row_stride, c_panel_stride,
-                 last_columns, mode, NULL);
-            return;
+        ZN_FEW_ROWS_CASE(1)
+        ZN_FEW_ROWS_CASE(2)
+        ZN_FEW_ROWS_CASE(3)
     }
 }
 
@@ -288,7 +286,7 @@ static void gemm_packed(int64_t m, int64_t n_count, int64_t k, const float *pack
                     ahead = left + row_block * k;
                 }
                 tile_packed(k, left, right, b_panel_stride, out, c_row_stride, c_panel_stride, last, mode, ahead);
-            } else if (TILE_PANELS == 1 && rows <= 3 && (p % 2 == 1 || p + 1 < panels)) {
+            } else if (TILE_PANELS == 1 && rows <= TILE_ROWS / 2 && (p % 2 == 1 || p + 1 < panels)) {
                 if (p % 2 == 1) continue;
                 const int64_t beyond = n_count - (p + 1) * 16;
                 tile_of_few_rows(rows, k, left, right, b_panel_stride, out, c_row_stride, c_panel_stride,
