@@ -258,13 +258,29 @@ def answers():
     shutil.rmtree(folder)
 
 
+def begin_an_answer(t, prompt):
+    """Asks until an answer has some text: at temperature 2 its first token may be the one that ends it. A long one may have
+    left the screen between two looks at it, with the question."""
+    for attempt in range(5):
+        t.type(prompt)
+        t.wait_for_last(user + prompt)
+        t.press("Enter")
+        begun = lambda rows: not any(row.startswith(user + prompt) for row in rows) or any(
+            row.startswith(assistant) and len(row) > len(assistant) + 4 for row in rows)
+        empty = lambda rows: rows[-1].rstrip() == user and any(row.rstrip() == assistant for row in rows)
+        if begun(t.wait(lambda rows: begun(rows) or empty(rows), "an answer begins")):
+            return
+        t.type("clear")
+        t.press("Enter")
+        t.wait(lambda rows: rows[-1].rstrip() == user and not empty(rows), "the conversation is cleared")
+    raise AssertionError("five answers were empty")
+
+
 def interrupting():
     # A loop of text that only a limit ends, so that there is time to stop it.
     t = start("--no-history --temperature 2 --max-new-tokens 1900 --threads 1")
     for attempt in range(5):
-        t.type("请续写下面的文字：黛玉")
-        t.press("Enter")
-        t.wait(lambda rows: any(assistant in row and len(row) > len(assistant) + 4 for row in rows), "an answer begins")
+        begin_an_answer(t, "请续写下面的文字：黛玉")
         t.press("C-c")
         rows = t.wait_for_last(user)
         if "[已停止]" in rows[-2]:
@@ -279,9 +295,7 @@ def interrupting():
     expect(True, "what was said so far is kept", t)
     # Keys pressed while an answer is made are not seen among its text; they wait for the prompt.
     t.press("C-l")
-    t.type("请续写下面的文字：探春")
-    t.press("Enter")
-    t.wait(lambda rows: any(row.startswith(assistant) and len(row) > len(assistant) + 4 for row in rows), "an answer begins")
+    begin_an_answer(t, "请续写下面的文字：探春")
     # Stopped and continued, the answer goes on.
     t.press("C-z")
     t.wait_for_last("$")
