@@ -5,19 +5,9 @@ extension QuantizedMatrix {
   /// Where the outputs of a matrix are written, part by part.
   struct Memory: @unchecked Sendable {
     let outFeatures: Int
-    private let codes: UnsafeMutablePointer<UInt8>
+    fileprivate let codes: UnsafeMutablePointer<UInt8>
     let scales: UnsafeMutablePointer<UInt16>
     let zeros: UnsafeMutablePointer<UInt8>
-
-    fileprivate init(
-      outFeatures: Int, codes: UnsafeMutablePointer<UInt8>, scales: UnsafeMutablePointer<UInt16>,
-      zeros: UnsafeMutablePointer<UInt8>
-    ) {
-      self.outFeatures = outFeatures
-      self.codes = codes
-      self.scales = scales
-      self.zeros = zeros
-    }
 
     /// Of all outputs.
     func codes(ofChannel channel: Int) -> UnsafeMutablePointer<UInt8> { codes + channel * outFeatures }

@@ -146,15 +146,14 @@ package struct Solver {
   /// parameters see only the corrections of earlier blocks.
   package static let blockSize = 128
   let blockSize: Int
-  /// Nil: ``outputsOfPart(threads:limit:)`` of the pool's threads.
-  private let outputsOfPart: Int?
+  private let outputsOfPart: Int
   private let memory = SweepMemory.Keeper()
 
   package init(
     recipe: QuantizationRecipe, pool: WorkerPool = .shared, blockSize: Int = Solver.blockSize,
     outputsOfPart: Int? = nil
   ) {
-    self.outputsOfPart = outputsOfPart
+    self.outputsOfPart = outputsOfPart ?? Solver.outputsOfPart(threads: pool.threadCount)
     self.recipe = recipe
     self.pool = pool
     self.blockSize = blockSize
@@ -218,7 +217,7 @@ package struct Solver {
   private func parts(of weights: WeightMatrix) -> [Range<Int>] {
     if case .intPanels = weights { return [0..<weights.outFeatures] }
     let panels = (weights.outFeatures + panelWidth - 1) / panelWidth
-    let most = Solver.outputsOfPart(threads: pool.threadCount, limit: outputsOfPart) / panelWidth
+    let most = outputsOfPart / panelWidth
     let count = max(1, (panels + most - 1) / most)
     let width = (panels + count - 1) / count * panelWidth
     return stride(from: 0, to: weights.outFeatures, by: max(1, width)).map {
@@ -227,5 +226,5 @@ package struct Solver {
   }
 
   /// Every part packs all of the factor anew: no fewer outputs than keep that a small share of the work, on all threads.
-  static func outputsOfPart(threads: Int, limit: Int? = nil) -> Int { limit ?? max(2048, 512 * threads) }
+  static func outputsOfPart(threads: Int) -> Int { max(2048, 512 * threads) }
 }

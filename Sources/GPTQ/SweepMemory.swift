@@ -1,8 +1,8 @@
 import Numerics
 import Synchronization
 
-/// Memory of a column sweep, for the next sweep of the same solver: gate and up follow each other, and fresh pages took a
-/// tenth of a sweep on a virtual machine, whose host hands them out.
+/// Memory of a column sweep, for the next sweep of the same solver: parts of a matrix follow each other, and gate and up; fresh
+/// pages took a tenth of a sweep on a virtual machine, whose host hands them out.
 struct SweepMemory: Sendable {
   enum Purpose: Hashable { case weights, factor }
 

@@ -69,9 +69,8 @@ typedef struct zn_kernels {
     int64_t tile_panels;
     // The same for gemm_int8.
     int64_t int8_rows;
-    // So many tiles of gemm stay in a core's second-level cache while all panels pass by them (a hint, too).
-    int64_t row_tiles;
-    // Summed indices of one product for which panels stay there as well, 6144 / block_depth of them (a hint, too).
+    // Summed indices of one product for which tiles of rows stay in a core's second-level cache while panels pass by them, and
+    // the panels as well, 6144 / block_depth of them (a hint, too).
     int64_t block_depth;
     // C[i, n] = / += / -= sum_k A[i, k] * B[n, k],   0 <= i < m, 0 <= n < n_count
     //   A element (i, k) at a[i * a_row_stride + k * a_k_stride]

@@ -19,7 +19,6 @@ const zn_kernels TABLE = {
     .tile_rows = TILE_ROWS,
     .tile_panels = TILE_PANELS,
     .int8_rows = INT8_ROWS,
-    .row_tiles = ROW_TILES,
     .block_depth = BLOCK_DEPTH,
     .gemm = gemm,
     .pack_rows = pack_rows,
