@@ -12,6 +12,20 @@ enum Limits {
     }
   }
 
+  /// The same over about a tenth of a second, however the threads share it: what the cores give around a longer piece of work. On a
+  /// virtual machine that is less than their best few milliseconds, and changes from one second to the next.
+  static func sustainedFlops(pool: WorkerPool = .shared) -> Double {
+    let bursts = 128 * pool.threadCount
+    let counts = AlignedBuffer<Double>(count: bursts)
+    let seconds = Timing.seconds {
+      pool.run(bursts) { burst in
+        var sink = [Float](repeating: 0, count: 16)
+        counts[burst] = Kernels.best.table.pointee.burn(200_000, &sink)
+      }
+    }
+    return counts.buffer.reduce(0, +) / seconds
+  }
+
   /// Byte dot products on registers, all threads: multiplications and additions a second.
   static func peakByteOperations(pool: WorkerPool = .shared) -> Double {
     rate(pool) {
