@@ -15,7 +15,7 @@ struct KernelsCommand: ParsableCommand {
       """)
 
   @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
-  @Option(help: ArgumentHelp("Order of the factorization (default: 4096).", valueName: "n")) var order = 4096
+  @Option(help: ArgumentHelp("Order of the factorization.", valueName: "n")) var order = 4096
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
