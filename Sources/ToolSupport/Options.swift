@@ -9,8 +9,7 @@ import Transformer
 package struct ComputeOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Threads to compute with (default: all processors).", discussion: "Results do not depend on it.",
-      valueName: "n"))
+      "Threads to compute with; results do not depend on it (default: all processors).", valueName: "n"))
   package var threads: Int?
 
   @Flag(name: .shortAndLong, help: "No progress on standard error.")

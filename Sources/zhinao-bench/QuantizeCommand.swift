@@ -17,7 +17,7 @@ struct QuantizeCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Calibration tokens.", valueName: "n")) var tokens = 16384
   @Option(
     help: ArgumentHelp(
-      "Inputs x outputs; KxN+N: matrices that share their inputs, as gate and up do (default: those of a 7B model).",
+      "Inputs x outputs; KxN+N: matrices that share their inputs, as gate and up do. Unless given, those of a 7B model.",
       valueName: "KxN"))
   var shape: [String] = ["4096x4096", "4096x11008", "4096x11008+11008", "11008x4096"]
   @OptionGroup var compute: ComputeOptions

@@ -10,8 +10,8 @@ import ToolSupport
 struct ResourceOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Memory the process should stay below, for example 6GiB (default: four fifths of what is available).",
-      discussion: "The context limit follows from it and is said at start.", valueName: "size"))
+      "Memory the process should stay below, for example 6GiB (default: four fifths of what is available). "
+        + "The context limit follows from it and is said at start.", valueName: "size"))
   var memoryLimit: String?
   @Option(
     help: ArgumentHelp(
@@ -91,14 +91,13 @@ struct AccessOptions: ParsableArguments {
   var host = "127.0.0.1"
   @Option(
     help: ArgumentHelp(
-      "Name of the model in requests, once for each model (default: its file's name).",
-      discussion: "A single model without such a name answers to every name.", valueName: "name"))
+      "Name of the model in requests, once for each model (default: its file's name). "
+        + "A single model without such a name answers to every name.", valueName: "name"))
   var servedModelName: [String] = []
   @Option(
     help: ArgumentHelp(
-      "Key that requests must carry; may be given more than once.",
-      discussion:
-        "Other users of the machine can see command lines: prefer --api-key-file or ZHINAO_API_KEY.",
+      "Key that requests must carry; may be given more than once. "
+        + "Other users of the machine can see command lines: prefer --api-key-file or ZHINAO_API_KEY.",
       valueName: "key"))
   var apiKey: [String] = []
   @Option(help: ArgumentHelp("File with keys, one a line.", valueName: "file"))
@@ -109,8 +108,8 @@ struct AccessOptions: ParsableArguments {
   var cors: [String] = []
   @Option(
     help: ArgumentHelp(
-      "Further names accepted in the Host header, behind a proxy.",
-      discussion: "On a loopback address without keys only localhost's are.", valueName: "name"))
+      "Further names accepted in the Host header, behind a proxy. "
+        + "On a loopback address without keys only localhost's are.", valueName: "name"))
   var allowedHost: [String] = []
   @Option(help: ArgumentHelp("Requests a minute for each client.", valueName: "n"))
   var rateLimit: Int?
