@@ -253,11 +253,10 @@ static void gemm_packed(int64_t m, int64_t n_count, int64_t k, const float *pack
                         int64_t b_panel_stride, float *c, int64_t c_row_stride, int64_t c_panel_stride,
                         zn_gemm_mode mode) {
     const int64_t panels = (n_count + 15) / 16;
-    // A block of rows stays in the second-level cache while all panels pass by it. Where B lies in memory and all rows
-    // fit, they are one block and B is read once; of more rows, B's panels are what stays.
-    const bool streamed = b_panel_stride > 16 * k && m * k <= STREAMED_FLOATS + TILE_ROWS * k;
-    int64_t row_block = ROW_BLOCK;
-    if (streamed && m > ROW_BLOCK) row_block = (m + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+    // Where B lies in memory and all rows (but for a tile) fit the second-level cache, they are one block and B is read
+    // once. Else a block of rows stays there while all panels pass by it, and so do the panels.
+    const bool streamed = b_panel_stride > 16 * k && (m - TILE_ROWS) * k <= STREAMED_FLOATS;
+    const int64_t row_block = streamed ? m : ROW_BLOCK;
     for (int64_t block = 0; block < m; block += row_block)
     for (int64_t p = 0; p < panels; p += TILE_PANELS) {
         const int64_t here = panels - p < TILE_PANELS ? panels - p : TILE_PANELS;
