@@ -30,8 +30,8 @@ let libraries: [Target] = [
   .target(name: "Tokenization", dependencies: ["Files", "JSON"]),
 
   // MARK: The model
-  .target(name: "Architecture", dependencies: ["Files", "JSON", "Tensors", "Safetensors"]),
-  .target(name: "Transformer", dependencies: ["CKernels", "Compute", "Tensors"]),
+  .target(name: "Architecture", dependencies: ["Files", "JSON", "Tensors"]),
+  .target(name: "Transformer", dependencies: ["CKernels", "Compute", "Tensors", "Architecture"]),
   .target(
     name: "Models",
     dependencies: [
@@ -56,18 +56,18 @@ let libraries: [Target] = [
   .target(
     name: "Quantization",
     dependencies: [
-      "CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "Transformer",
-      "PackedModel", "Models", "Conversion", "Calibration",
+      "CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "Architecture",
+      "Transformer", "Models", "Calibration",
     ]),
   .target(
     name: "Evaluation",
-    dependencies: ["CKernels", "Files", "JSON", "Compute", "Tokenization", "Transformer", "Models"]),
+    dependencies: ["CKernels", "Files", "JSON", "Compute", "Tokenization", "Transformer"]),
   .target(
-    name: "Generation", dependencies: ["Files", "Compute", "Transformer", "Models", "Tokenization"]),
+    name: "Generation", dependencies: ["Files", "Compute", "Architecture", "Transformer", "Tokenization"]),
   .target(
     name: "Serving",
     dependencies: [
-      "Files", "JSON", "Tensors", "Architecture", "Models", "Transformer", "Tokenization", "Generation",
+      "Files", "JSON", "Tensors", "Architecture", "Models", "Tokenization", "Generation",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -141,6 +141,17 @@ let testedLibraries = libraries.filter {
   $0.type == .regular
     && !["CKernels", "ToolSupport", "Audit"].contains($0.name)
 }
+// What tests use beside the library they test.
+let testDependencies: [String: [Target.Dependency]] = [
+  "Conversion": ["Audit"],
+  "Dialogue": ["Compute", "Models", "Tensors"],
+  "Evaluation": ["Models"],
+  "Generation": ["JSON", "Models"],
+  "PackedModel": ["Safetensors"],
+  "Quantization": ["Conversion"],
+  "Models": ["Conversion"],
+]
+
 let tests: [Target] =
   [
     .target(
@@ -153,7 +164,8 @@ let tests: [Target] =
   + testedLibraries.map { library in
     .testTarget(
       name: library.name + "Tests",
-      dependencies: library.dependencies + [.target(name: library.name), "TestSupport"])
+      dependencies: library.dependencies + [.target(name: library.name), "TestSupport"]
+        + (testDependencies[library.name] ?? []))
   }
   + [
     .testTarget(

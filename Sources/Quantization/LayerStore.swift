@@ -81,8 +81,9 @@ package final class LayerStore: Sendable {
     try SafetensorsWriter.write(
       to: layerPath(layer), tensors: plans, metadata: [("format", "pt"), ("reports", reports)]
     ) { plan, emit in
-      guard let matrix = matrices[plan.name.module] else { return }
-      let suffix = String(plan.name.dropFirst(plan.name.module.count + 1))
+      let dot = plan.name.lastIndex(of: ".") ?? plan.name.endIndex
+      guard let matrix = matrices[String(plan.name[..<dot])] else { return }
+      let suffix = String(plan.name[dot...].dropFirst())
       try AutoGPTQModule.bytes(of: suffix, matrix, format: .v2).withUnsafeBytes { try emit($0) }
     }
   }

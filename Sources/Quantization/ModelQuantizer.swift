@@ -1,3 +1,4 @@
+import Architecture
 import AutoGPTQ
 import Calibration
 import Compute
@@ -14,6 +15,7 @@ package struct ModelQuantizer {
   package let recipe: QuantizationRecipe
   package let calibration: CalibrationSet
   package let pool: WorkerPool
+  private let index: TensorIndex
   /// Folder whose disk holds the activations; nil: memory.
   package let scratch: String?
 
@@ -34,13 +36,12 @@ package struct ModelQuantizer {
       throw QuantizationError(
         "\(model.path): is quantized to \(quantization.bits) bits already; give the float model")
     }
-    let c = model.decoderConfiguration
-    for stage in DecoderNames.stages(c.qkvLayout) {
-      for module in stage {
-        let shape = DecoderNames.shape(of: module, c)
-        if let obstacle = AutoGPTQModule.obstacle(bits: recipe.bits, out: shape.out, in: shape.in) {
-          throw QuantizationError("\(module) \(obstacle); it cannot be stored in \(recipe.bits) bits")
-        }
+    index = TensorIndex(model.configuration)
+    for module in index.projections.prefix(index.stages.reduce(0) { $0 + $1.modules.count }) {
+      let shape = index.shape(of: module)
+      if let obstacle = AutoGPTQModule.obstacle(bits: recipe.bits, out: shape.out, in: shape.in) {
+        throw QuantizationError(
+          "\(index.name(of: module)) \(obstacle); it cannot be stored in \(recipe.bits) bits")
       }
     }
   }
@@ -48,16 +49,13 @@ package struct ModelQuantizer {
   /// What the run will take.
   package func plan() throws -> QuantizationPlan {
     let c = model.decoderConfiguration
-    let modules = Set(
-      (0..<c.layerCount).flatMap { layer in
-        DecoderNames.stages(c.qkvLayout).flatMap { $0 }.map { "\(DecoderNames.layer(layer)).\($0).weight" }
-      })
-    let others = try ModelContents(model).entries.filter { !modules.contains($0.name) }
+    let modules = Set(index.projections.map { TensorKey.known(TensorID($0)) })
+    let others = try ModelContents(model).entries.filter { !modules.contains($0.key) }
     let bytes = others.reduce(0) { $0 + $1.shape.reduce($1.dtype?.byteCount ?? 0, *) }
     // Rounding to nearest multiplies nothing.
     let flops = recipe.method == .gptq ? QuantizationPlan.measuredFlops(c, pool: pool) : 1
     return QuantizationPlan(
-      c, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
+      index, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
       usesScratch: scratch != nil, flopsPerSecond: flops,
       forwardFlopsPerSecond: recipe.method != .gptq || recipe.calibrationArithmetic == .fp32
         ? nil : QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool),
@@ -75,14 +73,8 @@ package struct ModelQuantizer {
   /// Names, sizes and a checksum over samples of each source file: cheap, and different for any other model.
   private func sourceIdentity() throws -> JSONValue {
     var files: [(String, JSONValue)] = []
-    if let folder = model.weights as? FolderWeights {
-      for file in folder.table.files {
-        files.append((URL(fileURLWithPath: file.path).lastPathComponent, sample(file.file)))
-      }
-    } else if let packed = model.weights as? PackedWeights {
-      files.append((URL(fileURLWithPath: packed.path).lastPathComponent, sample(packed.file.file)))
-    } else if let gguf = model.weights as? GGUFWeights {
-      files.append((URL(fileURLWithPath: gguf.path).lastPathComponent, sample(gguf.file.file)))
+    for path in model.store.weightFiles {
+      files.append((URL(fileURLWithPath: path).lastPathComponent, sample(try MappedFile(path: path))))
     }
     if let bytes = try model.files.bytes(named: "config.json") {
       files.append(("config.json", .string(bytes.withUnsafeBytes { Checksum.sha256($0) })))
@@ -109,12 +101,12 @@ package struct ModelQuantizer {
     let c = model.decoderConfiguration
     let first = store.finishedLayers
     guard first < c.layerCount else { return }
-    let total = c.layerCount * LayerStage.allCases.count
+    let total = c.layerCount * TensorRule.Stage.allCases.count
     let builder = model.builder()
     if recipe.method == .rtn {
       for index in first..<c.layerCount {
         try roundLayer(index, builder: builder, store: store, total, progress)
-        model.weights.releasePages()
+        model.store.releasePages()
       }
       return
     }
@@ -125,7 +117,7 @@ package struct ModelQuantizer {
     // Finished layers after the last kept activations are run once more.
     for index in (kept ?? 0)..<first {
       try replay(index, builder: builder, store: store, activations: activations)
-      model.weights.releasePages()
+      model.store.releasePages()
     }
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
     let saving = SideTask()
@@ -134,9 +126,9 @@ package struct ModelQuantizer {
       var layer = try builder.layer(index)
       layer.setFloatArithmetic(recipe.calibrationArithmetic)
       let worker = LayerQuantizer(
-        recipe: recipe, configuration: c, index: index, isLast: index + 1 == c.layerCount,
+        recipe: recipe, table: self.index, index: index, isLast: index + 1 == c.layerCount,
         sequences: calibration.windows.count, pool: pool, beforeHiddenChanges: { try saving.wait() },
-        stageDone: { progress(index * LayerStage.allCases.count + $0, total, index) })
+        stageDone: { progress(index * TensorRule.Stage.allCases.count + $0, total, index) })
       let modules = try worker.run(&layer, StagedLayer(steps: steps, activations: activations))
       let hidden = activations.hidden
       let keepsHidden = index + 1 < c.layerCount && store.isHiddenDue(byteCount: hidden.count * 4)
@@ -146,7 +138,7 @@ package struct ModelQuantizer {
         if keepsHidden { try store.save(hidden: hidden, before: index + 1) }
       }
       // The layer's weights are not read again.
-      model.weights.releasePages()
+      model.store.releasePages()
     }
     try saving.wait()
   }
@@ -171,13 +163,12 @@ package struct ModelQuantizer {
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
     var layer = try builder.layer(index)
     layer.setFloatArithmetic(recipe.calibrationArithmetic)
-    for module in DecoderNames.stages(c.qkvLayout).flatMap({ $0 }) {
-      let shape = DecoderNames.shape(of: module, c)
-      let name = "\(DecoderNames.layer(index)).\(module)"
-      layer.setWeight(
-        of: module,
-        .intPanels(
-          IntPanels.inMemory(try store.matrix(name, layer: index, out: shape.out, in: shape.in), pool: pool)))
+    for kind in self.index.stages.flatMap(\.modules) {
+      let module = ModuleID(kind, layer: index)
+      let shape = self.index.shape(of: module)
+      let matrix = try store.matrix(
+        self.index.name(of: module), layer: index, out: shape.out, in: shape.in)
+      layer[kind].weight = .intPanels(IntPanels.inMemory(matrix, pool: pool))
     }
     try StagedLayer(steps: steps, activations: activations).run(&layer, index: index, observe: nil) { _, _ in
     }
@@ -189,13 +180,13 @@ package struct ModelQuantizer {
     let layer = try builder.layer(index)
     let solver = Solver(recipe: recipe, pool: pool)
     var modules: [(name: String, matrix: QuantizedMatrix, report: ModuleReport)] = []
-    for (stage, names) in DecoderNames.stages(builder.configuration.qkvLayout).enumerated() {
-      for module in names {
-        let name = "\(DecoderNames.layer(index)).\(module)"
-        let (matrix, report) = try solver.solve(layer.weight(of: module), hessian: nil, module: name)
+    for (stage, kinds) in self.index.stages {
+      for kind in kinds {
+        let name = self.index.name(of: ModuleID(kind, layer: index))
+        let (matrix, report) = try solver.solve(layer[kind].weight, hessian: nil, module: name)
         modules.append((name, matrix, report))
       }
-      progress(index * LayerStage.allCases.count + stage + 1, total, index)
+      progress(index * TensorRule.Stage.allCases.count + stage.rawValue + 1, total, index)
     }
     try store.save(layer: index, modules: modules)
   }
@@ -204,7 +195,7 @@ package struct ModelQuantizer {
 /// Quantizes the modules of one layer while the calibration tokens pass through it.
 private struct LayerQuantizer {
   let recipe: QuantizationRecipe
-  let configuration: DecoderConfiguration
+  let table: TensorIndex
   let index: Int
   /// Nobody reads the last layer's output.
   let isLast: Bool
@@ -217,18 +208,21 @@ private struct LayerQuantizer {
   typealias Module = (name: String, matrix: QuantizedMatrix, report: ModuleReport)
 
   func run(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [Module] {
-    let stages = DecoderNames.stages(configuration.qkvLayout)
+    let kinds = Dictionary(uniqueKeysWithValues: table.stages.map { ($0.stage, $0.modules) })
+    func order(_ stage: TensorRule.Stage) -> Int {
+      kinds[stage].map { table.shape(of: ModuleID($0[0], layer: index)).in } ?? 0
+    }
     var modules: [Module] = []
     if recipe.trueSequential {
       var hessian: Hessian?
       try staged.run(&layer, index: index, needsOutput: !isLast) { stage, x, rows in
-        if hessian == nil { hessian = Hessian(order: stage.inFeatures(configuration)) }
+        if hessian == nil { hessian = Hessian(order: order(stage)) }
         hessian?.add(x, rows: rows, pool: pool)
       } replace: { stage, layer in
-        if stage == .o { try beforeHiddenChanges() }
+        if stage == .attentionOutput { try beforeHiddenChanges() }
         guard let used = hessian else { return }
         hessian = nil
-        modules += try solve(stages[stage.rawValue], in: &layer, hessian: used)
+        modules += try solve(kinds[stage] ?? [], in: &layer, hessian: used)
         stageDone(stage.rawValue + 1)
       }
       return modules
@@ -236,17 +230,17 @@ private struct LayerQuantizer {
     // All Hessians from the float layer, then the quantized layer's output in a second pass.
     let before = AlignedBuffer<Float>(count: staged.activations.hidden.count)
     before.pointer.update(from: staged.activations.hidden.pointer, count: before.count)
-    var hessians: [LayerStage: Hessian] = [:]
+    var hessians: [TensorRule.Stage: Hessian] = [:]
     try staged.run(&layer, index: index, needsOutput: false) { stage, x, rows in
-      let hessian = hessians[stage] ?? Hessian(order: stage.inFeatures(configuration))
+      let hessian = hessians[stage] ?? Hessian(order: order(stage))
       hessians[stage] = hessian
       hessian.add(x, rows: rows, pool: pool)
     } replace: { stage, _ in
-      if stage == .o { try beforeHiddenChanges() }
+      if stage == .attentionOutput { try beforeHiddenChanges() }
     }
-    for stage in LayerStage.allCases {
+    for stage in TensorRule.Stage.allCases {
       guard let hessian = hessians.removeValue(forKey: stage) else { continue }
-      modules += try solve(stages[stage.rawValue], in: &layer, hessian: hessian)
+      modules += try solve(kinds[stage] ?? [], in: &layer, hessian: hessian)
       stageDone(stage.rawValue + 1)
     }
     guard !isLast else { return modules }
@@ -255,56 +249,20 @@ private struct LayerQuantizer {
     return modules
   }
 
-  private func solve(_ names: [String], in layer: inout DecoderLayer, hessian: Hessian) throws -> [Module] {
-    let prefix = DecoderNames.layer(index)
+  private func solve(_ kinds: [ModuleKind], in layer: inout DecoderLayer, hessian: Hessian) throws -> [Module]
+  {
+    func name(_ kind: ModuleKind) -> String { table.name(of: ModuleID(kind, layer: index)) }
     let prepared = try PreparedHessian(
-      hessian, sequences: sequences, recipe: recipe, name: "\(prefix).\(names[0])", pool: pool)
+      hessian, sequences: sequences, recipe: recipe, name: name(kinds[0]), pool: pool)
     let solver = Solver(recipe: recipe, pool: pool)
     var modules: [Module] = []
-    for name in names {
-      var (matrix, report) = try solver.solve(
-        layer.weight(of: name), hessian: prepared, module: "\(prefix).\(name)")
+    for kind in kinds {
+      var (matrix, report) = try solver.solve(layer[kind].weight, hessian: prepared, module: name(kind))
       report.warnings += prepared.warnings
       // What follows sees what the finished file will compute.
-      layer.setWeight(of: name, .intPanels(IntPanels.inMemory(matrix, pool: pool)))
-      modules.append(("\(prefix).\(name)", matrix, report))
+      layer[kind].weight = .intPanels(IntPanels.inMemory(matrix, pool: pool))
+      modules.append((name(kind), matrix, report))
     }
     return modules
-  }
-}
-
-extension DecoderLayer {
-  /// The weight of a module, by the name a checkpoint gives it inside the layer.
-  package func weight(of module: String) -> WeightMatrix {
-    switch (module, qkv) {
-    case ("self_attn.qkv_proj", .fused(let linear)): linear.weight
-    case ("self_attn.q_proj", .separate(let q, _, _)): q.weight
-    case ("self_attn.k_proj", .separate(_, let k, _)): k.weight
-    case ("self_attn.v_proj", .separate(_, _, let v)): v.weight
-    case ("self_attn.o_proj", _): o.weight
-    case ("mlp.gate_proj", _): gate.weight
-    case ("mlp.up_proj", _): up.weight
-    case ("mlp.down_proj", _): down.weight
-    default: preconditionFailure("no such module in this layer: \(module)")
-    }
-  }
-
-  package mutating func setWeight(of module: String, _ weight: WeightMatrix) {
-    func with(_ linear: Linear) -> Linear {
-      var linear = linear
-      linear.weight = weight
-      return linear
-    }
-    switch (module, qkv) {
-    case ("self_attn.qkv_proj", .fused(let linear)): qkv = .fused(with(linear))
-    case ("self_attn.q_proj", .separate(let q, let k, let v)): qkv = .separate(q: with(q), k: k, v: v)
-    case ("self_attn.k_proj", .separate(let q, let k, let v)): qkv = .separate(q: q, k: with(k), v: v)
-    case ("self_attn.v_proj", .separate(let q, let k, let v)): qkv = .separate(q: q, k: k, v: with(v))
-    case ("self_attn.o_proj", _): o.weight = weight
-    case ("mlp.gate_proj", _): gate.weight = weight
-    case ("mlp.up_proj", _): up.weight = weight
-    case ("mlp.down_proj", _): down.weight = weight
-    default: preconditionFailure("no such module in this layer: \(module)")
-    }
   }
 }

@@ -1,3 +1,4 @@
+import Architecture
 import AutoGPTQ
 import JSON
 import Models
@@ -20,26 +21,24 @@ package struct QuantizedOutputs {
     self.quantizer = quantizer
     self.store = store
     let recipe = quantizer.recipe
-    let c = quantizer.model.decoderConfiguration
+    let index = TensorIndex(quantizer.model.configuration)
     let v2 = recipe.quantizeConfiguration(format: .v2)
-    var layouts: [String: IntPanelLayout] = [:]
-    var shapes: [String: (layer: Int, out: Int, in: Int)] = [:]
+    var layouts: [ModuleID: IntPanelLayout] = [:]
     var hasZero = false
     var short = false
-    for layer in 0..<c.layerCount {
+    for layer in 0..<index.configuration.hiddenLayers {
       let table = try TensorTable(path: "\(store.path)/layer-\(layer).safetensors")
-      for module in DecoderNames.stages(c.qkvLayout).flatMap({ $0 }) {
-        let name = "\(DecoderNames.layer(layer)).\(module)"
-        let shape = DecoderNames.shape(of: module, c)
+      for kind in index.stages.flatMap(\.modules) {
+        let module = ModuleID(kind, layer: layer)
+        let shape = index.shape(of: module)
         let p = try AutoGPTQModule.parameters(
-          name, from: table, configuration: v2, out: shape.out, in: shape.in)
+          index.name(of: module), from: table, configuration: v2, out: shape.out, in: shape.in)
         hasZero = hasZero || p.zeros.contains(0)
         short = short || shape.in % p.groupSize != 0
-        layouts[name] = IntPanelLayout(
+        layouts[module] = IntPanelLayout(
           bits: recipe.bits, groupSize: p.groupSize, outFeatures: shape.out, inFeatures: shape.in,
           isSymmetric: p.zeros.allSatisfy { $0 == UInt8(1 << (recipe.bits - 1)) },
           isPermuted: p.groupIndex.enumerated().contains { Int($0.element) != $0.offset / p.groupSize })
-        shapes[name] = (layer, shape.out, shape.in)
       }
     }
     if requestedFormat == .v1 && hasZero {
@@ -50,10 +49,10 @@ package struct QuantizedOutputs {
     zeroPointFormat = requestedFormat ?? (recipe.isSymmetric ? .v1 : .v2)
     hasShortGroups = short
     var contents = try ModelContents(quantizer.model)
-    let places = shapes
     contents.quantize(layouts, as: recipe.quantizeConfiguration(format: zeroPointFormat)) { module in
-      guard let place = places[module] else { preconditionFailure("no such module: \(module)") }
-      return try store.matrix(module, layer: place.layer, out: place.out, in: place.in)
+      let shape = index.shape(of: module)
+      return try store.matrix(
+        index.name(of: module), layer: module.layer ?? 0, out: shape.out, in: shape.in)
     }
     self.contents = contents
   }

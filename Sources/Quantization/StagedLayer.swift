@@ -1,24 +1,5 @@
+import Architecture
 import Transformer
-
-/// Which input of a block a Hessian is built from. The modules of one stage read the same input and share the Hessian.
-package enum LayerStage: Int, CaseIterable, Sendable {
-  /// Normed hidden states → queries, keys, values.
-  case qkv
-  /// Attention's output → o.
-  case o
-  /// Normed hidden states → gate and up.
-  case gateUp
-  /// silu(gate) · up → down.
-  case down
-
-  package func inFeatures(_ c: DecoderConfiguration) -> Int {
-    switch self {
-    case .qkv, .gateUp: c.hiddenSize
-    case .o: c.attentionWidth
-    case .down: c.intermediateSize
-    }
-  }
-}
 
 /// Runs one block over all calibration tokens, stopping before each stage.
 ///
@@ -39,13 +20,13 @@ package struct StagedLayer {
   /// - Parameters:
   ///   - needsOutput: false leaves `activations.hidden` before the down projection is added.
   ///   - layer: the block's weights; `replace` may change those of the stage it is called for.
-  ///   - observe: gets the input of each stage, chunk by chunk: pointer, rows; row width `stage.inFeatures`. Nil when only
+  ///   - observe: gets the input of each stage, chunk by chunk: pointer, rows; the row width is that of the stage's modules. Nil when only
   ///     the forward pass is wanted.
   ///   - replace: called when all chunks of a stage have been observed.
   package func run(
     _ layer: inout DecoderLayer, index: Int, needsOutput: Bool = true,
-    observe: ((LayerStage, UnsafePointer<Float>, Int) throws -> Void)?,
-    replace: (LayerStage, inout DecoderLayer) throws -> Void
+    observe: ((TensorRule.Stage, UnsafePointer<Float>, Int) throws -> Void)?,
+    replace: (TensorRule.Stage, inout DecoderLayer) throws -> Void
   ) throws {
     let a = activations
     let c = a.configuration
@@ -58,19 +39,19 @@ package struct StagedLayer {
     if let observe {
       for chunk in a.chunks {
         steps.normalize(hidden(chunk), weight: layer.inputNorm, rows: chunk.rows, into: work.normed.pointer)
-        try observe(.qkv, work.normed.pointer, chunk.rows)
+        try observe(.attentionInput, work.normed.pointer, chunk.rows)
       }
     }
-    try replace(.qkv, &layer)
+    try replace(.attentionInput, &layer)
 
     for chunk in a.chunks {
       let attention = a.inner.pointer + chunk.firstRow * c.attentionWidth
       steps.normalize(hidden(chunk), weight: layer.inputNorm, rows: chunk.rows, into: work.normed.pointer)
       steps.projectQKV(work.normed.pointer, rows: chunk.rows, projection: layer.qkv, into: work.qkv.pointer)
       steps.attend(work.qkv.pointer, sequences: chunk.slices, layer: index, into: attention)
-      try observe?(.o, attention, chunk.rows)
+      try observe?(.attentionOutput, attention, chunk.rows)
     }
-    try replace(.o, &layer)
+    try replace(.attentionOutput, &layer)
 
     for chunk in a.chunks {
       let attention = a.inner.pointer + chunk.firstRow * c.attentionWidth
@@ -80,10 +61,10 @@ package struct StagedLayer {
       if let observe {
         steps.normalize(
           hidden(chunk), weight: layer.postAttentionNorm, rows: chunk.rows, into: work.normed.pointer)
-        try observe(.gateUp, work.normed.pointer, chunk.rows)
+        try observe(.feedForwardInput, work.normed.pointer, chunk.rows)
       }
     }
-    try replace(.gateUp, &layer)
+    try replace(.feedForwardInput, &layer)
 
     for chunk in a.chunks {
       let product = a.inner.pointer + chunk.firstRow * c.intermediateSize
@@ -95,9 +76,9 @@ package struct StagedLayer {
         work.normed.pointer, rows: chunk.rows, into: work.up.pointer, yRowStride: c.intermediateSize,
         pool: pool)
       steps.activate(gate: product, up: work.up.pointer, rows: chunk.rows, into: product)
-      try observe?(.down, product, chunk.rows)
+      try observe?(.feedForwardOutput, product, chunk.rows)
     }
-    try replace(.down, &layer)
+    try replace(.feedForwardOutput, &layer)
     guard needsOutput else { return }
 
     for chunk in a.chunks {

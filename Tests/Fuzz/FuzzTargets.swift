@@ -11,7 +11,6 @@ import PackedModel
 import Safetensors
 import Tensors
 import Tokenization
-import Transformer
 
 /// Readers of files from strangers, each as a function of the file's bytes. A thrown error is the right answer to a bad
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
@@ -132,7 +131,7 @@ enum FuzzTarget: String, CaseIterable {
     let json = try JSONValue.parse(bytes)
     _ = try? QuantizeConfiguration(json, label: "quantize_config.json")
     let configuration = try ModelConfiguration(json, label: "config.json")
-    _ = DecoderConfiguration(configuration)
+    _ = configuration.decoder
   }
 
   private static func calibration(_ bytes: UnsafeRawBufferPointer) throws {

@@ -1,19 +1,36 @@
 import Architecture
 import AutoGPTQ
 import Compute
+import Files
 import GGUF
 import Tensors
 
 /// Weights of a GGUF file under Hugging Face's names. Floats are used where they are mapped; blocks are brought to
 /// `dequantizedType` when asked for.
-package struct GGUFWeights: WeightSource {
-  package let file: GGUFFile
+package struct GGUFStore: ModelStore {
+  package let files: any ModelFiles
+  package let configuration: ModelConfiguration
+  private let file: GGUFFile
+  private let index: TensorIndex
   /// What blocks become: bf16, f16 or f32.
-  package let dequantizedType: DType
-  private let table: [String: Source]
+  private let dequantizedType: DType
+  private let table: [TensorID: Source]
   private let kept: GGUFKeptCodes?
 
   package var path: String { file.path }
+  package var kind: ModelKind { .gguf }
+  package var warnings: [String] { [] }
+  package var weightFiles: [String] { [path] }
+  package var extent: (tensors: Int, byteCount: Int) { (file.tensors.count, file.file.byteCount) }
+  /// Blocks become floats or panels in memory, beside the mapped file.
+  package var residentBytes: Int {
+    table.values.reduce(file.file.byteCount) { total, source in
+      guard source.tensor.type.dtype == nil || source.rows != nil else { return total }
+      let count = source.tensor.shape.reduce(1, *)
+      return total + count * (source.tensor.type.dtype ?? dequantizedType).byteCount
+    }
+  }
+  package var mappedWeights: UnsafeBytes? { nil }
 
   private struct Source {
     var tensor: GGUFTensor
@@ -21,28 +38,33 @@ package struct GGUFWeights: WeightSource {
     var rows: [Int]?
   }
 
-  /// - Parameter keepsCodes: blocks that GPTQ's integers can express stay integers.
+  /// - Parameters:
+  ///   - dequantizedType: what the blocks become: bf16, f16 or f32.
+  ///   - keepsCodes: blocks that GPTQ's integers can express stay integers.
   /// - Throws: when the file has tensors that no decoder of this kind has: leaving them out would change the result.
   package init(
-    file: GGUFFile, configuration c: ModelConfiguration, dequantizedType: DType, keepsCodes: Bool = false
-  )
-    throws
-  {
+    file: GGUFFile, dequantizedType: DType, keepsCodes: Bool = false,
+    families: [ModelFamily] = ModelFamily.builtIn
+  ) throws {
     self.file = file
     self.dequantizedType = dequantizedType
-    let orders = try GGUFWeights.orders(file, c)
-    var table: [String: Source] = [:]
+    files = try GGUFModelFiles(file: file, weightType: dequantizedType, families: families)
+    let c = try files.modelConfiguration(families: families)
+    configuration = c
+    index = TensorIndex(c)
+    let orders = try GGUFStore.orders(file, c)
+    var table: [TensorID: Source] = [:]
     for tensor in file.tensors {
-      guard let name = GGUFNames.huggingFace(tensor.name) else {
-        if tensor.name == GGUFNames.frequencies { continue }
+      guard let id = index.id(ggufName: tensor.name) else {
+        if tensor.name == GGUFRows.frequencies { continue }
         throw ModelError(
-          path: file.path, tensor: tensor.name, detail: "belongs to no \(c.family.rawValue) decoder")
+          path: file.path, tensor: tensor.name, detail: "belongs to no \(c.family.name) decoder")
       }
-      let order = orders.first { name.module.hasSuffix($0.module) && tensor.shape.first == $0.rows.count }
-      table[name] = Source(tensor: tensor, rows: order?.rows)
+      let order = orders[id.module.kind].flatMap { tensor.shape.first == $0.count ? $0 : nil }
+      table[id] = Source(tensor: tensor, rows: order)
     }
     self.table = table
-    let matrices = table.filter { $0.key.hasPrefix("model.layers.") && $0.value.tensor.shape.count == 2 }
+    let matrices = table.filter { $0.key.module.layer != nil && $0.value.tensor.shape.count == 2 }
     kept = keepsCodes ? GGUFKeptCodes(file, matrices: matrices.map(\.value.tensor)) : nil
   }
 
@@ -50,29 +72,29 @@ package struct GGUFWeights: WeightSource {
   package var quantization: QuantizeConfiguration? { kept?.quantization }
 
   /// The order of the rows of queries and keys where it is not the file's.
-  private static func orders(_ file: GGUFFile, _ c: ModelConfiguration) throws -> [(
-    module: String, rows: [Int]
-  )] {
-    guard GGUFNames.permutesQueries(c.family) else { return [] }
+  private static func orders(_ file: GGUFFile, _ c: ModelConfiguration) throws -> [ModuleKind: [Int]] {
+    guard c.family.gguf?.rotatesNeighbours == true else { return [:] }
     // No more rows than the file has bytes: a number in the metadata must not fill the memory.
     guard c.attentionHeads * c.headDim <= file.file.byteCount else {
       throw ModelError(path: file.path, detail: "is too small for \(c.attentionHeads) heads of \(c.headDim)")
     }
-    return [(".q_proj", c.attentionHeads), (".k_proj", c.kvHeads)].map { module, heads in
-      (module, GGUFNames.halves(heads: heads, headDim: c.headDim))
-    }
+    return [
+      .query: GGUFRows.halves(heads: c.attentionHeads, headDim: c.headDim),
+      .key: GGUFRows.halves(heads: c.kvHeads, headDim: c.headDim),
+    ]
   }
 
   package func releasePages() { file.file.releasePages() }
 
-  private func keepsCodes(_ name: String, _ source: Source) -> Bool {
-    kept?.type == source.tensor.type && source.tensor.shape.count == 2 && name.hasPrefix("model.layers.")
+  package func label(of id: TensorID) -> String { index.ggufName(of: id) ?? index.name(of: id) }
+
+  private func keepsCodes(_ id: TensorID, _ source: Source) -> Bool {
+    kept?.type == source.tensor.type && source.tensor.shape.count == 2 && id.module.layer != nil
   }
 
-  private func source(_ name: String, shape: [Int]) throws -> Source {
-    guard let source = table[name] else {
-      throw ModelError(
-        path: path, tensor: GGUFNames.gguf(name) ?? name, detail: "is missing; expected shape \(shape)")
+  private func source(_ id: TensorID, shape: [Int]) throws -> Source {
+    guard let source = table[id] else {
+      throw ModelError(path: path, tensor: label(of: id), detail: "is missing; expected shape \(shape)")
     }
     guard source.tensor.shape == shape else {
       throw ModelError(
@@ -82,10 +104,10 @@ package struct GGUFWeights: WeightSource {
     return source
   }
 
-  package func matrix(_ module: String, out: Int, in inFeatures: Int) throws -> WeightMatrix {
-    let name = "\(module).weight"
-    let source = try source(name, shape: [out, inFeatures])
-    if let kept, keepsCodes(name, source) {
+  package func matrix(_ module: ModuleID, out: Int, in inFeatures: Int) throws -> WeightMatrix {
+    let id = TensorID(module)
+    let source = try source(id, shape: [out, inFeatures])
+    if let kept, keepsCodes(id, source) {
       return .intPanels(IntPanels.inMemory(kept.matrix(file, source.tensor, rows: source.rows)))
     }
     let (dtype, content) = try withExtendedLifetime(file) { try self.content(source) }
@@ -96,21 +118,20 @@ package struct GGUFWeights: WeightSource {
       RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: content.owner))
   }
 
-  package func vector(_ name: String, count: Int) throws -> AlignedBuffer<Float>? {
-    guard table[name] != nil else { return nil }
-    let source = try source(name, shape: [count])
+  package func vector(_ id: TensorID, count: Int) throws -> AlignedBuffer<Float>? {
+    guard table[id] != nil else { return nil }
+    let source = try source(id, shape: [count])
     let (dtype, content) = try content(source)
     return try withExtendedLifetime(content.owner) {
       try widened(content.bytes, dtype: dtype, count: count, tensor: source.tensor.name, path: path)
     }
   }
 
-  /// All tensors as a model's entries.
-  package func entries() -> [ModelEntry] {
-    table.map { name, source in
-      if let kept, keepsCodes(name, source) {
+  package func tensors() throws -> [ModelEntry] {
+    table.map { id, source in
+      if let kept, keepsCodes(id, source) {
         return ModelEntry(
-          name: name, shape: source.tensor.shape,
+          key: .known(id), shape: source.tensor.shape,
           form: .quantized(kept.layout(source.tensor)) {
             let matrix = kept.matrix(file, source.tensor, rows: source.rows)
             guard matrix.scales.allSatisfy({ $0 & 0x7C00 != 0x7C00 }) else {
@@ -123,10 +144,10 @@ package struct GGUFWeights: WeightSource {
       let type = narrowType(source) ?? source.tensor.type.dtype ?? dequantizedType
       if let dtype = source.tensor.type.dtype, dtype == type, source.rows == nil {
         let bytes = UnsafeBytes(file.bytes(of: source.tensor), owner: file)
-        return ModelEntry(name: name, shape: source.tensor.shape, form: .rows(dtype, bytes))
+        return ModelEntry(key: .known(id), shape: source.tensor.shape, form: .rows(dtype, bytes))
       }
       return ModelEntry(
-        name: name, shape: source.tensor.shape, form: .made(type) { try content(source, as: type) })
+        key: .known(id), shape: source.tensor.shape, form: .made(type) { try content(source, as: type) })
     }
   }
 
@@ -136,7 +157,7 @@ package struct GGUFWeights: WeightSource {
   /// becomes that type again, so that a model comes back from GGUF as it went in.
   private func narrowType(_ source: Source) -> DType? {
     guard source.tensor.shape.count == 1, source.tensor.type == .f32,
-      let embedding = table["\(DecoderNames.embedding).weight"]
+      let embedding = table[TensorID(.embedding)]
     else { return nil }
     let type = embedding.tensor.type.dtype ?? dequantizedType
     guard type != .f32 else { return nil }
@@ -202,19 +223,17 @@ package struct GGUFWeights: WeightSource {
     return UnsafeBytes(bytes, owner: result)
   }
 
-  /// Tensors whose numbers are not finite, each as a line.
-  package func problems(progress: (_ byteCount: Int, _ total: Int) -> Void) -> [String] {
-    let total = file.tensors.reduce(0) { $0 + $1.range.count }
+  package func problems(progress: (Int) -> Void) -> [ModelProblem] {
     var done = 0
     return file.tensors.compactMap { tensor in
       defer {
         done += tensor.range.count
-        progress(done, total)
+        progress(done)
       }
       do {
         _ = try content(Source(tensor: tensor), as: tensor.type.dtype ?? .f32)
         return nil
-      } catch { return "\(error)" }
+      } catch { return ModelProblem(.values, "\(error)") }
     }
   }
 }
