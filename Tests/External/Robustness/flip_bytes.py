@@ -3,7 +3,7 @@ seen and nothing may crash. flip_bytes.py FILE [COUNT=10000] [SEED=1]; uses .bui
 
 import os, random, shutil, subprocess, sys, tempfile
 
-root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
 tool = os.path.join(root, ".build/release/zhinao-verify")
 count = int(sys.argv[2]) if len(sys.argv) > 2 else 10000
 random.seed(int(sys.argv[3]) if len(sys.argv) > 3 else 1)

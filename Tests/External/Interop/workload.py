@@ -3,7 +3,7 @@ workload.py FOLDER MODEL SOURCE prepares one model."""
 import json, os, pathlib, subprocess, sys, zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+ROOT = HERE.parent.parent.parent
 TINY = ROOT / "Sources/zhinao-quantize/Resources/tiny-zhinao"
 PROMPTS = {
     "tiny": ["你好，请介绍一下你自己。", "宝玉听了，", "Tell me about the Mock Turtle.", "Mr. Darcy walked in and", "行者道："],

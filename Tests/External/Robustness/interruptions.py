@@ -4,7 +4,7 @@ an uninterrupted run. Uses .build/release."""
 
 import hashlib, os, shutil, signal, subprocess, sys, tempfile, time
 
-root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".build/release")
+root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", ".build/release")
 model, calibration = sys.argv[1], sys.argv[2]
 windows = sys.argv[3] if len(sys.argv) > 3 else "16"
 work = tempfile.mkdtemp()

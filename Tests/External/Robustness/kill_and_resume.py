@@ -5,7 +5,7 @@ kill_and_resume.py MODEL_DIR CALIBRATION [KILLS=25] [SEED=1]; uses the executabl
 
 import hashlib, json, os, random, shutil, signal, subprocess, sys, tempfile, time
 
-root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
 tool = os.path.join(root, ".build/release/zhinao-quantize")
 model, calibration = sys.argv[1], sys.argv[2]
 kills = int(sys.argv[3]) if len(sys.argv) > 3 else 25

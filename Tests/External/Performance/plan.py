@@ -10,7 +10,7 @@ parser.add_argument("--length", type=int, default=2048)
 parser.add_argument("--limit", default="6GiB")
 parser.add_argument("--shape", default="7b")
 options = parser.parse_args()
-bin = pathlib.Path(__file__).resolve().parents[2] / ".build/release"
+bin = pathlib.Path(__file__).resolve().parents[3] / ".build/release"
 options.folder.mkdir(parents=True, exist_ok=True)
 model, ids = options.folder / f"{options.shape}-{options.layers}-layers", options.folder / "random-ids.json"
 if not model.exists():

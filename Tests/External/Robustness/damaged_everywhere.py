@@ -4,7 +4,7 @@ change of the header with its checksums made right again, as somebody hostile wo
 
 import os, random, shutil, struct, subprocess, sys, tempfile, zlib
 
-root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".build/release")
+root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", ".build/release")
 source, count = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 200
 random.seed(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
 work = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)

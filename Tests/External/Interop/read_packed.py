@@ -6,7 +6,7 @@ import json, os, struct, sys, zlib
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SPEC = json.load(open(os.path.join(HERE, "../../Formats/packed-model.json")))
+SPEC = json.load(open(os.path.join(HERE, "../../../Formats/packed-model.json")))
 SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
          "I8": 1, "U8": 1, "BOOL": 1}
 FORMATS = {"u16": "<H", "u32": "<I", "u64": "<Q"}
