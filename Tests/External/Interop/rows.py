@@ -1,12 +1,12 @@
-"""Rows of the table, and the process that computes parts of an engine's: rows.py ENGINE WORK.json PARTS."""
-import importlib, json, os, sys, traceback
+"""The rows of the table, and the process that computes some parts of one engine: rows.py ENGINE WORK.json PARTS."""
+import datetime, importlib, json, os, sys, traceback
 
 MARK = "\x1erow "
 COLUMNS = ["engine", "format", "model", "loads", "logits", "tokens", "perplexity", "note"]
 
 
 def row(engine, format, model, *, loads="yes", logits="", tokens="", perplexity="", note="", ok=True):
-    """One line: what was run, and what was seen. `ok`: all of it is as it must be."""
+    """One line of the table: what was run and what was measured. `ok` says whether everything passed."""
     return dict(engine=engine, format=format, model=model, loads=loads, logits=logits, tokens=tokens,
                 perplexity=perplexity, note=note, ok=bool(ok))
 
@@ -16,8 +16,8 @@ def failed(engine, part, why):
 
 
 def agreement(ours, theirs, stops):
-    """Equal tokens by place, and how many there are, over lists of lists. A stop token ends an answer and is not counted:
-    some engines give it, some do not."""
+    """How many tokens are equal at the same position, and how many there are, over lists of lists. A stop token ends an
+    answer and is not counted, because only some engines return it."""
     def cut(ids):
         return next((ids[:i] for i, id in enumerate(ids) if id in stops), ids)
     pairs = [(cut(a), cut(b)) for a, b in zip(ours, theirs)]
@@ -25,30 +25,41 @@ def agreement(ours, theirs, stops):
 
 
 def compared(ours, theirs):
-    """Two perplexities and how far they are apart."""
+    """Two perplexities and their relative difference."""
     return f"{theirs:.4f} (ours {ours:.4f}, {100 * (theirs / ours - 1):+.4f} %)"
 
 
 def line(row):
-    return " | ".join([*(str(row[c]) for c in COLUMNS), "as it must be" if row["ok"] else "NOT AS IT MUST BE"])
+    return " | ".join([*(str(row[c]) for c in COLUMNS), "passed" if row["ok"] else "FAILED"])
 
 
 def table(found):
-    lines = ["| " + " | ".join(COLUMNS) + " | |", "|" + "---|" * (len(COLUMNS) + 1)]
+    """A Markdown table; columns in which every row is empty are left out."""
+    columns = [c for c in COLUMNS if any(r.get(c) for r in found)]
+    lines = ["| " + " | ".join(columns) + " | |", "|" + "---|" * (len(columns) + 1)]
     for r in found:
-        cells = [str(r[c]).replace("|", "\\|").replace("\n", " ") for c in COLUMNS]
+        cells = [str(r.get(c, "")).replace("|", "\\|").replace("\n", " ") for c in columns]
         lines.append("| " + " | ".join(cells) + f" | {'✓' if r['ok'] else '✗'} |")
     return "\n".join(lines)
 
 
-def write(path, head, text):
-    """Puts the table between the marks of the document."""
-    start, end = "<!-- run_all: start -->", "<!-- run_all: end -->"
-    document = open(path, encoding="utf-8").read() if os.path.exists(path) else f"{start}\n{end}\n"
-    before, rest = document.split(start, 1)
-    after = rest.split(end, 1)[1]
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{before}{start}\n{head}\n\n{text}\n{end}{after}")
+def update(path, system, environments, found):
+    """Replaces the rows that were run in a file of results; other rows stay."""
+    def key(r):
+        return kind(r["engine"]), r["format"], r.get("model", "")
+    old = json.load(open(path, encoding="utf-8")) if os.path.exists(path) else {"environments": {}, "rows": []}
+    today = str(datetime.date.today())
+    new = {key(r): {k: v for k, v in r.items() if v != ""} | {"date": today} for r in found}
+    kept = [new.pop(key(r), r) for r in old["rows"]]
+    head = {"system": system, "environments": old["environments"] | environments}
+    text = json.dumps(head, ensure_ascii=False, indent=2)[:-2] + ',\n  "rows": [\n'
+    lines = ("    " + json.dumps(r, ensure_ascii=False) for r in [*kept, *new.values()])
+    open(path, "w", encoding="utf-8").write(text + ",\n".join(lines) + "\n  ]\n}\n")
+
+
+def kind(engine):
+    """The name of an engine without its version."""
+    return engine.split(" ")[0]
 
 
 if __name__ == "__main__":

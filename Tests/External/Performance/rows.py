@@ -1,8 +1,9 @@
-"""The rows of the table: each runs this toolchain and its peer in turns and yields what to show.
+"""Measures each row of Docs/performance.md: runs this toolchain and its peer in turns.
 
-A row is a function of a Bench; it yields dictionaries: `work`, `here`, `peer` (texts), `ratios` (one for each turn: how many
-times as fast as the peer, or whatever `measure` says), `least` (what the median must reach), `note`."""
+A function takes a Bench and yields rows: `id` (a key of catalogue.MEASUREMENTS), `here`, and with a peer `theirs` and
+`ratio`, each as median, lowest and highest of the turns, and sometimes a `note`."""
 import json, os, shutil, statistics, subprocess, time
+from catalogue import MEASUREMENTS
 from peers import HERE, ROOT, SHAPES, VOCABULARY
 
 TINY = ROOT / "Sources/zhinao-quantize/Resources/tiny-zhinao"
@@ -98,15 +99,18 @@ class Bench:
         return done.stdout, done.stderr
 
 
-def per(values, digits=1):
-    """Median and range."""
-    low, middle, high = min(values), median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def summary(values):
+    """Median, lowest, highest."""
+    return [float(f"{v:.4g}") for v in (median(values), min(values), max(values))]
 
 
-def row(work, here, peer, ratios, least, note="", digits=2):
-    return {"work": work, "here": here, "peer": peer, "ratio": median(ratios), "ratios": [round(r, 4) for r in ratios],
-            "least": least, "note": note}
+def row(id, here, theirs=None, **more):
+    """A row of results from the figures of each turn."""
+    found = {"id": id, "here": summary(here)}
+    if theirs:
+        measurement = MEASUREMENTS[id]
+        found |= {"theirs": summary(theirs), "ratio": summary([measurement.ratio(o, t) for o, t in zip(here, theirs)])}
+    return found | more
 
 
 # Products and quantization
@@ -121,15 +125,11 @@ def products(bench):
                 theirs["torch"], theirs["torch_gram"], rows["x · Wᵀ"]["ratio_to_burst"])
     ours, theirs, share, gram, their_gram, gram_share, torch, torch_gram, of_burst = bench.turns(turn)
     work = 2 * 2048 * 4096 * 11008 / 1e9
-    yield row("fp32 product 2048×4096×11008", f"{per([work / s for s in ours], 0)} GFLOP/s",
-              f"numpy {per([work / s for s in theirs], 0)}, torch {work / median(torch):.0f}",
-              [t / o for o, t in zip(ours, theirs)], 1.0)
-    yield row("the same, of the peak of registers before and after", f"{per([100 * s for s in share])} %", "", share, 0.88,
-              f"{100 * median(of_burst):.1f} % of the best milliseconds")
+    yield row("product", [work / s for s in ours], [work / s for s in theirs], torch=float(f"{work / median(torch):.4g}"))
+    yield row("product-peak", [100 * s for s in share], note=f"{100 * median(of_burst):.1f} % of the best milliseconds")
     work = 2048 * 11008 * 11009 / 1e9
-    yield row("XᵀX, X 2048×11008", f"{per([work / s for s in gram], 0)} GFLOP/s",
-              f"numpy {per([work / s for s in their_gram], 0)}, torch {work / median(torch_gram):.0f}",
-              [t / o for o, t in zip(gram, their_gram)], 1.2, f"{100 * median(gram_share):.0f} % of the peak")
+    yield row("gram", [work / s for s in gram], [work / s for s in their_gram],
+              torch=float(f"{work / median(torch_gram):.4g}"), note=f"{100 * median(gram_share):.0f} % of the peak")
 
 
 def factor(bench):
@@ -138,8 +138,7 @@ def factor(bench):
             ours = bench.ours("zhinao-bench", "kernels", "--repetitions", 1, "--order", order)[0]["rows"][2]["seconds"]
             return ours, bench.python("products.py", "factor", order)[0]["torch"]
         ours, theirs = bench.turns(turn)
-        yield row(f"upper factor of H⁻¹, n = {order}", f"{per(ours, 2)} s", f"torch, three steps: {per(theirs, 2)} s",
-                  [t / o for o, t in zip(ours, theirs)], 2.5)
+        yield row(f"factor-{order}", ours, theirs)
 
 
 def linear(bench):
@@ -151,11 +150,8 @@ def linear(bench):
         return ours, theirs
     ours, theirs = bench.turns(turn)
     for shape in ours[0]:
-        single = shape.split("+")[0]
-        times = 2 if "+" in shape else 1
-        yield row(f"GPTQ of {shape}, 16,384 tokens", f"{per([o[shape] for o in ours], 2)} s",
-                  f"AutoGPTQ 0.7.1: {per([times * t[single] for t in theirs], 1)} s",
-                  [times * t[single] / o[shape] for o, t in zip(ours, theirs)], 5 if times > 1 else 3)
+        matrices = shape.count("+") + 1
+        yield row(f"gptq-{shape}", [o[shape] for o in ours], [matrices * t[shape.split("+")[0]] for t in theirs])
 
 
 def smollm2_quantization(bench):
@@ -176,13 +172,10 @@ def smollm2_quantization(bench):
         shutil.rmtree(theirs_out, ignore_errors=True)
         return *ours, *rounded, *theirs
     ours, peak, rounded, rounded_peak, theirs, their_peak = bench.turns(turn)
-    work = "SmolLM2-135M, 32 × 512, g128 sym, end to end"
     # GPTQModel's forward pass is in bf16, the type of the weights.
-    for name, seconds, least in [("forward pass in bf16", rounded, 5), ("in fp32", ours, 5)]:
-        yield row(f"{work}, {name}", f"{per(seconds)} s", f"GPTQModel: {per(theirs)} s",
-                  [t / o for o, t in zip(seconds, theirs)], least)
-    yield row("the same, resident memory (GPTQModel's over ours)", f"{max(median(peak), median(rounded_peak)) / 1e9:.2f} GB",
-              f"{median(their_peak) / 1e9:.2f} GB", [t / max(o, r) for o, r, t in zip(peak, rounded_peak, their_peak)], 2)
+    yield row("smollm2-bf16", rounded, theirs)
+    yield row("smollm2-fp32", ours, theirs)
+    yield row("smollm2-memory", [max(o, r) / 1e9 for o, r in zip(peak, rounded_peak)], [t / 1e9 for t in their_peak])
     os.remove(out)
 
 
@@ -190,10 +183,9 @@ def smollm2_quantization(bench):
 
 def generation(bench):
     bench.peers.build_llama()
-    models = {"7B": (bench.packed("7b"), bench.gguf("7b"), 1.1, 0.88),
-              "1.8B": (bench.packed("1.8b"), bench.gguf("1.8b"), 1.1, 0.88),
-              "SmolLM2": (bench.smollm2_packed("--head-bits", "8"), bench.smollm2_gguf("q4_0"), 1.5, None)}
-    for name, (ours_file, theirs_file, least, share) in models.items():
+    models = {"7b": (bench.packed("7b"), bench.gguf("7b")), "1.8b": (bench.packed("1.8b"), bench.gguf("1.8b")),
+              "smollm2": (bench.smollm2_packed("--head-bits", "8"), bench.smollm2_gguf("q4_0"))}
+    for name, (ours_file, theirs_file) in models.items():
         def turn():
             ours = bench.ours("zhinao-bench", ours_file, "--repetitions", 1)[0]
             found = json.loads(bench.run([bench.peers.llama("llama-bench"), "-m", theirs_file, "-t", 2, "-p", 512, "-n", 64,
@@ -201,43 +193,33 @@ def generation(bench):
             prompt, new = (next(f["avg_ts"] for f in found if f[k]) for k in ("n_prompt", "n_gen"))
             return ours, prompt, new
         ours, prompt, new = bench.turns(turn)
-        generated = [o["generation_tokens_per_second"] for o in ours]
-        prompts = [o["prompt_tokens_per_second"] for o in ours]
-        yield row(f"generation, {name}, 64 after 16", f"{per(generated)} tok/s", f"llama.cpp Q4_0: {per(new)}",
-                  [o / t for o, t in zip(generated, new)], least)
-        if share:
-            yield row(f"the same, of the read bandwidth", f"{per([100 * o['bandwidth_ratio'] for o in ours])} %", "",
-                      [o["bandwidth_ratio"] for o in ours], share,
-                      f"{median([o['measured_gb_per_second'] for o in ours]):.0f} GB/s")
-        yield row(f"prompt of 512, {name}", f"{per(prompts)} tok/s", f"llama.cpp Q4_0: {per(prompt)}",
-                  [o / t for o, t in zip(prompts, prompt)], 2)
-        if name == "7B":
-            yield row("the same, of the peak of byte products", f"{per([100 * o['peak_ratio'] for o in ours])} %", "",
-                      [o["peak_ratio"] for o in ours], 0.6, f"{median([o['measured_gops'] for o in ours]):.0f} GOP/s")
+        yield row(f"generation-{name}", [o["generation_tokens_per_second"] for o in ours], new)
+        yield row(f"prompt-{name}", [o["prompt_tokens_per_second"] for o in ours], prompt)
+        if f"bandwidth-{name}" in MEASUREMENTS:
+            yield row(f"bandwidth-{name}", [100 * o["bandwidth_ratio"] for o in ours],
+                      note=f"{median([o['measured_gb_per_second'] for o in ours]):.0f} GB/s")
+        if f"byte-peak-{name}" in MEASUREMENTS:
+            yield row(f"byte-peak-{name}", [100 * o["peak_ratio"] for o in ours],
+                      note=f"{median([o['measured_gops'] for o in ours]):.0f} GOP/s")
 
 
 def opening(bench):
-    bench.peers.build_llama()
-    ours_file, theirs_file = bench.packed("7b"), bench.gguf("7b")
+    file = bench.packed("7b")
 
     def turn():
-        ours = bench.ours("zhinao-bench", ours_file, "--repetitions", 1, "--prompt-tokens", 1, "--new-tokens", 1)[0]
-        theirs = bench.run([bench.peers.llama("llama-bench"), "-m", theirs_file, "-t", 2, "-p", 0, "-n", 1, "-r", 1,
-                            "--no-warmup", "-o", "json"], json_output=False)[1]
-        return ours["load_seconds"], ours["anonymous_bytes_after_load"], theirs
-    seconds, anonymous, theirs = bench.turns(turn)
-    yield row("opening a 7B file, milliseconds", f"{per([1000 * s for s in seconds])} ms",
-              f"llama.cpp, process with one token: {median(theirs):.1f} s", [50 / (1000 * s) for s in seconds], 1,
-              f"ratio: 50 ms over it; {max(anonymous) / 1e6:.0f} MB of anonymous memory")
+        ours = bench.ours("zhinao-bench", file, "--repetitions", 1, "--prompt-tokens", 1, "--new-tokens", 1)[0]
+        return ours["load_seconds"], ours["anonymous_bytes_after_load"]
+    seconds, anonymous = bench.turns(turn)
+    yield row("opening", [1000 * s for s in seconds], note=f"{max(anonymous) / 1e6:.0f} MB of anonymous memory")
 
 
 def perplexity(bench):
     bench.peers.build_llama()
     bench.calibration()
     ids, windows = bench.peers.folder / "evaluation.json", 20
-    pairs = {"bf16, exact": (bench.smollm2_packed(), "exact", bench.smollm2_gguf("f16"), "F16", 1.0),
-             "Int4, fast": (bench.smollm2_packed("--head-bits", "8"), "fast", bench.smollm2_gguf("q4_0"), "Q4_0", 1.3)}
-    for name, (ours_file, arithmetic, theirs_file, type, least) in pairs.items():
+    pairs = {"bf16": (bench.smollm2_packed(), "exact", bench.smollm2_gguf("f16")),
+             "int4": (bench.smollm2_packed("--head-bits", "8"), "fast", bench.smollm2_gguf("q4_0"))}
+    for name, (ours_file, arithmetic, theirs_file) in pairs.items():
         def turn():
             ours = bench.ours("zhinao-verify", "perplexity", ours_file, "--ids", ids, "--window", 512, "--max-windows",
                               windows, "--arithmetic", arithmetic, "--quiet")[1]
@@ -245,13 +227,11 @@ def perplexity(bench):
                                 "--chunks", windows, "-t", 2], json_output=False)[1]
             return windows * 512 / ours, windows * 512 / theirs
         ours, theirs = bench.turns(turn)
-        yield row(f"perplexity, SmolLM2, {name}", f"{per(ours, 0)} tok/s", f"llama-perplexity {type}: {per(theirs, 0)}",
-                  [o / t for o, t in zip(ours, theirs)], least, "whole processes")
+        yield row(f"perplexity-{name}", ours, theirs)
     exact, fast = (bench.ours("zhinao-verify", "perplexity", bench.smollm2_packed("--head-bits", "16"), "--ids", ids, "--window",
                               512, "--max-windows", windows, "--arithmetic", a, "--quiet")[0]["perplexity"]
                    for a in ("exact", "fast"))
-    yield row("perplexity of fast over exact, Int4", f"{fast:.3f}", f"exact: {exact:.3f}", [1.003 / (fast / exact)], 1,
-              f"{100 * (fast / exact - 1):+.2f} %; ratio: 1.003 over it")
+    yield row("fast-perplexity", [100 * (fast / exact - 1)])
 
 
 # Files and text
@@ -283,12 +263,10 @@ def conversion(bench):
         return (seconds([bench.peers.tool("zhinao-convert"), source, "-o", out, "--quiet"], out),
                 seconds(["cp", "-r", source, copy], copy))
     ours, copied = bench.turns(turn)
-    yield row("7B bf16 folder → .zhinao", f"{per(ours)} s", f"cp and sync: {per(copied)} s",
-              [t / o for o, t in zip(ours, copied)], 0.8)
+    yield row("conversion", ours, copied)
     wrapper = HERE / "convert_hf_to_gguf.py"
     theirs = [seconds([bench.peers.python, wrapper, script, stock, "--outtype", "bf16", "--outfile", gguf], gguf) for _ in range(2)]
-    yield row("the same, convert_hf_to_gguf", f"{median(ours):.1f} s", f"{per(theirs)} s",
-              [t / median(ours) for t in theirs], 5, "two runs, after ours")
+    yield row("conversion-gguf", [median(ours)] * 2, theirs, note="two runs")
     shutil.rmtree(source), shutil.rmtree(stock)
 
 
@@ -305,8 +283,7 @@ def tokenizing(bench):
         return (bench.ours("zhinao-bench", "tokenize", ranks, text)[0]["bytes_per_second"] / 1e6,
                 bench.python("tiktoken_speed.py", ranks, text)[0]["bytes_per_second"] / 1e6)
     ours, theirs = bench.turns(turn)
-    yield row("tokenizing Chinese and English, cl100k ranks, one thread", f"{per(ours, 0)} MB/s",
-              f"tiktoken: {per(theirs)} MB/s", [o / t for o, t in zip(ours, theirs)], 4)
+    yield row("tokenizing", ours, theirs)
 
 
 ALL = {f.__name__: f for f in (products, factor, linear, smollm2_quantization, generation, opening, perplexity, conversion,

@@ -1,4 +1,4 @@
-"""There and back, where nothing may change: every tensor byte for byte, and the vocabulary."""
+"""Round trips that may change nothing: every tensor and the vocabulary must come back byte for byte."""
 import os
 import rows as table
 import workload
@@ -27,7 +27,7 @@ def rows(work, name):
             independent = f"{home}/{kind}-independent"
             split(folder, independent)
             same, count = same_bytes(independent, model["int4_stock"])
-            yield table.row("files", "int4: stock as split_to_qwen2.py splits it", name, ok=same,
+            yield table.row("files", "int4: stock, beside split_to_qwen2.py", name, ok=same,
                             note=f"{count} tensors {'identical' if same else 'DIFFER'}")
         again = workload.convert(folder, f"{home}/{kind}-again.zhinao")
         third = workload.convert(again, f"{home}/{kind}-third")

@@ -104,6 +104,6 @@ def theirs_here(work, name, model, bits, group, symmetric, act_order, format):
     theirs, ours = common.perplexity(loaded, work, ids), workload.perplexity(packed, ids)
     worst, count = weights_differ(loaded, workload.convert(packed, folder + "-floats", "--dequantize", "--dtype", "float32"))
     return table.row(
-        f"GPTQModel {gptqmodel.__version__}", f"its own {what} → .zhinao", name,
+        f"GPTQModel {gptqmodel.__version__}", f"its own folder ({what}) to .zhinao", name,
         perplexity=table.compared(ours, theirs), note=f"{count} matrices, largest difference {worst:.1e}",
         ok=abs(theirs / ours - 1) < 1e-3 and count > 0 and worst == 0)

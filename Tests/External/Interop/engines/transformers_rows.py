@@ -25,5 +25,5 @@ def rows(work, name):
     yield table.row(
         engine, f"stock bf16, {type(loaded).__name__}, fp32", name, logits=f"{difference:.1e} of {largest:.1f}",
         tokens=f"{same}/{count}", perplexity=table.compared(ours["perplexity"], measured),
-        note="chat template gives our ids" if template else "CHAT TEMPLATE DIFFERS",
+        note="the chat template gives our ids" if template else "CHAT TEMPLATE DIFFERS",
         ok=difference <= 2e-4 and same == count and template and abs(measured / ours["perplexity"] - 1) < 1e-4)

