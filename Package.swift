@@ -12,31 +12,62 @@ let libraries: [Target] = [
     cSettings: [.define("_GNU_SOURCE", .when(platforms: [.linux]))],
     linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
 
-  // MARK: Files, numbers, text
-  .target(name: "FileSupport", dependencies: ["CZlib", .product(name: "Crypto", package: "swift-crypto")]),
+  // MARK: The outside world
+  .target(name: "Files", dependencies: ["CZlib", .product(name: "Crypto", package: "swift-crypto")]),
+  .target(name: "JSON", dependencies: ["Files"]),
   .target(name: "Terminal"),
-  .target(name: "Numerics", dependencies: ["CKernels"]),
-  .target(name: "Checkpoints", dependencies: ["FileSupport", "Numerics"]),
-  .target(name: "Tokenization", dependencies: ["FileSupport"]),
-  .target(name: "PackedModel", dependencies: ["CKernels", "FileSupport", "Numerics", "Checkpoints"]),
+
+  // MARK: Numbers
+  .target(name: "Compute", dependencies: ["CKernels"]),
+  .target(name: "Tensors", dependencies: ["CKernels", "Compute"]),
+
+  // MARK: Formats
+  .target(name: "Safetensors", dependencies: ["Files", "JSON", "Compute", "Tensors"]),
+  .target(name: "AutoGPTQ", dependencies: ["Files", "JSON", "Compute", "Tensors", "Safetensors"]),
+  .target(name: "GGUF", dependencies: ["CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors"]),
+  .target(
+    name: "PackedModel", dependencies: ["CKernels", "Files", "JSON", "Compute", "Tensors", "AutoGPTQ"]),
+  .target(name: "Tokenization", dependencies: ["Files", "JSON"]),
 
   // MARK: The model
-  .target(name: "Transformer", dependencies: ["Numerics", "Checkpoints"]),
+  .target(name: "Architecture", dependencies: ["Files", "JSON", "Tensors", "Safetensors"]),
+  .target(name: "Transformer", dependencies: ["CKernels", "Compute", "Tensors"]),
   .target(
     name: "Models",
-    dependencies: ["FileSupport", "Checkpoints", "Tokenization", "PackedModel", "Transformer"]),
+    dependencies: [
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "PackedModel", "Tokenization",
+      "Architecture", "Transformer",
+    ]),
+  .target(
+    name: "Conversion",
+    dependencies: [
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "PackedModel", "Tokenization",
+      "Architecture", "Transformer", "Models",
+    ]),
+  .target(
+    name: "Audit",
+    dependencies: [
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "PackedModel", "Tokenization",
+      "Architecture", "Transformer", "Models", "Conversion",
+    ]),
 
   // MARK: What people do with it
-  .target(name: "Calibration", dependencies: ["FileSupport", "Tokenization"]),
+  .target(name: "Calibration", dependencies: ["Files", "JSON", "Tokenization"]),
   .target(
-    name: "GPTQ",
-    dependencies: ["Numerics", "Checkpoints", "Transformer", "PackedModel", "Models", "Calibration"]),
-  .target(name: "Evaluation", dependencies: ["Numerics", "Transformer", "Models", "Tokenization"]),
-  .target(name: "Generation", dependencies: ["Transformer", "Models", "Tokenization"]),
+    name: "Quantization",
+    dependencies: [
+      "CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "Transformer",
+      "PackedModel", "Models", "Conversion", "Calibration",
+    ]),
+  .target(
+    name: "Evaluation",
+    dependencies: ["CKernels", "Files", "JSON", "Compute", "Tokenization", "Transformer", "Models"]),
+  .target(
+    name: "Generation", dependencies: ["Files", "Compute", "Transformer", "Models", "Tokenization"]),
   .target(
     name: "Serving",
     dependencies: [
-      "FileSupport", "Numerics", "Checkpoints", "Models", "Tokenization", "Generation",
+      "Files", "JSON", "Tensors", "Architecture", "Models", "Transformer", "Tokenization", "Generation",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -45,61 +76,79 @@ let libraries: [Target] = [
       .product(name: "NIOCore", package: "swift-nio"),
       .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
       .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-      // Not used: it gives the target of this name among Hummingbird's dependencies another one than ours.
-      .product(name: "Numerics", package: "swift-numerics", moduleAliases: ["Numerics": "SwiftNumerics"]),
     ],
     resources: [
       .embedInCode("Page/index.html"), .embedInCode("Page/style.css"), .embedInCode("Page/markdown.js"),
       .embedInCode("Page/script.js"),
     ]),
   .target(
-    name: "Dialogue", dependencies: ["FileSupport", "Generation", "Numerics", "Tokenization", "Transformer"]),
+    name: "Dialogue", dependencies: ["Files", "JSON", "Generation", "Tokenization", "Transformer"]),
   .target(
     name: "ToolSupport",
     dependencies: [
-      "FileSupport", "Terminal", "Numerics", "Checkpoints", "Models", "Transformer",
+      "Files", "JSON", "Terminal", "Compute", "Tensors", "AutoGPTQ", "Models", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 ]
 
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
 let tools: [Target] = [
   .executableTarget(
     name: "zhinao-convert",
-    dependencies: ["ToolSupport", "Models", "PackedModel", "Checkpoints"]),
+    dependencies: [
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF",
+      "PackedModel",
+      "Tokenization", "Architecture", "Models", "Conversion",
+    ]),
   .executableTarget(
     name: "zhinao-quantize",
-    dependencies: ["ToolSupport", "GPTQ", "Calibration", "Evaluation", "Models", "Numerics", "PackedModel"],
+    dependencies: [
+      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ",
+      "PackedModel", "Tokenization", "Transformer", "Models", "Conversion", "Calibration", "Quantization",
+      "Evaluation",
+    ],
     resources: [.copy("Resources/tiny-zhinao")]),
   .executableTarget(
     name: "zhinao-verify",
-    dependencies: ["ToolSupport", "Evaluation", "Models", "PackedModel", "Numerics", "Transformer"]),
+    dependencies: [
+      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "GGUF",
+      "PackedModel",
+      "Tokenization", "Transformer", "Models", "Audit", "Evaluation",
+    ]),
   .executableTarget(
     name: "zhinao-chat",
     dependencies: [
-      "ToolSupport", "Dialogue", "Generation", "Models", "Numerics", "Terminal", "Tokenization",
-      "Transformer",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Architecture", "Terminal", "Tokenization",
+      "Transformer", "Models", "Generation", "Dialogue",
     ]),
   .executableTarget(
     name: "zhinao-serve",
     dependencies: [
-      "ToolSupport", "Serving", "Generation", "Models", "Numerics",
+      argumentParser, "ToolSupport", "Files", "Tensors", "Terminal", "Generation", "Serving",
       .product(name: "Logging", package: "swift-log"),
     ]),
   .executableTarget(
     name: "zhinao-bench",
     dependencies: [
-      "ToolSupport", "CKernels", "GPTQ", "Models", "Numerics", "PackedModel", "Tokenization", "Transformer",
+      argumentParser, "ToolSupport", "CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors",
+      "AutoGPTQ", "PackedModel", "Tokenization", "Architecture", "Transformer", "Models", "Conversion",
+      "Quantization",
     ]),
 ]
 
 let testedLibraries = libraries.filter {
-  $0.type == .regular && !["CKernels", "ToolSupport"].contains($0.name)
+  $0.type == .regular
+    && !["CKernels", "ToolSupport", "Audit"].contains($0.name)
 }
 let tests: [Target] =
   [
     .target(
-      name: "TestSupport", dependencies: ["Checkpoints", "Numerics", "FileSupport"], path: "Tests/TestSupport"
-    )
+      name: "TestSupport",
+      dependencies: [
+        "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture",
+      ],
+      path: "Tests/TestSupport")
   ]
   + testedLibraries.map { library in
     .testTarget(
@@ -110,7 +159,9 @@ let tests: [Target] =
     .testTarget(
       name: "CommandLineTests",
       dependencies: [
-        "TestSupport", "FileSupport", "Checkpoints", "Numerics", "ToolSupport",
+        "TestSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF",
+        "Architecture",
+        "ToolSupport",
         "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat", "zhinao-bench", "zhinao-serve",
       ])
   ]
@@ -119,7 +170,10 @@ let tests: [Target] =
 let fuzzing: [Target] = [
   .executableTarget(
     name: "zhinao-fuzz",
-    dependencies: ["Calibration", "Models", "PackedModel", "Tokenization", "Transformer"],
+    dependencies: [
+      "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
+      "Conversion", "Audit", "PackedModel", "Tokenization", "Transformer",
+    ],
     path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run"])
 ]
 
@@ -133,7 +187,6 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
-    .package(url: "https://github.com/apple/swift-numerics", from: "1.1.1"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
   ],

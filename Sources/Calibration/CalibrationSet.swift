@@ -1,4 +1,5 @@
-import FileSupport
+import Files
+import JSON
 import Tokenization
 
 /// How calibration text becomes windows of ids.

@@ -1,4 +1,5 @@
-import FileSupport
+import Files
+import JSON
 import Tokenization
 
 /// One record of a calibration file.

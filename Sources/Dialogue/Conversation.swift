@@ -1,4 +1,5 @@
-import FileSupport
+import Files
+import JSON
 import Tokenization
 
 /// A system message, if any, and turns of user and assistant.

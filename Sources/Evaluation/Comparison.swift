@@ -1,6 +1,6 @@
-import FileSupport
+import Compute
 import Foundation
-import Numerics
+import JSON
 import Transformer
 
 /// How far a candidate's predictions are from a reference's, token by token on the same text.

@@ -1,4 +1,4 @@
-import FileSupport
+import Files
 
 /// Why a model cannot be measured.
 package struct EvaluationError: DiagnosedError, Equatable {

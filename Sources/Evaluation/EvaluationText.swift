@@ -1,4 +1,5 @@
-import FileSupport
+import Files
+import JSON
 import Tokenization
 
 /// The ids a measurement runs on.

@@ -1,5 +1,5 @@
 import CKernels
-import Numerics
+import Compute
 import Transformer
 
 /// Runs a decoder over windows and hands out the logits of the scored positions, a bounded number of rows at a time.

@@ -1,6 +1,6 @@
-import FileSupport
+import Compute
 import Foundation
-import Numerics
+import JSON
 import Transformer
 
 func logarithm(_ x: Double) -> Double { log(x) }

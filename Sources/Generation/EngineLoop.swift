@@ -1,4 +1,4 @@
-import Numerics
+import Compute
 import Tokenization
 import Transformer
 

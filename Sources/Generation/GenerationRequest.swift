@@ -1,4 +1,4 @@
-import FileSupport
+import Files
 
 /// One sequence to continue.
 package struct GenerationRequest: Sendable {

@@ -1,6 +1,4 @@
-import Numerics
 import Tokenization
-import Transformer
 
 /// A request that has a cache: what it has run, what comes next.
 final class RunningSequence {

@@ -1,5 +1,4 @@
 import Foundation
-import Numerics
 
 /// How the next token is chosen from the logits.
 package struct SamplingParameters: Equatable, Sendable {

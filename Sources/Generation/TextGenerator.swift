@@ -1,6 +1,6 @@
-import FileSupport
+import Compute
+import Files
 import Foundation
-import Numerics
 import Tokenization
 import Transformer
 

@@ -1,5 +1,6 @@
-import Checkpoints
-import Numerics
+import Architecture
+import Compute
+import Tensors
 import Transformer
 
 extension DecoderConfiguration {

@@ -1,7 +1,5 @@
-import Checkpoints
-import FileSupport
-import Numerics
-import PackedModel
+import Compute
+import Tensors
 
 extension ModelContents {
   /// The same model with every integer matrix as the floats it stands for, `scale · (code − zero)` in fp32, one matrix

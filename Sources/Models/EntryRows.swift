@@ -1,7 +1,5 @@
-import Checkpoints
-import FileSupport
-import Numerics
-import PackedModel
+import Compute
+import Tensors
 
 extension ModelEntry {
   /// An integer matrix in GPTQ's terms; nil when the entry holds floats.
@@ -16,7 +14,7 @@ extension ModelEntry {
   }
 
   /// Row-major bytes of a float tensor, whatever the order they are kept in.
-  func rowMajorBytes(pool: WorkerPool = .shared) throws -> UnsafeBytes {
+  package func rowMajorBytes(pool: WorkerPool = .shared) throws -> UnsafeBytes {
     switch form {
     case .rows(_, let bytes): return bytes
     case .made(_, let make): return try make()
@@ -42,7 +40,7 @@ extension ModelEntry {
 
   /// The rows `ranges` of this tensor, in that order, as a tensor of its own; read when they are asked for. Rows are
   /// outputs: elements of a bias, columns of `qweight`.
-  func selectingRows(_ ranges: [Range<Int>], as name: String) -> ModelEntry {
+  package func selectingRows(_ ranges: [Range<Int>], as name: String) -> ModelEntry {
     let entry = self
     let count = ranges.reduce(0) { $0 + $1.count }
     let shape = [count] + self.shape.dropFirst()
@@ -71,7 +69,7 @@ extension ModelEntry {
 
   /// Tensors of the same inputs as one: the rows `ranges`, in that order, of all their rows one after the other.
   /// - Throws: when they are of different types, or integers with different groups.
-  static func joiningRows(
+  package static func joiningRows(
     of parts: [ModelEntry], _ ranges: [Range<Int>], as name: String, path: String
   ) throws -> ModelEntry {
     let shape = [ranges.reduce(0) { $0 + $1.count }] + parts[0].shape.dropFirst()

@@ -1,15 +1,14 @@
-import Checkpoints
-import Numerics
-import Transformer
+import Compute
+import Tensors
 
 /// Float weights used where the entries of a model's contents lie in memory, before anything is written.
-struct EntryWeights: WeightSource {
-  let path: String
+package struct EntryWeights: WeightSource {
+  package let path: String
   private let entries: [String: ModelEntry]
 
   /// - Parameter dtype: what floats will be brought to; nil: kept.
   /// - Returns: nil unless every tensor is in memory with the values a packed file will have.
-  init?(_ contents: ModelContents, dtype: DType?) {
+  package init?(_ contents: ModelContents, dtype: DType?) {
     for entry in contents.entries {
       switch entry.form {
       case .rows(let stored, _), .panels(let stored, _): if stored != dtype ?? stored { return nil }
@@ -20,9 +19,9 @@ struct EntryWeights: WeightSource {
     entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name, $0) })
   }
 
-  func releasePages() {}
+  package func releasePages() {}
 
-  func matrix(_ module: String, out: Int, in inFeatures: Int) throws -> WeightMatrix {
+  package func matrix(_ module: String, out: Int, in inFeatures: Int) throws -> WeightMatrix {
     let name = "\(module).weight"
     guard let entry = entries[name], entry.shape == [out, inFeatures], let dtype = entry.dtype,
       [.f32, .f16, .bf16].contains(dtype)
@@ -48,7 +47,7 @@ struct EntryWeights: WeightSource {
     throw ModelError(path: path, tensor: name, detail: "is empty")
   }
 
-  func vector(_ name: String, count: Int) throws -> AlignedBuffer<Float>? {
+  package func vector(_ name: String, count: Int) throws -> AlignedBuffer<Float>? {
     guard let entry = entries[name] else { return nil }
     guard case .rows(let dtype, let stored) = entry.form, entry.shape == [count] else {
       throw ModelError(path: path, tensor: name, detail: "is not a vector of \(count) floats")

@@ -1,8 +1,8 @@
-import Checkpoints
-import FileSupport
-import Numerics
-import PackedModel
+import AutoGPTQ
+import Compute
+import Safetensors
 import Synchronization
+import Tensors
 
 /// Weights of a Hugging Face folder: floats are read where they are mapped; AutoGPTQ's integers are brought into the
 /// kernels' order in memory.

@@ -1,6 +1,6 @@
-import Checkpoints
-import Numerics
-import PackedModel
+import AutoGPTQ
+import GGUF
+import Tensors
 
 /// Which blocks of a GGUF file can stay integer codes, and in what groups: the way back of ``GGUFCodes``.
 ///

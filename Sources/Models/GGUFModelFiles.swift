@@ -1,6 +1,9 @@
-import Checkpoints
-import FileSupport
-import Numerics
+import Architecture
+import Files
+import GGUF
+import JSON
+import Safetensors
+import Tensors
 import Tokenization
 
 /// The configuration and tokenizer files that a GGUF file's metadata amounts to, as Hugging Face would have them: so that

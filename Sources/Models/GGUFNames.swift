@@ -1,9 +1,8 @@
-import Checkpoints
-import Numerics
+import Architecture
 import Transformer
 
 /// Names of a decoder's tensors in GGUF, and the order of rows where GGUF's differs (`Formats/gguf.md`, "Decoders").
-enum GGUFNames {
+package enum GGUFNames {
   private static let modules: [(huggingFace: String, gguf: String)] = [
     ("input_layernorm", "attn_norm"), ("self_attn.q_proj", "attn_q"), ("self_attn.k_proj", "attn_k"),
     ("self_attn.v_proj", "attn_v"), ("self_attn.o_proj", "attn_output"),
@@ -18,12 +17,12 @@ enum GGUFNames {
   private static let blockPrefix = "blk."
 
   /// `model.layers.3.mlp.up_proj.weight` → `blk.3.ffn_up.weight`; nil for what GGUF has no name for.
-  static func gguf(_ name: String) -> String? {
+  package static func gguf(_ name: String) -> String? {
     translated(name, from: layerPrefix, to: blockPrefix, modules, others)
   }
 
   /// The inverse of ``gguf(_:)``.
-  static func huggingFace(_ name: String) -> String? {
+  package static func huggingFace(_ name: String) -> String? {
     translated(
       name, from: blockPrefix, to: layerPrefix, modules.map { ($0.gguf, $0.huggingFace) },
       others.map { ($0.gguf, $0.huggingFace) })
@@ -43,7 +42,7 @@ enum GGUFNames {
   }
 
   /// Place of a tensor, by its GGUF name, in the order a forward pass meets them.
-  static func rank(_ name: String) -> [Int] {
+  package static func rank(_ name: String) -> [Int] {
     let isBias = name.hasSuffix(".bias") ? 1 : 0
     let parts = name.split(separator: ".")
     guard parts.count == 4, let layer = Int(parts[1]) else {
@@ -57,7 +56,7 @@ enum GGUFNames {
   /// llama.cpp rotates neighbouring elements of a head in `llama` models, Hugging Face an element of each half: rows
   /// `(head, half, i)` of q and k become `(head, i, half)`.
   /// - Returns: for each row of GGUF's matrix, the row of Hugging Face's.
-  static func neighbouringPairs(heads: Int, headDim: Int) -> [Int] {
+  package static func neighbouringPairs(heads: Int, headDim: Int) -> [Int] {
     (0..<heads * headDim).map { row in
       let (head, place) = (row / headDim, row % headDim)
       return head * headDim + place % 2 * (headDim / 2) + place / 2
@@ -65,7 +64,7 @@ enum GGUFNames {
   }
 
   /// The inverse: for each row of Hugging Face's matrix, the row of GGUF's.
-  static func halves(heads: Int, headDim: Int) -> [Int] {
+  package static func halves(heads: Int, headDim: Int) -> [Int] {
     (0..<heads * headDim).map { row in
       let (head, place) = (row / headDim, row % headDim)
       return head * headDim + place % (headDim / 2) * 2 + place / (headDim / 2)
@@ -73,14 +72,14 @@ enum GGUFNames {
   }
 
   /// Whether a model of the family stores q and k in ``neighbouringPairs(heads:headDim:)``.
-  static func permutesQueries(_ family: ModelConfiguration.Family) -> Bool { family == .llama }
+  package static func permutesQueries(_ family: ModelConfiguration.Family) -> Bool { family == .llama }
 
   // MARK: Llama 3's frequencies
 
-  static let frequencies = "rope_freqs.weight"
+  package static let frequencies = "rope_freqs.weight"
 
   /// What llama.cpp divides the rotary frequencies by, for Llama 3's scaling: one factor for each pair of a head.
-  static func frequencyFactors(_ c: ModelConfiguration) -> [Float]? {
+  package static func frequencyFactors(_ c: ModelConfiguration) -> [Float]? {
     guard case .llama3 = c.ropeScaling else { return nil }
     var parameters = DecoderConfiguration(c).rotary
     let scaled = RotaryEmbedding(parameters).inverseFrequencies

@@ -1,5 +1,5 @@
-import Checkpoints
-import FileSupport
+import GGUF
+import JSON
 import Tokenization
 
 /// Ids with a meaning of their own in a GGUF file's metadata.

@@ -1,15 +1,16 @@
-import Checkpoints
-import FileSupport
+import Architecture
+import Files
+import GGUF
 import Tokenization
 
 /// A tokenizer and chat template as metadata of a GGUF file.
-struct GGUFVocabulary {
-  private(set) var fields: [(String, GGUFField)]
+package struct GGUFVocabulary {
+  package private(set) var fields: [(String, GGUFField)]
   /// What llama.cpp does otherwise than the model's own tokenizer.
-  private(set) var notes: [String] = []
+  package private(set) var notes: [String] = []
 
   /// - Parameter files: where the tokenizer came from; also configuration and template.
-  init(
+  package init(
     _ tokenizer: any Tokenizer, files: any ModelFiles, configuration c: ModelConfiguration
   ) throws {
     let tables = try GGUFVocabulary.tables(tokenizer, files)

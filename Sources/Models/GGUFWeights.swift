@@ -1,7 +1,8 @@
-import Checkpoints
-import FileSupport
-import Numerics
-import PackedModel
+import Architecture
+import AutoGPTQ
+import Compute
+import GGUF
+import Tensors
 
 /// Weights of a GGUF file under Hugging Face's names. Floats are used where they are mapped; blocks are brought to
 /// `dequantizedType` when asked for.

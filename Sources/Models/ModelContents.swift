@@ -1,7 +1,8 @@
-import Checkpoints
-import FileSupport
-import Numerics
-import PackedModel
+import Architecture
+import AutoGPTQ
+import Files
+import Safetensors
+import Tensors
 import Transformer
 
 /// One tensor of a model in the form its file has it.
@@ -200,19 +201,19 @@ package struct DecoderTensorOrder: Sendable {
   }
 
   /// Place in the order; tensors the decoder does not know come last.
-  func rank(_ name: String) -> Int {
+  package func rank(_ name: String) -> Int {
     ranks[name] ?? (name == DecoderNames.head + ".weight" ? Int.max - 1 : Int.max)
   }
 
   /// The layer a tensor belongs to; nil: none.
-  func layer(of name: String) -> Int? {
+  package func layer(of name: String) -> Int? {
     guard ranks[name] != nil, name.hasPrefix("model.layers.") else { return nil }
     return Int(name.dropFirst(13).prefix { $0 != "." })
   }
 
   /// Whether the matrix is best kept in panels: all that are multiplied with; an embedding that is only looked up stays in
   /// rows.
-  func isMultiplied(_ name: String) -> Bool {
+  package func isMultiplied(_ name: String) -> Bool {
     matrixNames.contains(name) && (isTied || name != matrices[0].name)
   }
 
@@ -227,7 +228,7 @@ package struct DecoderTensorOrder: Sendable {
     return (matrices + vectors.map { ($0.name, [$0.count]) } + biases).sorted { rank($0.0) < rank($1.0) }
   }
 
-  func check(_ entries: [ModelEntry], tied: Bool, path: String) throws {
+  package func check(_ entries: [ModelEntry], tied: Bool, path: String) throws {
     let shapes = Dictionary(entries.map { ($0.name, $0.shape) }, uniquingKeysWith: { a, _ in a })
     for (name, shape) in matrices + vectors.map({ ($0.name, [$0.count]) }) {
       guard let found = shapes[name] else {

@@ -1,8 +1,12 @@
-import Checkpoints
-import FileSupport
+import Architecture
+import AutoGPTQ
+import Compute
+import Files
 import Foundation
-import Numerics
+import GGUF
 import PackedModel
+import Safetensors
+import Tensors
 import Tokenization
 import Transformer
 

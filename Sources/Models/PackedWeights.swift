@@ -1,7 +1,6 @@
-import Checkpoints
-import FileSupport
-import Numerics
+import Compute
 import PackedModel
+import Tensors
 
 /// Weights of a `.zhinao` file, used where they are mapped.
 package struct PackedWeights: WeightSource {

@@ -1,6 +1,7 @@
-import FileSupport
-import Numerics
+import Compute
+import JSON
 import PackedModel
+import Tensors
 import Transformer
 
 /// What a `.zhinao` file's own weights computed when it was written: for a few token sequences, the state of the last
@@ -8,9 +9,9 @@ import Transformer
 package struct SelfCheckRecord: Equatable, Sendable {
   /// Name of the record among the files of a packed model.
   package static let fileName = ".zhinao/self-check.bin"
-  static let magic = Array("ZNSC".utf8)
-  static let sequenceCount = 2
-  static let sequenceLength = 8
+  package static let magic = Array("ZNSC".utf8)
+  package static let sequenceCount = 2
+  package static let sequenceLength = 8
 
   /// One sequence and what became of it.
   package struct Trace: Equatable, Sendable {
@@ -31,7 +32,7 @@ package struct SelfCheckRecord: Equatable, Sendable {
   }
 
   /// Ids spread over the vocabulary.
-  static func sequences(_ c: DecoderConfiguration) -> [[Int]] {
+  package static func sequences(_ c: DecoderConfiguration) -> [[Int]] {
     (0..<sequenceCount).map { s in
       (0..<sequenceLength).map { (1 + s * 104_729 + $0 * 7919) % c.vocabularySize }
     }
@@ -156,7 +157,7 @@ package struct SelfCheckRecord: Equatable, Sendable {
   }
 
   /// A record with the least tolerances.
-  init(traces: [Trace]) { (self.traces, exactTolerance, fastTolerance) = (traces, 1e-4, 1e-4) }
+  package init(traces: [Trace]) { (self.traces, exactTolerance, fastTolerance) = (traces, 1e-4, 1e-4) }
 }
 
 extension OpenedModel {

@@ -1,8 +1,8 @@
-import Numerics
+import Compute
 import Transformer
 
 /// A forward pass that notes the state of each sequence's last token after every layer, and may rest between layers.
-struct SelfCheckTrace {
+package struct SelfCheckTrace {
   private let decoder: Decoder
   private let x: AlignedBuffer<Float>
   private let slices: [SequenceSlice]
@@ -12,7 +12,7 @@ struct SelfCheckTrace {
   private(set) var nextLayer = 0
 
   /// - Parameter sequences: of equal length, each from position 0.
-  init(_ decoder: Decoder, _ sequences: [[Int]]) {
+  package init(_ decoder: Decoder, _ sequences: [[Int]]) {
     let length = sequences[0].count
     self.decoder = decoder
     x = decoder.embed(sequences.flatMap { $0 })
@@ -26,13 +26,13 @@ struct SelfCheckTrace {
   }
 
   /// The whole pass at once.
-  static func of(_ decoder: Decoder, _ sequences: [[Int]]) -> [SelfCheckRecord.Trace] {
+  package static func of(_ decoder: Decoder, _ sequences: [[Int]]) -> [SelfCheckRecord.Trace] {
     var trace = SelfCheckTrace(decoder, sequences)
     return trace.finish()
   }
 
   /// Runs the layers before `layer` that have not run yet.
-  mutating func advance(to layer: Int) {
+  package mutating func advance(to layer: Int) {
     let width = decoder.configuration.hiddenSize
     while nextLayer < layer {
       decoder.run(decoder.layers[nextLayer], index: nextLayer, x: x, sequences: slices, work: work)
@@ -45,7 +45,7 @@ struct SelfCheckTrace {
   }
 
   /// Runs what is left. Call once.
-  mutating func finish() -> [SelfCheckRecord.Trace] {
+  package mutating func finish() -> [SelfCheckRecord.Trace] {
     advance(to: decoder.layers.count)
     decoder.steps.normalize(
       x.pointer, weight: decoder.finalNorm, rows: lastRow(traces.count - 1) + 1, into: x.pointer)

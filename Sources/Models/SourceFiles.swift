@@ -1,5 +1,6 @@
-import FileSupport
+import Files
 import Foundation
+import JSON
 import Synchronization
 
 /// The files a model was read from, and their SHA-256: what `provenance.sources` of a `.zhinao` file says.
@@ -22,7 +23,7 @@ package struct SourceFiles: Sendable {
     if let folder = model.weights as? FolderWeights {
       for file in folder.table.files { add(URL(fileURLWithPath: file.path).lastPathComponent, file.path) }
       for name in model.files.names
-      where ModelPacker.belongsToModel(name) || name.hasSuffix(".safetensors.index.json") {
+      where ModelFileNames.belongsToModel(name) || name.hasSuffix(".safetensors.index.json") {
         add(name, "\(model.files.location)/\(name)")
       }
     } else {

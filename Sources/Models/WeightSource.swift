@@ -1,7 +1,6 @@
-import Checkpoints
-import FileSupport
-import Numerics
-import PackedModel
+import Compute
+import Files
+import Tensors
 
 /// Where a decoder's weights come from: named as Hugging Face names them, whatever the file.
 package protocol WeightSource: Sendable {

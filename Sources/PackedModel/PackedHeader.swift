@@ -1,6 +1,6 @@
-import Checkpoints
-import FileSupport
-import Numerics
+import AutoGPTQ
+import Files
+import JSON
 
 /// The JSON header of a `.zhinao` file.
 package struct PackedHeader: Equatable, Sendable {

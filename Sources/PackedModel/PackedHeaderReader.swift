@@ -1,6 +1,7 @@
-import Checkpoints
-import FileSupport
-import Numerics
+import AutoGPTQ
+import Files
+import JSON
+import Tensors
 
 /// Reads a preamble and header and checks every rule that a reader's safety depends on (P1 to P10 of
 /// `Formats/packed-model.md`).

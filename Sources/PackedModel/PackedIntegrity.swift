@@ -1,5 +1,4 @@
-import FileSupport
-import Numerics
+import Compute
 
 extension PackedModelFile {
   /// Everything that opening did not look at: checksums, padding, values no writer produces.

@@ -1,4 +1,4 @@
-import FileSupport
+import Files
 
 /// What is wrong with a `.zhinao` file: which rule of `Formats/packed-model.md` it breaks, and where.
 package struct PackedModelError: DiagnosedError, Equatable {

@@ -1,6 +1,5 @@
-import Checkpoints
-import FileSupport
-import Numerics
+import Files
+import Tensors
 
 /// A `.zhinao` file, mapped; its header is checked when it is opened, its tensors are used where they lie.
 package final class PackedModelFile: Sendable {

@@ -1,6 +1,7 @@
-import Checkpoints
-import FileSupport
-import Numerics
+import Compute
+import Files
+import JSON
+import Tensors
 
 /// Writes a `.zhinao` file in one pass, holding no more than what a body hands over at a time. The file appears under its
 /// name when it is complete.

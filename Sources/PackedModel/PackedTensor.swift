@@ -1,6 +1,5 @@
-import Checkpoints
-import FileSupport
-import Numerics
+import JSON
+import Tensors
 
 /// A tensor of a `.zhinao` file: what it holds and in which order.
 package struct PackedTensor: Equatable, Sendable {

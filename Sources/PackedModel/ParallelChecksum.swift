@@ -1,6 +1,6 @@
-import CKernels
-import FileSupport
-import Numerics
+import Compute
+import Files
+import Tensors
 
 /// CRC-32 with several threads: pieces are shared among threads and joined.
 package enum ParallelChecksum {

@@ -1,6 +1,6 @@
-import FileSupport
 import Generation
 import HTTPTypes
+import JSON
 
 /// An error in the shape of OpenAI's API, from which its clients make their exceptions.
 package struct APIError: Error, Equatable {

@@ -1,8 +1,9 @@
-import FileSupport
+import Files
 import Generation
 import HTTPTypes
 import Hummingbird
 import HummingbirdCore
+import JSON
 import Logging
 import NIOCore
 

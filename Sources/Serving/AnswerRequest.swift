@@ -1,5 +1,5 @@
-import FileSupport
 import Generation
+import JSON
 import Tokenization
 
 /// A request for answers, decoded: what to generate, and how to report it.

@@ -1,7 +1,6 @@
-import FileSupport
 import Foundation
 import Generation
-import Tokenization
+import JSON
 
 /// Turns events into the JSON of an endpoint, whole or in chunks.
 struct AnswerWriter {

@@ -1,7 +1,7 @@
-import FileSupport
 import Generation
 import Hummingbird
 import HummingbirdCore
+import JSON
 import NIOCore
 
 /// An answer as server-sent events: one `data:` line of JSON a chunk, `[DONE]` at the end.

@@ -1,5 +1,5 @@
-import FileSupport
 import Generation
+import JSON
 import Tokenization
 
 /// What both endpoints understand about how to generate: the union of the fields of OpenAI, vLLM and the API demo of

@@ -1,5 +1,4 @@
 import Foundation
-import Generation
 import Hummingbird
 import HummingbirdCore
 import Logging

@@ -1,4 +1,4 @@
-import FileSupport
+import JSON
 
 /// Fields of a request's JSON object, checked one by one. A field that is null is absent.
 package struct RequestFields {

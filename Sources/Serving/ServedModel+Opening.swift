@@ -1,9 +1,7 @@
-import Checkpoints
-import FileSupport
 import Foundation
 import Generation
 import Models
-import Numerics
+import Tensors
 import Tokenization
 
 extension ServedModel {

@@ -1,8 +1,7 @@
-import Checkpoints
-import FileSupport
+import Architecture
 import Foundation
 import Generation
-import Models
+import JSON
 import Tokenization
 
 /// A model that answers requests.

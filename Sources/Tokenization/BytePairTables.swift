@@ -1,4 +1,4 @@
-import FileSupport
+import JSON
 
 /// A byte-level BPE tokenizer laid open, for formats that keep it as tables.
 package struct BytePairTables: Sendable {

@@ -1,5 +1,5 @@
-import FileSupport
 import Foundation
+import JSON
 
 /// A byte-level BPE tokenizer as `tokenizer.json` describes it: GPT-2, Llama 3 and Qwen2 families.
 package struct BytePairTokenizer: Tokenizer {

@@ -1,4 +1,4 @@
-import FileSupport
+import Files
 
 /// One turn of a conversation.
 package struct ChatMessage: Equatable, Sendable {

@@ -1,4 +1,5 @@
-import FileSupport
+import Files
+import JSON
 
 extension ChatMessage {
   /// The turns of one record of a conversation file: `conversations` or `messages`, each turn with `from`/`value` (360Zhinao's

@@ -1,4 +1,4 @@
-import FileSupport
+import Files
 
 /// A vocabulary that cannot be read, or ids that are not in it.
 package struct TokenizationError: DiagnosedError, Equatable {

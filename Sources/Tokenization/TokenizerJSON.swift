@@ -1,4 +1,4 @@
-import FileSupport
+import JSON
 
 /// Reads the parts of a `tokenizer.json`; whatever part it cannot honour it refuses by name.
 struct TokenizerJSON {

@@ -1,4 +1,5 @@
-import FileSupport
+import Files
+import JSON
 
 /// Finds a model's tokenizer among its files.
 package enum TokenizerLoader {

@@ -1,4 +1,3 @@
-import FileSupport
 import Foundation
 
 /// The tokenizer of the 360Zhinao 7B and 1.8B models: a tiktoken vocabulary, eleven special tokens after it, and two

@@ -1,4 +1,4 @@
-import FileSupport
+import JSON
 
 /// The Zhinao tokenizer in the terms of `tokenizer.json`, and back.
 ///

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Numerics
+import Tensors
 import Transformer
 
 /// `--kv-cache` of commands that generate.

@@ -1,8 +1,9 @@
 import ArgumentParser
-import FileSupport
+import Files
 import Foundation
+import JSON
 import Models
-import Numerics
+import Tensors
 
 extension OpenedModel.Verification: ExpressibleByArgument {}
 

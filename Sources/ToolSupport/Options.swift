@@ -1,8 +1,9 @@
 import ArgumentParser
-import Checkpoints
-import FileSupport
+import AutoGPTQ
+import Compute
 import Foundation
-import Numerics
+import JSON
+import Tensors
 import Transformer
 
 /// Options of every command that computes.

@@ -1,4 +1,4 @@
-import FileSupport
+import Files
 import Foundation
 
 /// A mapped file that loses its bytes while it is used (truncated by another program, a disk or network that fails) gives

@@ -1,7 +1,7 @@
 import ArgumentParser
-import FileSupport
+import Files
 import Foundation
-import Numerics
+import JSON
 import Synchronization
 
 /// What every executable's entry point does: parse, run, turn an error into one or two lines and an exit code.

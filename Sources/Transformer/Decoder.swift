@@ -1,4 +1,5 @@
-import Numerics
+import Compute
+import Tensors
 
 /// A decoder-only transformer: Zhinao, Llama and Qwen2 are configurations of it.
 ///

@@ -1,4 +1,5 @@
-import Numerics
+import Compute
+import Tensors
 
 /// The weights of one block.
 package struct DecoderLayer: Sendable {

@@ -1,5 +1,6 @@
 import CKernels
-import Numerics
+import Compute
+import Tensors
 
 /// What keys and values are stored as.
 package enum KVCacheType: String, CaseIterable, Sendable {

@@ -1,4 +1,4 @@
-import Numerics
+import Compute
 
 /// What evaluation and generation need of a decoder.
 package protocol LanguageModel: Sendable {

@@ -1,4 +1,5 @@
-import Numerics
+import Compute
+import Tensors
 
 /// y = x · Wᵀ + b. The weight is floats or integer codes; what it is stored as does not concern the caller.
 package struct Linear: Sendable {

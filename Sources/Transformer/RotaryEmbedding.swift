@@ -1,5 +1,5 @@
+import Compute
 import Foundation
-import Numerics
 
 /// How positions become angles.
 package struct RotaryParameters: Equatable, Sendable {

@@ -1,5 +1,6 @@
 import CKernels
-import Numerics
+import Compute
+import Tensors
 
 extension WeightMatrix {
   /// Row `row` as floats: what an embedding lookup needs. `[inFeatures]`

@@ -1,8 +1,7 @@
 import ArgumentParser
-import FileSupport
+import Compute
 import Foundation
-import GPTQ
-import Numerics
+import Tensors
 import ToolSupport
 
 struct KernelsCommand: ParsableCommand {

@@ -1,6 +1,6 @@
 import CKernels
+import Compute
 import Foundation
-import Numerics
 
 /// What this machine can do at most, measured in the same run as what is compared with it.
 enum Limits {

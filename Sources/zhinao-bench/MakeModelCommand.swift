@@ -1,10 +1,15 @@
+import Architecture
 import ArgumentParser
-import Checkpoints
-import FileSupport
+import AutoGPTQ
+import Compute
+import Conversion
+import Files
 import Foundation
+import JSON
 import Models
-import Numerics
 import PackedModel
+import Safetensors
+import Tensors
 import ToolSupport
 
 struct MakeModelCommand: ParsableCommand {

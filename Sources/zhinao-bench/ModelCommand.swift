@@ -1,9 +1,10 @@
 import ArgumentParser
-import FileSupport
+import Compute
 import Foundation
+import JSON
 import Models
-import Numerics
 import PackedModel
+import Tensors
 import ToolSupport
 import Transformer
 

@@ -1,8 +1,8 @@
 import ArgumentParser
-import FileSupport
+import Compute
 import Foundation
-import GPTQ
-import Numerics
+import Quantization
+import Tensors
 import ToolSupport
 
 struct QuantizeCommand: ParsableCommand {

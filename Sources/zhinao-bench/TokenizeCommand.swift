@@ -1,5 +1,5 @@
 import ArgumentParser
-import FileSupport
+import Files
 import Foundation
 import Tokenization
 import ToolSupport

@@ -1,7 +1,7 @@
 import ArgumentParser
-import FileSupport
+import Compute
+import Files
 import Foundation
-import Numerics
 import PackedModel
 import ToolSupport
 

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 import Models
-import Numerics
+import Tensors
 import Terminal
 import Tokenization
 import ToolSupport

@@ -1,4 +1,4 @@
-import FileSupport
+import Files
 import Foundation
 
 /// Writes text in the person's own editor.

@@ -1,10 +1,5 @@
-import Checkpoints
 import Dialogue
-import FileSupport
 import Foundation
-import Generation
-import Models
-import Numerics
 import Terminal
 import ToolSupport
 import Transformer

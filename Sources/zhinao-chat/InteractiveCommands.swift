@@ -1,5 +1,5 @@
 import Dialogue
-import FileSupport
+import Files
 import Foundation
 import Terminal
 import ToolSupport

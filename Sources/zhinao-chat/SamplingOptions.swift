@@ -1,7 +1,6 @@
+import Architecture
 import ArgumentParser
-import Checkpoints
 import Generation
-import ToolSupport
 
 /// How the next token is chosen. What is not given comes from the model, or takes the most likely token.
 struct SamplingOptions: ParsableArguments {

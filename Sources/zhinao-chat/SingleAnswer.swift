@@ -1,8 +1,8 @@
-import Checkpoints
-import FileSupport
+import Architecture
+import Files
 import Foundation
 import Generation
-import Models
+import JSON
 import Terminal
 import Tokenization
 import ToolSupport

@@ -1,10 +1,13 @@
 import ArgumentParser
-import Checkpoints
-import FileSupport
+import AutoGPTQ
+import Conversion
+import Files
 import Foundation
+import GGUF
+import JSON
 import Models
-import Numerics
 import PackedModel
+import Tensors
 import Tokenization
 import ToolSupport
 

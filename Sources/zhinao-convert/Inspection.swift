@@ -1,8 +1,11 @@
-import Checkpoints
-import FileSupport
+import Architecture
+import AutoGPTQ
+import Files
 import Foundation
-import Models
+import GGUF
+import JSON
 import PackedModel
+import Safetensors
 import ToolSupport
 
 /// A readable table of a model file.

@@ -1,12 +1,12 @@
 import Calibration
-import Checkpoints
+import Conversion
 import Evaluation
-import FileSupport
+import Files
 import Foundation
-import GPTQ
+import JSON
 import Models
 import PackedModel
-import Tokenization
+import Quantization
 import ToolSupport
 
 /// Quantizes the small trained model inside this program, both ways, and shows what each loses.

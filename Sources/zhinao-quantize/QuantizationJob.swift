@@ -1,9 +1,11 @@
+import AutoGPTQ
 import Calibration
-import Checkpoints
-import FileSupport
+import Conversion
+import Files
 import Foundation
-import GPTQ
+import JSON
 import Models
+import Quantization
 import Tokenization
 import ToolSupport
 

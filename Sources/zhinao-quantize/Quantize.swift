@@ -1,12 +1,10 @@
 import ArgumentParser
+import AutoGPTQ
 import Calibration
-import Checkpoints
-import FileSupport
+import Files
 import Foundation
-import GPTQ
-import Models
-import Numerics
-import Tokenization
+import Quantization
+import Tensors
 import ToolSupport
 
 @main

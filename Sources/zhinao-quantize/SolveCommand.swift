@@ -1,11 +1,13 @@
 import ArgumentParser
-import Checkpoints
-import FileSupport
+import AutoGPTQ
+import Compute
 import Foundation
-import GPTQ
-import Numerics
-import PackedModel
+import JSON
+import Quantization
+import Safetensors
+import Tensors
 import ToolSupport
+import Transformer
 
 struct SolveCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,10 +1,8 @@
 import ArgumentParser
-import FileSupport
+import Files
 import Foundation
 import Generation
 import Logging
-import Models
-import Numerics
 import Serving
 import ToolSupport
 

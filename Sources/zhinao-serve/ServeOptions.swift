@@ -1,9 +1,10 @@
 import ArgumentParser
-import FileSupport
+import Files
 import Foundation
 import Generation
-import Numerics
 import Serving
+import Tensors
+import Terminal
 import ToolSupport
 
 /// What the server may use.

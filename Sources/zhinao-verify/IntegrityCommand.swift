@@ -1,8 +1,8 @@
 import ArgumentParser
-import FileSupport
+import Audit
+import Files
 import Foundation
-import Models
-import PackedModel
+import JSON
 import ToolSupport
 
 struct IntegrityCommand: ParsableCommand {

@@ -1,6 +1,6 @@
 import ArgumentParser
-import FileSupport
-import Models
+import Audit
+import Files
 import ToolSupport
 
 struct LintCommand: ParsableCommand {

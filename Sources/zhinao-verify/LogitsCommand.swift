@@ -1,9 +1,8 @@
 import ArgumentParser
-import Checkpoints
 import Evaluation
 import Foundation
-import Models
-import Numerics
+import Safetensors
+import Tensors
 import ToolSupport
 
 struct LogitsCommand: ParsableCommand {

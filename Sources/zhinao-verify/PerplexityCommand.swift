@@ -1,9 +1,8 @@
 import ArgumentParser
 import Evaluation
-import FileSupport
 import Foundation
-import Models
-import Numerics
+import JSON
+import Tensors
 import ToolSupport
 import Transformer
 

@@ -1,7 +1,7 @@
 import ArgumentParser
-import FileSupport
+import Compute
+import Files
 import Models
-import Numerics
 import ToolSupport
 
 struct SelfCheckCommand: ParsableCommand {

@@ -1,8 +1,6 @@
 import ArgumentParser
 import Evaluation
-import FileSupport
 import Models
-import Tokenization
 
 /// The text a model is measured on, and how it is cut.
 struct TextOptions: ParsableArguments {

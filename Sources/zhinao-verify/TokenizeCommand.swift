@@ -1,7 +1,8 @@
 import ArgumentParser
-import Checkpoints
-import FileSupport
+import Files
 import Foundation
+import GGUF
+import JSON
 import Models
 import PackedModel
 import Tokenization

@@ -1,5 +1,5 @@
 import Calibration
-import FileSupport
+import Files
 import Foundation
 import TestSupport
 import Testing

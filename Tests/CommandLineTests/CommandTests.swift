@@ -1,7 +1,8 @@
-import Checkpoints
-import FileSupport
+import Compute
+import Files
 import Foundation
-import Numerics
+import JSON
+import Safetensors
 import TestSupport
 import Testing
 

@@ -1,6 +1,7 @@
-import Checkpoints
-import FileSupport
+import Files
 import Foundation
+import GGUF
+import JSON
 import TestSupport
 import Testing
 

@@ -1,6 +1,7 @@
-import Checkpoints
-import FileSupport
+import Files
 import Foundation
+import JSON
+import Safetensors
 import TestSupport
 import Testing
 

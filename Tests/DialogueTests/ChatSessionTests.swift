@@ -1,8 +1,9 @@
+import Compute
 import Dialogue
 import Generation
 import Models
-import Numerics
 import Synchronization
+import Tensors
 import TestSupport
 import Testing
 import Tokenization

@@ -1,5 +1,6 @@
 import Dialogue
-import FileSupport
+import Files
+import JSON
 import TestSupport
 import Testing
 import Tokenization

@@ -1,5 +1,5 @@
 import Evaluation
-import FileSupport
+import JSON
 import Models
 import TestSupport
 import Testing

@@ -1,12 +1,9 @@
-import FileSupport
 import Foundation
 import Generation
+import JSON
 import Models
-import Numerics
 import TestSupport
 import Testing
-import Tokenization
-import Transformer
 
 @Suite struct SamplerTests {
   static func choose(_ parameters: SamplingParameters, _ logits: [Float], context: [Int] = [], times: Int = 1)

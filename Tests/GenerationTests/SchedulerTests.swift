@@ -1,7 +1,6 @@
 import Foundation
 import Generation
 import Models
-import Numerics
 import TestSupport
 import Testing
 import Tokenization

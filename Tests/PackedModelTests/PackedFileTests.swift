@@ -1,8 +1,11 @@
-import Checkpoints
-import FileSupport
+import AutoGPTQ
+import Compute
+import Files
 import Foundation
-import Numerics
+import JSON
 import PackedModel
+import Safetensors
+import Tensors
 import TestSupport
 import Testing
 

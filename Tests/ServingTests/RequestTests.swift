@@ -1,11 +1,8 @@
-import Checkpoints
-import FileSupport
 import Generation
 import Models
 import Serving
 import TestSupport
 import Testing
-import Tokenization
 
 /// The tiny model behind an engine, shared by the tests of this target.
 enum TestModel {

@@ -1,4 +1,4 @@
-import Checkpoints
+import Tensors
 
 /// A quantized matrix with random codes, scales and groups; the same for the same arguments.
 package func randomMatrix(

@@ -1,4 +1,5 @@
-import FileSupport
+import Files
+import JSON
 import TestSupport
 import Testing
 import Tokenization

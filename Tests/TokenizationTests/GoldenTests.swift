@@ -1,4 +1,4 @@
-import FileSupport
+import JSON
 import TestSupport
 import Testing
 import Tokenization

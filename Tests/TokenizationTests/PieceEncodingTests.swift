@@ -1,4 +1,4 @@
-import FileSupport
+import Files
 import Foundation
 import TestSupport
 import Testing

@@ -1,5 +1,5 @@
+import Compute
 import Foundation
-import Numerics
 import TestSupport
 import Testing
 import Transformer

@@ -1,5 +1,6 @@
+import Compute
 import Foundation
-import Numerics
+import Tensors
 import TestSupport
 import Transformer
 

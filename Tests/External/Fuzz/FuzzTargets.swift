@@ -1,10 +1,15 @@
+import Architecture
+import AutoGPTQ
 import Calibration
-import Checkpoints
-import FileSupport
+import Conversion
+import Files
 import Foundation
+import GGUF
+import JSON
 import Models
-import Numerics
 import PackedModel
+import Safetensors
+import Tensors
 import Tokenization
 import Transformer
 

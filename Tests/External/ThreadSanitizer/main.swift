@@ -1,4 +1,5 @@
 // The worker pool under ThreadSanitizer: loops of many sizes, callers that compete, nested loops, slow last tasks.
+import Compute
 import Foundation
 import Synchronization
 

@@ -1,0 +1,276 @@
+import Architecture
+import AutoGPTQ
+import Files
+import Foundation
+import JSON
+import Models
+import Safetensors
+import Tensors
+import Tokenization
+import Transformer
+
+/// What is wrong with a GPTQ checkpoint, and which engines will load it, found without computing anything.
+package struct CheckpointLint: Sendable {
+  package enum Severity: String, Sendable { case error, warning }
+  package struct Finding: Equatable, Sendable {
+    package var severity: Severity
+    /// A short name of the kind of finding, for programs.
+    package var rule: String
+    package var text: String
+  }
+  package struct Verdict: Sendable {
+    package var engine: String
+    /// Nil: it loads.
+    package var obstacle: String?
+    package var remark: String
+  }
+  package let path: String
+  package private(set) var findings: [Finding] = []
+  package private(set) var engines: [Verdict] = []
+  /// What can be put right in the configuration files without touching a weight.
+  package private(set) var repairs: [CheckpointRepair] = []
+
+  package var hasErrors: Bool { findings.contains { $0.severity == .error } }
+
+  package init(path: String) throws {
+    self.path = path
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
+      throw FileError(.cannotOpen, path: path, detail: "no such folder; lint checks folders")
+    }
+    let files = FolderFiles(path)
+    let model = try files.modelConfiguration()
+    guard let quantization = try files.quantizeConfiguration() else {
+      throw ModelError(
+        path: path, detail: "is not a GPTQ checkpoint: no quantize_config.json, no quantization_config")
+    }
+    let table: TensorTable
+    do { table = try TensorTable(path: path) } catch let error as DiagnosedError {
+      add(.error, "shards", error.description)
+      judge(model, quantization, facts: Facts())
+      return
+    }
+    let namesMarlin = try CheckpointRepair.quantizationSettings(files).contains {
+      $0["is_marlin_format"] != nil
+    }
+    if namesMarlin {
+      repairs.append(.dropMarlinKey)
+      add(
+        .warning, "is_marlin_format", "is_marlin_format is set, if only to false: GPTQModel 7 refuses the key"
+      )
+    }
+    var facts = modules(table, DecoderConfiguration(model), quantization)
+    facts.namesMarlin = namesMarlin
+    tensors(table, DecoderConfiguration(model), quantization)
+    vocabulary(files, model)
+    judge(model, quantization, facts: facts)
+  }
+
+  package var json: JSONValue {
+    [
+      "path": .string(path), "passed": .bool(!hasErrors),
+      "findings": .array(
+        findings.map {
+          ["severity": .string($0.severity.rawValue), "rule": .string($0.rule), "text": .string($0.text)]
+        }),
+      "engines": .array(
+        engines.map {
+          [
+            "engine": .string($0.engine), "loads": .bool($0.obstacle == nil),
+            "obstacle": $0.obstacle.map { .string($0) } ?? .null, "remark": .string($0.remark),
+          ]
+        }),
+    ]
+  }
+
+  private mutating func add(_ severity: Severity, _ rule: String, _ text: String) {
+    findings.append(Finding(severity: severity, rule: rule, text: text))
+  }
+
+  /// What engines ask about, gathered over all modules.
+  private struct Facts {
+    var shortGroups: String?
+    var isActOrder = false
+    var contradictsZeroFormat = false
+    var marlinShape: String?
+    var namesMarlin = false
+  }
+
+  // MARK: Modules
+
+  private mutating func modules(
+    _ table: TensorTable, _ c: DecoderConfiguration, _ quantization: QuantizeConfiguration
+  ) -> Facts {
+    var facts = Facts()
+    var contradictions: [String] = []
+    for layer in 0..<c.layerCount {
+      for stage in DecoderNames.stages(c.qkvLayout) {
+        var orders: [(name: String, order: [Int32])] = []
+        for part in stage {
+          let name = "\(DecoderNames.layer(layer)).\(part)"
+          let shape = DecoderNames.shape(of: part, c)
+          // A module kept in floats is no fault; a module with neither is named by its missing codes.
+          if table["\(name).weight"] != nil && table["\(name).qweight"] == nil { continue }
+          do {
+            let p = try AutoGPTQModule.parameters(
+              name, from: table, configuration: quantization, out: shape.out, in: shape.in)
+            _ = try table.required(
+              "\(name).qweight", shape: [shape.in * quantization.bits / 32, shape.out])
+            if let warning = p.warning { contradictions.append(warning) }
+            if p.warning != nil, !repairs.contains(.zeroPointFormat(quantization.zeroPointFormat.other)) {
+              repairs.append(.zeroPointFormat(quantization.zeroPointFormat.other))
+            }
+            let plain = (0..<shape.in).allSatisfy { Int(p.groupIndex[$0]) == $0 / p.groupSize }
+            if !plain {
+              facts.isActOrder = true
+              if !quantization.descendingActivation {
+                if !repairs.contains(.declareActOrder) { repairs.append(.declareActOrder) }
+                add(
+                  .error, "g_idx",
+                  "\(name).g_idx is not in order, though desc_act is false: engines ignore it then")
+              }
+            }
+            if shape.in % p.groupSize != 0 {
+              facts.shortGroups =
+                facts.shortGroups ?? "\(name) has \(shape.in) inputs in groups of \(p.groupSize)"
+            }
+            if shape.out % 64 != 0 || shape.in % 128 != 0 {
+              facts.marlinShape = facts.marlinShape ?? "\(name) is \(shape.out)x\(shape.in)"
+            }
+            orders.append((name, p.groupIndex))
+          } catch let error as DiagnosedError {
+            let text = error.description
+            let rule =
+              text.contains(".scales")
+              ? "scales"
+              : text.contains(".g_idx")
+                ? "g_idx"
+                : text.contains(".qzeros")
+                  ? "zero-points" : "shape"
+            add(.error, rule, text)
+          } catch { add(.error, "module", "\(name): \(error)") }
+        }
+        if let first = orders.first, let other = orders.first(where: { $0.order != first.order }) {
+          add(
+            .error, "g_idx",
+            "\(other.name).g_idx differs from \(first.name)'s: engines fuse the two and use one order for both"
+          )
+        }
+      }
+    }
+    if let first = contradictions.first {
+      facts.contradictsZeroFormat = true
+      add(.error, "zero-point-format", "\(first) (\(contradictions.count) modules)")
+    }
+    if let short = facts.shortGroups {
+      add(.warning, "short-group", "\(short): the last group is shorter, which vLLM refuses")
+    }
+    return facts
+  }
+
+  // MARK: Other tensors
+
+  private mutating func tensors(
+    _ table: TensorTable, _ c: DecoderConfiguration, _ quantization: QuantizeConfiguration
+  ) {
+    var known: Set<String> = []
+    for layer in 0..<c.layerCount {
+      for part in DecoderNames.stages(c.qkvLayout).flatMap({ $0 }) {
+        for suffix in AutoGPTQModule.suffixes {
+          known.insert("\(DecoderNames.layer(layer)).\(part).\(suffix)")
+        }
+      }
+    }
+    for tensor in table.inFileOrder {
+      if tensor.dtype.isFloat {
+        if known.contains(tensor.name) { continue }
+        if let problem = FiniteCheck.problem(tensor) { add(.error, "not-finite", problem) }
+      } else if !known.contains(tensor.name) {
+        add(
+          .warning, "stray-tensor",
+          "\(tensor.name) (\(tensor.dtype.rawValue)) belongs to no quantized module of this model")
+      }
+    }
+    for name in [DecoderNames.embedding + ".weight", DecoderNames.head + ".weight"] {
+      guard let tensor = table[name] else { continue }
+      if tensor.shape != [c.vocabularySize, c.hiddenSize] {
+        add(
+          .error, "vocabulary",
+          "\(name) has shape \(tensor.shape), the configuration says [\(c.vocabularySize), \(c.hiddenSize)]")
+      }
+    }
+  }
+
+  // MARK: Tokens
+
+  private mutating func vocabulary(_ files: FolderFiles, _ model: ModelConfiguration) {
+    let tokenizer: any Tokenizer
+    do { tokenizer = try TokenizerLoader.load(files) } catch {
+      return add(.warning, "tokenizer", "\(error)")
+    }
+    if tokenizer.tokenCount > model.vocabularySize {
+      add(
+        .error, "vocabulary",
+        "the tokenizer has \(tokenizer.tokenCount) ids, the model \(model.vocabularySize) rows: they do not belong together"
+      )
+    }
+    let generation = (try? files.generationConfiguration())?.eosTokenIDs ?? []
+    for id in Set(model.eosTokenIDs + generation).sorted() where id >= tokenizer.tokenCount {
+      add(
+        .error, "vocabulary",
+        "id \(id) ends a text, but the tokenizer stops at \(tokenizer.tokenCount - 1): its vocabulary is truncated"
+      )
+    }
+    guard let end = tokenizer.specialTokens["<eod>"] else { return }
+    if !model.eosTokenIDs.isEmpty && !model.eosTokenIDs.contains(end) {
+      add(
+        .error, "vocabulary",
+        "the tokenizer's <eod> is \(end), config.json says \(model.eosTokenIDs): the vocabulary is not this model's, or truncated"
+      )
+    } else if !(model.eosTokenIDs + generation).contains(end) {
+      repairs.append(.addStop(end))
+      add(.warning, "stops", "<eod> (\(end)) is not among the tokens that end a text: answers may not stop")
+    }
+  }
+
+  // MARK: Engines
+
+  private mutating func judge(_ model: ModelConfiguration, _ q: QuantizeConfiguration, facts: Facts) {
+    let broken = findings.first { $0.severity == .error && $0.rule != "zero-point-format" }?.text
+    let isZhinao = DecoderConfiguration(model).qkvLayout == .interleaved
+    let remoteCode = isZhinao ? "needs the model's own code, or zhinao-convert --to stock" : ""
+    let format: String? =
+      facts.contradictsZeroFormat ? "the declared zero-point format is not the stored one" : nil
+    func verdict(_ engine: String, _ obstacles: [String?], remark: String) {
+      engines.append(Verdict(engine: engine, obstacle: obstacles.compactMap { $0 }.first, remark: remark))
+    }
+    let isV2 = q.zeroPointFormat == .v2
+    verdict(
+      "AutoGPTQ", [broken, format, isV2 ? "reads format v1 only, this is v2" : nil], remark: remoteCode)
+    verdict(
+      "GPTQModel", [broken, format, facts.namesMarlin ? "version 7 refuses the key is_marlin_format" : nil],
+      remark: remoteCode)
+    verdict(
+      "transformers", [broken, format], remark: "through GPTQModel" + (isZhinao ? "; \(remoteCode)" : ""))
+    let vllm = isZhinao ? "needs 360Zhinao's patch of vLLM, or zhinao-convert --to stock" : ""
+    let grouped = facts.shortGroups.map { "\($0), which do not divide evenly" }
+    verdict(
+      "vLLM Marlin",
+      [
+        broken, format, q.bits == 4 || q.bits == 8 ? nil : "takes 4 and 8 bits, this has \(q.bits)",
+        q.isSymmetric ? nil : "takes symmetric quantization only",
+        isV2 ? "reads format v1 only, this is v2" : nil,
+        [-1, 32, 64, 128].contains(q.groupSize)
+          ? nil : "takes groups of 32, 64, 128 or a row, this has \(q.groupSize)",
+        grouped, facts.marlinShape.map { "\($0), not a multiple of 64 outputs and 128 inputs" },
+      ], remark: vllm)
+    verdict("vLLM gptq", [broken, format, grouped], remark: vllm)
+    verdict(
+      "llama.cpp",
+      [
+        broken, facts.isActOrder ? "GGUF has no act-order" : nil,
+        q.bits == 8 && !q.isSymmetric ? "GGUF has no type for 8 bits asymmetric" : nil,
+        q.groupSize > 0 && q.groupSize % 32 != 0 ? "GGUF takes groups of multiples of 32" : nil,
+      ], remark: "as GGUF: zhinao-convert FOLDER -o FILE.gguf")
+  }
+}

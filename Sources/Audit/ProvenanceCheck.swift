@@ -1,0 +1,99 @@
+import Compute
+import Conversion
+import Files
+import JSON
+import Models
+import PackedModel
+import Tensors
+
+/// Whether a `.zhinao` file was made from a checkpoint: by the digests it records, and by making its tensors again.
+package struct ProvenanceCheck: Sendable {
+  package struct File: Equatable, Sendable {
+    package enum State: String, Sendable { case same, differs, missing, unrecorded }
+    package var name: String
+    package var state: State
+  }
+  package private(set) var files: [File] = []
+  /// Tensors made again from the source and compared; those a quantization replaced cannot be.
+  package private(set) var tensorsCompared = 0
+  package private(set) var tensorsOfOtherForm = 0
+  package private(set) var problems: [String] = []
+
+  /// - Throws: when either cannot be opened.
+  package init(path: String, source: String, pool: WorkerPool = .shared) throws {
+    let packed = try PackedModelFile(path: path)
+    // The blocks of a GGUF file become what the packed file's floats are.
+    let embedding = packed.tensor("\(DecoderNames.embedding).weight")?.encoding.dtype
+    let origin = try OpenedModel(path: source, dequantizedType: embedding ?? .bf16)
+    compareFiles(packed, SourceFiles(origin), source: source)
+    try compareTensors(packed, ModelContents(origin), pool: pool)
+  }
+
+  package var json: JSONValue {
+    [
+      "proven": .bool(problems.isEmpty),
+      "files": .array(files.map { ["name": .string($0.name), "state": .string($0.state.rawValue)] }),
+      "tensors_equal_to_source": .init(tensorsCompared - problems.count { $0.hasPrefix("tensor ") }),
+      "tensors_of_another_form": .init(tensorsOfOtherForm),
+      "problems": .array(problems.map { .string($0) }),
+    ]
+  }
+
+  private mutating func compareFiles(_ packed: PackedModelFile, _ sources: SourceFiles, source: String) {
+    guard let recorded = packed.header.provenance["sources"]?.arrayValue, !recorded.isEmpty else {
+      problems.append("\(packed.path) records no source files: it was written by an older tool, or made up")
+      return
+    }
+    var left = Dictionary(uniqueKeysWithValues: sources.entries.map { ($0.name, $0) })
+    for entry in recorded {
+      guard let name = entry["name"]?.stringValue, let digest = entry["sha256"]?.stringValue else { continue }
+      guard let found = left.removeValue(forKey: name) else {
+        files.append(File(name: name, state: .missing))
+        problems.append("\(name) is recorded, but not in \(source)")
+        continue
+      }
+      if found.byteCount == entry["bytes"]?.intValue, (try? Checksum.sha256(ofFile: found.path)) == digest {
+        files.append(File(name: name, state: .same))
+      } else {
+        files.append(File(name: name, state: .differs))
+        problems.append("\(name) is not the file this model was made from: its SHA-256 differs")
+      }
+    }
+    for name in left.keys.sorted() {
+      files.append(File(name: name, state: .unrecorded))
+      if name.hasSuffix(".safetensors") {
+        problems.append("\(name) holds weights, but the model was made without it")
+      }
+    }
+  }
+
+  private mutating func compareTensors(
+    _ packed: PackedModelFile, _ contents: ModelContents, pool: WorkerPool
+  ) throws {
+    let entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name, $0) })
+    for tensor in packed.header.tensors {
+      guard let entry = entries[tensor.name], entry.shape == tensor.shape else {
+        problems.append("tensor \(tensor.name): the source has none of this shape")
+        continue
+      }
+      let packer = ModelPacker(contents, dtype: tensor.encoding.dtype, recordsSelfCheck: false, pool: pool)
+      guard packer.encoding(of: entry) == tensor.encoding else {
+        tensorsOfOtherForm += 1
+        continue
+      }
+      tensorsCompared += 1
+      var crc: UInt32 = 0
+      try packer.emit(entry, as: tensor) { crc = ParallelChecksum.crc32($0, continuing: crc, pool: pool) }
+      if crc != tensor.crc32 { problems.append("tensor \(tensor.name): the source gives other bytes") }
+    }
+  }
+}
+
+extension PackedTensor.Encoding {
+  fileprivate var dtype: DType? {
+    switch self {
+    case .rows(let dtype), .panels(let dtype): dtype
+    case .intPanels: nil
+    }
+  }
+}

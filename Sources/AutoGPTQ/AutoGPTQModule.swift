@@ -1,0 +1,210 @@
+import Compute
+import Safetensors
+import Tensors
+
+/// One Linear of an AutoGPTQ checkpoint: reading it from its tensors and turning it back into them
+/// (`Formats/autogptq-int4.md`).
+package enum AutoGPTQModule {
+  package static let suffixes = ["qweight", "qzeros", "scales", "g_idx"]
+
+  /// The tensors of a module, with the shapes they have in a file.
+  package static func plans(_ module: String, bits: Int, groupCount: Int, out: Int, in inFeatures: Int)
+    -> [TensorPlan]
+  {
+    [
+      TensorPlan("\(module).qweight", .i32, [inFeatures * bits / 32, out]),
+      TensorPlan("\(module).qzeros", .i32, [groupCount, out * bits / 32]),
+      TensorPlan("\(module).scales", .f16, [groupCount, out]),
+      TensorPlan("\(module).g_idx", .i32, [inFeatures]),
+    ]
+  }
+
+  /// What makes a matrix impossible to store, or nil.
+  package static func obstacle(bits: Int, out: Int, in inFeatures: Int) -> String? {
+    if inFeatures % 32 != 0 { return "has \(inFeatures) inputs, not a multiple of 32" }
+    if out * bits % 32 != 0 || (bits == 3 && out % 32 != 0) {
+      return "has \(out) outputs, whose \(bits)-bit zero points do not fill whole 32-bit words"
+    }
+    return nil
+  }
+
+  /// Little-endian bytes of one of the module's tensors, by suffix.
+  package static func bytes(of suffix: String, _ m: QuantizedMatrix, format: ZeroPointFormat) -> [UInt8] {
+    switch suffix {
+    case "qweight":
+      let words = AlignedBuffer<UInt32>(count: m.inFeatures * m.bits / 32 * m.outFeatures)
+      m.codes.withUnsafeBufferPointer { codes in
+        guard let base = codes.baseAddress else { return }
+        CodePacking.packRows(
+          base, rows: m.inFeatures, columns: m.outFeatures, bits: m.bits, into: words.pointer)
+      }
+      return Array(UnsafeRawBufferPointer(words.buffer))
+    case "qzeros":
+      return CodePacking.packZeros(m.zeros, columns: m.outFeatures, bits: m.bits, format: format)
+        .withUnsafeBytes { Array($0) }
+    case "scales": return m.scales.withUnsafeBytes { Array($0) }
+    case "g_idx": return m.groupIndex.withUnsafeBytes { Array($0) }
+    default: preconditionFailure("not a tensor of a quantized module: \(suffix)")
+    }
+  }
+
+  /// Scales, zero points and group numbers of a module: everything but the codes.
+  package struct Parameters: Sendable {
+    package var groupSize: Int
+    package var scales: [UInt16]
+    package var zeros: [UInt8]
+    package var groupIndex: [Int32]
+    /// Set when the stored zero points contradict the declared format.
+    package var warning: String?
+  }
+
+  /// Reads what describes a module's codes. Every rule that a reader relies on is checked: types, shapes, group numbers,
+  /// legal zero points, positive scales.
+  package static func parameters(
+    _ module: String, from table: TensorTable, configuration c: QuantizeConfiguration, out: Int,
+    in inFeatures: Int
+  ) throws -> Parameters {
+    func bad(_ suffix: String, _ detail: String) -> CheckpointError {
+      CheckpointError(path: table.path, tensor: "\(module).\(suffix)", detail: detail)
+    }
+    if let obstacle = obstacle(bits: c.bits, out: out, in: inFeatures) { throw bad("qweight", obstacle) }
+    let groupSize = c.groupSize == -1 ? inFeatures : c.groupSize
+    let groups = (inFeatures + groupSize - 1) / groupSize
+    let plans = plans(module, bits: c.bits, groupCount: groups, out: out, in: inFeatures)
+    let (zeros, warning) = try zeroPoints(
+      words(plans[1], table), module: module, out: out, configuration: c, bad)
+    let groupIndex =
+      table[plans[3].name] == nil
+      ? (0..<inFeatures).map { Int32($0 / groupSize) }
+      : try readGroupIndex(words(plans[3], table), groups: groups, groupSize: groupSize, bad)
+    return Parameters(
+      groupSize: groupSize, scales: try readScales(table.required(plans[2].name, shape: plans[2].shape), bad),
+      zeros: zeros, groupIndex: groupIndex, warning: warning)
+  }
+
+  /// Reads a whole module.
+  package static func read(
+    _ module: String, from table: TensorTable, configuration c: QuantizeConfiguration, out: Int,
+    in inFeatures: Int
+  ) throws -> (matrix: QuantizedMatrix, warning: String?) {
+    let p = try parameters(module, from: table, configuration: c, out: out, in: inFeatures)
+    let qweight = try words(TensorPlan("\(module).qweight", .i32, [inFeatures * c.bits / 32, out]), table)
+    let codes = [UInt8](unsafeUninitializedCapacity: inFeatures * out) { buffer, count in
+      count = inFeatures * out
+      qweight.withUnsafeBufferPointer { source in
+        guard let from = source.baseAddress, let to = buffer.baseAddress else { return }
+        CodePacking.unpackRows(from, rows: inFeatures, columns: out, bits: c.bits, into: to)
+      }
+    }
+    return (
+      QuantizedMatrix(
+        bits: c.bits, groupSize: p.groupSize, inFeatures: inFeatures, outFeatures: out, codes: codes,
+        scales: p.scales, zeros: p.zeros, groupIndex: p.groupIndex), p.warning
+    )
+  }
+
+  // MARK: Parts
+
+  private static func words(_ plan: TensorPlan, _ table: TensorTable) throws -> [UInt32] {
+    let tensor = try table.required(plan.name, shape: plan.shape)
+    guard tensor.dtype == .i32 else {
+      throw CheckpointError(
+        path: table.path, tensor: plan.name, detail: "is \(tensor.dtype.rawValue), expected I32")
+    }
+    return copied(tensor.bytes)
+  }
+
+  private static func copied<T: BitwiseCopyable>(_ bytes: UnsafeRawBufferPointer) -> [T] {
+    let count = bytes.count / MemoryLayout<T>.size
+    return [T](unsafeUninitializedCapacity: count) { buffer, initialized in
+      UnsafeMutableRawBufferPointer(buffer).copyMemory(from: bytes)
+      initialized = count
+    }
+  }
+
+  private static func zeroPoints(
+    _ words: [UInt32], module: String, out: Int, configuration c: QuantizeConfiguration,
+    _ bad: (String, String) -> CheckpointError
+  ) throws -> ([UInt8], String?) {
+    let fields = CodePacking.zeroFields(words, columns: out, bits: c.bits)
+    let middle = UInt8(1 << (c.bits - 1))
+    if c.isSymmetric {
+      // Published files exist that declare one format and store the other; the data decides.
+      let detected: ZeroPointFormat
+      if fields.allSatisfy({ $0 == middle - 1 }) {
+        detected = .v1
+      } else if fields.allSatisfy({ $0 == middle }) {
+        detected = .v2
+      } else {
+        throw bad(
+          "qzeros", "holds zero points other than \(middle - 1) or \(middle), which sym: true does not allow")
+      }
+      let warning =
+        detected == c.zeroPointFormat
+        ? nil
+        : "\(module).qzeros: stored as \(detected.rawValue) though \(c.zeroPointFormat.rawValue) is declared; the data decides"
+      return ([UInt8](repeating: middle, count: fields.count), warning)
+    }
+    switch c.zeroPointFormat {
+    case .v2: return (fields, nil)
+    case .v1:
+      if c.isFromGPTQModel && c.bits != 3 {
+        // GPTQModel subtracts from the whole word, with the borrow; undo exactly that.
+        let ones: UInt32 = c.bits == 2 ? 0x5555_5555 : c.bits == 4 ? 0x1111_1111 : 0x0101_0101
+        return (CodePacking.zeroFields(words.map { $0 &+ ones }, columns: out, bits: c.bits), nil)
+      }
+      let mask = UInt8((1 << c.bits) - 1)
+      return (fields.map { ($0 &+ 1) & mask }, nil)
+    }
+  }
+
+  private static func readScales(_ tensor: StoredTensor, _ bad: (String, String) -> CheckpointError) throws
+    -> [UInt16]
+  {
+    let scales: [UInt16]
+    switch tensor.dtype {
+    case .f16: scales = copied(tensor.bytes)
+    case .bf16, .f32:
+      let wide: [Float] =
+        tensor.dtype == .f32
+        ? copied(tensor.bytes)
+        : (copied(tensor.bytes) as [UInt16]).map { Float(bitPattern: UInt32($0) << 16) }
+      scales = wide.map(HalfPrecision.bits(of:))
+      if let index = zip(wide, scales).enumerated().first(where: { HalfPrecision.value(of: $1.1) != $1.0 })?
+        .offset
+      {
+        throw bad("scales", "element \(index) is \(wide[index]), which F16 cannot hold exactly")
+      }
+    default: throw bad("scales", "is \(tensor.dtype.rawValue), expected F16")
+    }
+    if let index = scales.firstIndex(where: { $0 & 0x7C00 == 0x7C00 || $0 & 0x8000 != 0 || $0 == 0 }) {
+      throw bad(
+        "scales", "element \(index) is \(HalfPrecision.value(of: scales[index])), expected a positive number")
+    }
+    return scales
+  }
+
+  private static func readGroupIndex(
+    _ words: [UInt32], groups: Int, groupSize: Int, _ bad: (String, String) -> CheckpointError
+  ) throws -> [Int32] {
+    var sizes = [Int](repeating: 0, count: groups)
+    var index: [Int32] = []
+    index.reserveCapacity(words.count)
+    for (channel, word) in words.enumerated() {
+      var group = Int(Int32(bitPattern: word))
+      if group < 0 { group += groups }  // A few old files count groups from the end.
+      guard group >= 0, group < groups else {
+        throw bad("g_idx", "puts channel \(channel) in group \(Int32(bitPattern: word)) of \(groups)")
+      }
+      sizes[group] += 1
+      guard sizes[group] <= groupSize else {
+        throw bad("g_idx", "puts more than \(groupSize) channels in group \(group)")
+      }
+      index.append(Int32(group))
+    }
+    if let short = sizes.dropLast().firstIndex(where: { $0 != groupSize }) {
+      throw bad("g_idx", "puts \(sizes[short]) channels in group \(short), expected \(groupSize)")
+    }
+    return index
+  }
+}

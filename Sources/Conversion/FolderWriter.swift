@@ -1,0 +1,202 @@
+import AutoGPTQ
+import Compute
+import Files
+import Foundation
+import JSON
+import Models
+import Safetensors
+import Tensors
+
+/// Writes a model as a Hugging Face folder: floats under their own names, quantized modules as AutoGPTQ's tensors.
+package struct FolderWriter {
+  package let contents: ModelContents
+  package let dtype: DType?
+  package let shardByteLimit: Int
+  package let zeroPointFormat: ZeroPointFormat
+  package let pool: WorkerPool
+
+  package static let defaultShardByteLimit = 5_000_000_000
+
+  /// - Parameter zeroPointFormat: nil: what the model already declares, or v1.
+  package init(
+    _ contents: ModelContents, dtype: DType? = nil, shardByteLimit: Int = defaultShardByteLimit,
+    zeroPointFormat: ZeroPointFormat? = nil, pool: WorkerPool = .shared
+  ) {
+    self.contents = contents
+    self.dtype = dtype
+    self.shardByteLimit = shardByteLimit
+    self.zeroPointFormat = zeroPointFormat ?? contents.quantization?.zeroPointFormat ?? .v1
+    self.pool = pool
+  }
+
+  /// The tensors to be written, in order.
+  package var plans: [TensorPlan] {
+    contents.entries.flatMap { entry -> [TensorPlan] in
+      switch entry.form {
+      case .rows(let stored, _), .panels(let stored, _), .made(let stored, _):
+        [TensorPlan(entry.name, target(stored), entry.shape)]
+      case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
+        AutoGPTQModule.plans(
+          entry.name.module, bits: layout.bits, groupCount: layout.groupCount, out: layout.outFeatures,
+          in: layout.inFeatures)
+      }
+    }
+  }
+
+  private func target(_ stored: DType) -> DType {
+    stored.isFloat && stored != .f64 ? dtype ?? stored : stored
+  }
+
+  package func write(
+    to path: String, replacing: Bool, toolVersion: String, extraFiles: [(name: String, text: String)] = [],
+    progress: (Int, Int) -> Void = { _, _ in }
+  ) throws {
+    for entry in contents.entries {
+      switch entry.form {
+      case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
+        guard entry.name.module != DecoderNames.head else {
+          throw ModelError(
+            path: contents.path, tensor: entry.name,
+            detail:
+              "has \(layout.bits) bits; a folder keeps the head in floats: quantize again with --head-bits 16"
+          )
+        }
+        if let obstacle = AutoGPTQModule.obstacle(
+          bits: layout.bits, out: layout.outFeatures, in: layout.inFeatures)
+        {
+          throw ModelError(path: contents.path, tensor: entry.name.module, detail: obstacle)
+        }
+      default: continue
+      }
+    }
+    let folder = try AtomicFolder(path: path, replacing: replacing)
+    let plans = plans
+    let total = plans.reduce(0) { $0 + $1.byteCount }
+    var done = 0
+    var source = EntrySource(writer: self)
+    try SafetensorsWriter.writeSharded(
+      intoFolder: folder.stagingPath, tensors: plans, shardByteLimit: shardByteLimit,
+      metadata: metadata(toolVersion)
+    ) { plan, emit in
+      try source.emit(plan) { bytes in
+        try emit(bytes)
+        done += bytes.count
+        progress(done, total)
+      }
+    }
+    try writeFiles(into: folder, toolVersion: toolVersion)
+    for file in extraFiles { try AtomicFile.write(file.text, to: folder.stagedPath(file.name)) }
+    try folder.commit()
+  }
+
+  private func metadata(_ toolVersion: String) -> [(String, String)] {
+    guard let q = contents.quantization else { return [("format", "pt")] }
+    func python(_ flag: Bool) -> String { flag ? "True" : "False" }
+    return [
+      ("format", "pt"), ("gptq_bits", "\(q.bits)"), ("gptq_group_size", "\(q.groupSize)"),
+      ("gptq_desc_act", python(q.descendingActivation)), ("gptq_damp_percent", "\(q.dampPercent)"),
+      ("gptq_checkpoint_format", zeroPointFormat.rawValue), ("quantizer", "zhinao-toolchain:\(toolVersion)"),
+    ]
+  }
+
+  private func writeFiles(into folder: AtomicFolder, toolVersion: String) throws {
+    for name in contents.files.names
+    where ModelFileNames.belongsToModel(name) && name != "quantize_config.json" {
+      guard let bytes = try contents.files.bytes(named: name) else { continue }
+      if name.contains("/") {
+        let parent = (folder.stagedPath(name) as NSString).deletingLastPathComponent
+        do {
+          try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+        } catch {
+          throw FileError(.cannotWrite, path: parent, detail: "cannot create: \(error.localizedDescription)")
+        }
+      }
+      if name == "config.json" {
+        try AtomicFile.write(configuration(bytes, toolVersion: toolVersion), to: folder.stagedPath(name))
+      } else {
+        try AtomicFile.write(bytes, to: folder.stagedPath(name))
+      }
+    }
+    if var quantization = contents.quantization {
+      quantization.zeroPointFormat = zeroPointFormat
+      let text = quantization.json(toolVersion: toolVersion).serialized(indent: 2)
+      try AtomicFile.write(text + "\n", to: folder.stagedPath("quantize_config.json"))
+    }
+  }
+
+  /// `config.json`, unchanged unless the type or the quantization is another than it says.
+  private func configuration(_ bytes: [UInt8], toolVersion: String) throws -> [UInt8] {
+    guard var object = try JSONValue.parse(bytes).objectValue,
+      contents.quantization != nil || dtype != nil || object["quantization_config"] != nil
+    else { return bytes }
+    if contents.quantization == nil { object["quantization_config"] = nil }
+    if let dtype {
+      let name = dtype == .bf16 ? "bfloat16" : dtype == .f16 ? "float16" : "float32"
+      object[object["dtype"] != nil ? "dtype" : "torch_dtype"] = .string(name)
+    }
+    if var quantization = contents.quantization {
+      quantization.zeroPointFormat = zeroPointFormat
+      object["quantization_config"] = quantization.json(toolVersion: toolVersion)
+    }
+    return Array((JSONValue.object(object).serialized(indent: 2) + "\n").utf8)
+  }
+}
+
+/// Turns entries into the bytes of safetensors tensors; keeps the module it read last, since a module's tensors are
+/// written one after the other.
+private struct EntrySource {
+  let writer: FolderWriter
+  private let entries: [String: ModelEntry]
+  private var module: (name: String, matrix: QuantizedMatrix)?
+
+  init(writer: FolderWriter) {
+    self.writer = writer
+    entries = Dictionary(uniqueKeysWithValues: writer.contents.entries.map { ($0.name, $0) })
+  }
+
+  mutating func emit(_ plan: TensorPlan, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws {
+    let pool = writer.pool
+    if let entry = entries[plan.name] {
+      let cast = FloatCast(plan.name, path: writer.contents.path, pool: pool)
+      switch entry.form {
+      case .rows(let stored, let bytes):
+        return try cast.forEachChunk(bytes.bytes, from: stored, to: plan.dtype, emit)
+      case .made(let stored, let make):
+        let made = try make()
+        return try withExtendedLifetime(made.owner) {
+          try cast.forEachChunk(made.bytes, from: stored, to: plan.dtype, emit)
+        }
+      case .panels(let stored, let bytes):
+        guard let base = bytes.bytes.baseAddress else { return }
+        // A few megabytes of panels at a time.
+        let (out, inFeatures) = (plan.shape[0], plan.shape[1])
+        let rowBytes = inFeatures * stored.byteCount
+        let step = max(1, (8 << 20) / max(1, rowBytes * panelWidth)) * panelWidth
+        let rows = AlignedBuffer<UInt8>(count: min(out, step) * rowBytes)
+        for first in stride(from: 0, to: out, by: step) {
+          let count = min(step, out - first)
+          FloatPanels.unpack(
+            base + first * rowBytes, dtype: stored, out: count, in: inFeatures, into: rows.pointer, pool: pool
+          )
+          try cast.forEachChunk(
+            UnsafeRawBufferPointer(start: rows.pointer, count: count * rowBytes), from: stored,
+            to: plan.dtype, emit)
+        }
+        return
+      default: break
+      }
+    }
+    let name = plan.name.module
+    if module?.name != name {
+      guard let matrix = try entries[name + ".weight"]?.quantizedMatrix(pool: pool) else {
+        preconditionFailure("no entry for \(name)")
+      }
+      module = (name, matrix)
+    }
+    guard let matrix = module?.matrix else { return }
+    let suffix = String(plan.name.dropFirst(name.count + 1))
+    try AutoGPTQModule.bytes(of: suffix, matrix, format: writer.zeroPointFormat).withUnsafeBytes {
+      try emit($0)
+    }
+  }
+}

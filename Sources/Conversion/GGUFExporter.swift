@@ -1,0 +1,244 @@
+import Compute
+import Foundation
+import GGUF
+import Models
+import Tokenization
+import Transformer
+
+/// Writes a model as one GGUF file that llama.cpp runs (`Formats/gguf.md`): Zhinao and Qwen2 models as `qwen2`, Llama
+/// models as `llama`. Integer matrices keep their codes.
+package struct GGUFExporter {
+  package let contents: ModelContents
+  /// Type of float matrices; nil: as they are stored.
+  package let floatType: GGUFTensorType?
+  /// Type for asymmetric codes, one of ``GGUFCodes/asymmetricTypes``.
+  package let asymmetricType: GGUFTensorType
+  package let pool: WorkerPool
+  private let order: DecoderTensorOrder
+
+  package static let floatTypes: [GGUFTensorType] = [.f32, .f16, .bf16, .q8_0]
+
+  package init(
+    _ contents: ModelContents, floatType: GGUFTensorType? = nil, asymmetricType: GGUFTensorType = .q4_1,
+    pool: WorkerPool = .shared
+  ) {
+    self.contents = contents
+    self.floatType = floatType
+    self.asymmetricType = asymmetricType
+    self.pool = pool
+    order = DecoderTensorOrder(contents.configuration)
+  }
+
+  /// A tensor to be written and what it is made of.
+  struct Part {
+    var plan: GGUFTensorPlan
+    var entry: ModelEntry
+    /// Row i is row `rows[i]` of the entry; nil: all, in order.
+    var rows: [Int]?
+  }
+
+  /// What the file will hold.
+  package struct Plan {
+    package var fields: [(String, GGUFField)]
+    var parts: [Part]
+    /// What llama.cpp will do otherwise than this toolchain.
+    package var notes: [String]
+    package var tensors: [GGUFTensorPlan] { parts.map(\.plan) }
+    package var byteCount: Int { GGUFWriter.byteCount(fields: fields, tensors: tensors) }
+  }
+
+  /// - Parameter tokenizer: nil: the file gets none, and llama.cpp takes ids only.
+  /// - Throws: when the model holds something GGUF or llama.cpp cannot express.
+  package func plan(tokenizer: (any Tokenizer)?) throws -> Plan {
+    try refuseWhatCannotBeSaid()
+    var parts: [Part] = []
+    for entry in contents.entries { parts += try self.parts(of: entry) }
+    parts = parts.map { (GGUFNames.rank($0.plan.name), $0) }
+      .sorted { $0.0.lexicographicallyPrecedes($1.0) }.map(\.1)
+    if let factors = GGUFNames.frequencyFactors(contents.configuration) {
+      let buffer = AlignedBuffer(factors)
+      let bytes = UnsafeBytes(UnsafeRawBufferPointer(buffer.buffer), owner: buffer)
+      let entry = ModelEntry(name: GGUFNames.frequencies, shape: [factors.count], form: .rows(.f32, bytes))
+      parts.append(Part(plan: GGUFTensorPlan(entry.name, .f32, entry.shape), entry: entry))
+    }
+    var plan = Plan(fields: metadata(parts), parts: parts, notes: [])
+    if let tokenizer {
+      let vocabulary = try GGUFVocabulary(
+        tokenizer, files: contents.files, configuration: contents.configuration)
+      plan.fields += vocabulary.fields
+      plan.notes = vocabulary.notes
+    } else {
+      plan.fields.append(("tokenizer.ggml.model", .string("none")))
+      plan.notes = ["the file holds no tokenizer"]
+    }
+    return plan
+  }
+
+  package func write(_ plan: Plan, to path: String, progress: (Int, Int) -> Void = { _, _ in }) throws {
+    let parts = Dictionary(uniqueKeysWithValues: plan.parts.map { ($0.plan.name, $0) })
+    let total = plan.tensors.reduce(0) { $0 + $1.byteCount }
+    var done = 0
+    var source = GGUFPartSource(path: contents.path, pool: pool)
+    try GGUFWriter.write(to: path, fields: plan.fields, tensors: plan.tensors) { tensor, emit in
+      guard let part = parts[tensor.name] else { return }
+      try source.emit(part) { bytes in
+        try emit(bytes)
+        done += bytes.count
+        progress(done, total)
+      }
+    }
+  }
+
+  // MARK: Metadata
+
+  private func refuseWhatCannotBeSaid() throws {
+    let c = contents.configuration
+    func refuse(_ what: String) -> ModelError {
+      ModelError(path: contents.path, detail: "\(what), which llama.cpp does not compute")
+    }
+    if c.partialRotaryFactor != 1 { throw refuse("rotates only a part of each head") }
+    if c.logitScale != 1 { throw refuse("scales its logits") }
+    if c.family != .llama && (c.outputBias || c.mlpBias) { throw refuse("has biases outside of q, k and v") }
+    if case .llama3 = c.ropeScaling, c.family != .llama {
+      throw refuse("scales rotary frequencies by Llama 3's rule")
+    }
+  }
+
+  private var architecture: String { contents.configuration.family == .llama ? "llama" : "qwen2" }
+
+  private func metadata(_ parts: [Part]) -> [(String, GGUFField)] {
+    let c = contents.configuration
+    func key(_ name: String) -> String { "\(architecture).\(name)" }
+    func number(_ name: String, _ value: Int) -> (String, GGUFField) { (key(name), .uint32(UInt32(value))) }
+    let name = URL(fileURLWithPath: contents.path).deletingPathExtension().lastPathComponent
+    var fields: [(String, GGUFField)] = [
+      ("general.architecture", .string(architecture)), ("general.type", .string("model")),
+      ("general.name", .string(name)), number("block_count", c.hiddenLayers),
+      number("context_length", c.maxPositionEmbeddings), number("embedding_length", c.hiddenSize),
+      number("feed_forward_length", c.intermediateSize), number("attention.head_count", c.attentionHeads),
+      number("attention.head_count_kv", c.kvHeads),
+      (key("attention.layer_norm_rms_epsilon"), .float32(Float(c.rmsNormEps))),
+      (key("rope.freq_base"), .float32(Float(c.ropeTheta))), number("rope.dimension_count", c.headDim),
+      number("vocab_size", c.vocabularySize),
+    ]
+    if c.headDim * c.attentionHeads != c.hiddenSize {
+      fields += [number("attention.key_length", c.headDim), number("attention.value_length", c.headDim)]
+    }
+    if case .linear(let factor) = c.ropeScaling {
+      fields += [
+        (key("rope.scaling.type"), .string("linear")), (key("rope.scaling.factor"), .float32(Float(factor))),
+      ]
+    }
+    fields += [
+      ("general.file_type", .uint32(fileType(parts))), ("general.quantization_version", .uint32(2)),
+    ]
+    return fields
+  }
+
+  /// llama.cpp's number for what most of the weights are stored as; informative.
+  private func fileType(_ parts: [Part]) -> UInt32 {
+    var weights: [GGUFTensorType: Int] = [:]
+    for part in parts where part.plan.shape.count == 2 && part.entry.name.hasPrefix("model.layers.") {
+      weights[part.plan.type, default: 0] += part.plan.byteCount
+    }
+    switch weights.max(by: { $0.value < $1.value })?.key {
+    case .f16: return 1
+    case .q4_0: return 2
+    case .q4_1: return 3
+    case .q8_0: return 7
+    case .q5_0: return 8
+    case .bf16: return 32
+    default: return 0
+    }
+  }
+
+  // MARK: Tensors
+
+  private func parts(of entry: ModelEntry) throws -> [Part] {
+    let c = contents.configuration
+    let decoder = DecoderConfiguration(c)
+    guard try isWanted(entry) else { return [] }
+    let type = try type(of: entry)
+    func part(_ name: String, rows: [Int]?) -> Part? {
+      GGUFNames.gguf(name).map { name in
+        var shape = entry.shape
+        if let rows { shape[0] = rows.count }
+        return Part(plan: GGUFTensorPlan(name, type, shape), entry: entry, rows: rows)
+      }
+    }
+    func heads(_ count: Int, _ offset: (Int) -> Int) -> [Int] {
+      (0..<count).flatMap { head in (0..<c.headDim).map { offset(head) + $0 } }
+    }
+    let module = entry.name.module
+    if module.hasSuffix("self_attn.qkv_proj") {
+      let base = String(entry.name.dropLast(entry.name.count - module.count + "qkv_proj".count))
+      let suffix = String(entry.name.dropFirst(module.count))
+      return [
+        part("\(base)q_proj\(suffix)", rows: heads(c.attentionHeads, decoder.queryOffset)),
+        part("\(base)k_proj\(suffix)", rows: heads(c.kvHeads, decoder.keyOffset)),
+        part("\(base)v_proj\(suffix)", rows: heads(c.kvHeads, decoder.valueOffset)),
+      ].compactMap { $0 }
+    }
+    var rows: [Int]?
+    if GGUFNames.permutesQueries(c.family) {
+      if module.hasSuffix(".q_proj") {
+        rows = GGUFNames.neighbouringPairs(heads: c.attentionHeads, headDim: c.headDim)
+      } else if module.hasSuffix(".k_proj") {
+        rows = GGUFNames.neighbouringPairs(heads: c.kvHeads, headDim: c.headDim)
+      }
+    }
+    return [part(entry.name, rows: rows)].compactMap { $0 }
+  }
+
+  /// Whether the decoder has the tensor. AutoGPTQ's biases of zeros it has not; others that it has not would change the
+  /// result elsewhere.
+  private func isWanted(_ entry: ModelEntry) throws -> Bool {
+    let c = contents.configuration
+    let module = entry.name.module
+    if entry.name.hasSuffix(".bias") {
+      let isExpected =
+        if module.hasSuffix("q_proj") || module.hasSuffix("k_proj") || module.hasSuffix("v_proj")
+          || module.hasSuffix("qkv_proj")
+        { c.qkvBias } else if module.hasSuffix("o_proj") { c.outputBias } else { c.mlpBias }
+      if isExpected { return true }
+      guard case .rows(_, let stored) = entry.form, stored.bytes.allSatisfy({ $0 == 0 }) else {
+        throw ModelError(
+          path: contents.path, tensor: entry.name, detail: "is a bias this architecture does not have")
+      }
+      return false
+    }
+    if module == DecoderNames.head && c.tieWordEmbeddings {
+      // A head of its own beside a tied embedding is the same matrix in fewer bits; floats are a copy.
+      if case .intPanels = entry.form { return true }
+      return false
+    }
+    return GGUFNames.gguf(entry.name) != nil || module.hasSuffix("self_attn.qkv_proj")
+  }
+
+  private func type(of entry: ModelEntry) throws -> GGUFTensorType {
+    func refuse(_ detail: String) -> ModelError {
+      ModelError(path: contents.path, tensor: entry.name.module, detail: detail)
+    }
+    switch entry.form {
+    case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
+      switch GGUFCodes.carrier(
+        bits: layout.bits, groupSize: layout.groupSize, inFeatures: layout.inFeatures,
+        isSymmetric: layout.isSymmetric, isMonotone: !layout.isPermuted, asymmetric: asymmetricType)
+      {
+      case .type(let type): return type
+      case .obstacle(let detail): throw refuse(detail)
+      }
+    case .rows(let stored, _), .panels(let stored, _), .made(let stored, _):
+      // llama.cpp computes with vectors of single precision only.
+      if entry.shape.count == 1 { return .f32 }
+      guard let type = floatType ?? GGUFTensorType(stored) else {
+        throw refuse("is \(stored.rawValue), expected BF16, F16 or F32")
+      }
+      guard (entry.shape.last ?? 0) % type.blockSize == 0 else {
+        throw refuse(
+          "has rows of \(entry.shape.last ?? 0), \(type.name) takes multiples of \(type.blockSize)")
+      }
+      return type
+    }
+  }
+}

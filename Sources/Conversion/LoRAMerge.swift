@@ -1,0 +1,181 @@
+import Compute
+import Models
+import Safetensors
+import Tensors
+import Transformer
+
+extension ModelContents {
+  /// The model with an adapter merged in: `W + scale · B · A` in fp32, rounded once.
+  /// - Parameter dtype: the type to round to; nil: the weight's own.
+  /// - Throws: when the adapter changes something that the model does not have, or has in integers.
+  package func merging(_ adapter: LoRAAdapter, dtype: DType? = nil) throws -> ModelContents {
+    var result = self
+    let index = Dictionary(
+      entries.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { a, _ in a })
+    for (name, tensor) in adapter.replacements.sorted(by: { $0.key < $1.key }) {
+      guard let place = index[name], entries[place].shape == tensor.shape, let stored = entries[place].dtype
+      else {
+        throw ModelError(
+          path: adapter.path, tensor: tensor.name,
+          detail: "has shape \(tensor.shape); \(path) has no such tensor of floats")
+      }
+      let type = dtype ?? stored
+      result.entries[place].form = .made(type) { try rounded(tensor, to: type) }
+    }
+    var pieces: [Int: [LoRAPiece]] = [:]
+    for (module, update) in adapter.updates.sorted(by: { $0.key < $1.key }) {
+      for (target, rows) in try targets(of: module, update, index, adapter) {
+        pieces[target, default: []].append(
+          LoRAPiece(update, rows: rows, path: adapter.path))
+      }
+    }
+    for (target, pieces) in pieces {
+      let entry = result.entries[target]
+      guard let stored = entry.dtype, [.f32, .f16, .bf16].contains(stored) else {
+        throw ModelError(
+          path: path, tensor: entry.name,
+          detail: "holds integers; merge into the float model and quantize that, or pass --dequantize")
+      }
+      let type = dtype ?? stored
+      result.entries[target].form = .made(type) { [path] in
+        try LoRAMerge(entry: entry, stored: stored, pieces: pieces, path: path).merged(as: type)
+      }
+    }
+    return result
+  }
+
+  /// Entries that an update changes, each with the row of B for each of its rows (−1: none). A module of one layout of
+  /// q, k and v is found in the other.
+  private func targets(
+    of module: String, _ update: LoRAAdapter.Update, _ index: [String: Int], _ adapter: LoRAAdapter
+  ) throws -> [(entry: Int, rows: [Int])] {
+    func fail(_ detail: String) -> ModelError {
+      ModelError(path: adapter.path, tensor: module, detail: detail)
+    }
+    func checked(_ entry: Int, _ rows: [Int], width: Int) throws -> (entry: Int, rows: [Int]) {
+      let shape = entries[entry].shape
+      guard shape.count == 2, shape[1] == update.a.shape[1], update.b.shape[0] == width else {
+        throw fail(
+          "updates a matrix [\(update.b.shape[0]), \(update.a.shape[1])], \(entries[entry].name) is \(shape)")
+      }
+      return (entry, rows)
+    }
+    if let entry = index[module + ".weight"] {
+      let count = entries[entry].shape[0]
+      return [try checked(entry, Array(0..<count), width: count)]
+    }
+    let layout = QKVRows(DecoderConfiguration(configuration))
+    let total = DecoderConfiguration(configuration).qkvWidth
+    if let part = layout.parts.first(where: { module.hasSuffix(".\($0.name)") }) {
+      let fused = module.dropLast(part.name.count) + QKVRows.fusedName
+      if let entry = index[fused + ".weight"] {
+        var rows = [Int](repeating: -1, count: total)
+        for (row, place) in part.ranges.joined().enumerated() { rows[place] = row }
+        return [try checked(entry, rows, width: part.ranges.joined().count)]
+      }
+    }
+    if module.hasSuffix(".\(QKVRows.fusedName)") {
+      let prefix = module.dropLast(QKVRows.fusedName.count)
+      let found = layout.parts.compactMap { part in
+        index[prefix + part.name + ".weight"].map { ($0, Array(part.ranges.joined())) }
+      }
+      if found.count == layout.parts.count {
+        return try found.map { try checked($0.0, $0.1, width: total) }
+      }
+    }
+    throw fail("is updated by the adapter, but \(path) has no such module: is it the adapter's base model?")
+  }
+}
+
+/// A tensor's elements in another type.
+private func rounded(_ tensor: StoredTensor, to type: DType, pool: WorkerPool = .shared) throws -> UnsafeBytes
+{
+  let result = AlignedBuffer<UInt8>(count: tensor.shape.reduce(type.byteCount, *))
+  var done = 0
+  try FloatCast(tensor.name, path: tensor.file.path, pool: pool).forEachChunk(
+    tensor.bytes, from: tensor.dtype, to: type
+  ) { piece in
+    if let base = piece.baseAddress {
+      UnsafeMutableRawPointer(result.pointer + done).copyMemory(from: base, byteCount: piece.count)
+    }
+    done += piece.count
+  }
+  return UnsafeBytes(UnsafeRawBufferPointer(result.buffer), owner: result)
+}
+
+/// A and B of one update in fp32, and which of B's rows belongs to which row of the weight.
+private struct LoRAPiece: Sendable {
+  let a: AlignedBuffer<Float>
+  let b: AlignedBuffer<Float>
+  let rank: Int
+  let scale: Float
+  let rows: [Int]
+
+  init(_ update: LoRAAdapter.Update, rows: [Int], path: String) {
+    func wide(_ tensor: StoredTensor) -> AlignedBuffer<Float> {
+      let count = tensor.shape.reduce(1, *)
+      let floats = AlignedBuffer<Float>(count: count)
+      if let base = tensor.bytes.baseAddress {
+        Kernels.best.table.pointee.widen(floats.pointer, base, tensor.dtype.kernelType, Int64(count))
+      }
+      return floats
+    }
+    (a, b) = (wide(update.a), wide(update.b))
+    rank = update.a.shape[0]
+    scale = update.scale
+    self.rows = rows
+  }
+}
+
+/// Computes one merged weight.
+private struct LoRAMerge {
+  let entry: ModelEntry
+  let stored: DType
+  let pieces: [LoRAPiece]
+  let path: String
+
+  /// Row-major bytes `[out, in]` of `type`.
+  func merged(as type: DType, pool: WorkerPool = .shared) throws -> UnsafeBytes {
+    let (out, width) = (entry.shape[0], entry.shape[1])
+    let source = try entry.rowMajorBytes(pool: pool)
+    let result = AlignedBuffer<UInt8>(count: out * width * type.byteCount)
+    let table = Kernels.best.table
+    guard let from = source.bytes.baseAddress else { return source }
+    let to = UnsafeMutableRawPointer(result.pointer)
+    withExtendedLifetime(source.owner) {
+      pool.runRanges(out) { range in
+        Scratch.withFloats(2 * width) { row in
+          let sum = row + width
+          for n in range {
+            table.pointee.widen(
+              row, from + n * width * stored.byteCount, stored.kernelType, Int64(width))
+            for piece in pieces where piece.rows[n] >= 0 {
+              add(piece, row: piece.rows[n], to: row, sum: sum, width: width)
+            }
+            table.pointee.narrow(to + n * width * type.byteCount, row, type.kernelType, Int64(width))
+          }
+        }
+      }
+    }
+    let bytes = UnsafeRawBufferPointer(result.buffer)
+    if let index = FiniteCheck.firstNotFinite(bytes, dtype: type, pool: pool) {
+      throw ModelError(
+        path: path, tensor: entry.name, detail: "element \(index) is not finite after the adapter is merged")
+    }
+    return UnsafeBytes(bytes, owner: result)
+  }
+
+  /// `row += scale · Σ_r B[row, r] · A[r]`, the sum first, as PEFT does it.
+  private func add(
+    _ piece: LoRAPiece, row n: Int, to row: UnsafeMutablePointer<Float>, sum: UnsafeMutablePointer<Float>,
+    width: Int
+  ) {
+    sum.update(repeating: 0, count: width)
+    for r in 0..<piece.rank {
+      let factor = piece.b.pointer[n * piece.rank + r]
+      let line = piece.a.pointer + r * width
+      for k in 0..<width { sum[k] += factor * line[k] }
+    }
+    for k in 0..<width { row[k] += piece.scale * sum[k] }
+  }
+}

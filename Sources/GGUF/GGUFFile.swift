@@ -1,0 +1,107 @@
+import Files
+import JSON
+import Safetensors
+
+/// A GGUF file, mapped into memory; every rule of the format is checked when it is opened (`Formats/gguf.md`), so that no
+/// later access can leave the file.
+package final class GGUFFile: Sendable {
+  package let file: MappedFile
+  package let version: Int
+  /// In the file's order.
+  package let metadata: [(key: String, value: GGUFValue)]
+  /// In the order of their data.
+  package let tensors: [GGUFTensor]
+  private let values: [String: Int]
+  private let index: [String: Int]
+
+  package var path: String { file.path }
+
+  /// Whether a file starts as GGUF files do.
+  package static func isGGUF(path: String) -> Bool {
+    guard let file = try? MappedFile(path: path) else { return false }
+    return withExtendedLifetime(file) { file.bytes.starts(with: GGUFReader.magic) }
+  }
+
+  /// - Throws: ``FileError`` when the file cannot be opened, ``CheckpointError`` when it breaks a rule (F1 to F12).
+  package init(path: String) throws {
+    let file = try MappedFile(path: path)
+    var reader = GGUFReader(bytes: file.bytes, path: path)
+    try withExtendedLifetime(file) { try reader.read() }
+    self.file = file
+    version = reader.version
+    metadata = reader.metadata
+    tensors = reader.tensors
+    values = Dictionary(uniqueKeysWithValues: metadata.enumerated().map { ($0.element.key, $0.offset) })
+    index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($0.element.name, $0.offset) })
+  }
+
+  package func tensor(_ name: String) -> GGUFTensor? { index[name].map { tensors[$0] } }
+
+  /// The tensor's bytes; valid while this object lives.
+  package func bytes(of tensor: GGUFTensor) -> UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(rebasing: file.bytes[tensor.range])
+  }
+
+  // MARK: Metadata
+
+  package subscript(key: String) -> GGUFValue? { values[key].map { metadata[$0].value } }
+
+  private func wrong(_ key: String, _ expected: String) -> CheckpointError {
+    CheckpointError(path: path, detail: "metadata \(key) is not \(expected)")
+  }
+
+  /// Each of these gives nil when the key is missing, and throws when its value is of another kind.
+  package func string(_ key: String) throws -> String? {
+    guard let value = self[key] else { return nil }
+    guard case .string(let text) = value else { throw wrong(key, "a string") }
+    return text
+  }
+
+  package func integer(_ key: String) throws -> Int? {
+    guard let value = self[key] else { return nil }
+    guard case .integer(let number?) = value else { throw wrong(key, "a whole number") }
+    return number
+  }
+
+  package func flag(_ key: String) throws -> Bool? {
+    guard let value = self[key] else { return nil }
+    guard case .bool(let flag) = value else { throw wrong(key, "true or false") }
+    return flag
+  }
+
+  /// The number's shortest spelling: 1e-05 for the single-precision number next to it.
+  package func number(_ key: String) throws -> JSONValue? {
+    switch self[key] {
+    case nil: return nil
+    case .float32(let number) where number.isFinite: return .number("\(number)")
+    case .float64(let number) where number.isFinite: return .number("\(number)")
+    case .integer(let number?): return .init(number)
+    default: throw wrong(key, "a finite number")
+    }
+  }
+
+  package func strings(_ key: String) throws -> [String]? {
+    guard let value = self[key] else { return nil }
+    guard case .array(let array) = value, array.elementType == .string else {
+      throw wrong(key, "an array of strings")
+    }
+    return try withExtendedLifetime(file) {
+      var cursor = GGUFCursor(bytes: file.bytes, offset: array.range.lowerBound, path: path)
+      return try (0..<array.count).map { try cursor.string("element \($0) of \(key)") }
+    }
+  }
+
+  package func integers(_ key: String) throws -> [Int]? {
+    guard let value = self[key] else { return nil }
+    guard case .array(let array) = value else { throw wrong(key, "an array of whole numbers") }
+    return try withExtendedLifetime(file) {
+      var cursor = GGUFCursor(bytes: file.bytes, offset: array.range.lowerBound, path: path)
+      return try (0..<array.count).map { _ in
+        guard case .integer(let number?) = try cursor.value(array.elementType, of: key, depth: 0) else {
+          throw wrong(key, "an array of whole numbers")
+        }
+        return number
+      }
+    }
+  }
+}

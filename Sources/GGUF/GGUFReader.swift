@@ -1,0 +1,226 @@
+import Safetensors
+import Tensors
+
+/// Takes values off the front of a GGUF file's header. Nothing is allocated whose size the file merely claims.
+struct GGUFCursor {
+  let bytes: UnsafeRawBufferPointer
+  var offset: Int
+  let path: String
+
+  /// Arrays of arrays may go this deep (F6).
+  static let deepestArray = 4
+
+  func bad(_ detail: String, tensor: String? = nil) -> CheckpointError {
+    CheckpointError(path: path, tensor: tensor, detail: detail)
+  }
+
+  var remaining: Int { bytes.count - offset }
+
+  /// - Parameter what: what the message says was being read.
+  mutating func integer<T: FixedWidthInteger & BitwiseCopyable>(_ type: T.Type, _ what: String) throws -> T {
+    let size = MemoryLayout<T>.size
+    guard remaining >= size else {
+      throw bad("is truncated: it ends at byte \(bytes.count), inside \(what) (F1)")
+    }
+    defer { offset += size }
+    return T(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: T.self))
+  }
+
+  /// A count of things of which each takes at least `smallest` bytes of what is left (F3).
+  mutating func count(_ what: String, smallest: Int) throws -> Int {
+    let declared = try integer(UInt64.self, what)
+    guard declared <= UInt64(remaining / smallest) else {
+      throw bad(
+        "claims \(declared) for \(what), which do not fit in the \(remaining) bytes that follow (F3)")
+    }
+    return Int(declared)
+  }
+
+  /// Length and UTF-8 bytes (F4).
+  mutating func string(_ what: String) throws -> String {
+    let count = try count("the bytes of \(what)", smallest: 1)
+    let content = UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + count])
+    guard let text = String(validating: content, as: UTF8.self) else {
+      throw bad("\(what) is not valid UTF-8 (F4)")
+    }
+    offset += count
+    return text
+  }
+
+  mutating func value(_ type: GGUFValueType, of key: String, depth: Int) throws -> GGUFValue {
+    let what = "metadata \(key)"
+    switch type {
+    case .uint8: return .integer(Int(try integer(UInt8.self, what)))
+    case .int8: return .integer(Int(try integer(Int8.self, what)))
+    case .uint16: return .integer(Int(try integer(UInt16.self, what)))
+    case .int16: return .integer(Int(try integer(Int16.self, what)))
+    case .uint32: return .integer(Int(try integer(UInt32.self, what)))
+    case .int32: return .integer(Int(try integer(Int32.self, what)))
+    case .uint64: return .integer(Int(exactly: try integer(UInt64.self, what)))
+    case .int64: return .integer(Int(try integer(Int64.self, what)))
+    case .float32: return .float32(Float(bitPattern: try integer(UInt32.self, what)))
+    case .float64: return .float64(Double(bitPattern: try integer(UInt64.self, what)))
+    case .bool:
+      let byte = try integer(UInt8.self, what)
+      guard byte <= 1 else { throw bad("\(what) is \(byte), a truth value is 0 or 1 (F5)") }
+      return .bool(byte == 1)
+    case .string: return .string(try string(what))
+    case .array: return .array(try array(of: key, depth: depth))
+    }
+  }
+
+  mutating func type(of key: String) throws -> GGUFValueType {
+    let number = try integer(UInt32.self, "the type of metadata \(key)")
+    guard let type = GGUFValueType(rawValue: number) else {
+      throw bad("metadata \(key) has type \(number); known are 0 to 12 (F5)")
+    }
+    return type
+  }
+
+  /// Walks over the elements (F6) and leaves them where they are.
+  private mutating func array(of key: String, depth: Int) throws -> GGUFArray {
+    guard depth < GGUFCursor.deepestArray else {
+      throw bad("metadata \(key) has arrays more than \(GGUFCursor.deepestArray) deep (F6)")
+    }
+    let type = try type(of: key)
+    let count = try count("the elements of metadata \(key)", smallest: type.smallestByteCount)
+    let start = offset
+    if type.isFixedSize && type != .bool {
+      offset += count * type.smallestByteCount
+    } else if type == .string {
+      for _ in 0..<count {
+        let length = try self.count("the bytes of a string of metadata \(key)", smallest: 1)
+        offset += length
+      }
+    } else {
+      for _ in 0..<count { _ = try value(type, of: key, depth: depth + 1) }
+    }
+    return GGUFArray(elementType: type, count: count, range: start..<offset)
+  }
+}
+
+/// Reads a GGUF file's header and checks its rules.
+struct GGUFReader {
+  static let magic = Array("GGUF".utf8)
+  /// The reference implementation's own limit on names of tensors.
+  static let longestName = 255
+  static let alignmentKey = "general.alignment"
+
+  private(set) var version = 0
+  private(set) var metadata: [(key: String, value: GGUFValue)] = []
+  private(set) var tensors: [GGUFTensor] = []
+  private var cursor: GGUFCursor
+  private var alignment = 32
+
+  init(bytes: UnsafeRawBufferPointer, path: String) {
+    cursor = GGUFCursor(bytes: bytes, offset: 0, path: path)
+  }
+
+  mutating func read() throws {
+    guard cursor.bytes.count >= 24, cursor.bytes.starts(with: GGUFReader.magic) else {
+      throw cursor.bad("is not a GGUF file: it does not start with GGUF, version and two counts (F1)")
+    }
+    cursor.offset = 4
+    let found = try cursor.integer(UInt32.self, "the version")
+    guard found == 2 || found == 3 else {
+      let advice = found.byteSwapped == 2 || found.byteSwapped == 3 ? ": it is big-endian" : ""
+      throw cursor.bad("has GGUF version \(found)\(advice); read are 2 and 3, little-endian (F2)")
+    }
+    version = Int(found)
+    // A tensor's description takes at least 8 + 1 + 4 + 8 + 4 + 8 bytes, a metadata entry 8 + 1 + 4 + 1.
+    let tensorCount = try cursor.count("its tensors", smallest: 33)
+    let valueCount = try cursor.count("its metadata", smallest: 14)
+    try readMetadata(valueCount)
+    try readTensors(tensorCount)
+  }
+
+  private mutating func readMetadata(_ count: Int) throws {
+    var keys: Set<String> = []
+    for index in 0..<count {
+      let key = try cursor.string("key \(index) of the metadata")
+      guard !key.isEmpty, key.utf8.count < 65536, keys.insert(key).inserted else {
+        throw cursor.bad(
+          "key \(index) of the metadata (\"\(key.prefix(64))\") is empty, too long, or there twice (F4)")
+      }
+      let type = try cursor.type(of: key)
+      metadata.append((key, try cursor.value(type, of: key, depth: 0)))
+    }
+    guard let entry = metadata.first(where: { $0.key == GGUFReader.alignmentKey }) else { return }
+    guard case .integer(let value?) = entry.value, value >= 8, value <= 1 << 20, value & (value - 1) == 0
+    else {
+      throw cursor.bad("\(GGUFReader.alignmentKey) is not a power of two from 8 to 2^20 (F7)")
+    }
+    alignment = value
+  }
+
+  private mutating func readTensors(_ count: Int) throws {
+    var names: Set<String> = []
+    var found: [(tensor: GGUFTensor, offset: UInt64)] = []
+    for index in 0..<count {
+      let name = try cursor.string("the name of tensor \(index)")
+      guard !name.isEmpty, name.utf8.count <= GGUFReader.longestName, names.insert(name).inserted else {
+        throw cursor.bad("tensor \(index) has a name that is empty, too long, or there twice (F8)")
+      }
+      found.append(try description(name))
+    }
+    let dataStart = aligned(cursor.offset)
+    var end = 0
+    // Equal offsets: the empty tensor first.
+    for (tensor, offset) in found.sorted(by: {
+      ($0.offset, $0.tensor.range.count) < ($1.offset, $1.tensor.range.count)
+    }) {
+      guard offset == UInt64(aligned(end)) else {
+        throw cursor.bad(
+          "starts at byte \(offset) of the data, \(aligned(end)) expected: tensors follow one another, each at a multiple of \(alignment) (F11)",
+          tensor: tensor.name)
+      }
+      let start = dataStart + Int(offset)
+      guard start <= cursor.bytes.count, tensor.range.count <= cursor.bytes.count - start else {
+        throw cursor.bad(
+          "needs \(tensor.range.count) bytes from byte \(start), the file has \(cursor.bytes.count): it is truncated (F10)",
+          tensor: tensor.name)
+      }
+      var placed = tensor
+      placed.range = start..<start + tensor.range.count
+      tensors.append(placed)
+      end = Int(offset) + tensor.range.count
+    }
+    let excess = cursor.bytes.count - min(cursor.bytes.count, tensors.isEmpty ? dataStart : dataStart + end)
+    guard excess < alignment else {
+      throw cursor.bad("has \(excess) bytes after the last tensor, less than \(alignment) expected (F12)")
+    }
+  }
+
+  /// One entry of the table of tensors; its range counts bytes only, the place follows.
+  private mutating func description(_ name: String) throws -> (GGUFTensor, UInt64) {
+    let rank = try cursor.integer(UInt32.self, "the rank of tensor \(name)")
+    guard (1...4).contains(rank) else {
+      throw cursor.bad("has \(rank) dimensions, 1 to 4 expected (F8)", tensor: name)
+    }
+    var shape: [Int] = []
+    for _ in 0..<rank {
+      let dimension = try cursor.integer(UInt64.self, "the shape of tensor \(name)")
+      guard let dimension = Int(exactly: dimension) else {
+        throw cursor.bad("has a dimension of \(dimension) (F9)", tensor: name)
+      }
+      shape.insert(dimension, at: 0)
+    }
+    let number = try cursor.integer(UInt32.self, "the type of tensor \(name)")
+    guard let type = GGUFTensorType(rawValue: number) else {
+      throw cursor.bad(
+        "has type \(GGUFTensorType.description(ofUnknown: number)); read are \(GGUFTensorType.allCases.map(\.name).joined(separator: " ")) (F8)",
+        tensor: name)
+    }
+    let offset = try cursor.integer(UInt64.self, "the place of tensor \(name)")
+    guard let count = elementCount(of: shape), (shape.last ?? 0) % type.blockSize == 0 else {
+      throw cursor.bad(
+        "has shape \(shape), whose product overflows, or whose rows are not whole blocks of \(type.blockSize) (F9)",
+        tensor: name)
+    }
+    let (byteCount, overflow) = (count / type.blockSize).multipliedReportingOverflow(by: type.blockByteCount)
+    guard !overflow else { throw cursor.bad("has shape \(shape), more than any file (F9)", tensor: name) }
+    return (GGUFTensor(name: name, type: type, shape: shape, range: 0..<byteCount), offset)
+  }
+
+  private func aligned(_ offset: Int) -> Int { (offset + alignment - 1) / alignment * alignment }
+}

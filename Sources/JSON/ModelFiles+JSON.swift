@@ -1,0 +1,11 @@
+import Files
+
+extension ModelFiles {
+  /// The file parsed as JSON, or nil when there is none.
+  package func json(named name: String) throws -> JSONValue? {
+    guard let bytes = try bytes(named: name) else { return nil }
+    do { return try JSONValue.parse(bytes) } catch {
+      throw FileError(.badContent, path: label(of: name), detail: error.description)
+    }
+  }
+}

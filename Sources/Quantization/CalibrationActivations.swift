@@ -1,0 +1,73 @@
+import Compute
+import Transformer
+
+/// The activations of every calibration token between two layers, and working memory for the steps inside one.
+package final class CalibrationActivations {
+  /// Consecutive windows that are processed together: about two thousand tokens.
+  struct Chunk {
+    var firstRow: Int
+    var rows: Int
+    var slices: [SequenceSlice]
+  }
+
+  package let configuration: DecoderConfiguration
+  package let windowLengths: [Int]
+  /// Tokens of all windows.
+  package let rows: Int
+  /// Input of the next layer: `[rows, hiddenSize]`.
+  package let hidden: AlignedBuffer<Float>
+  /// Input of the projection that closes a half-block (o, then down): `[rows, max(attentionWidth, intermediateSize)]`,
+  /// rows packed to the width in use.
+  let inner: AlignedBuffer<Float>
+  let chunks: [Chunk]
+  let work: LayerBuffers
+
+  static let chunkRows = 2048
+
+  /// - Parameter scratch: a folder whose disk holds the activations; nil: memory.
+  /// - Throws: ``QuantizationError`` when the folder cannot hold them.
+  package init(configuration: DecoderConfiguration, windowLengths: [Int], scratch: String? = nil) throws {
+    self.configuration = configuration
+    self.windowLengths = windowLengths
+    rows = windowLengths.reduce(0, +)
+    func buffer(_ count: Int) throws -> AlignedBuffer<Float> {
+      guard let scratch else { return AlignedBuffer(count: count) }
+      guard let buffer = AlignedBuffer<Float>(count: count, inFileOfFolder: scratch) else {
+        throw QuantizationError(
+          "\(scratch): cannot hold \(count * 4) bytes of activations; name another folder with --scratch",
+          category: .cannotWrite)
+      }
+      return buffer
+    }
+    hidden = try buffer(rows * configuration.hiddenSize)
+    inner = try buffer(rows * max(configuration.attentionWidth, configuration.intermediateSize))
+
+    // One window's keys and values are needed at a time, for one layer: every window of a chunk has a cache of its own
+    // and all chunks share them.
+    var caches: [KVCache] = []
+    var chunks: [Chunk] = []
+    var slices: [SequenceSlice] = []
+    var chunkStart = 0
+    var row = 0
+    let longest = windowLengths.max() ?? 1
+    func close() {
+      guard !slices.isEmpty else { return }
+      chunks.append(Chunk(firstRow: chunkStart, rows: row - chunkStart, slices: slices))
+      slices = []
+      chunkStart = row
+    }
+    for length in windowLengths {
+      if row - chunkStart + length > CalibrationActivations.chunkRows { close() }
+      if slices.count == caches.count {
+        caches.append(KVCache(configuration: configuration, capacity: max(1, longest), retaining: false))
+      }
+      slices.append(
+        SequenceSlice(
+          firstRow: row - chunkStart, rowCount: length, firstPosition: 0, cache: caches[slices.count]))
+      row += length
+    }
+    close()
+    self.chunks = chunks
+    work = LayerBuffers(configuration, rows: chunks.map(\.rows).max() ?? 0)
+  }
+}

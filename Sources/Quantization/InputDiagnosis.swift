@@ -1,0 +1,165 @@
+import Compute
+import JSON
+import Tensors
+
+/// What the calibration inputs of a stage look like, read off H = (2/n)·XᵀX: the facts that explain a singular Hessian or
+/// a loss out of line.
+package struct InputDiagnosis: Equatable, Sendable {
+  package var tokens: Int
+  package var channels: Int
+  /// Channels that were zero in every token.
+  package var dead: [Int]
+  /// Channels that are a multiple of an earlier one (correlation above 0.99999), with that one.
+  package var twins: [Twin]
+  /// Channels whose energy is more than 100 times the median, strongest first, with that ratio.
+  package var outliers: [Outlier]
+  /// Channels that keep more energy than twice the damping once all later ones are known; a numerical rank. Set by
+  /// ``measureRank(_:order:damping:)``.
+  package var effectiveRank: Int?
+
+  package struct Twin: Equatable, Sendable {
+    package var channel: Int
+    package var of: Int
+  }
+  package struct Outlier: Equatable, Sendable {
+    package var channel: Int
+    package var ratio: Double
+  }
+
+  /// - Parameters:
+  ///   - h: `[n, n]` row-major, upper triangle used, not damped.
+  ///   - diagonal: H's.
+  init(_ h: UnsafePointer<Float>, diagonal: [Float], tokens: Int, pool: WorkerPool) {
+    self.tokens = tokens
+    let n = diagonal.count
+    channels = n
+    dead = diagonal.indices.filter { diagonal[$0] == 0 }
+    let living = diagonal.filter { $0 > 0 }.sorted()
+    let median = living.isEmpty ? 0 : Double(living[living.count / 2])
+    outliers =
+      median == 0
+      ? []
+      : diagonal.indices.filter { Double(diagonal[$0]) > 100 * median }
+        .map { Outlier(channel: $0, ratio: Double(diagonal[$0]) / median) }
+        .sorted { ($1.ratio, $0.channel) < ($0.ratio, $1.channel) }
+    twins = InputDiagnosis.twins(h, diagonal, pool)
+  }
+
+  private struct Source: @unchecked Sendable {
+    let h: UnsafePointer<Float>
+  }
+
+  private static func twins(_ h: UnsafePointer<Float>, _ diagonal: [Float], _ pool: WorkerPool) -> [Twin] {
+    let n = diagonal.count
+    // Row by row, the first later channel that repeats it; h_ij² = h_ii·h_jj holds exactly for multiples.
+    let first = AlignedBuffer<Int32>(count: n)
+    let source = Source(h: h)
+    pool.runRanges(n, grain: 8) { rows in
+      for i in rows {
+        first[i] = -1
+        guard diagonal[i] > 0 else { continue }
+        let row = source.h + i * n
+        let limit = diagonal[i] * 0.99998
+        let found = diagonal.withUnsafeBufferPointer { d -> Int? in
+          var start = i + 1
+          while start < n {
+            let end = min(n, start + 512)
+            var hits: UInt32 = 0
+            for j in start..<end {
+              hits |= (row[j] * row[j] >= limit * d[j] ? 1 : 0) & (d[j] > 0 ? 1 : 0)
+            }
+            if hits != 0 { return (start..<end).first { d[$0] > 0 && row[$0] * row[$0] >= limit * d[$0] } }
+            start = end
+          }
+          return nil
+        }
+        if let found { first[i] = Int32(found) }
+      }
+    }
+    return (0..<n).compactMap { first[$0] >= 0 ? Twin(channel: Int(first[$0]), of: $0) : nil }
+  }
+
+  /// - Parameters:
+  ///   - factor: R with R·Rᵀ = H + damping·1: R[c,c]² is what column c has left when the later ones are known.
+  ///   - order: channel of each of the factor's columns; nil: the same.
+  mutating func measureRank(_ factor: CholeskyFactor, order: [Int]?, damping: Float) {
+    let dead = Set(dead)
+    let free = (0..<factor.order).count {
+      factor[$0, $0] * factor[$0, $0] > 2 * damping && !dead.contains(order?[$0] ?? $0)
+    }
+    effectiveRank = min(free, tokens)
+  }
+
+  package var json: JSONValue {
+    [
+      "tokens": .init(tokens), "channels": .init(channels),
+      "effective_rank": effectiveRank.map { .init($0) } ?? .null,
+      "dead": .array(dead.prefix(16).map { .init($0) }), "dead_count": .init(dead.count),
+      "duplicates": .array(twins.prefix(16).map { ["channel": .init($0.channel), "of": .init($0.of)] }),
+      "duplicate_count": .init(twins.count),
+      "outliers": .array(
+        outliers.prefix(16).map {
+          ["channel": .init($0.channel), "energy_over_median": .init(($0.ratio * 10).rounded() / 10)]
+        }), "outlier_count": .init(outliers.count),
+    ]
+  }
+
+  /// Why H may be singular or ill-conditioned, a sentence each; empty when nothing stands out.
+  package var reasons: [String] {
+    var reasons: [String] = []
+    if tokens < channels {
+      reasons.append(
+        "saw \(tokens) tokens for \(channels) channels, so H has rank \(tokens) at most; give \((channels + tokens - 1) / max(1, tokens)) times the calibration text"
+      )
+    }
+    if let first = dead.first {
+      reasons.append("\(dead.count) channels are always zero (the first: \(first))")
+    }
+    if let first = twins.first {
+      reasons.append(
+        "\(twins.count) channels are multiples of others (the first: \(first.channel) of \(first.of))")
+    }
+    if let rank = effectiveRank, rank * 2 < channels {
+      reasons.append("only \(rank) of \(channels) channels vary on their own beyond the damping")
+    }
+    if let first = outliers.first {
+      reasons.append(
+        "\(outliers.count) channels stand out (the first: \(first.channel), \(Int(first.ratio.rounded())) times the median energy)"
+      )
+    }
+    return reasons
+  }
+}
+
+/// Modules of a finished quantization that need a person's attention, and why.
+package enum Diagnosis {
+  /// A module's loss is out of line above this many times the median of the same module in all layers.
+  package static let lossFactor = 10.0
+
+  /// - Parameter modules: module reports, as JSON.
+  /// - Returns: for each module with a finding, its sentences.
+  package static func findings(_ modules: [JSONValue]) -> [(module: String, findings: [String])] {
+    var losses: [String: [Double]] = [:]
+    func kind(_ module: JSONValue) -> String {
+      (module["module"]?.stringValue ?? "").split(separator: ".").suffix(1).joined()
+    }
+    for module in modules { losses[kind(module), default: []].append(module["avg_loss"]?.doubleValue ?? 0) }
+    let medians = losses.mapValues { values in values.sorted()[values.count / 2] }
+    return modules.compactMap { module in
+      var found: [String] = []
+      let loss = module["avg_loss"]?.doubleValue ?? 0
+      if let median = medians[kind(module)], median > 0, loss > lossFactor * median {
+        found.append("its loss is \(Int((loss / median).rounded())) times the median of \(kind(module))")
+      }
+      if let warnings = module["warnings"]?.arrayValue, !warnings.isEmpty {
+        found.append("damping was raised to \(module["damp_percent"]?.doubleValue ?? 0)")
+      }
+      let reasons = module["reasons"]?.arrayValue?.compactMap(\.stringValue) ?? []
+      let isSingular =
+        (module["inputs"]?["tokens"]?.intValue ?? 1) < (module["inputs"]?["channels"]?.intValue ?? 0)
+      let hasDead = (module["dead_channels"]?.intValue ?? 0) > 0
+      guard !found.isEmpty || isSingular || hasDead else { return nil }
+      return (module["module"]?.stringValue ?? "", found + reasons)
+    }
+  }
+}

@@ -1,0 +1,114 @@
+import Compute
+import Foundation
+import JSON
+import Models
+import Tensors
+import Transformer
+
+/// What a quantization will take, known before it starts.
+package struct QuantizationPlan: Equatable, Sendable {
+  /// Memory that is not backed by a file, at its highest.
+  package var peakMemoryBytes: Int
+  /// Activations on the disk of `--scratch`.
+  package var scratchBytes: Int
+  /// Packed model.
+  package var outputBytes: Int
+  package var seconds: Double
+  /// Peak memory if the activations went to scratch.
+  package var peakWithScratchBytes: Int
+
+  /// - Parameters:
+  ///   - windowLengths: of the calibration set; empty for round to nearest.
+  ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:_:pool:)``.
+  ///   - forwardFlopsPerSecond: and those of the forward pass, in its arithmetic; nil: the same.
+  package init(
+    _ c: DecoderConfiguration, recipe: QuantizationRecipe, windowLengths: [Int], otherBytes: Int,
+    usesScratch: Bool, flopsPerSecond: Double, forwardFlopsPerSecond: Double? = nil,
+    pool: WorkerPool = .shared
+  ) {
+    let tokens = windowLengths.reduce(0, +)
+    let longest = windowLengths.max() ?? 0
+    let chunk = min(tokens, max(longest, CalibrationActivations.chunkRows))
+    let wide = max(c.attentionWidth, c.intermediateSize)
+    let activations = 4 * tokens * (c.hiddenSize + wide)
+    let work = 4 * chunk * (c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize)
+    let caches = longest == 0 ? 0 : (chunk / longest + 1) * 8 * (longest + 16) * c.kvHeads * (c.headDim + 16)
+    let isGPTQ = recipe.method == .gptq
+
+    var solving = 0
+    var forward = 0.0
+    // Attention sums QKᵀ and PV over half a square of each window, in fp32.
+    let squares = windowLengths.reduce(0.0) { $0 + Double($1) * Double($1 + 1) }
+    var products = isGPTQ ? 2 * squares * Double(c.attentionWidth) : 0
+    var output = otherBytes
+    for stage in DecoderNames.stages(c.qkvLayout) {
+      var widest = 0
+      var inFeatures = 0
+      for module in stage {
+        let shape = DecoderNames.shape(of: module, c)
+        inFeatures = shape.in
+        widest = max(widest, shape.out)
+        let weights = Double(shape.out) * Double(shape.in)
+        forward += 2 * Double(tokens) * weights
+        products += isGPTQ ? weights * Double(shape.in) : 0
+        let groups =
+          (shape.in + recipe.groupSize(forInputs: shape.in) - 1) / recipe.groupSize(forInputs: shape.in)
+        output +=
+          c.layerCount
+          * (shape.out * shape.in * (recipe.bits == 3 ? 4 : recipe.bits) / 8 + groups * shape.out * 2)
+      }
+      let k = inFeatures
+      // H, whose factor takes its place, and H in another order for act-order; packed pieces of it; then floats of a
+      // part of the widest module, all its codes twice, one of them packed, and a span of the factor, which is still there.
+      let span = isGPTQ ? Solver(recipe: recipe).spanWidth(inFeatures: k) : 0
+      let matrices =
+        isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 2 : 1) + 4 * k * 1536 + 8 * span * span : 0
+      let part = min(widest, Solver.outputsOfPart(threads: pool.threadCount))
+      let module = part * k * 4 + widest * k * 2 + widest * 512 + (span + 8) * k * 4
+      solving = max(solving, matrices + module)
+      if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2 }
+    }
+    // Products take padded copies of their left side, two thousand rows at a time, or in bf16 pieces of their right side.
+    let packing =
+      4 * min(chunk, 2048) * wide
+      + (recipe.calibrationArithmetic == .bf16 ? LinearAlgebra.roundedByteCount : 0)
+    let fixed = 48 << 20
+    peakWithScratchBytes = work + caches + solving + packing + fixed
+    peakMemoryBytes = peakWithScratchBytes + (usesScratch ? 0 : activations)
+    scratchBytes = usesScratch ? activations : 0
+    outputBytes = output
+    // Everything that is not a product, and reading weights: a tenth more.
+    seconds =
+      Double(c.layerCount)
+      * (1.1 * products / flopsPerSecond + forward
+        * (0.1 / flopsPerSecond + 1 / (forwardFlopsPerSecond ?? flopsPerSecond)))
+  }
+
+  /// Floating-point operations a second of a product as wide as the model's layers, measured now: the median of five, a
+  /// second in all for a 7B model.
+  package static func measuredFlops(
+    _ c: DecoderConfiguration, _ arithmetic: FloatArithmetic = .fp32, pool: WorkerPool = .shared
+  ) -> Double {
+    let (m, k, n) = (1024, min(4096, c.hiddenSize), min(4096, c.intermediateSize))
+    let x = AlignedBuffer<Float>(zeros: m * k)
+    let w = AlignedBuffer<Float>(zeros: n * k)
+    let y = AlignedBuffer<Float>(count: m * n)
+    let matrix = WeightMatrix.rows(
+      RowMatrix(elements: w.pointer, dtype: .f32, outFeatures: n, inFeatures: k, owner: w))
+    let seconds = (0..<5).map { _ in
+      let start = Date()
+      LinearAlgebra.multiply(
+        x: x.pointer, rows: m, xRowStride: k, by: matrix, into: y.pointer, yRowStride: n,
+        arithmetic: arithmetic, pool: pool)
+      return max(1e-6, Date().timeIntervalSince(start))
+    }
+    return 2 * Double(m * k * n) / seconds.sorted()[2]
+  }
+
+  package var json: JSONValue {
+    [
+      "peak_memory_bytes": .init(peakMemoryBytes), "scratch_bytes": .init(scratchBytes),
+      "output_bytes": .init(outputBytes), "estimated_seconds": .init(seconds),
+    ]
+  }
+}

@@ -1,0 +1,107 @@
+import AutoGPTQ
+import Files
+import JSON
+import Tensors
+
+/// Everything that decides what a quantization computes, apart from weights and calibration text.
+package struct QuantizationRecipe: Equatable, Sendable {
+  package enum Method: String, CaseIterable, Sendable {
+    /// Second-order, column by column (Frantar et al. 2022), as AutoGPTQ 0.7.1 computes it.
+    case gptq
+    /// Each weight to its nearest code; the baseline.
+    case rtn
+  }
+  package var method: Method
+  /// 2, 3, 4 or 8.
+  package var bits: Int
+  /// Inputs of one group; −1: the whole row.
+  package var groupSize: Int
+  package var isSymmetric: Bool
+  /// Columns in falling order of the Hessian's diagonal.
+  package var descendingActivation: Bool
+  /// Groups, and their scales, of the original order of columns.
+  package var staticGroups: Bool
+  /// Share of the mean of the Hessian's diagonal that is added to the diagonal.
+  package var dampPercent: Double
+  /// Added to `dampPercent` as long as the Hessian is not positive definite; 0: give up at once.
+  package var dampIncrement: Double
+  /// Modules quantized earlier in a layer act on what later ones of the same layer see.
+  package var trueSequential: Bool
+  /// Mirror the range of groups without a negative weight, which AutoGPTQ leaves at half its codes.
+  package var mirrorsPositiveGroups: Bool
+  /// What calibration tokens pass through; Hessians are fp32 sums of what comes out of it either way.
+  package var calibrationArithmetic: FloatArithmetic
+
+  package init(
+    method: Method = .gptq, bits: Int = 4, groupSize: Int = 128, isSymmetric: Bool = true,
+    descendingActivation: Bool = false, staticGroups: Bool = false, dampPercent: Double = 0.01,
+    dampIncrement: Double = 0.01, trueSequential: Bool = true, mirrorsPositiveGroups: Bool = false,
+    calibrationArithmetic: FloatArithmetic = .fp32
+  ) {
+    self.method = method
+    self.bits = bits
+    self.groupSize = groupSize
+    self.isSymmetric = isSymmetric
+    self.descendingActivation = descendingActivation
+    self.staticGroups = staticGroups
+    self.dampPercent = dampPercent
+    self.dampIncrement = dampIncrement
+    self.trueSequential = trueSequential
+    self.mirrorsPositiveGroups = mirrorsPositiveGroups
+    self.calibrationArithmetic = calibrationArithmetic
+  }
+
+  /// - Throws: ``QuantizationError`` naming the setting that makes no sense.
+  package func validate() throws {
+    func bad(_ detail: String) -> QuantizationError { QuantizationError(detail, category: .usage) }
+    guard [2, 3, 4, 8].contains(bits) else { throw bad("--bits \(bits): expected 2, 3, 4 or 8") }
+    guard groupSize == -1 || (groupSize > 0 && groupSize % 32 == 0) else {
+      throw bad("--group-size \(groupSize): expected -1 or a multiple of 32 (32, 64, 128 are usual)")
+    }
+    guard dampPercent > 0, dampPercent < 1 else {
+      throw bad("--damp \(dampPercent): expected a number between 0 and 1")
+    }
+    guard dampIncrement >= 0, dampIncrement < 1 else {
+      throw bad("--damp-increment \(dampIncrement): expected a number from 0 to 1")
+    }
+  }
+
+  package func groupSize(forInputs inFeatures: Int) -> Int { groupSize == -1 ? inFeatures : groupSize }
+  package var maximumCode: Float { Float((1 << bits) - 1) }
+
+  package func quantizeConfiguration(format: ZeroPointFormat) -> QuantizeConfiguration {
+    QuantizeConfiguration(
+      bits: bits, groupSize: groupSize, isSymmetric: isSymmetric,
+      descendingActivation: method == .gptq && descendingActivation,
+      staticGroups: method == .gptq && staticGroups, dampPercent: dampPercent, trueSequential: trueSequential,
+      zeroPointFormat: format)
+  }
+
+  package var json: JSONValue {
+    var members = JSONObject([
+      ("method", .string(method.rawValue)), ("bits", .init(bits)), ("group_size", .init(groupSize)),
+      ("sym", .bool(isSymmetric)), ("desc_act", .bool(descendingActivation)),
+      ("static_groups", .bool(staticGroups)),
+      ("damp_percent", .init(dampPercent)), ("damp_increment", .init(dampIncrement)),
+      ("true_sequential", .bool(trueSequential)), ("mirror_positive_groups", .bool(mirrorsPositiveGroups)),
+    ])
+    // Named only where it is not what runs before it existed had.
+    if calibrationArithmetic != .fp32 {
+      members["calibration_arithmetic"] = .string(calibrationArithmetic.rawValue)
+    }
+    return .object(members)
+  }
+}
+
+/// Why a quantization cannot be done.
+package struct QuantizationError: DiagnosedError, Equatable {
+  package var detail: String
+  package var category: FailureCategory
+
+  package init(_ detail: String, category: FailureCategory = .badInput) {
+    self.detail = detail
+    self.category = category
+  }
+
+  package var description: String { detail }
+}

@@ -1,0 +1,383 @@
+import CKernels
+import Compute
+
+/// Matrix products over the kernels: blocking for the caches and sharing among threads.
+///
+/// Threads split outputs, never sums: whatever their number, every output is one chain of fused multiply-adds in
+/// ascending order of the summed index (`CKernels.h`).
+package enum LinearAlgebra {
+  /// So many summed indices are one block: a short second one costs more than a large first one.
+  private static let wholeDepth = 640
+  /// Floats of B in one block: 384 KiB of a second-level cache.
+  private static let blockFloats = 384 << 8
+
+  /// Summed indices of one block, about as many in each: whole fields of packed codes, and of a panel's lines.
+  package static func depth(of k: Int, table: UnsafePointer<zn_kernels>) -> Int {
+    let most = Int(table.pointee.block_depth)
+    guard k > max(wholeDepth, most) else { return max(1, k) }
+    let blocks = (k + most - 1) / most
+    return ((k + blocks - 1) / blocks + 15) / 16 * 16
+  }
+  /// Bytes of the packed copy of A. Every block of B passes by all of it; the kernels fetch its rows ahead, so it may be larger
+  /// than a third-level cache.
+  static let packedByteCount = 48 << 20
+  /// And rows of it: more of them save little, and take memory that the plan of a quantization does not count.
+  static let packedRows = 2048
+  /// Rows from which on a product's rows are cut among tasks; no part has fewer than half.
+  static let leastRowsCut = 480
+  /// Up to so many bytes, a B is built as floats for all threads at once: part of a third-level cache.
+  static let builtByteCount = 8 << 20
+  /// At most so many rows are a task then; with a block's inputs they take a fifth of a second-level cache, or three.
+  static let rowsOfTask = 120
+
+  /// C `[m, n]` = / += / −= A `[m, k]` · B`[n, k]`ᵀ with B in panels of floats.
+  ///
+  /// Element (i, k) of A is at `a[i * aRowStride + k * aKStride]`, element (n, k) of B at
+  /// `bPanels[n / 16 * bPanelStride + k * 16 + n % 16]`, element (i, n) of C at
+  /// `c[n / 16 * cPanelStride + i * cRowStride + n % 16]` (an ordinary row-major C has `cPanelStride` 16).
+  package static func gemm(
+    m: Int, n: Int, k: Int,
+    a: UnsafePointer<Float>, aRowStride: Int, aKStride: Int,
+    bPanels: UnsafePointer<Float>, bPanelStride: Int,
+    c: UnsafeMutablePointer<Float>, cRowStride: Int, cPanelStride: Int,
+    mode: zn_gemm_mode, pool: WorkerPool = .shared, kernels: Kernels = .best
+  ) {
+    guard m > 0, n > 0 else { return }
+    let a = Shared(a)
+    let b = Shared(bPanels)
+    let c = SharedMutable(c)
+    blocked(
+      m: m, n: n, k: k, a: a, aRowStride: aRowStride, aKStride: aKStride, pool: pool, kernels: kernels,
+      provide: { panel, _, firstK, _, _ in (b.pointer + panel * bPanelStride + firstK * 16, bPanelStride) },
+      output: { row, panel in c.pointer + row * cRowStride + panel * cPanelStride },
+      cRowStride: cRowStride, cPanelStride: cPanelStride, mode: mode, scratchPerPanel: 0)
+  }
+
+  /// y `[rows, outFeatures]` = x `[rows, inFeatures]` · Wᵀ.
+  /// - Parameters:
+  ///   - xRowStride: floats from one row of x to the next.
+  ///   - yRowStride: floats from one row of y to the next.
+  ///   - arithmetic: what is multiplied; sums are fp32.
+  package static func multiply(
+    x: UnsafePointer<Float>, rows: Int, xRowStride: Int, by weights: WeightMatrix,
+    into y: UnsafeMutablePointer<Float>, yRowStride: Int, arithmetic: FloatArithmetic = .fp32,
+    pool: WorkerPool = .shared, kernels: Kernels = .best
+  ) {
+    guard rows > 0 else { return }
+    if case .intPanels(let matrix) = weights, let permutation = matrix.permutation {
+      // Act-order: bring the activations into the order the codes are stored in, once per input.
+      let permuted = AlignedBuffer<Float>(count: rows * matrix.inFeatures)
+      let source = Shared(x)
+      pool.runRanges(rows) { range in
+        for row in range {
+          let from = source.pointer + row * xRowStride
+          let to = permuted.pointer + row * matrix.inFeatures
+          for k in 0..<matrix.inFeatures { to[k] = from[Int(permutation[k])] }
+        }
+      }
+      multiplyInOrder(
+        x: permuted.pointer, rows: rows, xRowStride: matrix.inFeatures, by: weights, into: y,
+        yRowStride: yRowStride, arithmetic: arithmetic, pool: pool, kernels: kernels)
+      return
+    }
+    multiplyInOrder(
+      x: x, rows: rows, xRowStride: xRowStride, by: weights, into: y, yRowStride: yRowStride,
+      arithmetic: arithmetic, pool: pool, kernels: kernels)
+  }
+
+  private static func multiplyInOrder(
+    x: UnsafePointer<Float>, rows: Int, xRowStride: Int, by weights: WeightMatrix,
+    into y: UnsafeMutablePointer<Float>, yRowStride: Int, arithmetic: FloatArithmetic, pool: WorkerPool,
+    kernels: Kernels
+  ) {
+    if rows == 1 && arithmetic == .fp32 {
+      switch weights {
+      case .panels(let matrix): return vector(x, by: matrix, into: y, pool: pool, kernels: kernels)
+      case .intPanels(let matrix): return vector(x, by: matrix, into: y, pool: pool, kernels: kernels)
+      case .rows: break
+      }
+    }
+    let c = SharedMutable(y)
+    let table = kernels.table
+    let provide: PanelProvider
+    var buildsPanels = true
+    switch weights {
+    case .rows(let matrix):
+      provide = { panel, count, firstK, k, scratch in
+        let size = matrix.dtype.byteCount
+        for index in 0..<count {
+          let row = (panel + index) * panelWidth
+          table.pointee.pack_panel(
+            scratch + index * k * 16, matrix.elements + (row * matrix.inFeatures + firstK) * size,
+            matrix.dtype.kernelType, Int64(matrix.inFeatures),
+            Int64(min(panelWidth, matrix.outFeatures - row)),
+            Int64(k))
+        }
+        return (UnsafePointer(scratch), k * 16)
+      }
+    case .panels(let matrix):
+      if matrix.dtype == .f32 {
+        buildsPanels = false
+        provide = { panel, _, firstK, _, _ in
+          let start = matrix.elements.assumingMemoryBound(to: Float.self)
+          return (start + (panel * matrix.inFeatures + firstK) * 16, matrix.inFeatures * 16)
+        }
+      } else {
+        provide = { panel, count, firstK, k, scratch in
+          for index in 0..<count {
+            let offset = ((panel + index) * matrix.inFeatures + firstK) * 16 * matrix.dtype.byteCount
+            table.pointee.widen_panel(
+              scratch + index * k * 16, matrix.elements + offset, matrix.dtype.kernelType, Int64(k))
+          }
+          return (UnsafePointer(scratch), k * 16)
+        }
+      }
+    case .intPanels(let matrix):
+      provide = { panel, count, firstK, k, scratch in
+        for index in 0..<count {
+          let p = panel + index
+          table.pointee.dequantize_panel(
+            scratch + index * k * 16, matrix.codes + p * matrix.panelCodeByteCount, Int32(matrix.bits),
+            matrix.scales + p * matrix.groupCount * 16, matrix.zeros.map { $0 + p * matrix.groupCount * 16 },
+            Int64(matrix.groupSize), Int64(firstK), Int64(k))
+        }
+        return (UnsafePointer(scratch), k * 16)
+      }
+    }
+    if arithmetic == .bf16 {
+      return multiplyRounded(
+        m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride, c: c,
+        cRowStride: yRowStride, pool: pool, kernels: kernels, provide: provide)
+    }
+    if buildsPanels, rows >= leastRowsCut, weights.outFeatures * weights.inFeatures * 4 <= builtByteCount {
+      return rowsFirst(
+        m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride, c: c,
+        cRowStride: yRowStride, pool: pool, kernels: kernels, provide: provide)
+    }
+    blocked(
+      m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride,
+      aKStride: 1,
+      pool: pool, kernels: kernels, provide: provide,
+      output: { row, panel in c.pointer + row * yRowStride + panel * 16 },
+      cRowStride: yRowStride, cPanelStride: 16, mode: ZN_OVERWRITE,
+      scratchPerPanel: depth(of: weights.inFeatures, table: table) * 16)
+  }
+
+  // MARK: Blocks
+
+  /// Gives `count` panels of B from panel `panel`, inputs `firstK ..< firstK + k`, as floats: where they start and how far
+  /// apart they are. May build them in `scratch`.
+  typealias PanelProvider = (
+    _ panel: Int, _ count: Int, _ firstK: Int, _ k: Int, _ scratch: UnsafeMutablePointer<Float>
+  ) -> (UnsafePointer<Float>, Int)
+
+  private static func blocked(
+    m: Int, n: Int, k: Int, a: Shared, aRowStride: Int, aKStride: Int, pool: WorkerPool, kernels: Kernels,
+    provide: PanelProvider, output: (Int, Int) -> UnsafeMutablePointer<Float>, cRowStride: Int,
+    cPanelStride: Int, mode: zn_gemm_mode, scratchPerPanel: Int
+  ) {
+    let table = kernels.table
+    let tileRows = Int(table.pointee.tile_rows)
+    let depth = depth(of: k, table: table)
+    let panels = (n + panelWidth - 1) / panelWidth
+    // Enough tasks for an even share, blocks of B no larger than half a second-level cache, whole pairs of panels. Many
+    // rows are cut too: then all blocks of B can be of the widest tile's four panels.
+    let wanted = pool.threadCount * 4
+    let share = (panels + wanted - 1) / wanted
+    let cutsRows = m >= leastRowsCut && panels >= 4 && share % 4 != 0
+    let most = blockFloats / (panelWidth * Int(table.pointee.block_depth))
+    let panelsPerTask = cutsRows ? max(4, min(most, share / 4 * 4)) : max(2, min(most, (share + 1) / 2 * 2))
+    // As many tasks for each thread: of 43, the last keeps one of two waiting.
+    let unit = panelsPerTask % 4 == 0 ? 4 : 2
+    let units = (panels + unit - 1) / unit
+    let rounds = (panels + panelsPerTask * pool.threadCount - 1) / (panelsPerTask * pool.threadCount)
+    let tasks = min(units, rounds * pool.threadCount)
+    let packing = m >= tileRows
+    let atMost = max(tileRows * 8, min(packedRows, packedByteCount / (4 * max(1, k))))
+    let steps = (m + atMost - 1) / atMost
+    let rowStep = ((m + steps - 1) / steps + tileRows - 1) / tileRows * tileRows
+    Scratch.withFloats(packing ? rowStep * max(1, k) : 1) { packed in
+      for firstRow in stride(from: 0, to: m, by: rowStep) {
+        let rows = min(rowStep, m - firstRow)
+        let left = a.pointer + firstRow * aRowStride
+        if packing {
+          // Block of depth d starts at rows' * d, rows' being the rows rounded up to whole tiles.
+          let tiles = (rows + tileRows - 1) / tileRows
+          let source = Shared(left)
+          pool.runRanges(tiles) { range in
+            for firstK in stride(from: 0, to: k, by: depth) {
+              let step = min(depth, k - firstK)
+              let base = packed + tiles * tileRows * firstK
+              let first = range.lowerBound * tileRows
+              table.pointee.pack_rows(
+                base + first * step, source.pointer + first * aRowStride + firstK * aKStride,
+                Int64(aRowStride), Int64(aKStride), Int64(min(range.count * tileRows, rows - first)),
+                Int64(step))
+            }
+          }
+        }
+        let paddedRows = (rows + tileRows - 1) / tileRows * tileRows
+        let parts = cutsRows ? rowParts(of: rows, tasks: tasks, threads: pool.threadCount) : 1
+        let partRows = (paddedRows / tileRows + parts - 1) / parts * tileRows
+        pool.run(tasks * parts) { index in
+          let (task, part) = (index / parts, index % parts)
+          let skipped = part * partRows
+          let rows = min(partRows, rows - skipped)
+          guard rows > 0 else { return }
+          let left = left + skipped * aRowStride
+          let panel = units * task / tasks * unit
+          let count = min(panels, units * (task + 1) / tasks * unit) - panel
+          let columns = min(count * panelWidth, n - panel * panelWidth)
+          let out = output(firstRow + skipped, panel)
+          Scratch.withFloats(max(1, count * scratchPerPanel)) { scratch in
+            for firstK in stride(from: 0, to: max(1, k), by: depth) {
+              let step = min(depth, k - firstK)
+              let (right, stride) = provide(panel, count, firstK, step, scratch)
+              let blockMode = mode == ZN_OVERWRITE && firstK > 0 ? ZN_ADD : mode
+              if packing {
+                table.pointee.gemm_packed(
+                  Int64(rows), Int64(columns), Int64(step), packed + paddedRows * firstK + skipped * step,
+                  right, Int64(stride), out, Int64(cRowStride), Int64(cPanelStride), blockMode)
+              } else {
+                table.pointee.gemm(
+                  Int64(rows), Int64(columns), Int64(step), left + firstK * aKStride, Int64(aRowStride),
+                  Int64(aKStride), right, Int64(stride), out, Int64(cRowStride), Int64(cPanelStride),
+                  blockMode)
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// ``blocked`` for many rows and a B of which a third-level cache holds all panels as floats: those are built once, for all
+  /// threads, and a task is some rows. What it packs of A then stays in its core's own cache; packed for all threads,
+  /// every line would have to be taken from the other cores before it is written again.
+  private static func rowsFirst(
+    m: Int, n: Int, k: Int, a: Shared, aRowStride: Int, c: SharedMutable, cRowStride: Int, pool: WorkerPool,
+    kernels: Kernels, provide: PanelProvider
+  ) {
+    let table = kernels.table
+    let tileRows = Int(table.pointee.tile_rows)
+    let depth = depth(of: k, table: table)
+    let panels = (n + panelWidth - 1) / panelWidth
+    let tiles = (m + tileRows - 1) / tileRows
+    let tasks = rowTasks(tiles: tiles, tileRows: tileRows, threads: pool.threadCount)
+    Scratch.withFloats(panels * panelWidth * k) { built in
+      // The block of depth d starts at panels · 16 · d.
+      pool.runRanges(panels) { range in
+        for firstK in stride(from: 0, to: k, by: depth) {
+          let step = min(depth, k - firstK)
+          let start = built + (panels * firstK + range.lowerBound * step) * panelWidth
+          _ = provide(range.lowerBound, range.count, firstK, step, start)
+        }
+      }
+      pool.run(tasks) { task in
+        let first = tiles * task / tasks * tileRows
+        let rows = min(m, tiles * (task + 1) / tasks * tileRows) - first
+        Scratch.withFloats((rows + tileRows - 1) / tileRows * tileRows * depth) { packed in
+          for firstK in stride(from: 0, to: k, by: depth) {
+            let step = min(depth, k - firstK)
+            table.pointee.pack_rows(
+              packed, a.pointer + first * aRowStride + firstK, Int64(aRowStride), 1, Int64(rows), Int64(step))
+            table.pointee.gemm_packed(
+              Int64(rows), Int64(n), Int64(step), packed, built + panels * panelWidth * firstK,
+              Int64(step * panelWidth), c.pointer + first * cRowStride, Int64(cRowStride), Int64(panelWidth),
+              firstK > 0 ? ZN_ADD : ZN_OVERWRITE)
+          }
+        }
+      }
+    }
+  }
+
+  /// Into how many tasks of at most about ``rowsOfTask`` rows to cut all of them: as many for each thread.
+  static func rowTasks(tiles: Int, tileRows: Int, threads: Int) -> Int {
+    let rowsOfRound = rowsOfTask * threads
+    return min(tiles, (tiles * tileRows + rowsOfRound - 1) / rowsOfRound * threads)
+  }
+
+  /// Into how many parts to cut `rows` that each of `tasks` blocks of B passes by: enough for an even share. Nine equal tasks
+  /// keep one of two threads waiting a tenth of the time; eighteen do not.
+  private static func rowParts(of rows: Int, tasks: Int, threads: Int) -> Int {
+    let most = max(1, rows / (leastRowsCut / 2))
+    let least = min(most, (4 * threads + tasks - 1) / tasks)
+    guard tasks < 8 * threads else { return least }
+    return (least...most).first { tasks * $0 % threads == 0 } ?? least
+  }
+
+  // MARK: One vector
+
+  private static func vector(
+    _ x: UnsafePointer<Float>, by matrix: PanelMatrix, into y: UnsafeMutablePointer<Float>, pool: WorkerPool,
+    kernels: Kernels
+  ) {
+    let x = Shared(x)
+    eachPanelRange(of: matrix.outFeatures, into: y, pool: pool) { first, count, out in
+      kernels.table.pointee.gemv_panels(
+        1, out, 0, x.pointer, 0, matrix.elements + first * matrix.inFeatures * 16 * matrix.dtype.byteCount,
+        matrix.dtype.kernelType, Int64(matrix.inFeatures * 16), Int64(count), Int64(matrix.inFeatures), false)
+    }
+  }
+
+  private static func vector(
+    _ x: UnsafePointer<Float>, by matrix: IntPanelMatrix, into y: UnsafeMutablePointer<Float>,
+    pool: WorkerPool,
+    kernels: Kernels
+  ) {
+    let x = Shared(x)
+    let groups = matrix.groupCount
+    eachPanelRange(of: matrix.outFeatures, into: y, pool: pool) { first, count, out in
+      kernels.table.pointee.gemv_int_panels(
+        out, x.pointer, matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
+        matrix.scales + first * groups * 16, matrix.zeros.map { $0 + first * groups * 16 },
+        Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
+        Int64(matrix.inFeatures))
+    }
+  }
+
+  /// Shares the panels of a matrix among the threads. The kernels write whole panels, so the last panel of a matrix whose
+  /// outputs do not fill it goes through a buffer.
+  static func eachPanelRange(
+    of outFeatures: Int, into y: UnsafeMutablePointer<Float>, pool: WorkerPool,
+    _ body: (_ firstPanel: Int, _ count: Int, UnsafeMutablePointer<Float>) -> Void
+  ) {
+    let panels = (outFeatures + panelWidth - 1) / panelWidth
+    let whole = outFeatures / panelWidth
+    let y = SharedMutable(y)
+    pool.runRanges(panels, grain: 8) { range in
+      let full = min(range.upperBound, whole)
+      if full > range.lowerBound {
+        body(range.lowerBound, full - range.lowerBound, y.pointer + range.lowerBound * panelWidth)
+      }
+      if range.upperBound > whole {
+        Scratch.withFloats(panelWidth) { last in
+          body(whole, 1, last)
+          (y.pointer + whole * panelWidth).update(from: last, count: outFeatures - whole * panelWidth)
+        }
+      }
+    }
+  }
+}
+
+/// Pointers that several threads read, or of which they write disjoint parts.
+struct Shared: @unchecked Sendable {
+  let pointer: UnsafePointer<Float>
+  init(_ pointer: UnsafePointer<Float>) { self.pointer = pointer }
+}
+struct SharedMutable: @unchecked Sendable {
+  let pointer: UnsafeMutablePointer<Float>
+  init(_ pointer: UnsafeMutablePointer<Float>) { self.pointer = pointer }
+}
+
+extension DType {
+  /// The kernels' name of a float type they read.
+  package var kernelType: zn_float_type {
+    switch self {
+    case .f32: ZN_F32
+    case .f16: ZN_F16
+    case .bf16: ZN_BF16
+    default: preconditionFailure("not a type the kernels read: \(self)")
+    }
+  }
+}
