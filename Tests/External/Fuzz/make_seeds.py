@@ -1,5 +1,5 @@
-"""Makes the fuzzers' first inputs, valid files of every kind, with nothing but Python: make_seeds.py FOLDER CONVERT
-where CONVERT is the built zhinao-convert (for .zhinao files)."""
+"""Makes the first inputs of the fuzzers, which are valid files of every kind: make_seeds.py FOLDER CONVERT. CONVERT is the
+built zhinao-convert, which makes .zhinao files."""
 
 import base64, gzip, json, os, random, struct, subprocess, sys
 

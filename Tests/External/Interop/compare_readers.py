@@ -1,6 +1,6 @@
 """Compares the independent reader of .zhinao files with the toolchain's own, bit for bit: compare_readers.py MODEL_DIR.
-Quantizes the model in several ways, has zhinao-convert write the floats those files stand for, and reads the same files
-with read_packed.py. Needs numpy; uses .build/release."""
+Quantizes the model in several ways, lets zhinao-convert dequantize the files, and reads the same files with
+read_packed.py. It needs numpy and uses .build/release."""
 
 import json, os, shutil, subprocess, sys, tempfile
 import numpy as np

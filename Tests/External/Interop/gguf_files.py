@@ -1,4 +1,4 @@
-"""GGUF files as the gguf package reads them, beside the AutoGPTQ folder with the same integers and beside each other."""
+"""Compares GGUF files, as the gguf package reads them, with the AutoGPTQ folder of the same integers and with each other."""
 import json, os
 import gguf
 import numpy as np

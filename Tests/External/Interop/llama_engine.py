@@ -1,4 +1,4 @@
-"""llama.cpp through the C interface that llama-cpp-python loads: logits, perplexity, greedy tokens, its tokenizer."""
+"""Calls llama.cpp through the C interface of llama-cpp-python: logits, perplexity, greedy tokens, tokenizer."""
 import ctypes, json, math
 import llama_cpp as L
 import numpy as np

@@ -1,7 +1,7 @@
-"""SmolLM2-135M-Instruct as hf/ (Llama) and zhinao/ (fused qkv, tiktoken vocabulary): make_smollm2.py FILE.gguf FOLDER
+"""Writes SmolLM2-135M-Instruct as hf/ (Llama) and zhinao/ (fused qkv, tiktoken vocabulary): make_smollm2.py FILE.gguf FOLDER
 
-A real model in the Zhinao layout. q, k and v get biases of zero. tiktoken wants ranks from 0 and the special tokens after
-them, so rows of the embedding change places: ordinary tokens in the order of their ids, bytes that have no token of their own
+The result is a real model in the Zhinao layout. q, k and v get biases of zero. tiktoken requires ranks from 0 with the special
+tokens after them, so rows of the embedding change places: ordinary tokens in the order of their ids, bytes that have no token of their own
 on unused rows, then the eleven special tokens (those that SmolLM2 has on its own rows).
 """
 import base64, json, os, sys

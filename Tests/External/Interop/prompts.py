@@ -1,5 +1,5 @@
-"""Forty texts to go on from: English, code, Chinese. Five had been tried before; the others were written down before any of
-them was."""
+"""Forty texts to continue in English, code and Chinese. Five had been tried before; the others were written before any of them
+was tried."""
 PROMPTS = [
     "The capital of France is",
     "Water boils at",

@@ -1,4 +1,4 @@
-"""What the engines over PyTorch share: perplexity, greedy answers, tensors of a folder."""
+"""Functions that the PyTorch engines share: perplexity, greedy answers, tensors of a folder."""
 import glob, json
 import torch
 from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""The models, what this toolchain makes of them, and what it computes: the side every engine is compared with.
+"""Converts and quantizes the models with this toolchain and computes the results that every engine is compared with.
 workload.py FOLDER MODEL SOURCE prepares one model."""
 import json, os, pathlib, subprocess, sys, zipfile
 

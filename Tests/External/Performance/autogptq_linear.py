@@ -1,5 +1,5 @@
-"""AutoGPTQ's own class on one Linear, random data: autogptq_linear.py UNPACKED_WHEEL KxN TOKENS; prints seconds as JSON.
-Only its quantization module is imported: the rest wants an old transformers."""
+"""Runs AutoGPTQ's own class on one Linear with random data: autogptq_linear.py UNPACKED_WHEEL KxN TOKENS; prints seconds as JSON.
+Only its quantization module is imported, because the rest requires an old transformers."""
 import importlib, json, logging, os, sys, time, types
 import torch
 

@@ -1,5 +1,5 @@
-"""llama.cpp's own script for a model whose vocabulary it does not know: convert_hf_to_gguf.py SCRIPT ARGUMENTS. The name of the
-vocabulary's pattern is made up; all else is what the script does."""
+"""Runs llama.cpp's own script for a model whose vocabulary it does not know: convert_hf_to_gguf.py SCRIPT ARGUMENTS. Only the name
+of the vocabulary's pattern is replaced."""
 import os, runpy, sys
 
 script = sys.argv[1]

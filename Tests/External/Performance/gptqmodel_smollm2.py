@@ -1,4 +1,4 @@
-"""SmolLM2 quantized by GPTQModel: gptqmodel_smollm2.py HF_FOLDER IDS.json SAMPLES LENGTH OUTPUT."""
+"""Quantizes SmolLM2 with GPTQModel: gptqmodel_smollm2.py HF_FOLDER IDS.json SAMPLES LENGTH OUTPUT."""
 import json, sys, time
 start = time.perf_counter()
 import gptqmodel

@@ -1,4 +1,4 @@
-"""A Qwen2 model of random Q4_0 weights with the head llama-quantize would give it (Q6_K):
+"""Makes a Qwen2 model of random Q4_0 weights, with the head that llama-quantize would give it (Q6_K):
 make_gguf.py LAYERS HIDDEN INNER HEADS VOCABULARY OUTPUT."""
 import sys
 import gguf, numpy as np

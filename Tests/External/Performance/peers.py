@@ -1,5 +1,5 @@
-"""What is measured beside: Python environments from PyPI, llama.cpp built from the source inside llama-cpp-python, AutoGPTQ's
-wheel (only its class is used), models. Made once in a folder, used again."""
+"""Prepares the peers: Python environments from PyPI, llama.cpp built from the source inside llama-cpp-python, AutoGPTQ's wheel
+(only its class is used), and models. Everything is made once in a folder and used again."""
 import json, os, pathlib, subprocess, sys, tarfile, zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent

@@ -1,5 +1,6 @@
-"""Quantizes the first layers of a 7B shape with a memory limit and compares the plan with what happens: plan.py FOLDER
-[--layers 2] [--samples 128] [--length 2048] [--limit 6GiB] [--shape 7b]; half an hour. Uses .build/release; samples are random ids."""
+"""Quantizes the first layers of a 7B shape with a memory limit and compares the plan with the measured time and memory:
+plan.py FOLDER [--layers 2] [--samples 128] [--length 2048] [--limit 6GiB] [--shape 7b]. It takes half an hour and uses
+.build/release. The samples are random ids."""
 import argparse, json, os, pathlib, random, re, subprocess, sys, threading, time
 
 parser = argparse.ArgumentParser(description=__doc__)

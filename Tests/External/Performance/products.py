@@ -1,4 +1,4 @@
-"""Products and factorizations in numpy and torch, one time each: products.py gemm | factor N; prints seconds as JSON."""
+"""Runs products or a factorization in numpy and torch once: products.py gemm | factor N; prints seconds as JSON."""
 import json, sys, time
 import numpy as np, torch
 

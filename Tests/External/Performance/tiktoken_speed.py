@@ -1,4 +1,4 @@
-"""tiktoken on a text with cl100k ranks and Zhinao's pattern, one thread: tiktoken_speed.py RANKS TEXT; prints bytes a second."""
+"""Encodes a text with tiktoken, cl100k ranks and Zhinao's pattern on one thread: tiktoken_speed.py RANKS TEXT; prints bytes per second."""
 import base64, json, sys, time
 import tiktoken
 

@@ -1,6 +1,6 @@
-"""Gives damaged .zhinao files to every command: each must end with an exit code of its own, never by a signal.
-damaged_everywhere.py FILE [COUNT=200] [SEED=1]; uses .build/release. Half of the damage is a random byte anywhere, half a
-change of the header with its checksums made right again, as somebody hostile would."""
+"""Gives damaged .zhinao files to every command. Each command must end with an exit code, never by a signal:
+damaged_everywhere.py FILE [COUNT=200] [SEED=1]. It uses .build/release. Half of the files have a random byte changed, and half
+have a changed header with corrected checksums, as an attacker would make them."""
 
 import os, random, shutil, struct, subprocess, sys, tempfile, zlib
 

@@ -1,5 +1,5 @@
-"""Changes random bytes of a .zhinao file, one at a time, and asks `zhinao-verify integrity` each time: every change must be
-seen and nothing may crash. flip_bytes.py FILE [COUNT=10000] [SEED=1]; uses .build/release."""
+"""Changes random bytes of a .zhinao file, one at a time, and runs `zhinao-verify integrity` each time. Every change must
+be noticed, and nothing may crash: flip_bytes.py FILE [COUNT=10000] [SEED=1]. It uses .build/release."""
 
 import os, random, shutil, subprocess, sys, tempfile
 

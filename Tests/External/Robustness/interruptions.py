@@ -1,6 +1,6 @@
-"""SIGINT, SIGTERM and a source file that is cut short while a quantization runs: interruptions.py MODEL_DIR CALIBRATION [WINDOWS=16].
+"""Interrupts a quantization by SIGINT, by SIGTERM, and by truncating a source file: interruptions.py MODEL_DIR CALIBRATION [WINDOWS=16].
 Each must end with its exit code and one message, leave nothing under the final name, and continue afterwards to the bytes of
-an uninterrupted run. Uses .build/release."""
+an uninterrupted run. The script uses .build/release."""
 
 import hashlib, os, shutil, signal, subprocess, sys, tempfile, time
 

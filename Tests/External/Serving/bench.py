@@ -1,5 +1,5 @@
-"""Tokens per second with 1, 4 and 8 clients, and the time to the first token of a second turn, of zhinao-serve and, when its
-binary and a GGUF file of the same model are given, of llama-server, in turns, in one run.
+"""Measures tokens per second with 1, 4 and 8 clients, and the time to the first token of a second turn. It measures zhinao-serve and,
+when its binary and a GGUF file of the same model are given, llama-server, in turns in one run.
 bench.py MODEL.zhinao [LLAMA_SERVER MODEL.gguf] [--rounds N]"""
 
 import concurrent.futures, http.client, json, os, socket, subprocess, sys, time, urllib.request

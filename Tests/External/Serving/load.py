@@ -1,4 +1,5 @@
-"""Many streaming clients, a third of which disconnect midway: no token lost or mixed, memory flat, queue bounded.
+"""Runs many streaming clients, a third of which disconnect midway. No token may be lost or mixed up, memory must not grow, and the
+queue must stay bounded.
 load.py [SECONDS=300] [CLIENTS=64]"""
 
 import concurrent.futures, http.client, json, random, sys, threading, time

@@ -1,4 +1,4 @@
-"""Requests that are wrong in every way: each gets a 4xx, the server goes on serving, memory stays flat.
+"""Sends malformed requests of every kind. Each must get a 4xx status, the server must continue, and memory must not grow.
 malformed.py [COUNT=100000] [SEED=1]"""
 
 import concurrent.futures, json, random, re, socket, sys, threading, time

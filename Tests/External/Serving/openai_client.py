@@ -1,5 +1,5 @@
-"""The official openai package against zhinao-serve: sync, async, streams, every field, every kind of error.
-openai_client.py; needs the PyPI package openai."""
+"""Tests zhinao-serve with the official openai package: sync, async, streams, every field, every kind of error.
+It needs the PyPI package openai."""
 
 import asyncio, math, subprocess, time
 

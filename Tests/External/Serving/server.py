@@ -1,4 +1,4 @@
-"""A zhinao-serve process for the scripts beside this file."""
+"""Starts a zhinao-serve process for the other scripts of this folder."""
 
 import json, os, re, signal, subprocess, sys, time, urllib.error, urllib.request
 

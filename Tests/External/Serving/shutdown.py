@@ -1,4 +1,4 @@
-"""SIGTERM under load: requests under way finish or get an error event, exit code 0 within 10 seconds. shutdown.py"""
+"""Sends SIGTERM under load. Running requests must finish or get an error event, and the exit code must be 0 within 10 seconds."""
 
 import http.client, json, threading, time
 

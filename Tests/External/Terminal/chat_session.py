@@ -1,6 +1,6 @@
-"""zhinao-chat as a person uses it, in a terminal: chat_session.py MODEL [--show] [PART...]
-MODEL: a small Chinese model (Sources/zhinao-quantize/Resources/tiny-zhinao). Needs tmux; uses .build/release. With --show the
-screens are printed."""
+"""Uses zhinao-chat in a terminal as a person would: chat_session.py MODEL [--show] [PART...]
+MODEL is a small Chinese model (Sources/zhinao-quantize/Resources/tiny-zhinao). The script needs tmux and uses .build/release. With
+--show it prints the screens."""
 
 import json, os, shutil, subprocess, sys, tempfile, time
 

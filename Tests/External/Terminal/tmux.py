@@ -1,4 +1,4 @@
-"""A terminal driven through tmux: keys in, panes out."""
+"""A terminal inside tmux: sends keys and reads the pane."""
 
 import os, subprocess, tempfile, time
 

@@ -1,4 +1,4 @@
-"""Int4 both ways: our stock GPTQ folder in GPTQModel and in transformers; GPTQModel's own output here."""
+"""Int4 in both directions: GPTQModel and transformers load our stock GPTQ folder, and this toolchain reads GPTQModel's output."""
 import json, os
 import rows as table
 import workload

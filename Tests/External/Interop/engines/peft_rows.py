@@ -1,4 +1,4 @@
-"""A LoRA adapter merged by PEFT and by zhinao-convert: at most one step of bf16 apart."""
+"""Merges a LoRA adapter with PEFT and with zhinao-convert. The results may differ by one step of bf16."""
 import rows as table
 import workload
 

@@ -1,4 +1,4 @@
-"""bf16 stock folder → transformers' Qwen2ForCausalLM, no remote code, fp32."""
+"""Runs the bf16 stock folder as transformers' Qwen2ForCausalLM in fp32 and without remote code."""
 import rows as table
 
 ENVIRONMENT = "torch"

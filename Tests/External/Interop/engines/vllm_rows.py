@@ -1,4 +1,4 @@
-"""vLLM's server on a CPU over the stock folders: chat completions, greedy."""
+"""Serves the stock folders with vLLM on a CPU and compares greedy chat completions."""
 import json, math, os, socket, subprocess, sys, time, urllib.request
 import rows as table
 import workload
