@@ -178,7 +178,7 @@ let tests: [Target] =
       ])
   ]
 
-// Readers of files from strangers under libFuzzer (Tests/Fuzz/run); an ordinary build replays kept findings.
+// Readers of files from strangers under libFuzzer (Tests/External/Fuzz/run); an ordinary build replays kept findings.
 let fuzzing: [Target] = [
   .executableTarget(
     name: "zhinao-fuzz",
@@ -186,7 +186,7 @@ let fuzzing: [Target] = [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
       "Conversion", "Audit", "PackedModel", "Tokenization", "Transformer",
     ],
-    path: "Tests/Fuzz", exclude: ["Regressions", "make_seeds.py", "run"])
+    path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run"])
 ]
 
 let package = Package(
