@@ -19,19 +19,19 @@ let libraries: [Target] = [
 
   // MARK: Numbers
   .target(name: "Compute", dependencies: ["CKernels"]),
-  .target(name: "Tensors", dependencies: ["CKernels", "Compute"]),
+  .target(name: "Tensors", dependencies: ["Compute"]),
 
   // MARK: Formats
   .target(name: "Safetensors", dependencies: ["Files", "JSON", "Compute", "Tensors"]),
   .target(name: "AutoGPTQ", dependencies: ["Files", "JSON", "Compute", "Tensors", "Safetensors"]),
-  .target(name: "GGUF", dependencies: ["CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors"]),
+  .target(name: "GGUF", dependencies: ["Files", "JSON", "Compute", "Tensors", "Safetensors"]),
   .target(
-    name: "PackedModel", dependencies: ["CKernels", "Files", "JSON", "Compute", "Tensors", "AutoGPTQ"]),
+    name: "PackedModel", dependencies: ["Files", "JSON", "Compute", "Tensors", "AutoGPTQ"]),
   .target(name: "Tokenization", dependencies: ["Files", "JSON"]),
 
   // MARK: The model
   .target(name: "Architecture", dependencies: ["Files", "JSON", "Tensors"]),
-  .target(name: "Transformer", dependencies: ["CKernels", "Compute", "Tensors", "Architecture"]),
+  .target(name: "Transformer", dependencies: ["Compute", "Tensors", "Architecture"]),
   .target(
     name: "Models",
     dependencies: [
@@ -56,12 +56,12 @@ let libraries: [Target] = [
   .target(
     name: "Quantization",
     dependencies: [
-      "CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "Architecture",
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "Architecture",
       "Transformer", "Models", "Calibration",
     ]),
   .target(
     name: "Evaluation",
-    dependencies: ["CKernels", "Files", "JSON", "Compute", "Tokenization", "Transformer"]),
+    dependencies: ["Files", "JSON", "Compute", "Tokenization", "Transformer"]),
   .target(
     name: "Generation", dependencies: ["Files", "Compute", "Architecture", "Transformer", "Tokenization"]),
   .target(
@@ -131,7 +131,7 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-bench",
     dependencies: [
-      argumentParser, "ToolSupport", "CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors",
+      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors",
       "AutoGPTQ", "PackedModel", "Tokenization", "Architecture", "Transformer", "Models", "Conversion",
       "Quantization",
     ]),

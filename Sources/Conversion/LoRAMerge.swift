@@ -115,12 +115,12 @@ private struct LoRAPiece: Sendable {
   let scale: Float
   let rows: [Int]
 
-  init(_ update: LoRAAdapter.Update, rows: [Int], path: String) {
+  init(_ update: LoRAAdapter.Update, rows: [Int], path: String, pool: WorkerPool = .shared) {
     func wide(_ tensor: StoredTensor) -> AlignedBuffer<Float> {
       let count = tensor.shape.reduce(1, *)
       let floats = AlignedBuffer<Float>(count: count)
       if let base = tensor.bytes.baseAddress {
-        Kernels.best.table.pointee.widen(floats.pointer, base, tensor.dtype.kernelType, Int64(count))
+        pool.kernels.widen(floats.pointer, from: base, type: tensor.dtype.kernelType, count: count)
       }
       return floats
     }
@@ -144,7 +144,7 @@ private struct LoRAMerge {
     let (out, width) = (entry.shape[0], entry.shape[1])
     let source = try entry.rowMajorBytes(pool: pool)
     let result = AlignedBuffer<UInt8>(count: out * width * type.byteCount)
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     guard let from = source.bytes.baseAddress else { return source }
     let to = UnsafeMutableRawPointer(result.pointer)
     withExtendedLifetime(source.owner) {
@@ -152,12 +152,12 @@ private struct LoRAMerge {
         Scratch.withFloats(2 * width) { row in
           let sum = row + width
           for n in range {
-            table.pointee.widen(
-              row, from + n * width * stored.byteCount, stored.kernelType, Int64(width))
+            kernels.widen(
+              row, from: from + n * width * stored.byteCount, type: stored.kernelType, count: width)
             for piece in pieces where piece.rows[n] >= 0 {
               add(piece, row: piece.rows[n], to: row, sum: sum, width: width)
             }
-            table.pointee.narrow(to + n * width * type.byteCount, row, type.kernelType, Int64(width))
+            kernels.narrow(to + n * width * type.byteCount, from: row, type: type.kernelType, count: width)
           }
         }
       }

@@ -201,11 +201,11 @@ struct FloatCast {
     let step = chunk / 4
     let wide = AlignedBuffer<Float>(count: min(count, step))
     let narrow = AlignedBuffer<UInt8>(count: min(count, step) * to.byteCount)
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     for start in stride(from: 0, to: count, by: step) {
       let n = min(step, count - start)
-      table.pointee.widen(wide.pointer, base + start * from.byteCount, from.kernelType, Int64(n))
-      table.pointee.narrow(narrow.pointer, wide.pointer, to.kernelType, Int64(n))
+      kernels.widen(wide.pointer, from: base + start * from.byteCount, type: from.kernelType, count: n)
+      kernels.narrow(narrow.pointer, from: wide.pointer, type: to.kernelType, count: n)
       let piece = UnsafeRawBufferPointer(start: narrow.pointer, count: n * to.byteCount)
       if let index = FiniteCheck.firstNotFinite(piece, dtype: to, pool: pool) {
         throw ModelError(

@@ -127,12 +127,13 @@ extension FolderStore {
 }
 
 /// A vector's elements as floats, all of them finite.
-func widened(_ bytes: UnsafeRawBufferPointer, dtype: DType, count: Int, tensor: String, path: String) throws
-  -> AlignedBuffer<Float>
-{
+func widened(
+  _ bytes: UnsafeRawBufferPointer, dtype: DType, count: Int, tensor: String, path: String,
+  pool: WorkerPool = .shared
+) throws -> AlignedBuffer<Float> {
   let result = AlignedBuffer<Float>(count: count)
   if let base = bytes.baseAddress {
-    Kernels.best.table.pointee.widen(result.pointer, base, dtype.kernelType, Int64(count))
+    pool.kernels.widen(result.pointer, from: base, type: dtype.kernelType, count: count)
   }
   if let index = result.buffer.firstIndex(where: { !$0.isFinite }) {
     throw ModelError(path: path, tensor: tensor, detail: "element \(index) is \(result[index])")

@@ -155,7 +155,7 @@ package struct GGUFStore: ModelStore {
 
   /// GGUF keeps vectors in F32 whatever the model is. One that holds nothing the type of the model's matrices cannot hold
   /// becomes that type again, so that a model comes back from GGUF as it went in.
-  private func narrowType(_ source: Source) -> DType? {
+  private func narrowType(_ source: Source, pool: WorkerPool = .shared) -> DType? {
     guard source.tensor.shape.count == 1, source.tensor.type == .f32,
       let embedding = table[TensorID(.embedding)]
     else { return nil }
@@ -166,10 +166,9 @@ package struct GGUFStore: ModelStore {
     let count = bytes.count / 4
     let narrow = AlignedBuffer<UInt16>(count: count)
     let wide = AlignedBuffer<Float>(count: count)
-    let kernels = Kernels.best.table
-    kernels.pointee.widen(wide.pointer, base, DType.f32.kernelType, Int64(count))
-    kernels.pointee.narrow(narrow.pointer, wide.pointer, type.kernelType, Int64(count))
-    kernels.pointee.widen(wide.pointer, narrow.pointer, type.kernelType, Int64(count))
+    pool.kernels.widen(wide.pointer, from: base, type: DType.f32.kernelType, count: count)
+    pool.kernels.narrow(narrow.pointer, from: wide.pointer, type: type.kernelType, count: count)
+    pool.kernels.widen(wide.pointer, from: narrow.pointer, type: type.kernelType, count: count)
     let same = (0..<count).allSatisfy {
       base.loadUnaligned(fromByteOffset: 4 * $0, as: UInt32.self) == wide[$0].bitPattern
     }
@@ -208,9 +207,10 @@ package struct GGUFStore: ModelStore {
       Scratch.withFloats(columns) { floats in
         for row in range {
           GGUFBlocks.dequantize(
-            base + (source.rows?[row] ?? row) * rowBytes, type: tensor.type, count: columns, into: floats)
+            base + (source.rows?[row] ?? row) * rowBytes, type: tensor.type, count: columns, into: floats,
+            kernels: pool.kernels)
           let to = UnsafeMutableRawPointer(from.target + row * columns * type.byteCount)
-          Kernels.best.table.pointee.narrow(to, floats, type.kernelType, Int64(columns))
+          pool.kernels.narrow(to, from: floats, type: type.kernelType, count: columns)
         }
       }
     }

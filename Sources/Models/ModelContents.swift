@@ -1,5 +1,6 @@
 import Architecture
 import AutoGPTQ
+import Compute
 import Files
 import Tensors
 
@@ -38,13 +39,18 @@ package struct ModelEntry: Sendable {
 }
 
 /// Bytes that an object keeps alive.
-package struct UnsafeBytes: @unchecked Sendable {
-  package let bytes: UnsafeRawBufferPointer
-  package let owner: AnyObject
-  package init(_ bytes: UnsafeRawBufferPointer, owner: AnyObject) {
-    self.bytes = bytes
+package struct UnsafeBytes: Sendable {
+  private let start: SharedPointer<UInt8>?
+  package let count: Int
+  package let owner: any AnyObject & Sendable
+
+  package init(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) {
+    start = bytes.baseAddress.map { SharedPointer(bytes: $0) }
+    count = bytes.count
     self.owner = owner
   }
+
+  package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start?.raw, count: count) }
 }
 
 /// All tensors of a model in the order a forward pass needs them, whatever file they come from.

@@ -147,9 +147,10 @@ package struct ModelQuantizer {
     let embedding = try builder.embedding()
     let width = builder.configuration.hiddenSize
     let ids = calibration.windows.flatMap { $0 }
-    let table = Kernels.best.table
     pool.runRanges(ids.count, grain: 16) { range in
-      for row in range { embedding.copyRow(ids[row], into: hidden.pointer + row * width, table: table) }
+      for row in range {
+        embedding.copyRow(ids[row], into: hidden.pointer + row * width, kernels: pool.kernels)
+      }
     }
     builder.weights.releasePages()
   }

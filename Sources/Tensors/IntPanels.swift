@@ -51,7 +51,7 @@ package struct IntPanelLayout: Equatable, Sendable {
   }
 
   /// The matrix that lies at `base`, read where it is.
-  package func matrix(at base: UnsafeRawPointer, owner: AnyObject) -> IntPanelMatrix {
+  package func matrix(at base: UnsafeRawPointer, owner: any AnyObject & Sendable) -> IntPanelMatrix {
     IntPanelMatrix(
       bits: fieldBits, codes: base.assumingMemoryBound(to: UInt8.self),
       scales: (base + scalesOffset).assumingMemoryBound(to: UInt16.self),
@@ -78,19 +78,17 @@ package enum IntPanels {
     let fieldBits = layout.fieldBits
     let inputsPerBlock = 32 / fieldBits
     let blocks = m.inFeatures / inputsPerBlock
-    let base = MutableRawPointer(tensor.pointer)
-    let scales = (base.pointer + layout.scalesOffset).assumingMemoryBound(to: UInt16.self)
-    let zeros = (base.pointer + layout.zerosOffset).assumingMemoryBound(to: UInt8.self)
-    let outputs = Outputs(codes: tensor.pointer, scales: scales, zeros: zeros)
+    let base = UnsafeMutableRawPointer(tensor.pointer)
+    let scales = DisjointWrites((base + layout.scalesOffset).assumingMemoryBound(to: UInt16.self))
+    let zeros = DisjointWrites(bytes: base + layout.zerosOffset)
 
     m.codes.withUnsafeBufferPointer { codes in
-      let source = RawPointer(UnsafeRawPointer(codes.baseAddress ?? UnsafePointer(tensor.pointer)))
+      let codes = SharedPointer(codes.baseAddress ?? UnsafePointer(tensor.pointer))
       pool.runRanges(layout.panelCount) { range in
-        let codes = source.pointer.assumingMemoryBound(to: UInt8.self)
         for panel in range {
           let first = panel * panelWidth
           let width = min(panelWidth, m.outFeatures - first)
-          let to = outputs.codes + panel * blocks * 64
+          let to = tensor.pointer + panel * blocks * 64
           for block in 0..<blocks {
             let out = to + block * 64
             for input in 0..<inputsPerBlock {
@@ -104,22 +102,16 @@ package enum IntPanels {
           for group in 0..<m.groupCount {
             let at = (panel * m.groupCount + group) * panelWidth
             for r in 0..<width {
-              outputs.scales[at + r] = m.scales[group * m.outFeatures + first + r]
-              if layout.storesZeros { outputs.zeros[at + r] = m.zeros[group * m.outFeatures + first + r] }
+              scales[at + r] = m.scales[group * m.outFeatures + first + r]
+              if layout.storesZeros { zeros[at + r] = m.zeros[group * m.outFeatures + first + r] }
             }
           }
         }
       }
     }
-    let permutation = (base.pointer + layout.permutationOffset).assumingMemoryBound(to: UInt32.self)
+    let permutation = (base + layout.permutationOffset).assumingMemoryBound(to: UInt32.self)
     for (k, channel) in order.enumerated() { permutation[k] = channel }
     return tensor
-  }
-
-  private struct Outputs: @unchecked Sendable {
-    let codes: UnsafeMutablePointer<UInt8>
-    let scales: UnsafeMutablePointer<UInt16>
-    let zeros: UnsafeMutablePointer<UInt8>
   }
 
   /// A matrix in memory of its own, for checkpoints that are read without being packed first.
@@ -142,14 +134,13 @@ package enum IntPanels {
     let codes = [UInt8](unsafeUninitializedCapacity: layout.inFeatures * out) { buffer, count in
       count = layout.inFeatures * out
       guard let start = buffer.baseAddress else { return }
-      let target = MutableRawPointer(start)
-      let source = RawPointer(base)
+      let codes = DisjointWrites(start)
+      let source = SharedPointer(bytes: base)
       pool.runRanges(layout.panelCount) { range in
-        let codes = target.pointer.assumingMemoryBound(to: UInt8.self)
         for panel in range {
           let first = panel * panelWidth
           let width = min(panelWidth, out - first)
-          let from = source.pointer.assumingMemoryBound(to: UInt8.self) + panel * blocks * 64
+          let from = source + panel * blocks * 64
           for k in 0..<layout.inFeatures {
             let block = from + k / inputsPerBlock * 64
             let input = k % inputsPerBlock

@@ -1,6 +1,4 @@
 import Architecture
-import Compute
-import Tensors
 
 /// The steps of a decoder's block in the order of a forward pass. Inference runs all of them; calibration stops between them, to
 /// look at what goes into each projection and to replace its weight; a backward pass would record them.

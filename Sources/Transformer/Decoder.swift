@@ -85,7 +85,7 @@ package final class Decoder: LanguageModel {
       yRowStride: vocabularySize, pool: steps.pool)
     layers.first?.qkv.announce(pool: steps.pool)
     if configuration.logitScale != 1 {
-      Kernels.best.table.pointee.scale(y.pointer, configuration.logitScale, Int64(y.count))
+      steps.pool.kernels.scale(y.pointer, by: configuration.logitScale, count: y.count)
     }
     return y
   }
@@ -94,10 +94,10 @@ package final class Decoder: LanguageModel {
   package func embed(_ tokens: [Int]) -> AlignedBuffer<Float> {
     let width = configuration.hiddenSize
     let x = AlignedBuffer<Float>(count: tokens.count * width)
-    let table = Kernels.best.table
+    let kernels = steps.pool.kernels
     steps.pool.runRanges(tokens.count, grain: 16) { range in
       for row in range {
-        embedding.copyRow(tokens[row], into: x.pointer + row * width, table: table)
+        embedding.copyRow(tokens[row], into: x.pointer + row * width, kernels: kernels)
       }
     }
     return x

@@ -131,11 +131,12 @@ package struct LayerSteps: Sendable {
     _ x: UnsafePointer<Float>, weight: AlignedBuffer<Float>, rows: Int, into y: UnsafeMutablePointer<Float>
   ) {
     let width = configuration.hiddenSize
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     pool.runRanges(rows, grain: 4) { range in
       for row in range {
-        table.pointee.rms_norm(
-          y + row * width, x + row * width, weight.pointer, Int64(width), configuration.rmsNormEps)
+        kernels.rmsNorm(
+          y + row * width, x: x + row * width, weight: weight.pointer, count: width,
+          epsilon: configuration.rmsNormEps)
       }
     }
   }
@@ -158,10 +159,9 @@ package struct LayerSteps: Sendable {
   /// x += y, `rows` rows of `hiddenSize`.
   package func addResidual(_ y: UnsafePointer<Float>, rows: Int, to x: UnsafeMutablePointer<Float>) {
     let width = configuration.hiddenSize
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     pool.runRanges(rows, grain: 4) { range in
-      table.pointee.add(
-        x + range.lowerBound * width, y + range.lowerBound * width, Int64(range.count * width))
+      kernels.add(x + range.lowerBound * width, y + range.lowerBound * width, count: range.count * width)
     }
   }
 
@@ -170,10 +170,10 @@ package struct LayerSteps: Sendable {
     gate: UnsafePointer<Float>, up: UnsafePointer<Float>, rows: Int, into y: UnsafeMutablePointer<Float>
   ) {
     let width = configuration.intermediateSize
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     pool.runRanges(rows) { range in
       let offset = range.lowerBound * width
-      table.pointee.silu_multiply(y + offset, gate + offset, up + offset, Int64(range.count * width))
+      kernels.siluMultiply(y + offset, gate: gate + offset, up: up + offset, count: range.count * width)
     }
   }
 }

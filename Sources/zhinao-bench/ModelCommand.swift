@@ -93,7 +93,7 @@ struct ModelCommand: ParsableCommand {
       "bandwidth_ratio": measured > 0 ? .init(achieved / measured) : nil, "load_seconds": .init(loadSeconds),
       "anonymous_bytes_after_load": anonymous.map { .init($0) } ?? nil,
       "peak_rss_bytes": .init(Limits.peakResidentBytes), "threads": .init(WorkerPool.shared.threadCount),
-      "isa": .string(Kernels.best.name), "arithmetic": .string(arithmetic.rawValue),
+      "isa": .string(WorkerPool.shared.kernels.name), "arithmetic": .string(arithmetic.rawValue),
       "kv_cache": .string(kvCache.rawValue),
       "repetitions": .init(repetitions),
     ]
@@ -118,7 +118,7 @@ struct ModelCommand: ParsableCommand {
         ["load", Format.number(loadSeconds * 1000, digits: 1) + " ms"],
         ["anonymous memory after load", anonymous.map(Format.bytes) ?? "?"],
         ["peak resident memory", Format.bytes(Limits.peakResidentBytes)],
-        ["threads, instructions", "\(WorkerPool.shared.threadCount), \(Kernels.best.name)"],
+        ["threads, instructions", "\(WorkerPool.shared.threadCount), \(WorkerPool.shared.kernels.name)"],
       ])
     }
   }

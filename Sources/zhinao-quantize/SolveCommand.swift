@@ -66,7 +66,7 @@ struct SolveCommand: ParsableCommand {
         outFeatures: out, inFeatures: inFeatures, owner: w.file))
     let rows = AlignedBuffer<Float>(count: x.shape[0] * inFeatures)
     if let base = x.bytes.baseAddress {
-      Kernels.best.table.pointee.widen(rows.pointer, base, x.dtype.kernelType, Int64(rows.count))
+      WorkerPool.shared.kernels.widen(rows.pointer, from: base, type: x.dtype.kernelType, count: rows.count)
     }
     var prepared: PreparedHessian?
     if recipe.method == .gptq {

@@ -86,6 +86,30 @@ import Transformer
     }
   }
 
+  /// A prompt in blocks of queries and keys, then single tokens whose queries share keys: the same bits on every instruction
+  /// set, in one process.
+  @Test(arguments: KVCacheType.allCases)
+  func everyInstructionSetGivesTheSameBits(type: KVCacheType) throws {
+    let model = SyntheticModel(layout: .separate, heads: 6, kvHeads: 2, headDim: 24)
+    let tokens = DecoderTests.tokens(523)
+    func logits(_ isa: InstructionSet, panels: Bool) throws -> [Float] {
+      let pool = WorkerPool(threads: 2, kernels: try #require(Kernels(for: isa)))
+      let decoder = model.decoder(panels: panels, pool: pool)
+      let cache = decoder.makeCache(capacity: 523, type: type)
+      let prompt = decoder.hiddenStates(Array(tokens[..<520]), cache: cache)
+      return decoder.logits(prompt, rows: 0..<520).array
+        + tokens[520...].flatMap { token in
+          decoder.logits(decoder.hiddenStates([token], cache: cache), rows: 0..<1).array
+        }
+    }
+    let expected = try logits(.scalar, panels: false).map(\.bitPattern)
+    for isa in InstructionSet.runnable {
+      for panels in [false, true] {
+        #expect(try logits(isa, panels: panels).map(\.bitPattern) == expected, "\(isa)")
+      }
+    }
+  }
+
   /// Half precision keeps 11 bits of keys and values, bytes 7 of the largest in a head; heads that fill no panel, and a
   /// sequence over several blocks of keys.
   @Test(arguments: [(KVCacheType.f16, 1.5e-3, 2), (.int8, 3e-2, 1)])
