@@ -54,14 +54,14 @@ let libraries: [Target] = [
   // MARK: What people do with it
   .target(name: "Calibration", dependencies: ["Files", "JSON", "Tokenization"]),
   .target(
-    name: "Quantization",
-    dependencies: [
-      "CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "Transformer",
-      "PackedModel", "Models", "Conversion", "Calibration",
-    ]),
-  .target(
     name: "Evaluation",
     dependencies: ["CKernels", "Files", "JSON", "Compute", "Tokenization", "Transformer", "Models"]),
+  .target(
+    name: "Quantization",
+    dependencies: [
+      "CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "PackedModel",
+      "Tokenization", "Transformer", "Models", "Conversion", "Calibration", "Evaluation",
+    ]),
   .target(
     name: "Generation", dependencies: ["Files", "Compute", "Transformer", "Models", "Tokenization"]),
   .target(
@@ -104,9 +104,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-quantize",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ",
-      "PackedModel", "Tokenization", "Transformer", "Models", "Conversion", "Calibration", "Quantization",
-      "Evaluation",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "AutoGPTQ", "Models", "Calibration",
+      "Quantization",
     ],
     resources: [.copy("Resources/tiny-zhinao")]),
   .executableTarget(

@@ -83,6 +83,8 @@ package struct FolderWriter {
         done += bytes.count
         progress(done, total)
       }
+      // Pages already written would count as memory of this process until its end.
+      contents.releasePages()
     }
     try writeFiles(into: folder, toolVersion: toolVersion)
     for file in extraFiles { try AtomicFile.write(file.text, to: folder.stagedPath(file.name)) }
@@ -147,7 +149,7 @@ package struct FolderWriter {
 private struct EntrySource {
   let writer: FolderWriter
   private let entries: [String: ModelEntry]
-  private var module: (name: String, matrix: QuantizedMatrix)?
+  private var module: (name: String, tensor: IntPanelTensor)?
 
   init(writer: FolderWriter) {
     self.writer = writer
@@ -188,14 +190,14 @@ private struct EntrySource {
     }
     let name = plan.name.module
     if module?.name != name {
-      guard let matrix = try entries[name + ".weight"]?.quantizedMatrix(pool: pool) else {
+      guard let tensor = try entries[name + ".weight"]?.intPanelTensor(pool: pool) else {
         preconditionFailure("no entry for \(name)")
       }
-      module = (name, matrix)
+      module = (name, tensor)
     }
-    guard let matrix = module?.matrix else { return }
+    guard let tensor = module?.tensor else { return }
     let suffix = String(plan.name.dropFirst(name.count + 1))
-    try AutoGPTQModule.bytes(of: suffix, matrix, format: writer.zeroPointFormat).withUnsafeBytes {
+    try AutoGPTQModule.bytes(of: suffix, tensor, format: writer.zeroPointFormat).withUnsafeBytes {
       try emit($0)
     }
   }

@@ -2,6 +2,7 @@ import Compute
 import Foundation
 import GGUF
 import Models
+import Tensors
 import Tokenization
 import Transformer
 

@@ -133,10 +133,9 @@ package struct ModelPacker {
     case .intPanels(_, let stored): try emit(stored.bytes)
     case .stream(_, let make): try make(emit)
     case .quantized(let layout, let matrix):
-      let matrix = try matrix()
-      precondition(IntPanelLayout(matrix) == layout, "the layout of \(entry.name) changed")
-      let packed = IntPanels.pack(matrix, pool: pool)
-      try emit(UnsafeRawBufferPointer(packed.buffer))
+      let packed = IntPanelTensor(packing: try matrix(), isSymmetric: layout.isSymmetric, pool: pool)
+      precondition(packed.layout == layout, "the layout of \(entry.name) changed")
+      try withExtendedLifetime(packed) { try emit(packed.bytes) }
     case .panels(let stored, let bytes):
       try FloatCast(entry.name, path: contents.path, pool: pool)
         .forEachChunk(bytes.bytes, from: stored, to: target(stored), emit)

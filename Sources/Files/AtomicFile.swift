@@ -10,15 +10,19 @@ package final class AtomicFile {
   package private(set) var byteCount: Int = 0
 
   private var descriptor: Int32
+  /// Keeps other processes from writing the same file meanwhile.
+  private var lock: OutputLock?
   /// Writes pieces behind the caller's back, so that making the next piece and writing this one overlap.
   private let writer: BackgroundWriter
 
   /// - Parameter expectedByteCount: when known, refused at once if the disk has less room.
+  /// - Throws: ``FileError/Reason/cannotWrite``, also when another process is writing the same file.
   package init(path: String, expectedByteCount: Int? = nil) throws {
     self.path = path
     let folder = AtomicFile.folder(of: path)
     let temporaryPath = "\(path).\(getpid()).tmp"
     self.temporaryPath = temporaryPath
+    lock = try OutputLock(output: path)
     OutputLock.removeAbandoned(prefix: (path as NSString).lastPathComponent, inFolder: folder)
     if let expected = expectedByteCount, let free = freeBytes(inFolder: folder), free < UInt64(expected) {
       throw FileError(
@@ -76,6 +80,7 @@ package final class AtomicFile {
     close(descriptor)
     descriptor = -1
     PendingOutputs.remove(temporaryPath)
+    lock = nil
     try AtomicFile.syncFolder(AtomicFile.folder(of: path))
   }
 
@@ -89,6 +94,7 @@ package final class AtomicFile {
     close(descriptor)
     descriptor = -1
     PendingOutputs.discard(temporaryPath)
+    lock = nil
   }
 
   /// Writes `bytes` to `path` in one step.

@@ -39,16 +39,6 @@ package struct ModelEntry: Sendable {
   }
 }
 
-/// Bytes that an object keeps alive.
-package struct UnsafeBytes: @unchecked Sendable {
-  package let bytes: UnsafeRawBufferPointer
-  package let owner: AnyObject
-  package init(_ bytes: UnsafeRawBufferPointer, owner: AnyObject) {
-    self.bytes = bytes
-    self.owner = owner
-  }
-}
-
 /// All tensors of a model in the order a forward pass needs them, whatever file they come from.
 package struct ModelContents: Sendable {
   package var entries: [ModelEntry]
@@ -61,6 +51,8 @@ package struct ModelContents: Sendable {
   package var sources: SourceFiles?
   /// What the tensors are read from.
   private let weights: any WeightSource
+  /// Gives resident pages of matrices from other files back to the system.
+  private var releaseReplacements: @Sendable () -> Void = {}
 
   /// - Throws: when a tensor the decoder needs is missing or has another shape.
   package init(_ model: OpenedModel) throws {
@@ -131,19 +123,25 @@ package struct ModelContents: Sendable {
     return entries
   }
 
-  /// Gives resident pages of the mapped source back to the system.
-  package func releasePages() { weights.releasePages() }
+  /// Gives resident pages of the mapped files back to the system.
+  package func releasePages() {
+    weights.releasePages()
+    releaseReplacements()
+  }
 
   /// Replaces matrices by quantized ones.
+  /// - Parameters:
+  ///   - modules: by the name of their module.
+  ///   - releasePages: gives resident pages of the matrices' files back to the system.
   package mutating func quantize(
-    _ modules: [String: IntPanelLayout], as configuration: QuantizeConfiguration,
-    matrix: @escaping @Sendable (String) throws -> QuantizedMatrix
+    _ modules: [String: IntPanelTensor], as configuration: QuantizeConfiguration,
+    releasePages: @escaping @Sendable () -> Void = {}
   ) {
     quantization = configuration
+    releaseReplacements = releasePages
     for i in entries.indices {
-      let module = entries[i].name.module
-      guard entries[i].name.hasSuffix(".weight"), let layout = modules[module] else { continue }
-      entries[i].form = .quantized(layout) { try matrix(module) }
+      guard entries[i].name.hasSuffix(".weight"), let tensor = modules[entries[i].name.module] else { continue }
+      entries[i].form = .intPanels(tensor.layout, tensor.storage)
     }
   }
 }

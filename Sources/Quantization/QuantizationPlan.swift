@@ -41,11 +41,11 @@ package struct QuantizationPlan: Equatable, Sendable {
     let squares = windowLengths.reduce(0.0) { $0 + Double($1) * Double($1 + 1) }
     var products = isGPTQ ? 2 * squares * Double(c.attentionWidth) : 0
     var output = otherBytes
-    for stage in DecoderNames.stages(c.qkvLayout) {
+    for stage in LayerStage.allCases {
       var widest = 0
       var inFeatures = 0
-      for module in stage {
-        let shape = DecoderNames.shape(of: module, c)
+      for kind in stage.linears(c) {
+        let shape = kind.shape(c)
         inFeatures = shape.in
         widest = max(widest, shape.out)
         let weights = Double(shape.out) * Double(shape.in)
