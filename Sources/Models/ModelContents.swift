@@ -140,7 +140,9 @@ package struct ModelContents: Sendable {
     quantization = configuration
     releaseReplacements = releasePages
     for i in entries.indices {
-      guard entries[i].name.hasSuffix(".weight"), let tensor = modules[entries[i].name.module] else { continue }
+      guard entries[i].name.hasSuffix(".weight"), let tensor = modules[entries[i].name.module] else {
+        continue
+      }
       entries[i].form = .intPanels(tensor.layout, tensor.storage)
     }
   }

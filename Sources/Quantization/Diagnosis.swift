@@ -19,7 +19,8 @@ package struct Diagnosis: Equatable, Sendable {
       if let median = medians[kind(module)], median > 0, module.averageLoss > lossFactor * median {
         let times = (module.averageLoss / median).rounded()
         found.append(
-          "its loss is \(times.isFinite ? "\(Int(times))" : "infinitely many") times the median of \(kind(module))")
+          "its loss is \(times.isFinite ? "\(Int(times))" : "infinitely many") times the median of \(kind(module))"
+        )
       }
       if !module.warnings.isEmpty { found.append("damping was raised to \(module.dampPercent)") }
       let isSingular = module.inputs.map { $0.tokens < $0.channels } ?? false

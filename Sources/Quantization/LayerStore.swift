@@ -64,7 +64,8 @@ package final class LayerStore: Sendable {
     do { try manager.createDirectory(atPath: path, withIntermediateDirectories: true) } catch {
       throw FileError(.cannotWrite, path: path, detail: "cannot create: \(error.localizedDescription)")
     }
-    let members = [(LayerStore.versionKey, JSONValue(LayerStore.version))] + identity.members.map { ($0.0, $0.1) }
+    let members =
+      [(LayerStore.versionKey, JSONValue(LayerStore.version))] + identity.members.map { ($0.0, $0.1) }
     try AtomicFile.write(JSONValue.object(JSONObject(members)).serialized(indent: 2) + "\n", to: manifest)
   }
 

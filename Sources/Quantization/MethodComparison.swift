@@ -87,7 +87,8 @@ package struct MethodComparison: Sendable {
     }
     return Row(
       method: method, byteCount: try MappedFile(path: path).byteCount,
-      perplexities: comparisons.map(\.candidate), meanKL: mean(\.meanKL), top1Agreement: mean(\.top1Agreement),
+      perplexities: comparisons.map(\.candidate), meanKL: mean(\.meanKL),
+      top1Agreement: mean(\.top1Agreement),
       seconds: seconds)
   }
 }

@@ -17,6 +17,7 @@ struct ZhinaoQuantize: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "zhinao-quantize",
     abstract: "Quantize a model to 2, 3, 4 or 8 bits with calibration text.",
+    usage: QuantizeModelCommand.usage,
     version: ToolVersion.generator,
     subcommands: [QuantizeModelCommand.self, SolveCommand.self],
     defaultSubcommand: QuantizeModelCommand.self,
@@ -24,15 +25,17 @@ struct ZhinaoQuantize: ParsableCommand {
 }
 
 struct QuantizeModelCommand: ParsableCommand {
+  static let usage = """
+    zhinao-quantize [<options>] <model>
+    zhinao-quantize --demo
+    zhinao-quantize solve [<options>]
+    """
+
   static let configuration = CommandConfiguration(
     // A name that is unlikely to be that of a model's folder.
     commandName: "quantize-model",
     abstract: "Quantize a model to 2, 3, 4 or 8 bits with calibration text.",
-    usage: """
-      zhinao-quantize [<options>] <model>
-      zhinao-quantize --demo
-      zhinao-quantize solve [<options>]
-      """,
+    usage: usage,
     discussion: """
       GPTQ as AutoGPTQ 0.7.1 computes it, on the CPU, layer by layer. Writes a packed .zhinao file, a folder that \
       AutoGPTQ, GPTQModel, transformers and vLLM load, or both. A run that dies continues with the same command.
@@ -61,19 +64,23 @@ struct QuantizeModelCommand: ParsableCommand {
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
-  func run() throws {
-    compute.apply()
-    if demo { return try Demo().run(output) }
-    guard let model else { throw ValidationError("Give a MODEL, or --demo.") }
+  func validate() throws {
+    if demo { return }
+    guard model != nil else { throw ValidationError("Give a MODEL, or --demo.") }
     guard outputs.packed != nil || outputs.gptqOutput != nil else {
       throw ValidationError("Give -o FILE.zhinao, --gptq-output FOLDER, or both.")
     }
-    let recipe = recipe.recipe
-    if recipe.method == .gptq && calibration.files.isEmpty {
+    guard recipe.method == .rtn || !calibration.files.isEmpty else {
       throw ValidationError("Give --calibration FILE, or --method rtn, which needs none.")
     }
+  }
+
+  func run() throws {
+    compute.apply()
+    guard let model, !demo else { return try Demo().run(output) }
     let result = try QuantizationJob(
-      modelPath: model, verification: opening.verify, recipe: recipe, calibrationPaths: calibration.files,
+      modelPath: model, verification: opening.verify, recipe: recipe.recipe,
+      calibrationPaths: calibration.files,
       calibrationOptions: calibration.options, outputs: outputs.outputs,
       memoryLimit: outputs.memoryLimit.flatMap(Format.byteCount), scratch: outputs.scratch,
       tool: .thisTool

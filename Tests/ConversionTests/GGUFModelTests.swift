@@ -168,26 +168,18 @@ import Tokenization
     let model = try OpenedModel(path: gqa)
     var contents = try ModelContents(model)
     let c = model.decoderConfiguration
-    var layouts: [String: IntPanelLayout] = [:]
+    var tensors: [String: IntPanelTensor] = [:]
     for layer in 0..<c.layerCount {
       for part in DecoderNames.stages(c.qkvLayout).flatMap({ $0 }) {
         let shape = DecoderNames.shape(of: part, c)
-        layouts["\(DecoderNames.layer(layer)).\(part)"] = IntPanelLayout(
-          randomMatrix(
+        tensors["\(DecoderNames.layer(layer)).\(part)"] = IntPanelTensor(
+          packing: randomMatrix(
             bits: bits, symmetric: symmetric, permuted: permuted, out: shape.out, inputs: shape.in,
             group: group))
       }
     }
-    let known = layouts
     contents.quantize(
-      known, as: QuantizeConfiguration(bits: bits, groupSize: group, isSymmetric: symmetric)
-    ) { module in
-      let layout = known[module]!
-      return randomMatrix(
-        bits: bits, symmetric: symmetric, permuted: permuted, out: layout.outFeatures,
-        inputs: layout.inFeatures,
-        group: group)
-    }
+      tensors, as: QuantizeConfiguration(bits: bits, groupSize: group, isSymmetric: symmetric))
     return contents
   }
 }
@@ -271,10 +263,7 @@ import Tokenization
     for module in ["self_attn.o_proj", "mlp.down_proj"] {
       let name = "model.layers.1.\(module).weight"
       func matrix(_ contents: ModelContents) throws -> QuantizedMatrix? {
-        guard case .quantized(_, let read)? = contents.entries.first(where: { $0.name == name })?.form else {
-          return nil
-        }
-        return try read()
+        try contents.entries.first { $0.name == name }?.quantizedMatrix()
       }
       #expect(try matrix(back) != nil && matrix(back) == matrix(contents))
     }
