@@ -28,6 +28,7 @@ package enum CodePacking {
       let stored = places
       for (k, channel) in tensor.channels.enumerated() { places[channel] = stored[k] }
     }
+    defer { withExtendedLifetime(tensor) {} }
     pool.runRanges(layout.inFeatures / 32) { range in
       for block in range {
         let lines = target.pointer + block * layout.bits * layout.outFeatures

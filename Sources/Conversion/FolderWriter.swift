@@ -106,7 +106,7 @@ package struct FolderWriter {
     where ModelFileNames.belongsToModel(name) && name != "quantize_config.json" {
       guard let bytes = try contents.files.bytes(named: name) else { continue }
       if name.contains("/") {
-        let parent = (folder.stagedPath(name) as NSString).deletingLastPathComponent
+        let parent = PathParts(folder.stagedPath(name)).folder
         do {
           try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
         } catch {

@@ -19,12 +19,12 @@ package final class AtomicFile {
   /// - Throws: ``FileError/Reason/cannotWrite``, also when another process is writing the same file.
   package init(path: String, expectedByteCount: Int? = nil) throws {
     self.path = path
-    let folder = AtomicFile.folder(of: path)
+    let parts = PathParts(path)
     let temporaryPath = "\(path).\(getpid()).tmp"
     self.temporaryPath = temporaryPath
     lock = try OutputLock(output: path)
-    OutputLock.removeAbandoned(prefix: (path as NSString).lastPathComponent, inFolder: folder)
-    if let expected = expectedByteCount, let free = freeBytes(inFolder: folder), free < UInt64(expected) {
+    OutputLock.removeAbandoned(prefix: parts.name, inFolder: parts.folder)
+    if let expected = expectedByteCount, let free = freeBytes(inFolder: parts.folder), free < UInt64(expected) {
       throw FileError(
         .cannotWrite, path: path,
         detail: "needs \(expected) bytes, the disk has \(free) free; make room and run the same command again"
@@ -81,7 +81,7 @@ package final class AtomicFile {
     descriptor = -1
     PendingOutputs.remove(temporaryPath)
     lock = nil
-    try AtomicFile.syncFolder(AtomicFile.folder(of: path))
+    try AtomicFile.syncFolder(PathParts(path).folder)
   }
 
   /// Forgets everything written. Safe to call twice and after `commit()`.
@@ -116,10 +116,5 @@ package final class AtomicFile {
     guard fsync(descriptor) == 0 else {
       throw FileError.fromErrno(.inputOutput, path: folder, doing: "cannot sync folder")
     }
-  }
-
-  static func folder(of path: String) -> String {
-    let folder = (path as NSString).deletingLastPathComponent
-    return folder.isEmpty ? "." : folder
   }
 }

@@ -15,10 +15,10 @@ package final class AtomicFolder {
   /// - Parameter replacing: whether an existing folder at `path` may be replaced. An existing *empty* folder always
   ///   may.
   package init(path: String, replacing: Bool = false) throws {
-    let trimmed = OutputLock.withoutTrailingSlashes(path)
+    let trimmed = PathParts.withoutTrailingSlashes(path)
     self.path = trimmed
-    let parent = AtomicFile.folder(of: trimmed)
-    let name = (trimmed as NSString).lastPathComponent
+    let parent = PathParts(trimmed).folder
+    let name = PathParts(trimmed).name
     let stagingPath = "\(parent)/.\(name).\(getpid()).tmp"
     self.stagingPath = stagingPath
     let manager = FileManager.default
@@ -74,7 +74,7 @@ package final class AtomicFolder {
     descriptor = -1
     PendingOutputs.remove(stagingPath)
     lock = nil
-    try AtomicFile.syncFolder(AtomicFile.folder(of: path))
+    try AtomicFile.syncFolder(PathParts(path).folder)
   }
 
   package func discard() {

@@ -14,9 +14,9 @@ package final class OutputLock: Sendable {
   /// - Parameter output: file or folder to be written; the folder it is in exists.
   /// - Throws: ``FileError/Reason/cannotWrite`` when another process holds it, or the lock file cannot be made.
   package init(output: String) throws {
-    let output = OutputLock.withoutTrailingSlashes(output)
-    let folder = URL(fileURLWithPath: AtomicFile.folder(of: output)).resolvingSymlinksInPath().path
-    let lockPath = "\(folder)/.\((output as NSString).lastPathComponent).lock"
+    let parts = PathParts(output)
+    let folder = URL(fileURLWithPath: parts.folder).resolvingSymlinksInPath().path
+    let lockPath = "\(folder)/.\(parts.name).lock"
     self.lockPath = lockPath
     try OutputLock.held.withLock { held in
       if held[lockPath] == nil {
@@ -36,12 +36,6 @@ package final class OutputLock: Sendable {
       PendingOutputs.discard(lockPath)
       close(lock.descriptor)
     }
-  }
-
-  package static func withoutTrailingSlashes(_ path: String) -> String {
-    var bytes = path.utf8[...]
-    while bytes.count > 1, bytes.last == UInt8(ascii: "/") { bytes = bytes.dropLast() }
-    return String(bytes) ?? path
   }
 
   private static func open(_ lockPath: String, output: String) throws -> Int32 {

@@ -187,14 +187,14 @@ package struct QuantizationJob: Sendable {
 extension QuantizationJob.Outputs {
   /// Folder of the layers that are finished: beside the first output.
   var storePath: String {
-    OutputLock.withoutTrailingSlashes(packed ?? folder ?? "quantization") + ".partial"
+    PathParts.withoutTrailingSlashes(packed ?? folder ?? "quantization") + ".partial"
   }
 
   /// Locks the outputs, and finds out before hours of work whether they can be written.
   func claimed() throws -> [OutputLock] {
     let manager = FileManager.default
     let locks = try [packed, folder].compactMap { $0 }.map { path in
-      let parent = URL(fileURLWithPath: path).deletingLastPathComponent().path
+      let parent = PathParts(path).folder
       guard manager.isWritableFile(atPath: parent) else {
         throw FileError(
           .cannotWrite, path: path, detail: "cannot be created: \(parent) is not a folder one can write to")

@@ -13,6 +13,7 @@ package struct IntPanelTensor: Sendable {
     self.storage = storage
   }
 
+  /// Valid while this value lives.
   package var bytes: UnsafeRawBufferPointer { storage.bytes }
 
   /// A tensor of a matrix has at least one byte.
@@ -24,7 +25,7 @@ package struct IntPanelTensor: Sendable {
   /// The matrix as products read it, where it lies.
   package var matrix: IntPanelMatrix { layout.matrix(at: base, owner: storage.owner) }
 
-  /// Codes of the 16 outputs of `panel` for the stored input at `place`.
+  /// Codes of the 16 outputs of `panel` for the stored input at `place`. Whoever calls it keeps this value alive.
   @inline(__always)
   package func codes(panel: Int, at place: IntPanelLayout.Place) -> SIMD16<UInt32> {
     let words = (base + layout.codeOffset(panel: panel, block: place.block))
@@ -34,8 +35,10 @@ package struct IntPanelTensor: Sendable {
 
   /// IEEE half-precision bit patterns, `[groupCount][outFeatures]`.
   package var scales: [UInt16] {
-    let stored = (base + layout.scalesOffset).assumingMemoryBound(to: UInt16.self)
-    return layout.byGroups { stored[$0] }
+    withExtendedLifetime(storage) {
+      let stored = (base + layout.scalesOffset).assumingMemoryBound(to: UInt16.self)
+      return layout.byGroups { stored[$0] }
+    }
   }
 
   /// `[groupCount][outFeatures]`, each in `0 ..< 2^bits`.
@@ -43,15 +46,19 @@ package struct IntPanelTensor: Sendable {
     guard layout.storesZeros else {
       return [UInt8](repeating: layout.middleCode, count: layout.groupCount * layout.outFeatures)
     }
-    let stored = (base + layout.zerosOffset).assumingMemoryBound(to: UInt8.self)
-    return layout.byGroups { stored[$0] }
+    return withExtendedLifetime(storage) {
+      let stored = (base + layout.zerosOffset).assumingMemoryBound(to: UInt8.self)
+      return layout.byGroups { stored[$0] }
+    }
   }
 
   /// The channel of each stored input, `[inFeatures]`.
   package var channels: [Int] {
     guard layout.isPermuted else { return Array(0..<layout.inFeatures) }
-    let stored = (base + layout.permutationOffset).assumingMemoryBound(to: UInt32.self)
-    return (0..<layout.inFeatures).map { Int(stored[$0]) }
+    return withExtendedLifetime(storage) {
+      let stored = (base + layout.permutationOffset).assumingMemoryBound(to: UInt32.self)
+      return (0..<layout.inFeatures).map { Int(stored[$0]) }
+    }
   }
 
   /// The group of each channel, `[inFeatures]`: AutoGPTQ's `g_idx`.
@@ -59,6 +66,12 @@ package struct IntPanelTensor: Sendable {
     var index = [Int32](repeating: 0, count: layout.inFeatures)
     for (k, channel) in channels.enumerated() { index[channel] = Int32(k / layout.groupSize) }
     return index
+  }
+}
+
+extension IntPanelTensor: Equatable {
+  package static func == (a: IntPanelTensor, b: IntPanelTensor) -> Bool {
+    withExtendedLifetime((a, b)) { a.layout == b.layout && a.bytes.elementsEqual(b.bytes) }
   }
 }
 
@@ -114,6 +127,10 @@ extension IntPanelTensor {
 
   /// The matrix in the terms of GPTQ.
   package func unpacked(pool: WorkerPool = .shared) -> QuantizedMatrix {
+    withExtendedLifetime(storage) { unpack(pool: pool) }
+  }
+
+  private func unpack(pool: WorkerPool) -> QuantizedMatrix {
     let out = layout.outFeatures
     let channels = channels
     let places = (0..<layout.inFeatures).map(layout.place(ofInput:))

@@ -155,6 +155,17 @@ import Testing
   }
 }
 
+@Suite struct PathTests {
+  @Test(arguments: [
+    ("g", ".", "g"), ("a/b", "a", "b"), ("/a", "/", "a"), ("a//b//", "a", "b"), ("./g/", ".", "g"), ("/", "/", ""),
+    ("词/表\u{301}", "词", "表\u{301}"), ("a/\u{301}b", "a", "\u{301}b"),
+  ])
+  func pathsAreCutAtTheirLastSlash(path: String, folder: String, name: String) {
+    let parts = PathParts(path)
+    #expect(Array(parts.folder.utf8) == Array(folder.utf8) && Array(parts.name.utf8) == Array(name.utf8))
+  }
+}
+
 @Suite struct ChecksumTests {
   @Test func knownValues() {
     let text = Array("123456789".utf8)

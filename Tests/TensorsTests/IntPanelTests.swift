@@ -22,7 +22,7 @@ import Testing
     let packed = IntPanelTensor(packing: m)
     // Output 21, input 13: panel 1, block 13 / 8 = 1, input 5 of the block: field 1, byte (21 - 16) * 4 + 1.
     let offset: Int = 64 * 8 + 64 + 5 * 4 + 1
-    let byte = packed.bytes[offset]
+    let byte = withExtendedLifetime(packed) { packed.bytes[offset] }
     #expect(byte >> 4 == m.codes[13 * 32 + 21])
   }
 
