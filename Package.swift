@@ -104,9 +104,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-quantize",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ",
-      "PackedModel", "Tokenization", "Transformer", "Models", "Conversion", "Calibration", "Quantization",
-      "Evaluation",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "AutoGPTQ", "Models", "Calibration",
+      "Quantization",
     ],
     resources: [.copy("Resources/tiny-zhinao")]),
   .executableTarget(

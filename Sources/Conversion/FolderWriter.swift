@@ -90,6 +90,8 @@ package struct FolderWriter {
         done += bytes.count
         progress(done, total)
       }
+      // Pages already written would count as memory of this process until its end.
+      contents.releasePages()
     }
     try writeFiles(into: folder, toolVersion: toolVersion)
     for file in extraFiles { try AtomicFile.write(file.text, to: folder.stagedPath(file.name)) }
@@ -111,7 +113,7 @@ package struct FolderWriter {
     where ModelFileNames.belongsToModel(name) && name != "quantize_config.json" {
       guard let bytes = try contents.files.bytes(named: name) else { continue }
       if name.contains("/") {
-        let parent = (folder.stagedPath(name) as NSString).deletingLastPathComponent
+        let parent = PathParts(folder.stagedPath(name)).folder
         do {
           try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
         } catch {
@@ -155,7 +157,7 @@ private struct EntrySource {
   let writer: FolderWriter
   /// Floats by the names of their tensors, integers by those of their modules.
   private let entries: [String: ModelEntry]
-  private var module: (name: String, matrix: QuantizedMatrix)?
+  private var module: (name: String, tensor: IntPanelTensor)?
 
   init(writer: FolderWriter) {
     self.writer = writer
@@ -201,13 +203,13 @@ private struct EntrySource {
     let dot = plan.name.utf8.lastIndex(of: UInt8(ascii: ".")) ?? plan.name.endIndex
     let (name, suffix) = (String(plan.name[..<dot]), String(plan.name[dot...].utf8.dropFirst()) ?? "")
     if module?.name != name {
-      guard let matrix = try entries[name]?.quantizedMatrix(pool: pool) else {
+      guard let tensor = try entries[name]?.intPanelTensor(pool: pool) else {
         preconditionFailure("no entry for \(name)")
       }
-      module = (name, matrix)
+      module = (name, tensor)
     }
-    guard let matrix = module?.matrix else { return }
-    try AutoGPTQModule.bytes(of: suffix, matrix, format: writer.zeroPointFormat).withUnsafeBytes {
+    guard let tensor = module?.tensor else { return }
+    try AutoGPTQModule.bytes(of: suffix, tensor, format: writer.zeroPointFormat).withUnsafeBytes {
       try emit($0)
     }
   }

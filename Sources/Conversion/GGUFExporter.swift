@@ -3,6 +3,7 @@ import Compute
 import Foundation
 import GGUF
 import Models
+import Tensors
 import Tokenization
 
 /// Writes a model as one GGUF file that llama.cpp runs (`Formats/gguf.md`): Zhinao and Qwen2 models as `qwen2`, Llama

@@ -56,9 +56,7 @@ struct GGUFPartSource {
     let found: QuantizedMatrix
     switch entry.form {
     case .quantized(_, let read): found = try read()
-    case .intPanels(let layout, let stored):
-      guard let base = stored.bytes.baseAddress else { preconditionFailure("an empty matrix") }
-      found = IntPanels.unpack(layout, at: base, pool: pool)
+    case .intPanels(let layout, let stored): found = IntPanelTensor(layout, stored).unpacked(pool: pool)
     default: preconditionFailure("\(entry.key) is not an integer matrix that can be read")
     }
     matrix = (entry.key, found)

@@ -136,10 +136,9 @@ package struct ModelPacker {
     case .intPanels(_, let stored): try emit(stored.bytes)
     case .stream(_, let make): try make(emit)
     case .quantized(let layout, let matrix):
-      let matrix = try matrix()
-      precondition(IntPanelLayout(matrix) == layout, "the layout of \(entry.key) changed")
-      let packed = IntPanels.pack(matrix, pool: pool)
-      try emit(UnsafeRawBufferPointer(packed.buffer))
+      let packed = IntPanelTensor(packing: try matrix(), isSymmetric: layout.isSymmetric, pool: pool)
+      precondition(packed.layout == layout, "the layout of \(entry.key) changed")
+      try withExtendedLifetime(packed) { try emit(packed.bytes) }
     case .panels(let stored, let bytes):
       try FloatCast(tensor.name, path: contents.path, pool: pool)
         .forEachChunk(bytes.bytes, from: stored, to: target(stored), emit)

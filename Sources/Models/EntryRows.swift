@@ -7,8 +7,17 @@ extension ModelEntry {
   package func quantizedMatrix(pool: WorkerPool = .shared) throws -> QuantizedMatrix? {
     switch form {
     case .quantized(_, let read): return try read()
-    case .intPanels(let layout, let stored):
-      return stored.bytes.baseAddress.map { IntPanels.unpack(layout, at: $0, pool: pool) }
+    case .intPanels(let layout, let stored): return IntPanelTensor(layout, stored).unpacked(pool: pool)
+    case .stream: preconditionFailure("\(key) is written piece by piece; it cannot be read")
+    case .rows, .panels, .made: return nil
+    }
+  }
+
+  /// An integer matrix in the order that kernels read; nil when the entry holds floats.
+  package func intPanelTensor(pool: WorkerPool = .shared) throws -> IntPanelTensor? {
+    switch form {
+    case .intPanels(let layout, let stored): return IntPanelTensor(layout, stored)
+    case .quantized(_, let read): return IntPanelTensor(packing: try read(), pool: pool)
     case .stream: preconditionFailure("\(key) is written piece by piece; it cannot be read")
     case .rows, .panels, .made: return nil
     }

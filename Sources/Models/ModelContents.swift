@@ -38,21 +38,6 @@ package struct ModelEntry: Sendable {
   }
 }
 
-/// Bytes that an object keeps alive.
-package struct UnsafeBytes: Sendable {
-  private let start: SharedPointer<UInt8>?
-  package let count: Int
-  package let owner: any AnyObject & Sendable
-
-  package init(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) {
-    start = bytes.baseAddress.map { SharedPointer(bytes: $0) }
-    count = bytes.count
-    self.owner = owner
-  }
-
-  package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start?.raw, count: count) }
-}
-
 /// All tensors of a model in the order a forward pass needs them, whatever file they come from.
 package struct ModelContents: Sendable {
   package var entries: [ModelEntry]
@@ -65,6 +50,8 @@ package struct ModelContents: Sendable {
   package var sources: SourceFiles?
   /// What the tensors are read from.
   private let store: any ModelStore
+  /// Gives resident pages of matrices from other files back to the system.
+  private var releaseReplacements: @Sendable () -> Void = {}
 
   /// - Throws: when a tensor the decoder needs is missing or has another shape.
   package init(_ model: OpenedModel) throws {
@@ -101,18 +88,23 @@ package struct ModelContents: Sendable {
     }
   }
 
-  /// Gives resident pages of the mapped source back to the system.
-  package func releasePages() { store.releasePages() }
+  /// Gives resident pages of the mapped files back to the system.
+  package func releasePages() {
+    store.releasePages()
+    releaseReplacements()
+  }
 
   /// Replaces matrices by quantized ones.
+  /// - Parameter releasePages: gives resident pages of the matrices' files back to the system.
   package mutating func quantize(
-    _ modules: [ModuleID: IntPanelLayout], as configuration: QuantizeConfiguration,
-    matrix: @escaping @Sendable (ModuleID) throws -> QuantizedMatrix
+    _ modules: [ModuleID: IntPanelTensor], as configuration: QuantizeConfiguration,
+    releasePages: @escaping @Sendable () -> Void = {}
   ) {
     quantization = configuration
+    releaseReplacements = releasePages
     for i in entries.indices {
-      guard let id = entries[i].key.id, id.part == .weight, let layout = modules[id.module] else { continue }
-      entries[i].form = .quantized(layout) { try matrix(id.module) }
+      guard let id = entries[i].key.id, id.part == .weight, let tensor = modules[id.module] else { continue }
+      entries[i].form = .intPanels(tensor.layout, tensor.storage)
     }
   }
 }

@@ -34,9 +34,7 @@ package final class CalibrationActivations {
     func buffer(_ count: Int) throws -> AlignedBuffer<Float> {
       guard let scratch else { return AlignedBuffer(count: count) }
       guard let buffer = AlignedBuffer<Float>(count: count, inFileOfFolder: scratch) else {
-        throw QuantizationError(
-          "\(scratch): cannot hold \(count * 4) bytes of activations; name another folder with --scratch",
-          category: .cannotWrite)
+        throw QuantizationError.scratchTooSmall(folder: scratch, byteCount: count * 4)
       }
       return buffer
     }

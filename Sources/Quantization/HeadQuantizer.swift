@@ -21,7 +21,7 @@ package enum HeadQuantizer {
       groupSize: inFeatures % groupSize == 0 || inFeatures > groupSize ? groupSize : -1)
     let group = recipe.groupSize(forInputs: inFeatures)
     if let obstacle = IntPanelLayout.obstacle(bits: bits, groupSize: group, in: inFeatures) {
-      throw QuantizationError("the head cannot be stored in \(bits) bits: \(obstacle)")
+      throw QuantizationError.headCannotBeStored(bits: bits, obstacle: obstacle)
     }
     let weights: WeightMatrix
     switch entry.form {
@@ -39,7 +39,7 @@ package enum HeadQuantizer {
       guard let base = made.bytes.baseAddress else { return }
       weights = .rows(
         RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: made.owner))
-    default: throw QuantizationError("\(contents.path): the head is quantized already")
+    default: throw QuantizationError.headAlreadyQuantized(path: contents.path)
     }
     let layout = IntPanelLayout(
       bits: bits, groupSize: group, outFeatures: out, inFeatures: inFeatures, isSymmetric: true,
@@ -66,13 +66,13 @@ package enum HeadQuantizer {
     var scales: [UInt8] = []
     for first in stride(from: 0, to: layout.outFeatures, by: rowsAtATime) {
       let count = min(rowsAtATime, layout.outFeatures - first)
-      let (matrix, _) = try solver.solve(
+      let (tensor, _) = try solver.solve(
         source.outputs(first..<first + count), hessian: nil, module: "head")
-      let part = IntPanelLayout(matrix)
-      let packed = IntPanels.pack(matrix, pool: solver.pool)
-      let bytes = UnsafeRawBufferPointer(packed.buffer)
-      try emit(UnsafeRawBufferPointer(rebasing: bytes[..<part.codeByteCount]))
-      scales += bytes[part.scalesOffset..<part.scalesOffset + part.scalesByteCount]
+      let part = tensor.layout
+      try withExtendedLifetime(tensor) {
+        try emit(UnsafeRawBufferPointer(rebasing: tensor.bytes[..<part.codeByteCount]))
+        scales += tensor.bytes[part.scalesOffset..<part.scalesOffset + part.scalesByteCount]
+      }
     }
     try zeros(layout.scalesOffset - layout.codeByteCount)
     try scales.withUnsafeBytes { try emit($0) }

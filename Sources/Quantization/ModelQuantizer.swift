@@ -12,6 +12,8 @@ import Transformer
 /// Quantizes a decoder layer by layer: one layer's weights and one stage's Hessian in memory at a time.
 package struct ModelQuantizer {
   package let model: OpenedModel
+  /// Of the model.
+  package let contents: ModelContents
   package let recipe: QuantizationRecipe
   package let calibration: CalibrationSet
   package let pool: WorkerPool
@@ -19,13 +21,12 @@ package struct ModelQuantizer {
   /// Folder whose disk holds the activations; nil: memory.
   package let scratch: String?
 
-  /// What is being done, for a progress bar: stages done and stages in all, and the layer.
-  package typealias Progress = (_ done: Int, _ total: Int, _ layer: Int) -> Void
-
+  /// - Throws: ``QuantizationError`` when the recipe makes no sense, or the model cannot be quantized with it.
   package init(
-    model: OpenedModel, recipe: QuantizationRecipe, calibration: CalibrationSet, scratch: String? = nil,
-    pool: WorkerPool = .shared
+    model: OpenedModel, contents: ModelContents, recipe: QuantizationRecipe, calibration: CalibrationSet,
+    scratch: String? = nil, pool: WorkerPool = .shared
   ) throws {
+    self.contents = contents
     self.scratch = scratch
     try recipe.validate()
     self.model = model
@@ -33,24 +34,25 @@ package struct ModelQuantizer {
     self.calibration = calibration
     self.pool = pool
     if let quantization = model.quantization {
-      throw QuantizationError(
-        "\(model.path): is quantized to \(quantization.bits) bits already; give the float model")
+      throw QuantizationError.alreadyQuantized(path: model.path, bits: quantization.bits)
     }
     index = TensorIndex(model.configuration)
-    for module in index.projections.prefix(index.stages.reduce(0) { $0 + $1.modules.count }) {
+    // One layer is like the others.
+    for kind in index.stages.flatMap(\.modules) {
+      let module = ModuleID(kind, layer: 0)
       let shape = index.shape(of: module)
       if let obstacle = AutoGPTQModule.obstacle(bits: recipe.bits, out: shape.out, in: shape.in) {
-        throw QuantizationError(
-          "\(index.name(of: module)) \(obstacle); it cannot be stored in \(recipe.bits) bits")
+        throw QuantizationError.cannotBeStored(
+          module: index.name(of: module), bits: recipe.bits, obstacle: obstacle)
       }
     }
   }
 
   /// What the run will take.
-  package func plan() throws -> QuantizationPlan {
+  package func plan() -> QuantizationPlan {
     let c = model.decoderConfiguration
     let modules = Set(index.projections.map { TensorKey.known(TensorID($0)) })
-    let others = try ModelContents(model).entries.filter { !modules.contains($0.key) }
+    let others = contents.entries.filter { !modules.contains($0.key) }
     let bytes = others.reduce(0) { $0 + $1.shape.reduce($1.dtype?.byteCount ?? 0, *) }
     // Rounding to nearest multiplies nothing.
     let flops = recipe.method == .gptq ? QuantizationPlan.measuredFlops(c, pool: pool) : 1
@@ -97,15 +99,17 @@ package struct ModelQuantizer {
   // MARK: The run
 
   /// Quantizes all layers that `store` does not have yet.
-  package func run(into store: LayerStore, progress: @escaping Progress = { _, _, _ in }) throws {
+  package func run(into store: LayerStore, observer: any QuantizationObserver = NoObserver()) throws {
     let c = model.decoderConfiguration
     let first = store.finishedLayers
     guard first < c.layerCount else { return }
-    let total = c.layerCount * TensorRule.Stage.allCases.count
     let builder = model.builder()
     if recipe.method == .rtn {
       for index in first..<c.layerCount {
-        try roundLayer(index, builder: builder, store: store, total, progress)
+        observer.layerStarted(index, of: c.layerCount)
+        try store.save(
+          layer: index, modules: roundLayer(index, builder: builder, observer: observer), pool: pool)
+        observer.layerFinished(index, of: c.layerCount)
         model.store.releasePages()
       }
       return
@@ -118,25 +122,27 @@ package struct ModelQuantizer {
     for index in (kept ?? 0)..<first {
       try replay(index, builder: builder, store: store, activations: activations)
       model.store.releasePages()
+      store.releasePages()
     }
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
     let saving = SideTask()
     defer { try? saving.wait() }
     for index in first..<c.layerCount {
+      observer.layerStarted(index, of: c.layerCount)
       var layer = try builder.layer(index)
       layer.setFloatArithmetic(recipe.calibrationArithmetic)
       let worker = LayerQuantizer(
-        recipe: recipe, table: self.index, index: index, isLast: index + 1 == c.layerCount,
-        sequences: calibration.windows.count, pool: pool, beforeHiddenChanges: { try saving.wait() },
-        stageDone: { progress(index * TensorRule.Stage.allCases.count + $0, total, index) })
+        recipe: recipe, table: self.index, index: index, sequences: calibration.windows.count, pool: pool,
+        observer: observer, beforeHiddenChanges: { try saving.wait() })
       let modules = try worker.run(&layer, StagedLayer(steps: steps, activations: activations))
       let hidden = activations.hidden
       let keepsHidden = index + 1 < c.layerCount && store.isHiddenDue(byteCount: hidden.count * 4)
-      try saving.start {
+      try saving.start { [pool] in
         // In this order: activations are of use only with all layers before them.
-        try store.save(layer: index, modules: modules)
+        try store.save(layer: index, modules: modules, pool: pool)
         if keepsHidden { try store.save(hidden: hidden, before: index + 1) }
       }
+      observer.layerFinished(index, of: c.layerCount)
       // The layer's weights are not read again.
       model.store.releasePages()
     }
@@ -166,30 +172,37 @@ package struct ModelQuantizer {
     layer.setFloatArithmetic(recipe.calibrationArithmetic)
     for kind in self.index.stages.flatMap(\.modules) {
       let module = ModuleID(kind, layer: index)
-      let shape = self.index.shape(of: module)
-      let matrix = try store.matrix(
-        self.index.name(of: module), layer: index, out: shape.out, in: shape.in)
-      layer[kind].weight = .intPanels(IntPanels.inMemory(matrix, pool: pool))
+      let tensor = try store.tensor(
+        self.index.name(of: module), layer: index, shape: self.index.shape(of: module))
+      layer[kind].weight = .intPanels(tensor.matrix)
     }
     try StagedLayer(steps: steps, activations: activations).run(&layer, index: index, observe: nil) { _, _ in
     }
   }
 
-  private func roundLayer(
-    _ index: Int, builder: DecoderBuilder, store: LayerStore, _ total: Int, _ progress: Progress
-  ) throws {
+  private func roundLayer(_ index: Int, builder: DecoderBuilder, observer: any QuantizationObserver) throws
+    -> [QuantizedModule]
+  {
     let layer = try builder.layer(index)
     let solver = Solver(recipe: recipe, pool: pool)
-    var modules: [(name: String, matrix: QuantizedMatrix, report: ModuleReport)] = []
+    var modules: [QuantizedModule] = []
     for (stage, kinds) in self.index.stages {
       for kind in kinds {
         let name = self.index.name(of: ModuleID(kind, layer: index))
-        let (matrix, report) = try solver.solve(layer[kind].weight, hessian: nil, module: name)
-        modules.append((name, matrix, report))
+        let (tensor, report) = try solver.solve(layer[kind].weight, hessian: nil, module: name)
+        observer.moduleSolved(report)
+        modules.append(QuantizedModule(name: name, tensor: tensor, report: report))
       }
-      progress(index * TensorRule.Stage.allCases.count + stage.rawValue + 1, total, index)
+      observer.stageFinished(of: stage, layer: index, layerCount: builder.configuration.layerCount)
     }
-    try store.save(layer: index, modules: modules)
+    return modules
+  }
+}
+
+extension QuantizationObserver {
+  fileprivate func stageFinished(of stage: TensorRule.Stage, layer: Int, layerCount: Int) {
+    let count = TensorRule.Stage.allCases.count
+    stageFinished(layer * count + stage.rawValue + 1, of: layerCount * count)
   }
 }
 
@@ -198,39 +211,50 @@ private struct LayerQuantizer {
   let recipe: QuantizationRecipe
   let table: TensorIndex
   let index: Int
-  /// Nobody reads the last layer's output.
-  let isLast: Bool
   let sequences: Int
   let pool: WorkerPool
+  let observer: any QuantizationObserver
   /// The layer before may still be writing them to a disk.
   let beforeHiddenChanges: () throws -> Void
-  let stageDone: (Int) -> Void
 
-  typealias Module = (name: String, matrix: QuantizedMatrix, report: ModuleReport)
+  /// Nobody reads the last layer's output.
+  private var isLast: Bool { index + 1 == table.configuration.hiddenLayers }
 
-  func run(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [Module] {
-    let kinds = Dictionary(uniqueKeysWithValues: table.stages.map { ($0.stage, $0.modules) })
-    func order(_ stage: TensorRule.Stage) -> Int {
-      kinds[stage].map { table.shape(of: ModuleID($0[0], layer: index)).in } ?? 0
+  private func modules(of stage: TensorRule.Stage) -> [ModuleKind] {
+    table.stages.first { $0.stage == stage }?.modules ?? []
+  }
+
+  /// Width of the input that the modules of a stage share.
+  private func order(_ stage: TensorRule.Stage) -> Int {
+    modules(of: stage).first.map { table.shape(of: ModuleID($0, layer: index)).in } ?? 0
+  }
+
+  func run(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
+    recipe.trueSequential ? try runInSequence(&layer, staged) : try runAtOnce(&layer, staged)
+  }
+
+  /// Each stage sees what the quantized stages before it make of its input.
+  private func runInSequence(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
+    var modules: [QuantizedModule] = []
+    var hessian: Hessian?
+    try staged.run(&layer, index: index, needsOutput: !isLast) { stage, x, rows in
+      if hessian == nil { hessian = Hessian(order: order(stage)) }
+      hessian?.add(x, rows: rows, pool: pool)
+    } replace: { stage, layer in
+      if stage == .attentionOutput { try beforeHiddenChanges() }
+      guard let used = hessian else { return }
+      hessian = nil
+      modules += try solve(stage, in: &layer, hessian: used)
     }
-    var modules: [Module] = []
-    if recipe.trueSequential {
-      var hessian: Hessian?
-      try staged.run(&layer, index: index, needsOutput: !isLast) { stage, x, rows in
-        if hessian == nil { hessian = Hessian(order: order(stage)) }
-        hessian?.add(x, rows: rows, pool: pool)
-      } replace: { stage, layer in
-        if stage == .attentionOutput { try beforeHiddenChanges() }
-        guard let used = hessian else { return }
-        hessian = nil
-        modules += try solve(kinds[stage] ?? [], in: &layer, hessian: used)
-        stageDone(stage.rawValue + 1)
-      }
-      return modules
-    }
-    // All Hessians from the float layer, then the quantized layer's output in a second pass.
-    let before = AlignedBuffer<Float>(count: staged.activations.hidden.count)
-    before.pointer.update(from: staged.activations.hidden.pointer, count: before.count)
+    return modules
+  }
+
+  /// All Hessians come from the float layer, and the quantized layer's output from a second pass.
+  private func runAtOnce(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
+    var modules: [QuantizedModule] = []
+    let hidden = staged.activations.hidden
+    let before = AlignedBuffer<Float>(count: hidden.count)
+    before.pointer.update(from: hidden.pointer, count: before.count)
     var hessians: [TensorRule.Stage: Hessian] = [:]
     try staged.run(&layer, index: index, needsOutput: false) { stage, x, rows in
       let hessian = hessians[stage] ?? Hessian(order: order(stage))
@@ -241,29 +265,32 @@ private struct LayerQuantizer {
     }
     for stage in TensorRule.Stage.allCases {
       guard let hessian = hessians.removeValue(forKey: stage) else { continue }
-      modules += try solve(kinds[stage] ?? [], in: &layer, hessian: hessian)
-      stageDone(stage.rawValue + 1)
+      modules += try solve(stage, in: &layer, hessian: hessian)
     }
     guard !isLast else { return modules }
-    staged.activations.hidden.pointer.update(from: before.pointer, count: before.count)
+    hidden.pointer.update(from: before.pointer, count: before.count)
     try staged.run(&layer, index: index, observe: nil) { _, _ in }
     return modules
   }
 
-  private func solve(_ kinds: [ModuleKind], in layer: inout DecoderLayer, hessian: Hessian) throws -> [Module]
+  private func solve(_ stage: TensorRule.Stage, in layer: inout DecoderLayer, hessian: Hessian) throws
+    -> [QuantizedModule]
   {
+    let kinds = modules(of: stage)
     func name(_ kind: ModuleKind) -> String { table.name(of: ModuleID(kind, layer: index)) }
     let prepared = try PreparedHessian(
       hessian, sequences: sequences, recipe: recipe, name: name(kinds[0]), pool: pool)
     let solver = Solver(recipe: recipe, pool: pool)
-    var modules: [Module] = []
+    var modules: [QuantizedModule] = []
     for kind in kinds {
-      var (matrix, report) = try solver.solve(layer[kind].weight, hessian: prepared, module: name(kind))
+      var (tensor, report) = try solver.solve(layer[kind].weight, hessian: prepared, module: name(kind))
       report.warnings += prepared.warnings
+      observer.moduleSolved(report)
+      modules.append(QuantizedModule(name: name(kind), tensor: tensor, report: report))
       // What follows sees what the finished file will compute.
-      layer[kind].weight = .intPanels(IntPanels.inMemory(matrix, pool: pool))
-      modules.append((name(kind), matrix, report))
+      layer[kind].weight = .intPanels(tensor.matrix)
     }
+    observer.stageFinished(of: stage, layer: index, layerCount: table.configuration.hiddenLayers)
     return modules
   }
 }

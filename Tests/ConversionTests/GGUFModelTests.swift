@@ -181,24 +181,16 @@ import Tokenization
     let model = try OpenedModel(path: gqa)
     var contents = try ModelContents(model)
     let index = contents.index
-    var layouts: [ModuleID: IntPanelLayout] = [:]
+    var tensors: [ModuleID: IntPanelTensor] = [:]
     for module in index.projections {
       let shape = index.shape(of: module)
-      layouts[module] = IntPanelLayout(
-        randomMatrix(
+      tensors[module] = IntPanelTensor(
+        packing: randomMatrix(
           bits: bits, symmetric: symmetric, permuted: permuted, out: shape.out, inputs: shape.in,
           group: group))
     }
-    let known = layouts
     contents.quantize(
-      known, as: QuantizeConfiguration(bits: bits, groupSize: group, isSymmetric: symmetric)
-    ) { module in
-      let layout = known[module]!
-      return randomMatrix(
-        bits: bits, symmetric: symmetric, permuted: permuted, out: layout.outFeatures,
-        inputs: layout.inFeatures,
-        group: group)
-    }
+      tensors, as: QuantizeConfiguration(bits: bits, groupSize: group, isSymmetric: symmetric))
     return contents
   }
 }
@@ -282,10 +274,7 @@ import Tokenization
     for kind in [ModuleKind.attentionOutput, .down] {
       let key = TensorKey.known(TensorID(kind, layer: 1))
       func matrix(_ contents: ModelContents) throws -> QuantizedMatrix? {
-        guard case .quantized(_, let read)? = contents.entries.first(where: { $0.key == key })?.form else {
-          return nil
-        }
-        return try read()
+        try contents.entries.first { $0.key == key }?.quantizedMatrix()
       }
       #expect(try matrix(back) != nil && matrix(back) == matrix(contents))
     }

@@ -25,7 +25,7 @@ def layers(output):
     folder = output + ".partial"
     if not os.path.isdir(folder):
         return 0
-    return sum(name.startswith("layer-") and name.endswith(".safetensors") for name in os.listdir(folder))
+    return sum(name.startswith("layer-") and name.endswith(".zhinao") for name in os.listdir(folder))
 
 
 start = time.time()
