@@ -63,7 +63,8 @@ let libraries: [Target] = [
     name: "Evaluation",
     dependencies: ["CKernels", "Files", "JSON", "Compute", "Tokenization", "Transformer", "Models"]),
   .target(
-    name: "Generation", dependencies: ["Files", "Compute", "Transformer", "Models", "Tokenization"]),
+    name: "Generation",
+    dependencies: ["Files", "Compute", "Architecture", "Transformer", "Models", "Tokenization"]),
   .target(
     name: "Serving",
     dependencies: [

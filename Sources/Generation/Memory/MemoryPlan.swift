@@ -9,7 +9,7 @@ package struct MemoryPlan: Equatable, Sendable {
   package let workBytes: Int
   package let bytesPerToken: Int
   package let limitBytes: Int
-  /// Most tokens of prompt and answer together.
+  /// The maximum number of tokens of prompt and answer together.
   package let contextLimit: Int
   /// Tokens that all caches together may hold.
   package let budgetTokens: Int
@@ -20,36 +20,58 @@ package struct MemoryPlan: Equatable, Sendable {
   ///   - context: what the person asked for; nil: as much as the model was made for.
   ///   - parallel: sequences of a forward pass.
   ///   - bytesPerToken: of the caches, keys and values of all layers.
-  /// - Throws: when not even a short conversation fits.
+  /// - Throws: ``GenerationError/memoryLimitTooSmall`` when not even a short conversation fits.
   package init(
     _ c: DecoderConfiguration, limit: Int, weightBytes: Int, otherBytes: Int = 0, context: Int?,
-    parallel: Int,
-    bytesPerToken: Int
-  ) throws {
-    let rows = PromptPace.most + parallel
-    // Hidden state and its norm, queries, keys and values, attention, gate and up; the largest rounded copy in 8 bits.
-    let row =
-      4 * (2 * c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize) + 2 * c.intermediateSize
-    workBytes = rows * row + parallel * c.vocabularySize * 8 + (64 << 20)
+    parallel: Int, bytesPerToken: Int
+  ) throws(GenerationError) {
+    workBytes = MemoryPlan.workBytes(c, parallel: parallel)
     self.weightBytes = weightBytes
     self.bytesPerToken = bytesPerToken
     limitBytes = limit
     let wanted = min(context ?? c.contextLength, c.contextLength)
-    let forTokens = limit - otherBytes - weightBytes - workBytes
-    let affordable = forTokens / bytesPerToken / CachePool.grain * CachePool.grain
-    guard affordable >= min(wanted, MemoryPlan.leastContext) else {
-      let needed = limit - forTokens + min(wanted, MemoryPlan.leastContext) * bytesPerToken
-      throw GenerationError(
-        "the memory limit of \(limit) bytes leaves no room for a conversation: at least \(needed) bytes are needed "
-          + "(weights \(weightBytes + otherBytes), work \(workBytes), \(bytesPerToken) a token)",
-        category: .usage)
+    let fixedBytes = otherBytes + weightBytes + workBytes
+    let affordable = MemoryPlan.tokens(in: limit - fixedBytes, bytesPerToken: bytesPerToken)
+    let least = min(wanted, MemoryPlan.leastContext)
+    guard affordable >= least else {
+      throw .memoryLimitTooSmall(
+        limit: limit, needed: fixedBytes + least * bytesPerToken, weights: weightBytes + otherBytes,
+        work: workBytes, token: bytesPerToken)
     }
     contextLimit = min(wanted, affordable)
     // More than every sequence at full length is of no use, but for the caches of conversations that wait.
     budgetTokens = max(contextLimit, min(affordable, 2 * parallel * contextLimit))
   }
 
+  /// Tokens of context for one conversation on a terminal, from the same budget as a server's. A person who starts a model
+  /// that is too large for the machine has decided to wait: the answer is then the shortest useful context, not an error.
+  package static func conversationContext(
+    _ c: DecoderConfiguration, limit: Int = defaultLimit(), weightBytes: Int, bytesPerToken: Int
+  ) -> Int {
+    let bytes = limit - weightBytes - workBytes(c, parallel: 1)
+    let affordable = tokens(in: bytes, bytesPerToken: bytesPerToken)
+    return min(c.contextLength, max(2 * leastContext, affordable))
+  }
+
+  /// Bytes that a token takes in the caches of all layers.
+  package static func bytesPerToken(_ c: DecoderConfiguration, type: KVCacheType) -> Int {
+    let capacity = 1024
+    return max(1, KVCache.byteCount(configuration: c, capacity: capacity, type: type) / capacity)
+  }
+
   private static let leastContext = 256
+
+  private static func workBytes(_ c: DecoderConfiguration, parallel: Int) -> Int {
+    let rows = ForwardPass.promptTokens + parallel
+    // Hidden state and its norm, queries, keys and values, attention, gate and up; the largest rounded copy in 8 bits.
+    let row =
+      4 * (2 * c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize) + 2 * c.intermediateSize
+    return rows * row + parallel * c.vocabularySize * 8 + (64 << 20)
+  }
+
+  private static func tokens(in bytes: Int, bytesPerToken: Int) -> Int {
+    bytes / bytesPerToken / CachePool.grain * CachePool.grain
+  }
 
   /// Bytes this process may use by itself: four fifths of what is available now, or of what its control group allows.
   package static func defaultLimit() -> Int {

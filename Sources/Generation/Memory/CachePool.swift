@@ -1,50 +1,18 @@
 import Transformer
 
-/// A cache with the tokens it holds. Between requests it waits for one that begins with the same tokens.
-final class CachedSequence {
-  let cache: KVCache
-  fileprivate(set) var tokens: [Int] = []
-  /// Tokens whose memory was touched at some time: memory once touched stays.
-  fileprivate(set) var touchedTokens = 0
-  /// Tokens promised to the request that uses it; 0 when none does.
-  fileprivate var reservedTokens = 0
-  fileprivate var lastUse = 0
-
-  fileprivate init(_ cache: KVCache) { self.cache = cache }
-
-  /// What the cache counts for in the budget.
-  fileprivate var chargedTokens: Int {
-    let grain = CachePool.grain
-    return min((max(touchedTokens, reservedTokens) + grain - 1) / grain * grain, cache.capacity)
-  }
-
-  /// Call when the decoder has appended `newTokens` to the cache.
-  func append(_ newTokens: some Collection<Int>) {
-    tokens += newTokens
-    touchedTokens = max(touchedTokens, tokens.count)
-  }
-
-  fileprivate func commonPrefix(with prompt: [Int]) -> Int {
-    zip(tokens, prompt).prefix { $0 == $1 }.count
-  }
-
-  fileprivate func truncate(to count: Int) {
-    cache.truncate(to: count)
-    tokens.removeSubrange(count...)
-  }
-}
-
-/// The caches of a decoder, within a budget of tokens.
+/// The caches of a model, within a budget of tokens. A conversation on a terminal has a pool of one cache, a server's engine a
+/// pool of several.
 ///
 /// Every cache has room for the longest context, but memory is taken only for the tokens that were ever in it, so that is
 /// what counts.
-struct CachePool {
+package struct CachePool {
   /// Memory is counted in pieces of this many tokens: what a page holds of a head's values.
   static let grain = 64
 
   /// Tokens that all caches together may ever have held.
   let budgetTokens: Int
-  let contextLimit: Int
+  /// Tokens that one cache may hold.
+  package let contextLimit: Int
   let maximumCount: Int
   private let make: () -> KVCache
   private var idle: [CachedSequence] = []
@@ -60,15 +28,27 @@ struct CachePool {
     self.make = make
   }
 
-  /// Tokens counted against the budget.
-  var chargedTokens: Int { (idle + busy).reduce(0) { $0 + $1.chargedTokens } }
+  /// One cache, for one conversation.
+  package init(model: any LanguageModel, contextLimit: Int, type: KVCacheType) {
+    self.init(contextLimit: contextLimit, budgetTokens: contextLimit, maximumCount: 1) {
+      model.makeCache(capacity: contextLimit, type: type)
+    }
+  }
 
-  /// A cache for a request that will hold up to `needed` tokens, with as much of the prompt in it as a cache had; the last
-  /// token of the prompt is never in it, since its logits are still to be computed.
+  /// Tokens counted against the budget.
+  var chargedTokens: Int { (idle + busy).reduce(0) { $0 + charge($1) } }
+
+  /// Tokens in the cache that was used last.
+  package var latestTokens: Int { (idle + busy).max { $0.lastUse < $1.lastUse }?.tokens.count ?? 0 }
+
+  /// A cache for a request's prompt and answer, with as much of the prompt in it as a cache had; the last token of the prompt
+  /// is never in it, since its logits are still to be computed.
   /// - Returns: nil when the requests that run leave no room.
-  mutating func acquire(prompt: [Int], needed: Int) -> CachedSequence? {
-    let needed = min(needed, contextLimit)
-    let room = budgetTokens - busy.reduce(0) { $0 + $1.chargedTokens }
+  package mutating func acquire(_ request: GenerationRequest) -> CachedSequence? {
+    let prompt = request.prompt
+    let promptTokens = min(prompt.count, contextLimit)
+    let needed = promptTokens + max(0, min(request.maximumNewTokens, contextLimit - promptTokens))
+    let room = budgetTokens - busy.reduce(0) { $0 + charge($1) }
     guard needed <= room, busy.count < maximumCount else { return nil }
     let usable = idle.filter { $0.touchedTokens <= room }
     if let chosen = bestMatch(prompt, in: usable) ?? newCache(needed) ?? leastRecentlyUsed(usable) {
@@ -80,7 +60,7 @@ struct CachePool {
   }
 
   /// Keeps the tokens for a request to come.
-  mutating func release(_ sequence: CachedSequence) {
+  package mutating func release(_ sequence: CachedSequence) {
     busy.removeAll { $0 === sequence }
     sequence.reservedTokens = 0
     clock += 1
@@ -88,9 +68,16 @@ struct CachePool {
     idle.append(sequence)
   }
 
+  /// What a cache counts for in the budget.
+  private func charge(_ sequence: CachedSequence) -> Int {
+    let grain = CachePool.grain
+    let tokens = max(sequence.touchedTokens, sequence.reservedTokens)
+    return min((tokens + grain - 1) / grain * grain, sequence.cache.capacity)
+  }
+
   private mutating func start(_ chosen: CachedSequence, prompt: [Int], needed: Int) -> CachedSequence {
     idle.removeAll { $0 === chosen }
-    chosen.truncate(to: min(chosen.commonPrefix(with: prompt), prompt.count - 1))
+    chosen.keepPrefix(of: prompt)
     chosen.reservedTokens = needed
     busy.append(chosen)
     while chargedTokens > budgetTokens, let victim = leastRecentlyUsed(idle) {

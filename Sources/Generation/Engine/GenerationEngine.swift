@@ -2,13 +2,17 @@ import Foundation
 import Tokenization
 import Transformer
 
-/// Runs many requests on one decoder: each forward pass takes the next token of every answer and a piece of a prompt.
+/// Runs many requests on one model: each forward pass takes the next token of every answer and a piece of a prompt.
 ///
-/// One thread of its own owns the decoder and the caches; forward passes would block the threads that Swift's tasks share.
+/// One thread of its own owns the model and the caches; forward passes would block the threads that Swift's tasks share.
 /// An answer does not depend on what else runs: rows of a forward pass do not mix.
 package final class GenerationEngine: @unchecked Sendable {
+  // Unchecked: everything that changes is guarded by `condition`.
   package let limits: SchedulerLimits
-  private let tokenizer: any Tokenizer
+  /// Ids that a prompt may have.
+  private let tokenCount: Int
+  /// The time, for deadlines and statistics.
+  let now: @Sendable () -> ContinuousClock.Instant
 
   /// Guards everything below; signalled when there is something to do.
   private let condition = NSCondition()
@@ -27,14 +31,19 @@ package final class GenerationEngine: @unchecked Sendable {
     var submitted: ContinuousClock.Instant
   }
 
+  /// - Parameters:
+  ///   - cacheType: how keys and values are stored.
+  ///   - now: the time; tests give their own.
   package init(
-    decoder: Decoder, tokenizer: any Tokenizer, limits: SchedulerLimits, caches: CacheChoice = CacheChoice()
+    model: any LanguageModel, tokenizer: any Tokenizer, limits: SchedulerLimits,
+    cacheType: KVCacheType = .f32, now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
   ) {
     self.limits = limits
-    self.tokenizer = tokenizer
+    tokenCount = min(tokenizer.tokenCount, model.vocabularySize)
+    self.now = now
     let thread = Thread { [self] in
-      var loop = EngineLoop(engine: self, decoder: decoder, tokenizer: tokenizer) {
-        caches.makeCache(of: decoder, capacity: self.limits.contextLimit)
+      var loop = EngineLoop(engine: self, model: model, tokenizer: tokenizer) {
+        model.makeCache(capacity: limits.contextLimit, type: cacheType)
       }
       loop.run()
     }
@@ -44,26 +53,20 @@ package final class GenerationEngine: @unchecked Sendable {
   }
 
   /// Takes requests that belong together: all of them or none.
-  package func submit(_ requests: [GenerationRequest]) throws(SchedulingError) -> GenerationTicket {
+  package func submit(_ requests: [GenerationRequest]) throws(GenerationError) -> GenerationTicket {
     for request in requests {
-      guard !request.prompt.isEmpty else { throw .emptyPrompt }
-      guard request.prompt.count < limits.contextLimit else {
-        throw .promptTooLong(tokens: request.prompt.count, limit: limits.contextLimit - 1)
-      }
-      if let id = request.prompt.first(where: { $0 < 0 || $0 >= tokenizer.tokenCount }) {
-        throw .unknownToken(id: id, tokenCount: tokenizer.tokenCount)
-      }
+      try request.validate(contextLimit: limits.contextLimit, tokenCount: tokenCount)
     }
     let ticket = GenerationTicket(count: requests.count)
     let submissions = requests.enumerated().map {
-      Submission(request: $0.element, ticket: ticket, index: $0.offset, submitted: .now)
+      Submission(request: $0.element, ticket: ticket, index: $0.offset, submitted: now())
     }
     condition.lock()
     defer { condition.unlock() }
     guard drainDeadline == nil else { throw .shuttingDown }
     let waiting = statisticsStorage.waiting
     let free = max(0, limits.parallel - statisticsStorage.running)
-    guard waiting + requests.count <= limits.queue + free else {
+    guard waiting + requests.count - free <= limits.queue else {
       let rounds = Double(waiting + 1) / Double(limits.parallel)
       throw .queueFull(
         waiting: waiting, retryAfterSeconds: Int(min(120, max(1, (rounds * typicalSeconds).rounded(.up)))))

@@ -6,7 +6,7 @@ struct TokenDistribution {
   private let largest: Double
   private let inverseTemperature: Double
 
-  /// - Parameter temperature: above 0.
+  /// - Parameter temperature: above 0, and its inverse finite.
   init(_ logits: UnsafeBufferPointer<Float>, largest: Float, temperature: Double) {
     self.logits = logits
     self.largest = Double(largest)
