@@ -5,7 +5,9 @@ struct PromptPace {
   private var tokensPerSecond = 640.0
 
   /// A multiple of 16: products work on 16 rows at a time.
-  var tokens: Int { max(16, min(ForwardPass.promptTokens, Int(tokensPerSecond * PromptPace.patience) / 16 * 16)) }
+  var tokens: Int {
+    max(16, min(ForwardPass.promptTokens, Int(tokensPerSecond * PromptPace.patience) / 16 * 16))
+  }
 
   /// Learns from a pass how fast prompts are.
   mutating func observe(promptRows: Int, otherRows: Int, seconds: Double) {

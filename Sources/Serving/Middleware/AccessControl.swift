@@ -55,12 +55,13 @@ package struct AccessControl: Sendable {
   func authenticate(_ request: Request, address: String) throws -> String {
     let client = clientAddress(request, address: address)
     guard !keyDigests.isEmpty else { return client }
-    let header = request.headers[.authorization] ?? ""
-    let digest = SHA256.hash(data: Data(header.dropFirst(header.hasPrefix("Bearer ") ? 7 : 0).utf8))
+    let header = Array((request.headers[.authorization] ?? "").utf8)
+    let isBearer = header.starts(with: "Bearer ".utf8)
+    let digest = SHA256.hash(data: Data(header.dropFirst(isBearer ? 7 : 0)))
     // Every key is compared, and digests compare in constant time: how long it takes tells nothing.
     var found: Int?
     for (index, known) in keyDigests.enumerated() where known == digest { found = index }
-    guard let found, header.hasPrefix("Bearer ") else {
+    guard let found, isBearer else {
       throw APIError(
         .unauthorized, "a valid API key is needed: Authorization: Bearer KEY", code: "invalid_api_key")
     }
@@ -90,14 +91,15 @@ package struct AccessControl: Sendable {
 
   private func clientAddress(_ request: Request, address: String) -> String {
     guard trustsForwarding, let name = HTTPField.Name("X-Forwarded-For"),
-      let last = request.headers[name]?.split(separator: ",").last
+      let last = request.headers[name]?.unicodeScalars.split(separator: ",").last
     else { return address }
-    return String(last.trimmingCharacters(in: .whitespaces).prefix(64))
+    return String(String(last).trimmingCharacters(in: .whitespaces).unicodeScalars.prefix(64))
   }
 
   /// `Host` without its port.
   private static func hostName(_ authority: String) -> String {
-    if authority.hasPrefix("["), let end = authority.firstIndex(of: "]") { return String(authority[...end]) }
-    return String(authority.prefix { $0 != ":" })
+    let scalars = authority.unicodeScalars
+    if scalars.first == "[", let end = scalars.firstIndex(of: "]") { return String(scalars[...end]) }
+    return String(scalars.prefix { $0 != ":" })
   }
 }

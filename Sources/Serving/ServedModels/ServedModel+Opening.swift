@@ -1,8 +1,8 @@
-import Foundation
 import Generation
 import Models
 import Tensors
 import Tokenization
+import Transformer
 
 extension ServedModel {
   /// How a server divides its machine between models and requests.
@@ -12,18 +12,19 @@ extension ServedModel {
     package var parallel: Int
     package var queue: Int
     package var arithmetic: Int4Arithmetic
-    package var caches: CacheChoice
+    /// How keys and values are stored.
+    package var cacheType: KVCacheType
 
     package init(
       memoryLimit: Int, context: Int?, parallel: Int, queue: Int, arithmetic: Int4Arithmetic,
-      caches: CacheChoice
+      cacheType: KVCacheType
     ) {
       self.memoryLimit = memoryLimit
       self.context = context
       self.parallel = parallel
       self.queue = queue
       self.arithmetic = arithmetic
-      self.caches = caches
+      self.cacheType = cacheType
     }
   }
 
@@ -36,30 +37,18 @@ extension ServedModel {
     let tokenizer = try opened.tokenizer()
     let template = try ChatTemplate.detected(tokenizer: tokenizer, files: opened.files)
     let plan = try MemoryPlan(
-      opened.decoderConfiguration, limit: resources.memoryLimit, weightBytes: opened.storedBytes,
+      opened.decoderConfiguration, limit: resources.memoryLimit, weightBytes: opened.weightFileBytes,
       otherBytes: otherBytes, context: resources.context, parallel: resources.parallel,
-      bytesPerToken: resources.caches.bytesPerToken(opened.decoderConfiguration))
+      bytesPerToken: MemoryPlan.bytesPerToken(opened.decoderConfiguration, type: resources.cacheType))
     let engine = GenerationEngine(
-      decoder: try opened.decoder(arithmetic: resources.arithmetic), tokenizer: tokenizer,
+      model: try opened.decoder(arithmetic: resources.arithmetic), tokenizer: tokenizer,
       limits: SchedulerLimits(
         parallel: resources.parallel, queue: resources.queue, contextLimit: plan.contextLimit,
-        budgetTokens: plan.budgetTokens), caches: resources.caches)
+        budgetTokens: plan.budgetTokens), cacheType: resources.cacheType)
     let model = ServedModel(
       name: name, engine: engine, tokenizer: tokenizer, template: template,
       stopTokens: try opened.stopTokens(tokenizer: tokenizer, template: template),
-      defaults: try opened.files.generationConfiguration())
+      defaults: SamplingDefaults(try opened.files.generationConfiguration()))
     return (model, plan)
-  }
-}
-
-extension OpenedModel {
-  /// Bytes of the model's files.
-  package var storedBytes: Int {
-    func size(_ path: String) -> Int {
-      ((try? FileManager.default.attributesOfItem(atPath: path))?[.size] as? Int) ?? 0
-    }
-    guard kind != .packed else { return size(path) }
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-    return names.filter { $0.hasSuffix(".safetensors") }.reduce(0) { $0 + size("\(path)/\($1)") }
   }
 }

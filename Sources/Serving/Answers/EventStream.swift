@@ -48,8 +48,8 @@ struct EventStream: Sendable {
         } else if entries.isEmpty {
           try await writer.write(ByteBuffer(string: ": still here\n\n"))
         }
-      } catch let error as APIError {
-        try await writer.write(EventStream.events([error.json]))
+      } catch let error as GenerationError {
+        try await writer.write(EventStream.events([APIError(describing: error).json]))
         return
       }
     }
