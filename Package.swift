@@ -134,7 +134,7 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "CKernels", "Files", "JSON", "Compute", "Tensors", "Safetensors",
       "AutoGPTQ", "PackedModel", "Tokenization", "Architecture", "Transformer", "Models", "Conversion",
-      "Quantization",
+      "Quantization", "Generation",
     ]),
 ]
 
