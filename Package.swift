@@ -142,19 +142,26 @@ let testedLibraries = libraries.filter {
   $0.type == .regular
     && !["CKernels", "ToolSupport", "Audit"].contains($0.name)
 }
+/// What tests need besides what the library under test needs.
+let testProducts: [String: [Target.Dependency]] = [
+  "Serving": [.product(name: "HummingbirdTesting", package: "hummingbird")]
+]
 let tests: [Target] =
   [
     .target(
       name: "TestSupport",
       dependencies: [
         "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture",
+        "Tokenization",
+        "Transformer",
       ],
       path: "Tests/TestSupport")
   ]
   + testedLibraries.map { library in
     .testTarget(
       name: library.name + "Tests",
-      dependencies: library.dependencies + [.target(name: library.name), "TestSupport"])
+      dependencies: library.dependencies + [.target(name: library.name), "TestSupport"]
+        + testProducts[library.name, default: []])
   }
   + [
     .testTarget(
