@@ -42,32 +42,33 @@ let libraries: [Target] = [
     name: "Conversion",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "PackedModel", "Tokenization",
-      "Architecture", "Transformer", "Models",
+      "Architecture", "Models",
     ]),
   .target(
     name: "Audit",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "PackedModel", "Tokenization",
-      "Architecture", "Transformer", "Models", "Conversion",
+      "Architecture", "Models", "Conversion",
     ]),
 
   // MARK: What people do with it
   .target(name: "Calibration", dependencies: ["Files", "JSON", "Tokenization"]),
   .target(
-    name: "Quantization",
-    dependencies: [
-      "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "Architecture",
-      "Transformer", "Models", "Calibration",
-    ]),
-  .target(
     name: "Evaluation",
     dependencies: ["Files", "JSON", "Compute", "Tokenization", "Transformer"]),
   .target(
-    name: "Generation", dependencies: ["Files", "Compute", "Architecture", "Transformer", "Tokenization"]),
+    name: "Quantization",
+    dependencies: [
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "PackedModel", "Tokenization",
+      "Architecture", "Transformer", "Models", "Conversion", "Calibration", "Evaluation",
+    ]),
+  .target(
+    name: "Generation",
+    dependencies: ["Files", "Compute", "Architecture", "Transformer", "Models", "Tokenization"]),
   .target(
     name: "Serving",
     dependencies: [
-      "Files", "JSON", "Tensors", "Architecture", "Models", "Tokenization", "Generation",
+      "Files", "JSON", "Tensors", "Transformer", "Models", "Tokenization", "Generation",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -104,7 +105,7 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-quantize",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "AutoGPTQ", "Models", "Calibration",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "AutoGPTQ", "Transformer", "Calibration",
       "Quantization",
     ],
     resources: [.copy("Resources/tiny-zhinao")]),
@@ -132,7 +133,7 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors",
       "AutoGPTQ", "PackedModel", "Tokenization", "Architecture", "Transformer", "Models", "Conversion",
-      "Quantization",
+      "Quantization", "Generation",
     ]),
 ]
 
@@ -149,14 +150,16 @@ let testDependencies: [String: [Target.Dependency]] = [
   "PackedModel": ["Safetensors"],
   "Quantization": ["Conversion"],
   "Models": ["Conversion"],
+  "Serving": [.product(name: "HummingbirdTesting", package: "hummingbird")],
 ]
-
 let tests: [Target] =
   [
     .target(
       name: "TestSupport",
       dependencies: [
         "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture",
+        "Tokenization",
+        "Transformer",
       ],
       path: "Tests/TestSupport")
   ]

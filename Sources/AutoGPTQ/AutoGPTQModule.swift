@@ -1,4 +1,3 @@
-import Compute
 import Safetensors
 import Tensors
 

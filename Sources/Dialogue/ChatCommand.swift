@@ -22,23 +22,25 @@ package enum ChatCommand: Equatable, Sendable {
 
   /// The words of the 360Zhinao demo stand alone; everything else starts with a slash. Two slashes: text that starts
   /// with one.
+  ///
+  /// A line is read by Unicode scalars: a combining mark behind a slash or a space does not hide it.
   package init(_ line: String) {
-    let trimmed = line.trimmingWhitespace
-    switch trimmed {
+    let trimmed = line.unicodeScalars.trimmingWhitespace
+    switch String(trimmed) {
     case "": self = .nothing
     case "clear": self = .clear
     case "stream": self = .stream
     case "vim": self = .edit
     case "exit": self = .exit
-    case _ where trimmed.hasPrefix("//"): self = .message(String(trimmed.dropFirst()))
-    case _ where trimmed.hasPrefix("/"): self = ChatCommand(slash: trimmed)
+    case _ where trimmed.starts(with: "//".unicodeScalars): self = .message(String(trimmed.dropFirst()))
+    case _ where trimmed.first == "/": self = ChatCommand(slash: trimmed)
     default: self = .message(line)
     }
   }
 
-  private init(slash line: Substring) {
-    let name = line.prefix { !$0.isWhitespace }
-    let rest = String(line.dropFirst(name.count)).trimmingWhitespace
+  private init(slash line: Substring.UnicodeScalarView) {
+    let name = String(line.prefix { !$0.properties.isWhitespace })
+    let rest = line.drop { !$0.properties.isWhitespace }.trimmingWhitespace
     let argument = rest.isEmpty ? nil : String(rest)
     switch name {
     case "/clear": self = .clear
@@ -51,16 +53,16 @@ package enum ChatCommand: Equatable, Sendable {
     case "/system": self = .system(argument == "-" ? "" : argument)
     case "/save": self = argument.map { .save($0) } ?? .incomplete("/save")
     case "/load": self = argument.map { .load($0) } ?? .incomplete("/load")
-    default: self = .unknown(String(name))
+    default: self = .unknown(name)
     }
   }
 }
 
-extension String {
-  fileprivate var trimmingWhitespace: Substring {
-    guard let first = firstIndex(where: { !$0.isWhitespace }),
-      let last = lastIndex(where: { !$0.isWhitespace })
-    else { return "" }
+extension BidirectionalCollection<Unicode.Scalar> {
+  fileprivate var trimmingWhitespace: SubSequence {
+    guard let first = firstIndex(where: { !$0.properties.isWhitespace }),
+      let last = lastIndex(where: { !$0.properties.isWhitespace })
+    else { return self[endIndex...] }
     return self[first...last]
   }
 }

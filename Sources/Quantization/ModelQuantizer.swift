@@ -6,7 +6,6 @@ import Files
 import Foundation
 import JSON
 import Models
-import Tensors
 import Transformer
 
 /// Quantizes a decoder layer by layer: one layer's weights and one stage's Hessian in memory at a time.

@@ -13,10 +13,15 @@ struct KernelsCommand: ParsableCommand {
         zhinao-bench kernels --json
       """)
 
-  @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
-  @Option(help: ArgumentHelp("Order of the factorization.", valueName: "n")) var order = 4096
+  @OptionGroup var repetitions: RepetitionOptions
+  @Option(parsing: .unconditional, help: ArgumentHelp("Order of the factorization.", valueName: "n"))
+  var order = 4096
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard (16...32768).contains(order) else { throw ValidationError("--order: expected 16 to 32768.") }
+  }
 
   func run() throws {
     compute.apply()
@@ -35,7 +40,7 @@ struct KernelsCommand: ParsableCommand {
       BracketedWork("upper factor of H⁻¹, n = \(order)", operations: 2 * pow(Double(order), 3) / 3),
     ]
     var bursts: [Double] = []
-    for _ in 0..<repetitions {
+    for _ in 0..<repetitions.count {
       bursts.append(Limits.peakFlops())
       works[0].measure {
         LinearAlgebra.multiply(

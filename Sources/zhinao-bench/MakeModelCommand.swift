@@ -32,9 +32,12 @@ struct MakeModelCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("7b, 1.8b or tiny.", valueName: "shape")) var shape = Shape.tiny
   @Option(help: ArgumentHelp("bf16 or int4.", valueName: "encoding")) var encoding = Encoding.int4
-  @Option(help: ArgumentHelp("Bits of the head of an int4 model: 16, 8 or 4.", valueName: "n")) var headBits =
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Bits of the head of an int4 model: 16, 8 or 4.", valueName: "n")) var headBits =
     16
-  @Option(help: ArgumentHelp("Layers, instead of the shape's own.", valueName: "n")) var layers: Int?
+  @Option(parsing: .unconditional, help: ArgumentHelp("Layers, instead of the shape's own.", valueName: "n"))
+  var layers: Int?
   @Option(
     name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "path")
   )

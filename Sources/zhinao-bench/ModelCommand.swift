@@ -13,7 +13,8 @@ struct ModelCommand: ParsableCommand {
     abstract: "How fast a model runs here, and how near to what the machine can do.",
     discussion: """
       Prompt and generation speed, load time, memory; beside them the read bandwidth and the floating-point peak \
-      measured in the same run. Random token ids: speed does not depend on them. A prompt and a token come first, \
+      measured in the same run. The prompt is random token ids, the answer the most likely tokens, chosen as zhinao-chat \
+      chooses them: speed does not depend on which they are. A prompt and a token come first, \
       uncounted, so that what is counted finds memory already given to the process, as with llama-bench.
 
       OTHER COMMANDS
@@ -30,10 +31,13 @@ struct ModelCommand: ParsableCommand {
     version: ToolVersion.generator)
 
   @Argument(help: "A .zhinao file (or a folder).") var model: String
-  @Option(help: ArgumentHelp("Tokens of the prompt.", valueName: "n")) var promptTokens = 512
-  @Option(help: ArgumentHelp("Tokens generated.", valueName: "n")) var newTokens = 64
-  @Option(help: ArgumentHelp("Tokens before the generated ones.", valueName: "n")) var contextTokens = 16
-  @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
+  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens of the prompt.", valueName: "n"))
+  var promptTokens = 512
+  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens generated.", valueName: "n"))
+  var newTokens = 64
+  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens before the generated ones.", valueName: "n"))
+  var contextTokens = 16
+  @OptionGroup var repetitions: RepetitionOptions
   @Flag(help: "Count the first run, too: no prompt and token before it.") var noWarmup = false
   @Option(help: ArgumentHelp("fast, q8_0 or exact.", valueName: "mode")) var arithmetic = Int4Arithmetic.fast
   @Option(help: ArgumentHelp("Keys and values are kept as f32, f16 or int8.", valueName: "type"))
@@ -43,8 +47,11 @@ struct ModelCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard promptTokens >= 1, newTokens >= 1, contextTokens >= 1, repetitions >= 1 else {
-      throw ValidationError("Token counts and repetitions: expected at least 1.")
+    let counts = [
+      ("--prompt-tokens", promptTokens), ("--new-tokens", newTokens), ("--context-tokens", contextTokens),
+    ]
+    for (name, count) in counts where !(1...1 << 20).contains(count) {
+      throw ValidationError("\(name): expected 1 to \(1 << 20).")
     }
   }
 
@@ -57,6 +64,7 @@ struct ModelCommand: ParsableCommand {
       decoder = try opened?.decoder(arithmetic: arithmetic)
     }
     guard let opened, let decoder else { return }
+    try checkContext(decoder.contextLength)
     let anonymous = Limits.anonymousBytes
     var prompts: [Double] = []
     var generations: [Double] = []
@@ -64,17 +72,18 @@ struct ModelCommand: ParsableCommand {
     var peaks: [Double] = []
     let work = products(opened)
     let bytesPerToken = weightBytes(opened)
-    let promptCache = decoder.makeCache(capacity: promptTokens + 1, type: kvCache)
-    let cache = decoder.makeCache(capacity: contextTokens + newTokens + 1, type: kvCache)
+    let prompt = GenerationSpeed(decoder, capacity: promptTokens + 1, cacheType: kvCache)
+    let answer = GenerationSpeed(decoder, capacity: contextTokens + newTokens + 1, cacheType: kvCache)
     if !noWarmup {
-      _ = prompt(decoder, promptCache)
-      _ = generate(decoder, cache, 1)
+      _ = try prompt.promptSeconds(promptTokens)
+      _ = try answer.generationSeconds(1, after: contextTokens)
     }
-    for _ in 0..<repetitions {
+    for _ in 0..<repetitions.count {
       peaks.append(work.inBytes ? Limits.peakByteOperations() : Limits.peakFlops())
-      prompts.append(Double(promptTokens) / prompt(decoder, promptCache))
+      prompts.append(Double(promptTokens) / (try prompt.promptSeconds(promptTokens)))
       if let mapped = opened.store.mappedWeights { bandwidths.append(bandwidth(mapped)) }
-      generations.append(Double(newTokens) / generate(decoder, cache, newTokens))
+      let seconds = try answer.generationSeconds(newTokens, after: contextTokens)
+      generations.append(Double(newTokens) / seconds)
       if let mapped = opened.store.mappedWeights { bandwidths.append(bandwidth(mapped)) }
     }
     let generation = Timing.median(generations)
@@ -95,7 +104,7 @@ struct ModelCommand: ParsableCommand {
       "peak_rss_bytes": .init(Limits.peakResidentBytes), "threads": .init(WorkerPool.shared.threadCount),
       "isa": .string(WorkerPool.shared.kernels.name), "arithmetic": .string(arithmetic.rawValue),
       "kv_cache": .string(kvCache.rawValue),
-      "repetitions": .init(repetitions),
+      "repetitions": .init(repetitions.count),
     ]
     output.show(json) {
       Format.table([
@@ -123,26 +132,13 @@ struct ModelCommand: ParsableCommand {
     }
   }
 
-  private func ids(_ count: Int, _ vocabulary: Int) -> [Int] {
-    (0..<count).map { ($0 * 7919 + 13) % vocabulary }
-  }
-
-  private func prompt(_ decoder: Decoder, _ cache: KVCache) -> Double {
-    cache.truncate(to: 0)
-    return Timing.seconds {
-      let hidden = decoder.hiddenStates(ids(promptTokens, decoder.vocabularySize), cache: cache)
-      _ = decoder.logits(hidden, rows: promptTokens - 1..<promptTokens)
+  private func checkContext(_ limit: Int) throws {
+    guard promptTokens < limit else {
+      throw ValidationError("--prompt-tokens: the model's context is \(limit) tokens; expected fewer.")
     }
-  }
-
-  private func generate(_ decoder: Decoder, _ cache: KVCache, _ tokens: Int) -> Double {
-    cache.truncate(to: 0)
-    _ = decoder.hiddenStates(ids(contextTokens, decoder.vocabularySize), cache: cache)
-    return Timing.seconds {
-      for id in ids(tokens, decoder.vocabularySize) {
-        let hidden = decoder.hiddenStates([id], cache: cache)
-        _ = decoder.logits(hidden, rows: 0..<1)
-      }
+    guard contextTokens + newTokens < limit else {
+      throw ValidationError(
+        "--context-tokens and --new-tokens: the model's context is \(limit) tokens; expected fewer together.")
     }
   }
 

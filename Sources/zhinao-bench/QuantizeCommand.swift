@@ -14,7 +14,8 @@ struct QuantizeCommand: ParsableCommand {
         zhinao-bench quantize --tokens 16384
       """)
 
-  @Option(help: ArgumentHelp("Calibration tokens.", valueName: "n")) var tokens = 16384
+  @Option(parsing: .unconditional, help: ArgumentHelp("Calibration tokens.", valueName: "n"))
+  var tokens = 16384
   @Option(
     help: ArgumentHelp(
       "Inputs x outputs; KxN+N: matrices that share their inputs, as gate and up do. Unless given, those of a 7B model.",
@@ -22,6 +23,10 @@ struct QuantizeCommand: ParsableCommand {
   var shape: [String] = ["4096x4096", "4096x11008", "4096x11008+11008", "11008x4096"]
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard (1...1 << 20).contains(tokens) else { throw ValidationError("--tokens: expected 1 to \(1 << 20).") }
+  }
 
   func run() throws {
     compute.apply()

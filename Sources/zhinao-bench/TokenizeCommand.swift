@@ -18,7 +18,7 @@ struct TokenizeCommand: ParsableCommand {
 
   @Argument(help: "Vocabulary (.tiktoken or tokenizer.json) or model folder.") var vocabulary: String
   @Argument(help: "Text.") var text: String
-  @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
+  @OptionGroup var repetitions: RepetitionOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
@@ -36,7 +36,7 @@ struct TokenizeCommand: ParsableCommand {
     }
     var tokens = 0
     let seconds = Timing.median(
-      (0..<repetitions).map { _ in Timing.seconds { tokens = tokenizer.encode(content).count } })
+      (0..<repetitions.count).map { _ in Timing.seconds { tokens = tokenizer.encode(content).count } })
     let rate = Double(content.utf8.count) / seconds
     output.show([
       "bytes": .init(content.utf8.count), "tokens": .init(tokens), "seconds": .init(seconds),

@@ -18,7 +18,7 @@ struct VerifyCommand: ParsableCommand {
       """)
 
   @Argument(help: "A .zhinao file.") var model: String
-  @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
+  @OptionGroup var repetitions: RepetitionOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -36,7 +36,7 @@ struct VerifyCommand: ParsableCommand {
     let rounds = 400
     var zlib: [Double] = []
     var whole: [Double] = []
-    for _ in 0..<repetitions {
+    for _ in 0..<repetitions.count {
       let seconds = Timing.seconds {
         pool.run(pool.threadCount) { thread in
           for _ in 0..<rounds { sums[thread] ^= Checksum.crc32(UnsafeRawBufferPointer(piece.buffer)) }

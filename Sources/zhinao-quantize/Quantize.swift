@@ -1,11 +1,11 @@
 import ArgumentParser
 import AutoGPTQ
 import Calibration
-import Files
 import Foundation
 import Quantization
 import Tensors
 import ToolSupport
+import Transformer
 
 @main
 enum Entry {

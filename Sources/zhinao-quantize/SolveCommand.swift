@@ -3,6 +3,7 @@ import AutoGPTQ
 import JSON
 import Quantization
 import ToolSupport
+import Transformer
 
 struct SolveCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

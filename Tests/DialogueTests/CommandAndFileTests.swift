@@ -16,6 +16,10 @@ import Tokenization
     ("/load  ", .incomplete("/load")), ("/nonsense x", .unknown("/nonsense")),
     ("//etc/hosts?", .message("/etc/hosts?")),
     ("clear the table", .message("clear the table")), ("Exit", .message("Exit")), (" 你好 ", .message(" 你好 ")),
+    // A combining mark, a joiner or a variation selector behind a slash, a space or a command does not hide them.
+    ("/\u{301}x", .unknown("/\u{301}x")), ("//\u{FE0F}", .message("/\u{FE0F}")),
+    ("/save \u{301}a", .save("\u{301}a")), ("/system\r\n\u{200D}b", .system("\u{200D}b")),
+    ("/help\u{301}", .unknown("/help\u{301}")), ("exit\r\n", .exit),
   ])
   func commands(line: String, expected: ChatCommand) { #expect(ChatCommand(line) == expected) }
 }

@@ -1,4 +1,3 @@
-import Generation
 import Models
 import Serving
 import TestSupport
