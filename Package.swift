@@ -68,7 +68,7 @@ let libraries: [Target] = [
   .target(
     name: "Serving",
     dependencies: [
-      "Files", "JSON", "Tensors", "Architecture", "Models", "Transformer", "Tokenization", "Generation",
+      "Files", "JSON", "Tensors", "Models", "Transformer", "Tokenization", "Generation",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -120,8 +120,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-chat",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Architecture", "Terminal", "Tokenization",
-      "Transformer", "Models", "Generation", "Dialogue",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Transformer",
+      "Models", "Generation", "Dialogue",
     ]),
   .executableTarget(
     name: "zhinao-serve",
