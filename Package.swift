@@ -119,8 +119,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-chat",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Architecture", "Terminal", "Tokenization",
-      "Transformer", "Models", "Generation", "Dialogue",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Transformer",
+      "Models", "Generation", "Dialogue",
     ]),
   .executableTarget(
     name: "zhinao-serve",

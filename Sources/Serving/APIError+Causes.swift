@@ -11,7 +11,7 @@ struct BrokenConnection: Error {
 
 extension APIError {
   /// What a client is told of an error, whatever threw it: the one place that decides.
-  init(describing error: any Error) {
+  package init(describing error: any Error) {
     switch error {
     case let error as APIError: self = error
     case let error as JSONFieldError: self.init(error)

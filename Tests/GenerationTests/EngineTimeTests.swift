@@ -93,7 +93,7 @@ import Testing
 
   @Test func drainingFailsWhatIsLeftAtItsDeadline() async throws {
     let first = try engine.submit([GenerationRequest(prompt: [3], maximumNewTokens: 5)])
-    let endless = try (0..<3).map { _ in try engine.submit([endless([4])]) }
+    let others = try (0..<3).map { _ in try engine.submit([endless([4])]) }
     model.allow(5)
     #expect(await first.outcomes()[0].tokens.count == 5)
     engine.drain(until: clock.now + .seconds(20))
@@ -102,7 +102,7 @@ import Testing
     }
     clock.advance(by: .seconds(21))
     model.open()
-    for ticket in endless { #expect(await ticket.outcomes()[0].error == .shuttingDown) }
+    for ticket in others { #expect(await ticket.outcomes()[0].error == .shuttingDown) }
     #expect(engine.statistics.finished == ["length": 1, "error": 1] && engine.statistics.waiting == 0)
   }
 

@@ -39,7 +39,7 @@ package struct GenerationOptions: Sendable {
     }
     stopStrings = stops
     stopTokens = try fields.bool("ignore_eos") == true ? [] : model.stopTokens
-    let ids = 0...model.tokenizer.tokenCount - 1
+    let ids = 0...max(0, model.tokenizer.tokenCount - 1)
     stopTokens.formUnion(try fields.integers("stop_token_ids", in: ids, most: 64) ?? [])
     // Special tokens have no text in an answer: a stop that names one means the token.
     stopTokens.formUnion(stops.compactMap { model.tokenizer.specialTokens[$0] })
