@@ -22,8 +22,8 @@ package enum CodePacking {
     pool: WorkerPool = .shared
   ) {
     precondition(rows % 32 == 0)
-    let source = Bytes(codes)
-    let target = Words(words)
+    let source = SharedPointer(codes)
+    let target = DisjointWrites(words)
     pool.runRanges(rows / 32) { range in
       for block in range {
         let from = source.pointer + block * 32 * columns
@@ -53,8 +53,8 @@ package enum CodePacking {
     pool: WorkerPool = .shared
   ) {
     precondition(rows % 32 == 0)
-    let source = ConstantWords(words)
-    let target = MutableBytes(codes)
+    let source = SharedPointer(words)
+    let target = DisjointWrites(codes)
     let mask = UInt32((1 << bits) - 1)
     pool.runRanges(rows / 32) { range in
       for block in range {
@@ -120,21 +120,4 @@ package enum CodePacking {
     }
     return fields
   }
-}
-
-private struct Bytes: @unchecked Sendable {
-  let pointer: UnsafePointer<UInt8>
-  init(_ pointer: UnsafePointer<UInt8>) { self.pointer = pointer }
-}
-private struct MutableBytes: @unchecked Sendable {
-  let pointer: UnsafeMutablePointer<UInt8>
-  init(_ pointer: UnsafeMutablePointer<UInt8>) { self.pointer = pointer }
-}
-private struct Words: @unchecked Sendable {
-  let pointer: UnsafeMutablePointer<UInt32>
-  init(_ pointer: UnsafeMutablePointer<UInt32>) { self.pointer = pointer }
-}
-private struct ConstantWords: @unchecked Sendable {
-  let pointer: UnsafePointer<UInt32>
-  init(_ pointer: UnsafePointer<UInt32>) { self.pointer = pointer }
 }

@@ -1,10 +1,10 @@
 /// Memory that all tasks of a loop may read.
 ///
 /// Swift does not let a `@Sendable` closure capture a bare pointer, because it cannot see who else uses the memory. Wrapping the
-/// pointer in this type is the author's statement that nobody writes to the memory while a task may read it, and that its
-/// owner outlives the loop.
+/// pointer in this type is the author's statement that no task writes what another one reads, and that the memory's owner
+/// outlives the loop.
 package struct SharedPointer<Pointee>: @unchecked Sendable, Hashable {
-  // Unchecked: whoever makes one promises that nobody writes to the memory while it is shared.
+  // Unchecked: whoever makes one promises that no task writes what another one reads.
   package let pointer: UnsafePointer<Pointee>
 
   @inlinable package init(_ pointer: UnsafePointer<Pointee>) { self.pointer = pointer }

@@ -152,10 +152,15 @@ struct EngineLoop {
     let tokenCount = tokenizer.tokenCount
     let times = complete.map { $0.sequence.lastTokenTime }
     var outcomes = [RunningSequence.Outcome](repeating: .goesOn, count: complete.count)
-    outcomes.withUnsafeMutableBufferPointer { outcomes in
-      decoder.steps.pool.run(complete.count) { index in
-        let line = UnsafeMutableBufferPointer(start: logits.pointer + index * size, count: size)
-        outcomes[index] = complete[index].sequence.advance(line, tokenCount: tokenCount)
+    complete.map(\.sequence).withUnsafeBufferPointer { sequences in
+      outcomes.withUnsafeMutableBufferPointer { outcomes in
+        guard let first = sequences.baseAddress, let firstOutcome = outcomes.baseAddress else { return }
+        // Each task advances a sequence of its own.
+        let (sequences, outcomes) = (SharedPointer(first), DisjointWrites(firstOutcome))
+        decoder.steps.pool.run(complete.count) { index in
+          let line = UnsafeMutableBufferPointer(start: logits.pointer + index * size, count: size)
+          outcomes[index] = sequences[index].advance(line, tokenCount: tokenCount)
+        }
       }
     }
     engine.report { statistics in

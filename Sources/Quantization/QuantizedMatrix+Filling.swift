@@ -3,11 +3,11 @@ import Tensors
 
 extension QuantizedMatrix {
   /// Where the outputs of a matrix are written, part by part.
-  struct Memory: @unchecked Sendable {
+  struct Memory: Sendable {
     let outFeatures: Int
-    fileprivate let codes: UnsafeMutablePointer<UInt8>
-    let scales: UnsafeMutablePointer<UInt16>
-    let zeros: UnsafeMutablePointer<UInt8>
+    fileprivate let codes: DisjointWrites<UInt8>
+    let scales: DisjointWrites<UInt16>
+    let zeros: DisjointWrites<UInt8>
 
     /// Of all outputs.
     func codes(ofChannel channel: Int) -> UnsafeMutablePointer<UInt8> { codes + channel * outFeatures }
@@ -31,7 +31,10 @@ extension QuantizedMatrix {
             let zeros = zeros.baseAddress
           else { return }
           HugePages.ask(for: UnsafeMutableRawBufferPointer(codes))
-          try fill(Memory(outFeatures: out, codes: first, scales: scales, zeros: zeros))
+          try fill(
+            Memory(
+              outFeatures: out, codes: DisjointWrites(first), scales: DisjointWrites(scales),
+              zeros: DisjointWrites(zeros)))
           count = inFeatures * out
         }
       }
