@@ -4,6 +4,7 @@ import Foundation
 import Generation
 import Logging
 import Serving
+import Synchronization
 import ToolSupport
 
 @main
@@ -120,18 +121,14 @@ struct ServingFailure: DiagnosedError {
 
 /// Waits for a task on a thread that is not a task's.
 enum Blocking {
-  private final class Box: @unchecked Sendable {
-    var result: Result<Void, any Error> = .success(())
-  }
-
   static func run(_ body: @escaping @Sendable () async throws -> Void) -> Result<Void, any Error> {
-    let box = Box()
+    let result = Mutex(Result<Void, any Error>.success(()))
     let done = DispatchSemaphore(value: 0)
     Task {
-      do { try await body() } catch { box.result = .failure(error) }
+      do { try await body() } catch { result.withLock { $0 = .failure(error) } }
       done.signal()
     }
     done.wait()
-    return box.result
+    return result.withLock { $0 }
   }
 }
