@@ -17,6 +17,7 @@ package enum HugePages {
 
 /// Uninitialized memory aligned to 64 bytes (a cache line, an AVX-512 register), freed with the object.
 package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable {
+  // Unchecked: the memory stays where it is; threads that write elements at the same time write different ones.
   package let pointer: UnsafeMutablePointer<Element>
   package let count: Int
   /// Length of the mapping when the memory is a file's or fresh pages; 0 when it was allocated.

@@ -8,6 +8,7 @@ import Synchronization
 /// spins briefly and then sleeps as well: a thread that yields instead may lose its core for a whole time slice to
 /// whatever else runs on the machine.
 package final class WorkerCrew: @unchecked Sendable {
+  // Unchecked: a loop is set up while no worker is inside; all else is atomic or guarded by the mutex.
   // The loop under way. Written by the caller while no worker is active.
   private var body: (@Sendable (Int) -> Void)?
   private var taskCount = 0

@@ -5,6 +5,7 @@ import Foundation
 /// Whole pieces go past the page cache where the file system allows it: copying into fresh pages of the cache costs more
 /// than anything else that happens to the bytes of a converted model, and pushes the model being read out of it.
 final class BackgroundWriter: @unchecked Sendable {
+  // Unchecked: one thread fills pieces, the queue alone uses `direct`, and `lock` guards what both use.
   private let descriptor: Int32
   private let path: String
   private let queue = DispatchQueue(label: "writer")

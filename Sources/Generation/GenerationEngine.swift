@@ -7,6 +7,7 @@ import Transformer
 /// One thread of its own owns the decoder and the caches; forward passes would block the threads that Swift's tasks share.
 /// An answer does not depend on what else runs: rows of a forward pass do not mix.
 package final class GenerationEngine: @unchecked Sendable {
+  // Unchecked: `condition` guards everything that changes.
   package let limits: SchedulerLimits
   private let tokenizer: any Tokenizer
 

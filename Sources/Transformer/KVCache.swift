@@ -30,6 +30,7 @@ package enum KVCacheType: String, CaseIterable, Sendable {
 ///
 /// Memory is reserved for `capacity` tokens but touched only as tokens arrive.
 package final class KVCache: @unchecked Sendable {
+  // Unchecked: one thread at a time runs a decoder with a cache; its tasks write different heads or positions.
   /// Tokens held.
   package internal(set) var count = 0
   /// Tokens there is room for.
