@@ -22,7 +22,7 @@ package enum CodePacking {
   ) {
     let layout = tensor.layout
     precondition(layout.inFeatures % 32 == 0)
-    let target = Words(words)
+    let target = DisjointWrites(words)
     var places = (0..<layout.inFeatures).map(layout.place(ofInput:))
     if layout.isPermuted {
       let stored = places
@@ -75,8 +75,8 @@ package enum CodePacking {
     pool: WorkerPool = .shared
   ) {
     precondition(rows % 32 == 0)
-    let source = ConstantWords(words)
-    let target = MutableBytes(codes)
+    let source = SharedPointer(words)
+    let target = DisjointWrites(codes)
     let mask = UInt32((1 << bits) - 1)
     pool.runRanges(rows / 32) { range in
       for block in range {
@@ -142,17 +142,4 @@ package enum CodePacking {
     }
     return fields
   }
-}
-
-private struct MutableBytes: @unchecked Sendable {
-  let pointer: UnsafeMutablePointer<UInt8>
-  init(_ pointer: UnsafeMutablePointer<UInt8>) { self.pointer = pointer }
-}
-private struct Words: @unchecked Sendable {
-  let pointer: UnsafeMutablePointer<UInt32>
-  init(_ pointer: UnsafeMutablePointer<UInt32>) { self.pointer = pointer }
-}
-private struct ConstantWords: @unchecked Sendable {
-  let pointer: UnsafePointer<UInt32>
-  init(_ pointer: UnsafePointer<UInt32>) { self.pointer = pointer }
 }

@@ -16,9 +16,10 @@ package enum HugePages {
 }
 
 /// Uninitialized memory aligned to 64 bytes (a cache line, an AVX-512 register), freed with the object.
-package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable {
-  package let pointer: UnsafeMutablePointer<Element>
-  package let count: Int
+@usableFromInline package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable {
+  // Unchecked: the memory stays where it is; threads that write elements at the same time write different ones.
+  @usableFromInline package let pointer: UnsafeMutablePointer<Element>
+  @usableFromInline package let count: Int
   /// Length of the mapping when the memory is a file's or fresh pages; 0 when it was allocated.
   private let mappedByteCount: Int
 
@@ -105,12 +106,12 @@ package final class AlignedBuffer<Element: BitwiseCopyable>: @unchecked Sendable
     if mappedByteCount > 0 { munmap(pointer, mappedByteCount) } else { free(pointer) }
   }
 
-  package var buffer: UnsafeMutableBufferPointer<Element> {
+  @inlinable package var buffer: UnsafeMutableBufferPointer<Element> {
     UnsafeMutableBufferPointer(start: pointer, count: count)
   }
   package var array: [Element] { Array(buffer) }
 
-  package subscript(index: Int) -> Element {
+  @inlinable package subscript(index: Int) -> Element {
     get { buffer[index] }
     set { buffer[index] = newValue }
   }

@@ -36,23 +36,25 @@ package struct Int8Activations: Sendable {
     let longest = Int(ZN_INT8_BLOCK_MOST)
     let isWhole = inFeatures % longest == 0 && groupSize % longest == 0
     let block = keepsOutliers && isWhole ? longest : Int(ZN_INT8_PART)
-    let blocks = inFeatures / block
-    let spans = Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize)))
-    let outliers = 2 * Int(zn_outlier_most(Int64(inFeatures)))
-    var starts = [0]
-    for floats in [inFeatures / 4, blocks, 2 * spans, outliers, 1] {
-      starts.append(starts[starts.count - 1] + (tiles * tile * floats + 15) / 16 * 16)
-    }
-    return Scratch.withFloats(starts[5]) { memory in
-      func part<Element>(_ index: Int, as type: Element.Type) -> DisjointWrites<Element> {
-        DisjointWrites(UnsafeMutableRawPointer(memory + starts[index]).assumingMemoryBound(to: type))
-      }
+    // Parts of whole cache lines, each of so many floats for every row of whole tiles.
+    func part(_ floatsOfRow: Int) -> Int { (tiles * tile * floatsOfRow + 15) / 16 * 16 }
+    let packed = part(inFeatures / 4)
+    let scales = part(inFeatures / block)
+    let sums = part(2 * Int(zn_int8_spans(Int64(inFeatures), Int64(groupSize))))
+    let outliers = part(2 * Int(zn_outlier_most(Int64(inFeatures))))
+    let counts = part(1)
+    return Scratch.withFloats(packed + scales + sums + outliers + counts) { memory in
+      let firstSum = memory + packed + scales
+      let firstOutlier = UnsafeMutableRawPointer(firstSum + sums)
+      let firstCount = UnsafeMutableRawPointer(firstSum + sums + outliers)
       return body(
         Int8Activations(
-          packed: part(0, as: Int8.self), scales: part(1, as: Float.self), sums: part(2, as: Float.self),
-          outliers: keepsOutliers ? part(3, as: zn_outlier.self) : nil,
-          outlierCounts: part(4, as: Int32.self),
-          rows: rows, inFeatures: inFeatures, groupSize: groupSize, block: block, tile: tile))
+          packed: DisjointWrites(UnsafeMutableRawPointer(memory).assumingMemoryBound(to: Int8.self)),
+          scales: DisjointWrites(memory + packed), sums: DisjointWrites(firstSum),
+          outliers: keepsOutliers
+            ? DisjointWrites(firstOutlier.assumingMemoryBound(to: zn_outlier.self)) : nil,
+          outlierCounts: DisjointWrites(firstCount.assumingMemoryBound(to: Int32.self)), rows: rows,
+          inFeatures: inFeatures, groupSize: groupSize, block: block, tile: tile))
     }
   }
 

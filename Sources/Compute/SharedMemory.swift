@@ -1,11 +1,11 @@
 /// Memory that all tasks of a loop may read.
 ///
 /// Swift does not let a `@Sendable` closure capture a bare pointer, because it cannot see who else uses the memory. Wrapping the
-/// pointer in this type is the author's statement that nobody writes to the memory while a task may read it, and that its
-/// owner outlives the loop.
-package struct SharedPointer<Pointee>: @unchecked Sendable, Hashable {
-  // Unchecked: whoever makes one promises that nobody writes to the memory while it is shared.
-  package let pointer: UnsafePointer<Pointee>
+/// pointer in this type is the author's statement that no task writes what another one reads, and that the memory's owner
+/// outlives the loop.
+@usableFromInline package struct SharedPointer<Pointee>: @unchecked Sendable, Hashable {
+  // Unchecked: whoever makes one promises that no task writes what another one reads.
+  @usableFromInline package let pointer: UnsafePointer<Pointee>
 
   @inlinable package init(_ pointer: UnsafePointer<Pointee>) { self.pointer = pointer }
   @inlinable package init(_ pointer: UnsafeMutablePointer<Pointee>) { self.pointer = UnsafePointer(pointer) }
@@ -29,9 +29,9 @@ extension SharedPointer<UInt8> {
 ///
 /// The counterpart of ``SharedPointer`` for outputs: making one states that no two tasks write the same element, that no task
 /// reads what another one writes during the loop, and that the memory's owner outlives the loop.
-package struct DisjointWrites<Pointee>: @unchecked Sendable, Hashable {
+@usableFromInline package struct DisjointWrites<Pointee>: @unchecked Sendable, Hashable {
   // Unchecked: whoever makes one promises that the tasks write disjoint parts.
-  package let pointer: UnsafeMutablePointer<Pointee>
+  @usableFromInline package let pointer: UnsafeMutablePointer<Pointee>
 
   @inlinable package init(_ pointer: UnsafeMutablePointer<Pointee>) { self.pointer = pointer }
 

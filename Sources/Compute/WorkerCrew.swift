@@ -8,8 +8,9 @@ import Synchronization
 /// spins briefly and then sleeps as well: a thread that yields instead may lose its core for a whole time slice to
 /// whatever else runs on the machine.
 package final class WorkerCrew: @unchecked Sendable {
+  // Unchecked: a loop is set up while no worker is inside; all else is atomic or guarded by the mutex.
   // The loop under way. Written by the caller while no worker is active.
-  private var body: ((Int) -> Void)?
+  private var body: (@Sendable (Int) -> Void)?
   private var taskCount = 0
   private let nextTask = Atomic<Int>(0)
   /// Bits 32...: generation; bit 31: open to join; bits 0...30: workers inside.
@@ -71,7 +72,7 @@ package final class WorkerCrew: @unchecked Sendable {
   }
 
   /// Runs a loop with whoever joins. Only one thread may be in here at a time.
-  func dispatch(_ taskCount: Int, _ body: @escaping (Int) -> Void) {
+  func dispatch(_ taskCount: Int, _ body: @escaping @Sendable (Int) -> Void) {
     self.body = body
     self.taskCount = taskCount
     nextTask.store(0, ordering: .relaxed)

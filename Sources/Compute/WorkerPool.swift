@@ -5,7 +5,7 @@ import Synchronization
 ///
 /// Threads split outputs, never sums, and every instruction set gives the same bits, so results depend on neither. The threads
 /// end with the pool.
-package final class WorkerPool: @unchecked Sendable {
+package final class WorkerPool: Sendable {
   /// Threads that take part, the caller included.
   package let threadCount: Int
   /// What computations on this pool use.
@@ -44,7 +44,7 @@ package final class WorkerPool: @unchecked Sendable {
   /// Runs `body(0)` … `body(taskCount - 1)`, each once, and returns when all are done.
   ///
   /// Called from inside a task, or while another thread is using the pool, it runs the loop on the calling thread.
-  package func run(_ taskCount: Int, _ body: (Int) -> Void) {
+  package func run(_ taskCount: Int, _ body: @Sendable (Int) -> Void) {
     guard taskCount > 0 else { return }
     if threadCount == 1 || taskCount == 1 || WorkerPool.insideTask {
       for index in 0..<taskCount { body(index) }
@@ -59,7 +59,7 @@ package final class WorkerPool: @unchecked Sendable {
   }
 
   /// Runs `body` over `0..<count` cut into ranges whose lengths are multiples of `grain` (but for the last).
-  package func runRanges(_ count: Int, grain: Int = 1, _ body: (Range<Int>) -> Void) {
+  package func runRanges(_ count: Int, grain: Int = 1, _ body: @Sendable (Range<Int>) -> Void) {
     guard count > 0 else { return }
     let grains = (count + grain - 1) / grain
     let tasks = min(grains, threadCount == 1 ? 1 : threadCount * 4)
@@ -72,17 +72,20 @@ package final class WorkerPool: @unchecked Sendable {
 
   /// Runs `body` over `0..<count` cut into ranges that become shorter towards the end, so that threads end together: where
   /// memory sets the pace, long ranges are read fastest, and a thread that waits for the other's last range reads nothing.
-  package func runShrinkingRanges(_ count: Int, _ body: (Range<Int>) -> Void) {
+  package func runShrinkingRanges(_ count: Int, _ body: @Sendable (Range<Int>) -> Void) {
     guard count > 0 else { return }
     // Never more ranges than items.
-    withUnsafeTemporaryAllocation(of: Int.self, capacity: count) { ends in
-      var (tasks, end) = (0, 0)
-      while end < count {
-        end = WorkerPool.endOfNextRange(after: end, of: count, threads: threadCount)
-        ends.initializeElement(at: tasks, to: end)
+    withUnsafeTemporaryAllocation(of: Int.self, capacity: count + 1) { bounds in
+      bounds.initializeElement(at: 0, to: 0)
+      var tasks = 0
+      while bounds[tasks] < count {
+        let end = WorkerPool.endOfNextRange(after: bounds[tasks], of: count, threads: threadCount)
         tasks += 1
+        bounds.initializeElement(at: tasks, to: end)
       }
-      run(tasks) { task in body((task == 0 ? 0 : ends[task - 1])..<ends[task]) }
+      guard let first = bounds.baseAddress else { return }
+      let bounds = SharedPointer(first)
+      run(tasks) { task in body(bounds[task]..<bounds[task + 1]) }
     }
   }
 

@@ -145,8 +145,8 @@ private struct LoRAMerge {
     let source = try entry.rowMajorBytes(pool: pool)
     let result = AlignedBuffer<UInt8>(count: out * width * type.byteCount)
     let kernels = pool.kernels
-    guard let from = source.bytes.baseAddress else { return source }
-    let to = UnsafeMutableRawPointer(result.pointer)
+    guard let base = source.bytes.baseAddress else { return source }
+    let from = SharedPointer(bytes: base)
     withExtendedLifetime(source.owner) {
       pool.runRanges(out) { range in
         Scratch.withFloats(2 * width) { row in
@@ -157,7 +157,8 @@ private struct LoRAMerge {
             for piece in pieces where piece.rows[n] >= 0 {
               add(piece, row: piece.rows[n], to: row, sum: sum, width: width)
             }
-            kernels.narrow(to + n * width * type.byteCount, from: row, type: type.kernelType, count: width)
+            kernels.narrow(
+              result.pointer + n * width * type.byteCount, from: row, type: type.kernelType, count: width)
           }
         }
       }

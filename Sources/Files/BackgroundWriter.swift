@@ -5,6 +5,7 @@ import Foundation
 /// Whole pieces go past the page cache where the file system allows it: copying into fresh pages of the cache costs more
 /// than anything else that happens to the bytes of a converted model, and pushes the model being read out of it.
 final class BackgroundWriter: @unchecked Sendable {
+  // Unchecked: one thread fills pieces, the queue alone uses `direct`, and `lock` guards what both use.
   private let descriptor: Int32
   private let path: String
   private let queue = DispatchQueue(label: "writer")
@@ -12,6 +13,8 @@ final class BackgroundWriter: @unchecked Sendable {
   private let room = DispatchSemaphore(value: 3)
   private let lock = NSLock()
   private var failure: FileError?
+  /// Whole pieces, and where each begins in the file, in the order they were filled.
+  private var waiting: [(memory: UnsafeMutableRawBufferPointer, start: Int)] = []
   /// Memory of pieces already written, for the next ones: fresh pages cost more than the copy.
   private var spare: [UnsafeMutableRawBufferPointer] = []
   /// Bytes that do not fill a piece yet; the file has them only after ``wait()``.
@@ -81,25 +84,25 @@ final class BackgroundWriter: @unchecked Sendable {
   }
 
   private func handOver(_ memory: UnsafeMutableRawBufferPointer) {
-    let whole = Piece(memory: memory, offset: pieceStart)
+    let start = pieceStart
     piece = nil
     filled = 0
     pieceStart += memory.count
-    queue.async { [self] in
-      defer {
-        lock.withLock { spare.append(whole.memory) }
-        room.signal()
-      }
-      guard lock.withLock({ failure == nil }) else { return }
-      do { try put(UnsafeRawBufferPointer(whole.memory), at: whole.offset) } catch {
-        lock.withLock { failure = error as? FileError }
-      }
-    }
+    lock.withLock { waiting.append((memory, start)) }
+    queue.async { [self] in putFirst() }
   }
 
-  private struct Piece: @unchecked Sendable {
-    let memory: UnsafeMutableRawBufferPointer
-    let offset: Int
+  /// Writes the piece that has waited longest; called on the queue only.
+  private func putFirst() {
+    let (memory, start) = lock.withLock { waiting.removeFirst() }
+    defer {
+      lock.withLock { spare.append(memory) }
+      room.signal()
+    }
+    guard lock.withLock({ failure == nil }) else { return }
+    do { try put(UnsafeRawBufferPointer(memory), at: start) } catch {
+      lock.withLock { failure = error as? FileError }
+    }
   }
 
   /// Returns when the file has everything handed over.

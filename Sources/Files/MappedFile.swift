@@ -5,6 +5,7 @@ import Synchronization
 ///
 /// The mapping lives as long as the object: whoever keeps a pointer into `bytes` keeps the object too.
 package final class MappedFile: @unchecked Sendable {
+  // Unchecked: the mapping is read-only and lasts as long as the object.
   package let path: String
   /// The file's content. Empty files give an empty buffer.
   package let bytes: UnsafeRawBufferPointer

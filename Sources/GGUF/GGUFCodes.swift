@@ -45,7 +45,6 @@ package enum GGUFCodes {
   ) -> AlignedBuffer<UInt8> {
     let rowBytes = type.byteCount(of: m.inFeatures)
     let result = AlignedBuffer<UInt8>(count: rows.count * rowBytes)
-    let target = SendableBytes(result.pointer)
     let tile = 16
     pool.runRanges((rows.count + tile - 1) / tile) { range in
       // Codes are input-major: sixteen rows at a time make whole cache lines of them useful.
@@ -58,7 +57,7 @@ package enum GGUFCodes {
           }
         }
         for (r, row) in members.enumerated() {
-          let to = UnsafeMutableRawPointer(target.pointer + (t * tile + r) * rowBytes)
+          let to = UnsafeMutableRawPointer(result.pointer + (t * tile + r) * rowBytes)
           for block in 0..<m.inFeatures / 32 {
             let at = block * 32 / m.groupSize * m.outFeatures + row
             codes.withUnsafeBufferPointer {
@@ -134,9 +133,4 @@ package enum GGUFCodes {
     }
     return true
   }
-}
-
-private struct SendableBytes: @unchecked Sendable {
-  let pointer: UnsafeMutablePointer<UInt8>
-  init(_ pointer: UnsafeMutablePointer<UInt8>) { self.pointer = pointer }
 }

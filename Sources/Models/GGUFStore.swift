@@ -198,18 +198,17 @@ package struct GGUFStore: ModelStore {
     }
     let result = AlignedBuffer<UInt8>(count: rows * columns * type.byteCount)
     let rowBytes = tensor.type.byteCount(of: columns)
-    let from = SendablePointers(UnsafeRawPointer(file.bytes(of: tensor).baseAddress), result.pointer)
-    guard rows * columns > 0, from.source != nil else {
+    guard rows * columns > 0, let start = file.bytes(of: tensor).baseAddress else {
       return UnsafeBytes(.init(result.buffer), owner: result)
     }
+    let from = SharedPointer(bytes: start)
     pool.runRanges(rows) { range in
-      guard let base = from.source else { return }
       Scratch.withFloats(columns) { floats in
         for row in range {
           GGUFBlocks.dequantize(
-            base + (source.rows?[row] ?? row) * rowBytes, type: tensor.type, count: columns, into: floats,
+            from + (source.rows?[row] ?? row) * rowBytes, type: tensor.type, count: columns, into: floats,
             kernels: pool.kernels)
-          let to = UnsafeMutableRawPointer(from.target + row * columns * type.byteCount)
+          let to = UnsafeMutableRawPointer(result.pointer + row * columns * type.byteCount)
           pool.kernels.narrow(to, from: floats, type: type.kernelType, count: columns)
         }
       }
@@ -235,13 +234,5 @@ package struct GGUFStore: ModelStore {
         return nil
       } catch { return ModelProblem(.values, "\(error)") }
     }
-  }
-}
-
-private struct SendablePointers: @unchecked Sendable {
-  let source: UnsafeRawPointer?
-  let target: UnsafeMutablePointer<UInt8>
-  init(_ source: UnsafeRawPointer?, _ target: UnsafeMutablePointer<UInt8>) {
-    (self.source, self.target) = (source, target)
   }
 }

@@ -14,12 +14,13 @@ package enum ParallelChecksum {
       return one(bytes, continuing: crc, pool.kernels)
     }
     let source = SharedPointer(bytes: base)
-    let pieces = (bytes.count + share - 1) / share
+    let count = bytes.count
+    let pieces = (count + share - 1) / share
     let results = AlignedBuffer<UInt32>(count: pieces)
     pool.run(pieces) { piece in
       let start = piece * share
       results[piece] = one(
-        UnsafeRawBufferPointer(start: source.raw + start, count: min(share, bytes.count - start)),
+        UnsafeRawBufferPointer(start: source.raw + start, count: min(share, count - start)),
         pool.kernels
       )
     }

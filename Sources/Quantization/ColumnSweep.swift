@@ -2,7 +2,7 @@ import Compute
 import Tensors
 
 /// The column loop over one matrix, in panels of 16 outputs: rows of W do not depend on each other, so lanes are rows.
-final class ColumnSweep {
+final class ColumnSweep: Sendable {
   private let recipe: QuantizationRecipe
   private let finder: ParameterFinder
   private let pool: WorkerPool
@@ -13,12 +13,15 @@ final class ColumnSweep {
   private let panels: Int
   private let groupSize: Int
   private let groups: Int
-  private(set) var memory: SweepMemory
+  /// Of this sweep and the next.
+  let memory: SweepMemory
   private let target: IntPanelBuilder
   /// Of the whole matrix; a multiple of ``panelWidth``.
   private let firstOutput: Int
   /// `[panel][column of the sweep][16]`: W; what the sweep has passed is W − Q.
   private let weights: AlignedBuffer<Float>
+  /// For the factor of a span's correction; nil when there is only one span.
+  private let factorMemory: AlignedBuffer<Float>?
   /// `[panel][group][16]`
   private let scales: AlignedBuffer<Float>
   private let zeros: AlignedBuffer<Float>
@@ -33,7 +36,6 @@ final class ColumnSweep {
     _ solver: Solver, weights matrix: WeightMatrix, memory: SweepMemory, target: IntPanelBuilder,
     firstOutput: Int
   ) {
-    self.memory = memory
     self.target = target
     self.firstOutput = firstOutput
     recipe = solver.recipe
@@ -47,7 +49,13 @@ final class ColumnSweep {
     groupSize = recipe.groupSize(forInputs: inFeatures)
     groups = (inFeatures + groupSize - 1) / groupSize
     let elements = panels * panelWidth * inFeatures
-    weights = matrix.floatPanels(into: self.memory.floats(.weights, count: elements), pool: pool)
+    var memory = memory
+    weights = matrix.floatPanels(into: memory.floats(.weights, count: elements), pool: pool)
+    factorMemory =
+      recipe.method == .gptq && inFeatures > span
+      ? memory.floats(
+        .factor, count: PackedLeftSide.count(rows: span, k: inFeatures, kernels: pool.kernels)) : nil
+    self.memory = memory
     scales = AlignedBuffer(count: panels * panelWidth * groups)
     zeros = AlignedBuffer(count: panels * panelWidth * groups)
     losses = AlignedBuffer(zeros: panels * panelWidth)
@@ -158,12 +166,10 @@ final class ColumnSweep {
   {
     let (first, width) = (span.lowerBound, span.count)
     guard first > 0 else { return nil }
-    let memory = memory.floats(
-      .factor, count: PackedLeftSide.count(rows: span.count, k: inFeatures, kernels: pool.kernels))
     return Correction(
       earlier: PackedLeftSide(
         rows: width, k: first, a: factor.pointer(row: 0, column: first), rowStride: 1, kStride: factor.order,
-        memory: memory, pool: pool),
+        memory: factorMemory, pool: pool),
       inverse: stride(from: 0, to: width, by: Correction.columnsAtATime).map { start in
         let end = min(width, start + Correction.columnsAtATime)
         return (

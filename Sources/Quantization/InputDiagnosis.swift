@@ -62,20 +62,16 @@ package struct InputDiagnosis: Equatable, Sendable {
     twins = Excerpt(InputDiagnosis.twins(h, diagonal, pool))
   }
 
-  private struct Source: @unchecked Sendable {
-    let h: UnsafePointer<Float>
-  }
-
   private static func twins(_ h: UnsafePointer<Float>, _ diagonal: [Float], _ pool: WorkerPool) -> [Twin] {
     let n = diagonal.count
     // Row by row, the first later channel that repeats it; h_ij² = h_ii·h_jj holds exactly for multiples.
     let first = AlignedBuffer<Int32>(count: n)
-    let source = Source(h: h)
+    let h = SharedPointer(h)
     pool.runRanges(n, grain: 8) { rows in
       for i in rows {
         first[i] = -1
         guard diagonal[i] > 0 else { continue }
-        let row = source.h + i * n
+        let row = h + i * n
         let limit = diagonal[i] * 0.99998
         let found = diagonal.withUnsafeBufferPointer { d -> Int? in
           var start = i + 1

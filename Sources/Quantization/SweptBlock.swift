@@ -2,7 +2,7 @@ import Compute
 import Tensors
 
 /// Some columns of a span, corrected one by one.
-struct SweptBlock: @unchecked Sendable {
+struct SweptBlock: Sendable {
   /// Of the span.
   let columns: Range<Int>
   /// Columns of the span: from one row of its inverse to the next.

@@ -2,7 +2,7 @@ import Compute
 import Foundation
 
 /// R upper triangular with R·Rᵀ = H, in the memory that held H's upper triangle, and the inverses of its diagonal blocks.
-package struct CholeskyFactor: @unchecked Sendable {
+package struct CholeskyFactor: Sendable {
   package let order: Int
   /// `[n, n]` row-major; what is below the diagonal is not R's.
   private let values: AlignedBuffer<Float>
@@ -33,8 +33,9 @@ package struct CholeskyFactor: @unchecked Sendable {
     precondition(columns.lowerBound % block == 0)
     precondition(columns.upperBound % block == 0 || columns.upperBound == order)
     return TriangularInverse(
-      r: pointer(row: columns.lowerBound, column: columns.lowerBound), order: columns.count, rowStride: order,
-      inverses: inverses.pointer + columns.lowerBound * block, pool: pool
+      r: SharedPointer(pointer(row: columns.lowerBound, column: columns.lowerBound)), order: columns.count,
+      rowStride: order,
+      inverses: SharedPointer(inverses.pointer + columns.lowerBound * block), pool: pool
     ).computed()
   }
 }
@@ -84,7 +85,7 @@ package enum Factorization {
     _ h: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool
   ) -> Bool {
     let panel = AlignedBuffer<Float>(count: n * block)
-    let span = PackedSpan(order: n, blocks: spanBlocks, kernels: pool.kernels)
+    var span = PackedSpan(order: n, blocks: spanBlocks, kernels: pool.kernels)
     for b in stride(from: (n + block - 1) / block - 1, through: 0, by: -1) {
       let first = b * block
       let size = min(block, n - first)
@@ -202,14 +203,14 @@ package enum Factorization {
 }
 
 /// The columns of some blocks of R as both sides of a product of their rows.
-private final class PackedSpan: @unchecked Sendable {
+private struct PackedSpan: Sendable {
   let kernels: Kernels
   let tileRows: Int
   /// Rows in whole tiles and panels.
   private let unit: Int
   /// Tiles of rows, and panels of them; each holds all columns of the span.
-  private let left: UnsafeMutablePointer<Float>
-  private let right: UnsafeMutablePointer<Float>
+  private let left: DisjointWrites<Float>
+  private let right: DisjointWrites<Float>
   private let memory: AlignedBuffer<Float>
   /// Columns that the span will have, and those it has.
   private var depth = 0
@@ -221,41 +222,42 @@ private final class PackedSpan: @unchecked Sendable {
     unit = tileRows * panelWidth
     let paddedRows = (order + unit - 1) / unit * unit
     memory = AlignedBuffer(count: 2 * paddedRows * Factorization.block * blocks)
-    left = memory.pointer
-    right = memory.pointer + paddedRows * Factorization.block * blocks
+    left = DisjointWrites(memory.pointer)
+    right = DisjointWrites(memory.pointer + paddedRows * Factorization.block * blocks)
   }
 
   var isEmpty: Bool { width == 0 }
 
-  func begin(depth: Int) { self.depth = depth }
+  mutating func begin(depth: Int) { self.depth = depth }
 
-  func removeAll() { width = 0 }
+  mutating func removeAll() { width = 0 }
 
   /// Packs `x` `[rows, width]` and copies it to where R is.
-  func append(
+  mutating func append(
     _ x: UnsafePointer<Float>, rows: Int, width count: Int, copyingTo r: UnsafeMutablePointer<Float>,
     rowStride: Int, pool: WorkerPool
   ) {
-    let (before, depth) = (width, depth)
-    let (x, r) = (SharedPointer(x), DisjointWrites(r))
+    let (span, x, r) = (self, SharedPointer(x), DisjointWrites(r))
     pool.runRanges((rows + unit - 1) / unit) { range in
-      let first = range.lowerBound * unit
-      let end = min(rows, range.upperBound * unit)
-      for row in first..<end {
-        (r.pointer + row * rowStride).update(from: x.pointer + row * count, count: count)
-      }
-      for row in stride(from: first, to: end, by: tileRows) {
-        kernels.packRows(
-          left + row * depth + before * tileRows, from: x.pointer + row * count, rowStride: count, kStride: 1,
-          m: min(tileRows, end - row), k: count)
-      }
-      for row in stride(from: first, to: end, by: panelWidth) {
-        kernels.packPanel(
-          right + row * depth + before * panelWidth, from: x.pointer + row * count, type: .f32,
-          rowStride: count, rows: min(panelWidth, end - row), k: count)
-      }
+      let some = range.lowerBound * span.unit..<min(rows, range.upperBound * span.unit)
+      for row in some { (r + row * rowStride).update(from: x + row * count, count: count) }
+      span.pack(x, rows: some, width: count)
     }
     width += count
+  }
+
+  /// Packs some rows of `x` behind the columns that the span has.
+  private func pack(_ x: SharedPointer<Float>, rows: Range<Int>, width count: Int) {
+    for row in stride(from: rows.lowerBound, to: rows.upperBound, by: tileRows) {
+      kernels.packRows(
+        left + (row * depth + width * tileRows), from: x + row * count, rowStride: count, kStride: 1,
+        m: min(tileRows, rows.upperBound - row), k: count)
+    }
+    for row in stride(from: rows.lowerBound, to: rows.upperBound, by: panelWidth) {
+      kernels.packPanel(
+        right + (row * depth + width * panelWidth), from: x + row * count, type: .f32, rowStride: count,
+        rows: min(panelWidth, rows.upperBound - row), k: count)
+    }
   }
 
   /// `h` −= what rows and columns of X·Xᵀ give, on the calling thread.
@@ -271,8 +273,8 @@ private final class PackedSpan: @unchecked Sendable {
     for row in stride(from: rows.lowerBound, to: rows.upperBound, by: step) {
       kernels.gemmPacked(
         m: min(step, rows.upperBound - row), n: columns.count, k: width - skipped,
-        packedA: left + row * depth + skipped * tileRows,
-        b: right + columns.lowerBound * depth + skipped * panelWidth, bPanelStride: depth * panelWidth,
+        packedA: left + (row * depth + skipped * tileRows),
+        b: right + (columns.lowerBound * depth + skipped * panelWidth), bPanelStride: depth * panelWidth,
         c: h + (row - rows.lowerBound) * rowStride, cRowStride: rowStride, cPanelStride: panelWidth,
         mode: .subtract)
     }

@@ -160,13 +160,14 @@ package enum LinearAlgebra {
 
   /// Gives `count` panels of B from panel `panel`, inputs `firstK ..< firstK + k`, as floats: where they start and how far
   /// apart they are. May build them in `scratch`.
-  typealias PanelProvider = (
-    _ panel: Int, _ count: Int, _ firstK: Int, _ k: Int, _ scratch: UnsafeMutablePointer<Float>
-  ) -> (UnsafePointer<Float>, Int)
+  typealias PanelProvider =
+    @Sendable (
+      _ panel: Int, _ count: Int, _ firstK: Int, _ k: Int, _ scratch: UnsafeMutablePointer<Float>
+    ) -> (UnsafePointer<Float>, Int)
 
   private static func blocked(
     m: Int, n: Int, k: Int, a: SharedPointer<Float>, aRowStride: Int, aKStride: Int, pool: WorkerPool,
-    provide: PanelProvider, output: (Int, Int) -> UnsafeMutablePointer<Float>, cRowStride: Int,
+    provide: PanelProvider, output: @Sendable (Int, Int) -> UnsafeMutablePointer<Float>, cRowStride: Int,
     cPanelStride: Int, mode: ProductMode, scratchPerPanel: Int
   ) {
     let kernels = pool.kernels
@@ -189,21 +190,21 @@ package enum LinearAlgebra {
     let atMost = max(tileRows * 8, min(packedRows, packedByteCount / (4 * max(1, k))))
     let steps = (m + atMost - 1) / atMost
     let rowStep = ((m + steps - 1) / steps + tileRows - 1) / tileRows * tileRows
-    Scratch.withFloats(packing ? rowStep * max(1, k) : 1) { packed in
+    Scratch.withFloats(packing ? rowStep * max(1, k) : 1) { memory in
+      let packed = DisjointWrites(memory)
       for firstRow in stride(from: 0, to: m, by: rowStep) {
         let rows = min(rowStep, m - firstRow)
-        let left = a.pointer + firstRow * aRowStride
+        let left = SharedPointer(a + firstRow * aRowStride)
         if packing {
           // Block of depth d starts at rows' * d, rows' being the rows rounded up to whole tiles.
           let tiles = (rows + tileRows - 1) / tileRows
-          let source = SharedPointer(left)
           pool.runRanges(tiles) { range in
             for firstK in stride(from: 0, to: k, by: depth) {
               let step = min(depth, k - firstK)
               let base = packed + tiles * tileRows * firstK
               let first = range.lowerBound * tileRows
               kernels.packRows(
-                base + first * step, from: source.pointer + first * aRowStride + firstK * aKStride,
+                base + first * step, from: left + (first * aRowStride + firstK * aKStride),
                 rowStride: aRowStride, kStride: aKStride, m: min(range.count * tileRows, rows - first),
                 k: step)
             }
@@ -258,7 +259,8 @@ package enum LinearAlgebra {
     let panels = (n + panelWidth - 1) / panelWidth
     let tiles = (m + tileRows - 1) / tileRows
     let tasks = rowTasks(tiles: tiles, tileRows: tileRows, threads: pool.threadCount)
-    Scratch.withFloats(panels * panelWidth * k) { built in
+    Scratch.withFloats(panels * panelWidth * k) { memory in
+      let built = DisjointWrites(memory)
       // The block of depth d starts at panels · 16 · d.
       pool.runRanges(panels) { range in
         for firstK in stride(from: 0, to: k, by: depth) {
@@ -331,7 +333,7 @@ package enum LinearAlgebra {
   /// outputs do not fill it goes through a buffer.
   static func eachPanelRange(
     of outFeatures: Int, into y: UnsafeMutablePointer<Float>, pool: WorkerPool,
-    _ body: (_ firstPanel: Int, _ count: Int, UnsafeMutablePointer<Float>) -> Void
+    _ body: @Sendable (_ firstPanel: Int, _ count: Int, UnsafeMutablePointer<Float>) -> Void
   ) {
     let panels = (outFeatures + panelWidth - 1) / panelWidth
     let whole = outFeatures / panelWidth

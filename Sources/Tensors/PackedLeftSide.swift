@@ -1,7 +1,7 @@
 import Compute
 
 /// The left side A `[rows, k]` of products, packed once for all threads, each of which multiplies it by panels of its own.
-package struct PackedLeftSide: @unchecked Sendable {
+package struct PackedLeftSide: Sendable {
   package let rows: Int
   package let k: Int
   private let kernels: Kernels

@@ -2,7 +2,7 @@ import Compute
 
 /// The inverse of R or of a block on its diagonal, upper triangular, in groups of ``groupWidth`` columns. A group holds panels of
 /// 16 columns with as many rows as its last column needs, so the whole takes little more than half of a square.
-package struct InverseFactor: @unchecked Sendable {
+package struct InverseFactor: Sendable {
   package let order: Int
   package let values: AlignedBuffer<Float>
 
@@ -47,18 +47,18 @@ package struct InverseFactor: @unchecked Sendable {
 
 /// U = R⁻¹ from the last rows up: U[rows, later] = −U[rows, rows] · (R[rows, later] · U[later, later]), for a few blocks of rows at a
 /// time, so that later columns of U are read a few times less often.
-struct TriangularInverse: @unchecked Sendable {
+struct TriangularInverse: Sendable {
   private static let block = Factorization.block
   private static let rowsAtOnce = 4 * block
   /// Summed indices of one product.
   private static let depth = 3 * block
 
   /// R[0, 0], rows ``rowStride`` floats apart.
-  let r: UnsafePointer<Float>
+  let r: SharedPointer<Float>
   let order: Int
   let rowStride: Int
   /// The inverses of R's diagonal blocks.
-  let inverses: UnsafePointer<Float>
+  let inverses: SharedPointer<Float>
   let pool: WorkerPool
 
   func computed() -> InverseFactor {
@@ -81,7 +81,7 @@ struct TriangularInverse: @unchecked Sendable {
     let block = Self.block
     for first in stride(from: (rows.upperBound - 1) / block * block, through: rows.lowerBound, by: -block) {
       let size = min(block, rows.upperBound - first)
-      let inverse = inverses + first * block
+      let inverse = SharedPointer(inverses + first * block)
       for i in 0..<size {
         for j in i..<size {
           u.panel(ofColumn: first + j, row: first + i)[j % panelWidth] = inverse[i * size + j]
@@ -94,12 +94,12 @@ struct TriangularInverse: @unchecked Sendable {
         let stride = u.panelStride(ofColumn: column)
         Scratch.withFloats(block * block) { product in
           kernels.gemm(
-            m: size, n: width, k: column + width - later, a: r + first * rowStride + later,
+            m: size, n: width, k: column + width - later, a: r + (first * rowStride + later),
             aRowStride: rowStride, aKStride: 1, b: u.panel(ofColumn: column, row: later),
             bPanelStride: stride, c: product, cRowStride: panelWidth, cPanelStride: size * panelWidth,
             mode: .overwrite)
           kernels.gemm(
-            m: size, n: width, k: size, a: inverse, aRowStride: size, aKStride: 1, b: product,
+            m: size, n: width, k: size, a: inverse.pointer, aRowStride: size, aKStride: 1, b: product,
             bPanelStride: size * panelWidth, c: u.panel(ofColumn: column, row: first), cRowStride: panelWidth,
             cPanelStride: stride, mode: .subtract)
         }
@@ -118,7 +118,7 @@ struct TriangularInverse: @unchecked Sendable {
     pool.run((steps + Self.depth - 1) / Self.depth) { piece in
       let k = piece * Self.depth
       kernels.packRows(
-        left.pointer(depth: k), from: r + rows.lowerBound * rowStride + later + k, rowStride: rowStride,
+        left.pointer(depth: k), from: r + (rows.lowerBound * rowStride + later + k), rowStride: rowStride,
         kStride: 1, m: size, k: min(Self.depth, steps - k))
     }
     let diagonal = packedDiagonal(rows, of: u)
@@ -185,7 +185,7 @@ struct TriangularInverse: @unchecked Sendable {
 }
 
 /// Room for rows packed in tiles.
-private struct PackedRows: @unchecked Sendable {
+private struct PackedRows: Sendable {
   let tileRows: Int
   private let floatsPerStep: Int
   private let memory: AlignedBuffer<Float>

@@ -4,6 +4,7 @@ import Synchronization
 
 /// The terminal a person sits at: modes, size, bytes in and out.
 package final class TerminalDevice: @unchecked Sendable {
+  // Unchecked: what `mode` does not guard is set before the initializer returns.
   /// What the terminal does with keys.
   package enum Mode: Sendable {
     /// As it was found: lines are edited and echoed by the system.

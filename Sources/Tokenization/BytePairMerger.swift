@@ -1,5 +1,5 @@
 /// Which two neighbours may be merged, and how early.
-protocol MergeTable: Sendable {
+protocol MergeTable {
   /// Rank (lower merges first) and id of the token made of `left` and `right`, which cover `text[range]`; nil: they do
   /// not merge.
   func merge(left: Int32, right: Int32, text: UnsafeBufferPointer<UInt8>, range: Range<Int>) -> (
@@ -8,7 +8,7 @@ protocol MergeTable: Sendable {
 }
 
 /// Byte-pair merging of one piece: again and again the adjacent pair of lowest rank, leftmost on ties.
-struct BytePairMerger<Table: MergeTable>: Sendable {
+struct BytePairMerger<Table: MergeTable> {
   let table: Table
 
   private struct Part {
@@ -171,3 +171,5 @@ private struct CandidateHeap {
     return first
   }
 }
+
+extension BytePairMerger: Sendable where Table: Sendable {}

@@ -64,7 +64,7 @@ package struct BytePairTables: Sendable {
     let ranks = try (0..<tokenizer.rankCount).map {
       try tokenizer.bytes(of: $0, skippingSpecials: false) ?? []
     }
-    let table = ByteTable(capacity: ranks.count, byteCapacity: ranks.reduce(0) { $0 + $1.count })
+    var table = ByteTable(capacity: ranks.count, byteCapacity: ranks.reduce(0) { $0 + $1.count })
     for token in ranks { _ = table.append(token) }
     tokens = ranks.map { (ByteLevelAlphabet.encoded($0[...]), .normal) }
     merges = []

@@ -42,7 +42,7 @@ package struct BytePairTokenizer: Tokenizer {
     for token in added { count = max(count, token.token.id + 1) }
     var tokens = [[UInt8]?](repeating: nil, count: count)
     var isSpecial = [Bool](repeating: false, count: count)
-    let table = ByteTable(
+    var table = ByteTable(
       capacity: model.vocabulary.count, byteCapacity: model.vocabulary.reduce(0) { $0 + $1.0.utf8.count })
     var entryIDs: [Int32] = []
     var idOfText: [String: Int32] = [:]

@@ -1,19 +1,18 @@
 /// Byte strings to ids and back: one flat pool of bytes and an open-addressing hash table over it.
 ///
 /// A slot holds enough to decide without looking elsewhere: for up to eight bytes the string itself, for longer ones a
-/// 64-bit hash that is confirmed in the pool. Memory is allocated by hand, so that a lookup through `view` retains
-/// nothing.
-final class ByteTable: @unchecked Sendable {
+/// 64-bit hash that is confirmed in the pool. A copy shares the memory: tokens are added before the table is copied.
+struct ByteTable: Sendable {
   fileprivate struct Slot: BitwiseCopyable {
     var key: UInt64
     var length: UInt32
     var id: Int32
   }
 
-  private var pool: UnsafeMutableBufferPointer<UInt8>
-  private let starts: UnsafeMutableBufferPointer<Int32>
-  private let slots: UnsafeMutableBufferPointer<Slot>
-  private let tags: UnsafeMutableBufferPointer<UInt8>
+  private let pool: TableMemory<UInt8>
+  private let starts: TableMemory<Int32>
+  private let slots: TableMemory<Slot>
+  private let tags: TableMemory<UInt8>
   private(set) var count = 0
   private var longest = 0
 
@@ -23,50 +22,42 @@ final class ByteTable: @unchecked Sendable {
   init(capacity: Int, byteCapacity: Int) {
     var size = 1024
     while size < capacity * 2 { size *= 2 }
-    pool = .allocate(capacity: byteCapacity)
-    starts = .allocate(capacity: capacity + 1)
-    starts[0] = 0
-    slots = .allocate(capacity: size)
-    slots.initialize(repeating: Slot(key: 0, length: 0, id: 0))
-    tags = .allocate(capacity: size)
-    tags.initialize(repeating: 0)
-  }
-
-  deinit {
-    pool.deallocate()
-    starts.deallocate()
-    slots.deallocate()
-    tags.deallocate()
+    pool = TableMemory(count: byteCapacity)
+    starts = TableMemory(repeating: 0, count: capacity + 1)
+    slots = TableMemory(repeating: Slot(key: 0, length: 0, id: 0), count: size)
+    tags = TableMemory(repeating: 0, count: size)
   }
 
   /// Valid as long as the table.
   var view: View {
     View(
-      pool: UnsafePointer(pool.baseAddress!), starts: UnsafePointer(starts.baseAddress!),
-      slots: UnsafePointer(slots.baseAddress!), tags: UnsafePointer(tags.baseAddress!), mask: slots.count - 1,
+      pool: UnsafePointer(pool.pointer), starts: UnsafePointer(starts.pointer),
+      slots: UnsafePointer(slots.pointer), tags: UnsafePointer(tags.pointer), mask: slots.count - 1,
       longest: longest)
   }
 
-  /// The bytes of `id`.
-  func bytes(of id: Int) -> Slice<UnsafeBufferPointer<UInt8>> {
-    UnsafeBufferPointer(pool)[Int(starts[id])..<Int(starts[id + 1])]
+  /// The bytes of `id`; valid as long as the table.
+  func bytes(of id: Int) -> UnsafeBufferPointer<UInt8> {
+    let (start, end) = (Int(starts.pointer[id]), Int(starts.pointer[id + 1]))
+    return UnsafeBufferPointer(start: pool.pointer + start, count: end - start)
   }
 
   /// Adds the token, which is not empty, with id `count`; false when the bytes are there already.
-  func append(_ token: [UInt8]) -> Bool {
-    let start = Int(starts[count])
+  mutating func append(_ token: [UInt8]) -> Bool {
+    let start = Int(starts.pointer[count])
     let end = start + token.count
     precondition(end <= pool.count && count + 1 < starts.count && !token.isEmpty)
-    for (offset, byte) in token.enumerated() { pool[start + offset] = byte }
-    let key = ByteTable.key(UnsafeBufferPointer(rebasing: UnsafeBufferPointer(pool)[start..<end]))
-    let found = view.find(UnsafeBufferPointer(rebasing: UnsafeBufferPointer(pool)[start..<end]), key)
+    for (offset, byte) in token.enumerated() { pool.pointer[start + offset] = byte }
+    let added = UnsafeBufferPointer(start: pool.pointer + start, count: token.count)
+    let key = ByteTable.key(added)
+    let found = view.find(added, key)
     let id = count
-    starts[id + 1] = Int32(end)
+    starts.pointer[id + 1] = Int32(end)
     count += 1
     longest = max(longest, token.count)
     guard found.id < 0 else { return false }
-    slots[found.slot] = Slot(key: key.bytes, length: UInt32(token.count), id: Int32(id))
-    tags[found.slot] = key.tag
+    slots.pointer[found.slot] = Slot(key: key.bytes, length: UInt32(token.count), id: Int32(id))
+    tags.pointer[found.slot] = key.tag
     return true
   }
 
@@ -121,7 +112,7 @@ final class ByteTable: @unchecked Sendable {
   }
 
   /// Lookups, without a reference to the table.
-  struct View: @unchecked Sendable, BitwiseCopyable {
+  struct View: BitwiseCopyable {
     fileprivate let pool: UnsafePointer<UInt8>
     /// Token `id` is `pool[starts[id] ..< starts[id + 1]]`.
     fileprivate let starts: UnsafePointer<Int32>

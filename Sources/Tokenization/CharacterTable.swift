@@ -3,7 +3,7 @@
 ///
 /// Bytes merge only into tokens. Where no token has the character with the byte before it, no merge reaches across, and
 /// both sides merge as if they stood alone: so a run of Chinese falls into characters and a few short words.
-final class CharacterTable: @unchecked Sendable {
+struct CharacterTable: Sendable {
   struct Entry: BitwiseCopyable {
     /// Of the bytes that may stand before the character in a token, bit `byte & 63`. Different bytes share a bit: it may
     /// be set without need, never missing.
@@ -14,18 +14,16 @@ final class CharacterTable: @unchecked Sendable {
     @inline(__always)
     func canMerge(after byte: UInt8) -> Bool { before >> UInt64(byte & 63) & 1 != 0 }
   }
-  private let entries = UnsafeMutablePointer<Entry>.allocate(capacity: 0x10000)
+  private let memory = TableMemory(repeating: Entry(), count: 0x10000)
+  private var entries: UnsafeMutablePointer<Entry> { memory.pointer }
 
   /// Valid as long as the table.
   var view: UnsafePointer<Entry> { UnsafePointer(entries) }
 
   init(_ ranks: ByteTable, _ merges: RankTable) {
-    entries.initialize(repeating: Entry(), count: 0x10000)
-    for id in 0..<ranks.count { noteCharacters(in: UnsafeBufferPointer(rebasing: ranks.bytes(of: id))) }
+    for id in 0..<ranks.count { noteCharacters(in: ranks.bytes(of: id)) }
     for value in 0..<0x10000 { setIDs(value, merges) }
   }
-
-  deinit { entries.deallocate() }
 
   /// Marks every character that starts inside a token with the byte before it.
   private func noteCharacters(in token: UnsafeBufferPointer<UInt8>) {

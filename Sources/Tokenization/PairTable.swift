@@ -1,5 +1,5 @@
 /// The merges of a `tokenizer.json`: an open-addressing hash table of pairs of ids.
-struct PairTable: MergeTable {
+struct PairTable: MergeTable, Sendable {
   private struct Slot: BitwiseCopyable {
     var left: Int32
     var right: Int32

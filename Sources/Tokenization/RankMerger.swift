@@ -1,5 +1,5 @@
 /// A vocabulary whose ids are ranks, for merging. Points into `Ranks`, so that copying it retains nothing.
-struct RankTable: MergeTable, @unchecked Sendable {
+struct RankTable: MergeTable {
   let ranks: ByteTable.View
   /// Id of each single byte.
   let bytes: UnsafePointer<Int32>

@@ -23,16 +23,16 @@ package struct ZhinaoTokenizer: Tokenizer {
   private let splitter: SpecialTokenSplitter
 
   /// The vocabulary, and what is looked up so often that it has a table of its own.
-  private final class Ranks: @unchecked Sendable {
+  private final class Ranks: Sendable {
     let table: ByteTable
-    private let bytes = UnsafeMutablePointer<Int32>.allocate(capacity: 256)
-    private let pairs = UnsafeMutablePointer<Int32>.allocate(capacity: 65536)
+    private let bytes = TableMemory<Int32>(count: 256)
+    private let pairs = TableMemory<Int32>(count: 65536)
     private let characters: CharacterTable
 
     /// - Parameter bytes: the id of each single byte.
     init(_ table: ByteTable, bytes single: [Int32]) {
       self.table = table
-      let (bytes, pairs) = (self.bytes, self.pairs)
+      let (bytes, pairs) = (self.bytes.pointer, self.pairs.pointer)
       for byte in 0..<256 { bytes[byte] = single[byte] }
       withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 2) { two in
         for pair in 0..<65536 {
@@ -45,15 +45,11 @@ package struct ZhinaoTokenizer: Tokenizer {
       characters = CharacterTable(table, merges)
     }
 
-    deinit {
-      bytes.deallocate()
-      pairs.deallocate()
-    }
-
     /// - Parameter text: not empty; it stays where it is.
     func encoder(for text: UnsafeBufferPointer<UInt8>) -> PieceEncoder {
       PieceEncoder(
-        RankTable(ranks: table.view, bytes: UnsafePointer(bytes), pairs: UnsafePointer(pairs)),
+        RankTable(
+          ranks: table.view, bytes: UnsafePointer(bytes.pointer), pairs: UnsafePointer(pairs.pointer)),
         characters.view, text: text)
     }
   }
@@ -79,7 +75,7 @@ package struct ZhinaoTokenizer: Tokenizer {
       tokens[rank] = token
     }
     guard !tokens.isEmpty else { throw bad("holds no tokens") }
-    let ranks = ByteTable(
+    var ranks = ByteTable(
       capacity: tokens.count, byteCapacity: tokens.reduce(0) { $0 + ($1?.count ?? 0) })
     for (rank, token) in tokens.enumerated() {
       guard let token else { throw bad("rank \(rank) is missing; ranks must be 0 to \(tokens.count - 1)") }
@@ -197,7 +193,7 @@ package struct ZhinaoTokenizer: Tokenizer {
     token.withUnsafeBufferPointer { ranks.table.id(of: $0) }
   }
 
-  private func tokenBytes(_ id: Int) throws -> Slice<UnsafeBufferPointer<UInt8>> {
+  private func tokenBytes(_ id: Int) throws -> UnsafeBufferPointer<UInt8> {
     guard id >= 0 && id < rankCount else {
       throw TokenizationError(path: path, detail: "has no token \(id); ids run from 0 to \(tokenCount - 1)")
     }

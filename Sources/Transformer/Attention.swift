@@ -38,7 +38,7 @@ extension LayerSteps {
   }
 
   /// A ``SequenceSlice`` and the layer of its cache at hand, without references to count.
-  private struct Rows {
+  private struct Rows: Sendable {
     let firstRow, rowCount, firstPosition: Int
     let cache: LayerCacheView
   }
@@ -48,6 +48,7 @@ extension LayerSteps {
     _ qkv: UnsafeMutablePointer<Float>, sequences: [Rows], tables: RotaryEmbedding.Tables,
     into out: UnsafeMutablePointer<Float>
   ) {
+    let (qkv, out) = (DisjointWrites(qkv), DisjointWrites(out))
     // Rows of all sequences in one region: while answers are generated, each sequence has one.
     pool.runRanges(sequences.map { $0.firstRow + $0.rowCount }.max() ?? 0) { range in
       for sequence in sequences {
@@ -56,7 +57,8 @@ extension LayerSteps {
         for first in stride(from: rows.lowerBound, to: rows.upperBound, by: panelWidth) {
           for head in 0..<configuration.kvHeads {
             for row in first..<min(first + panelWidth, rows.upperBound) {
-              rotateAndStore(qkv, row: row - sequence.firstRow, kvHead: head, of: sequence, tables: tables)
+              rotateAndStore(
+                qkv.pointer, row: row - sequence.firstRow, kvHead: head, of: sequence, tables: tables)
             }
           }
         }
@@ -75,16 +77,16 @@ extension LayerSteps {
         }
       }
     }
-    pool.run(tasks.count) { index in
+    pool.run(tasks.count) { [tasks] index in
       let task = tasks[index]
       let sequence = sequences[task.sequence]
       let row = sequence.firstRow + task.firstRow
       attendBlock(
         QueryBlock(
-          queries: qkv + row * c.qkvWidth + c.queryOffset(task.head),
+          queries: qkv + (row * c.qkvWidth + c.queryOffset(task.head)),
           rows: min(LayerSteps.queryBlock, sequence.rowCount - task.firstRow), rowStride: c.qkvWidth,
           firstPosition: sequence.firstPosition + task.firstRow, isOneToken: false,
-          out: out + row * c.attentionWidth + task.head * c.headDim, outStride: c.attentionWidth),
+          out: out + (row * c.attentionWidth + task.head * c.headDim), outStride: c.attentionWidth),
         head: task.head / c.queriesPerKV, of: sequence.cache)
     }
   }
@@ -99,21 +101,24 @@ extension LayerSteps {
     into out: UnsafeMutablePointer<Float>
   ) {
     let c = configuration
-    func store(_ sequence: Int, head: Int) {
-      rotateAndStore(qkv, row: 0, kvHead: head, of: sequences[sequence], tables: tables)
+    let pairs = sequences.count * c.kvHeads
+    let keys = sequences.reduce(0) { $0 + $1.firstPosition + 1 }
+    guard let first = sequences.baseAddress else { return }
+    let sequences = SharedPointer(first)
+    let (qkv, out) = (DisjointWrites(qkv), DisjointWrites(out))
+    @Sendable func store(_ sequence: Int, head: Int) {
+      rotateAndStore(qkv.pointer, row: 0, kvHead: head, of: sequences[sequence], tables: tables)
     }
-    func attend(_ sequence: Int, head: Int, queries: Range<Int>) {
+    @Sendable func attend(_ sequence: Int, head: Int, queries: Range<Int>) {
       let sequence = sequences[sequence]
       let first = head * c.queriesPerKV + queries.lowerBound
       attendBlock(
         QueryBlock(
-          queries: qkv + sequence.firstRow * c.qkvWidth + c.queryOffset(first), rows: queries.count,
+          queries: qkv + (sequence.firstRow * c.qkvWidth + c.queryOffset(first)), rows: queries.count,
           rowStride: c.headDim, firstPosition: sequence.firstPosition, isOneToken: true,
-          out: out + sequence.firstRow * c.attentionWidth + first * c.headDim, outStride: c.headDim),
+          out: out + (sequence.firstRow * c.attentionWidth + first * c.headDim), outStride: c.headDim),
         head: head, of: sequence.cache)
     }
-    let pairs = sequences.count * c.kvHeads
-    let keys = sequences.reduce(0) { $0 + $1.firstPosition + 1 }
     if 2 * keys * c.attentionWidth <= LayerSteps.fewProducts {
       for pair in 0..<pairs {
         store(pair / c.kvHeads, head: pair % c.kvHeads)

@@ -132,6 +132,7 @@ package struct LayerSteps: Sendable {
   ) {
     let width = configuration.hiddenSize
     let kernels = pool.kernels
+    let (x, y) = (SharedPointer(x), DisjointWrites(y))
     pool.runRanges(rows, grain: 4) { range in
       for row in range {
         kernels.rmsNorm(
@@ -160,6 +161,7 @@ package struct LayerSteps: Sendable {
   package func addResidual(_ y: UnsafePointer<Float>, rows: Int, to x: UnsafeMutablePointer<Float>) {
     let width = configuration.hiddenSize
     let kernels = pool.kernels
+    let (x, y) = (DisjointWrites(x), SharedPointer(y))
     pool.runRanges(rows, grain: 4) { range in
       kernels.add(x + range.lowerBound * width, y + range.lowerBound * width, count: range.count * width)
     }
@@ -171,6 +173,7 @@ package struct LayerSteps: Sendable {
   ) {
     let width = configuration.intermediateSize
     let kernels = pool.kernels
+    let (gate, up, y) = (SharedPointer(gate), SharedPointer(up), DisjointWrites(y))
     pool.runRanges(rows) { range in
       let offset = range.lowerBound * width
       kernels.siluMultiply(y + offset, gate: gate + offset, up: up + offset, count: range.count * width)

@@ -30,6 +30,7 @@ package enum KVCacheType: String, CaseIterable, Sendable {
 ///
 /// Memory is reserved for `capacity` tokens but touched only as tokens arrive.
 package final class KVCache: @unchecked Sendable {
+  // Unchecked: one thread at a time runs a decoder with a cache; its tasks write different heads or positions.
   /// Tokens held.
   package internal(set) var count = 0
   /// Tokens there is room for.
@@ -89,7 +90,7 @@ package final class KVCache: @unchecked Sendable {
 /// Keys: per head panels of 16 positions, `[headDim][16]` each, the right-hand side of Q·Kᵀ. Values: per head panels of
 /// 16 elements of the head, `[position][16]` each, the right-hand side of P·V. Scales of ``KVCacheType/int8``: per head
 /// one for each position.
-final class LayerCache: @unchecked Sendable {
+final class LayerCache: Sendable {
   /// Where everything is; valid while the cache exists.
   let view: LayerCacheView
   private let keys: AlignedBuffer<UInt8>
@@ -124,12 +125,12 @@ final class LayerCache: @unchecked Sendable {
 }
 
 /// Pointers into a ``LayerCache``: threads that count references to the same objects wait for each other.
-struct LayerCacheView: @unchecked Sendable {
+struct LayerCacheView: Sendable {
   let type: KVCacheType
   let roundedCapacity: Int
   let headDim, paddedHeadDim, kvHeads: Int
-  fileprivate let keys, values: UnsafeMutablePointer<UInt8>
-  fileprivate let scales: UnsafeMutablePointer<Float>
+  fileprivate let keys, values: DisjointWrites<UInt8>
+  fileprivate let scales: DisjointWrites<Float>
 
   fileprivate init(
     type: KVCacheType, roundedCapacity: Int, headDim: Int, paddedHeadDim: Int, kvHeads: Int,
@@ -138,7 +139,9 @@ struct LayerCacheView: @unchecked Sendable {
   ) {
     (self.type, self.roundedCapacity) = (type, roundedCapacity)
     (self.headDim, self.paddedHeadDim, self.kvHeads) = (headDim, paddedHeadDim, kvHeads)
-    (self.keys, self.values, self.scales) = (keys, values, scales)
+    self.keys = DisjointWrites(keys)
+    self.values = DisjointWrites(values)
+    self.scales = DisjointWrites(scales)
   }
 
   /// Panels of keys from position `position`, a multiple of 16, on: 16 · headDim elements each, back to back.

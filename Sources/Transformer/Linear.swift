@@ -69,6 +69,7 @@ package struct Linear: Sendable {
     let kernels = pool.kernels
     for (linear, y, yRowStride) in projections {
       guard let bias = linear.bias else { continue }
+      let y = DisjointWrites(y)
       pool.runRanges(rows, grain: 8) { range in
         for row in range { kernels.add(y + row * yRowStride, bias.pointer, count: linear.outFeatures) }
       }

@@ -41,7 +41,7 @@ final class InteractiveChat {
         decoder.contextLength,
         options.contextSize
           ?? MemoryPlan.conversationContext(
-            decoder.configuration, weightBytes: opened.weightFileBytes,
+            decoder.configuration, weightBytes: opened.store.residentBytes,
             bytesPerToken: MemoryPlan.bytesPerToken(decoder.configuration, type: options.cacheType))),
       cacheType: options.cacheType, system: options.system)
     // Until here Ctrl-C ends the program: a large model may take long to open.

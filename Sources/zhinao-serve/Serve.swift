@@ -4,6 +4,7 @@ import Foundation
 import Generation
 import Logging
 import Serving
+import Synchronization
 import ToolSupport
 
 @main
@@ -86,7 +87,7 @@ struct Serve: ParsableCommand {
   private func start() throws -> [ServedModel] {
     let opened = try models.map { try opening.open($0) }
     let limit = try resources.memoryBytes() ?? MemoryPlan.defaultLimit()
-    let weights = opened.reduce(0) { $0 + $1.weightFileBytes }
+    let weights = opened.reduce(0) { $0 + $1.store.residentBytes }
     // Each model has its weights and an equal part of what is left.
     let share = (limit - weights) / opened.count
     return try opened.enumerated().map { index, model in
@@ -95,7 +96,7 @@ struct Serve: ParsableCommand {
         index < access.servedModelName.count ? access.servedModelName[index] : Serve.name(ofModelAt: path)
       let (served, plan) = try ServedModel.start(
         model, name: name, resources: resources.forModel(memoryLimit: limit),
-        otherBytes: limit - model.weightFileBytes - share)
+        otherBytes: limit - model.store.residentBytes - share)
       Output.remark(
         "\(name): weights \(Format.bytes(plan.weightBytes)), context \(plan.contextLimit) tokens, "
           + "\(resources.parallel) at a time; caches up to \(plan.budgetTokens) tokens, "
@@ -123,18 +124,14 @@ struct ServingFailure: DiagnosedError {
 
 /// Waits for a task on a thread that is not a task's.
 enum Blocking {
-  private final class Box: @unchecked Sendable {
-    var result: Result<Void, any Error> = .success(())
-  }
-
   static func run(_ body: @escaping @Sendable () async throws -> Void) -> Result<Void, any Error> {
-    let box = Box()
+    let result = Mutex(Result<Void, any Error>.success(()))
     let done = DispatchSemaphore(value: 0)
     Task {
-      do { try await body() } catch { box.result = .failure(error) }
+      do { try await body() } catch { result.withLock { $0 = .failure(error) } }
       done.signal()
     }
     done.wait()
-    return box.result
+    return result.withLock { $0 }
   }
 }

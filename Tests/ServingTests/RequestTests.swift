@@ -1,8 +1,5 @@
-import Generation
 import JSON
-import Models
 import Serving
-import TestSupport
 import Testing
 
 @Suite struct RequestTests {

@@ -1,6 +1,5 @@
 import Generation
 import HTTPTypes
-import JSON
 import Serving
 import TestSupport
 import Testing

@@ -9,7 +9,6 @@ import NIOCore
 import Serving
 import TestSupport
 import Testing
-import Tokenization
 
 /// The tiny model behind an engine, shared by the tests of this target.
 enum TestModel {

@@ -37,7 +37,7 @@ extension ServedModel {
     let tokenizer = try opened.tokenizer()
     let template = try ChatTemplate.detected(tokenizer: tokenizer, files: opened.files)
     let plan = try MemoryPlan(
-      opened.decoderConfiguration, limit: resources.memoryLimit, weightBytes: opened.weightFileBytes,
+      opened.decoderConfiguration, limit: resources.memoryLimit, weightBytes: opened.store.residentBytes,
       otherBytes: otherBytes, context: resources.context, parallel: resources.parallel,
       bytesPerToken: MemoryPlan.bytesPerToken(opened.decoderConfiguration, type: resources.cacheType))
     let engine = GenerationEngine(

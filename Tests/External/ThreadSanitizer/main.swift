@@ -10,7 +10,8 @@ for threads in 1...6 {
   let pool = WorkerPool(threads: threads)
   let cells = UnsafeMutableBufferPointer<Int>.allocate(capacity: 64)
   cells.initialize(repeating: 0)
-  nonisolated(unsafe) let written = cells
+  guard let first = cells.baseAddress else { continue }
+  let written = DisjointWrites(first)
   for round in 0..<3000 {
     let count = round % 37
     // Plain writes: what one loop writes, the next must see.
