@@ -64,7 +64,7 @@ let libraries: [Target] = [
     ]),
   .target(
     name: "Generation",
-    dependencies: ["Files", "Compute", "Architecture", "Transformer", "Models", "Tokenization"]),
+    dependencies: ["Files", "Compute", "Architecture", "Transformer", "Tokenization"]),
   .target(
     name: "Serving",
     dependencies: [
