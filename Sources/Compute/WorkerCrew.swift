@@ -1,4 +1,3 @@
-import CKernels
 import Foundation
 import Synchronization
 
@@ -98,7 +97,7 @@ package final class WorkerCrew: @unchecked Sendable {
   private func waitForWorkersInside() {
     for _ in 0..<WorkerCrew.callerSpins {
       guard state.load(ordering: .acquiring) & WorkerCrew.activeMask != 0 else { return }
-      zn_pause()
+      spinPause()
     }
     pthread_mutex_lock(mutex)
     callerSleeps.store(true, ordering: .sequentiallyConsistent)
@@ -132,7 +131,7 @@ package final class WorkerCrew: @unchecked Sendable {
           if !ahead.step(
             start: aheadStart.load(ordering: .relaxed), bytes: aheadBytes.load(ordering: .relaxed))
           {
-            zn_pause()
+            spinPause()
           }
         } else {
           sleep(seen: seen)
@@ -172,7 +171,7 @@ package final class WorkerCrew: @unchecked Sendable {
         end = next &+ UInt(min(WorkerCrew.aheadLimit, bytes - from))
       }
       guard next < end else { return false }
-      zn_prefetch(next, Int64(WorkerCrew.aheadStep))
+      prefetch(next, bytes: WorkerCrew.aheadStep)
       next += UInt(WorkerCrew.aheadStep)
       return true
     }

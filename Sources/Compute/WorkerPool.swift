@@ -1,12 +1,15 @@
 import Foundation
 import Synchronization
 
-/// Persistent threads that run the iterations of a loop.
+/// Persistent threads that run the iterations of a loop, and the kernels that the iterations use.
 ///
-/// Threads split outputs, never sums, so results do not depend on how many there are. The threads end with the pool.
+/// Threads split outputs, never sums, and every instruction set gives the same bits, so results depend on neither. The threads
+/// end with the pool.
 package final class WorkerPool: @unchecked Sendable {
   /// Threads that take part, the caller included.
   package let threadCount: Int
+  /// What computations on this pool use.
+  package let kernels: Kernels
 
   package let crew: WorkerCrew
   /// Whether a thread is sharing a loop with the crew.
@@ -30,8 +33,9 @@ package final class WorkerPool: @unchecked Sendable {
     sharedStorage.withLock { $0 = made }
   }
 
-  package init(threads count: Int) {
+  package init(threads count: Int, kernels: Kernels = .best) {
     threadCount = max(1, count)
+    self.kernels = kernels
     crew = WorkerCrew(workers: threadCount - 1)
   }
 

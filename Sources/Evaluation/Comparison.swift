@@ -76,17 +76,16 @@ package struct Comparison: Equatable, Sendable {
     let width = a.count / rows
     let divergences = AlignedBuffer<Double>(count: rows)
     let same = AlignedBuffer<UInt8>(count: rows)
-    let kernels = Kernels.best
+    let kernels = pool.kernels
     pool.runRanges(rows) { range in
       for row in range {
         let (x, y) = (a.pointer + row * width, b.pointer + row * width)
-        let table = kernels.table
-        let (topX, topY) = (table.pointee.maximum(x, Int64(width)), table.pointee.maximum(y, Int64(width)))
-        let lse = (logSumExp(x, count: width, table: table), logSumExp(y, count: width, table: table))
+        let (topX, topY) = (kernels.maximum(x, count: width), kernels.maximum(y, count: width))
+        let lse = (logSumExp(x, count: width, kernels: kernels), logSumExp(y, count: width, kernels: kernels))
         same[row] = firstIndex(of: topX, in: x, width) == firstIndex(of: topY, in: y, width) ? 1 : 0
         let difference = Scratch.withFloats(width) { p in
           p.update(from: x, count: width)
-          let sum = Double(table.pointee.exp_sum(p, topX, Int64(width)))
+          let sum = Double(kernels.expSum(p, shift: topX, count: width))
           var weighted = 0.0
           for i in 0..<width { weighted += Double(p[i]) * Double(x[i] - y[i]) }
           return weighted / sum

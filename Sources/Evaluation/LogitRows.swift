@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 import Transformer
 
@@ -47,7 +46,7 @@ struct WindowRunner {
 }
 
 /// log Σ exp of a row of logits, in double precision.
-func logSumExp(_ row: UnsafePointer<Float>, count: Int, table: UnsafePointer<zn_kernels>) -> Double {
-  let top = table.pointee.maximum(row, Int64(count))
-  return Double(top) + logarithm(table.pointee.sum_exp(row, top, Int64(count)))
+func logSumExp(_ row: UnsafePointer<Float>, count: Int, kernels: Kernels) -> Double {
+  let top = kernels.maximum(row, count: count)
+  return Double(top) + logarithm(kernels.sumExp(row, shift: top, count: count))
 }

@@ -96,12 +96,12 @@ func tokenLosses(
 ) -> [Double] {
   let width = logits.count / rows
   let losses = AlignedBuffer<Double>(count: rows)
-  let table = Kernels.best
+  let kernels = pool.kernels
   pool.runRanges(rows) { range in
     for row in range {
       let line = UnsafePointer(logits.pointer + row * width)
       losses[row] =
-        logSumExp(line, count: width, table: table.table) - Double(line[targets[targets.startIndex + row]])
+        logSumExp(line, count: width, kernels: kernels) - Double(line[targets[targets.startIndex + row]])
     }
   }
   return losses.array

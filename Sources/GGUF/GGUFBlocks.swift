@@ -6,10 +6,11 @@ import Tensors
 package enum GGUFBlocks {
   /// Dequantizes `count` weights, whole blocks, from `source`, which need not be aligned.
   package static func dequantize(
-    _ source: UnsafeRawPointer, type: GGUFTensorType, count: Int, into result: UnsafeMutablePointer<Float>
+    _ source: UnsafeRawPointer, type: GGUFTensorType, count: Int, into result: UnsafeMutablePointer<Float>,
+    kernels: Kernels
   ) {
     if let dtype = type.dtype {
-      Kernels.best.table.pointee.widen(result, source, dtype.kernelType, Int64(count))
+      kernels.widen(result, from: source, type: dtype.kernelType, count: count)
       return
     }
     for block in 0..<count / type.blockSize {

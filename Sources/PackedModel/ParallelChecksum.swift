@@ -1,6 +1,5 @@
 import Compute
 import Files
-import Tensors
 
 /// CRC-32 with several threads: pieces are shared among threads and joined.
 package enum ParallelChecksum {
@@ -8,20 +7,20 @@ package enum ParallelChecksum {
   ///   - bytes: as many as one likes.
   ///   - crc: of what came before.
   package static func crc32(
-    _ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0, pool: WorkerPool = .shared,
-    kernels: Kernels = .best
+    _ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0, pool: WorkerPool = .shared
   ) -> UInt32 {
     let share = 1 << 20
     guard bytes.count > share, let base = bytes.baseAddress else {
-      return one(bytes, continuing: crc, kernels)
+      return one(bytes, continuing: crc, pool.kernels)
     }
-    let source = RawPointer(base)
+    let source = SharedPointer(bytes: base)
     let pieces = (bytes.count + share - 1) / share
     let results = AlignedBuffer<UInt32>(count: pieces)
     pool.run(pieces) { piece in
       let start = piece * share
       results[piece] = one(
-        UnsafeRawBufferPointer(start: source.pointer + start, count: min(share, bytes.count - start)), kernels
+        UnsafeRawBufferPointer(start: source.raw + start, count: min(share, bytes.count - start)),
+        pool.kernels
       )
     }
     var total = crc
@@ -36,9 +35,6 @@ package enum ParallelChecksum {
   private static func one(_ bytes: UnsafeRawBufferPointer, continuing crc: UInt32 = 0, _ kernels: Kernels)
     -> UInt32
   {
-    guard let function = kernels.table.pointee.crc32, let base = bytes.baseAddress else {
-      return Checksum.crc32(bytes, continuing: crc)
-    }
-    return function(crc, base.assumingMemoryBound(to: UInt8.self), Int64(bytes.count))
+    kernels.crc32(bytes, continuing: crc) ?? Checksum.crc32(bytes, continuing: crc)
   }
 }

@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 import Tensors
 
@@ -159,7 +158,8 @@ final class ColumnSweep {
   {
     let (first, width) = (span.lowerBound, span.count)
     guard first > 0 else { return nil }
-    let memory = memory.floats(.factor, count: PackedLeftSide.count(rows: span.count, k: inFeatures))
+    let memory = memory.floats(
+      .factor, count: PackedLeftSide.count(rows: span.count, k: inFeatures, kernels: pool.kernels))
     return Correction(
       earlier: PackedLeftSide(
         rows: width, k: first, a: factor.pointer(row: 0, column: first), rowStride: 1, kStride: factor.order,
@@ -190,11 +190,11 @@ final class ColumnSweep {
       if let correction {
         correction.earlier.multiply(
           panels: range.count, by: weights.pointer + range.lowerBound * panelFloats,
-          bPanelStride: panelFloats, into: products, cPanelStride: stride, mode: ZN_OVERWRITE)
+          bPanelStride: panelFloats, into: products, cPanelStride: stride, mode: .overwrite)
         for part in correction.inverse {
           part.side.multiply(
             panels: range.count, by: products, bPanelStride: stride,
-            into: corrected + part.columns.lowerBound * panelWidth, cPanelStride: stride, mode: ZN_ADD)
+            into: corrected + part.columns.lowerBound * panelWidth, cPanelStride: stride, mode: .add)
         }
       }
       for block in blocks {
@@ -208,7 +208,7 @@ final class ColumnSweep {
           block, panels: range, corrected, stride: stride, first: columns.lowerBound, errors: errors)
         block.feedback?.multiply(
           panels: range.count, by: errors, bPanelStride: block.columns.count * panelWidth,
-          into: corrected + block.columns.upperBound * panelWidth, cPanelStride: stride, mode: ZN_SUBTRACT)
+          into: corrected + block.columns.upperBound * panelWidth, cPanelStride: stride, mode: .subtract)
       }
     }
     return findings
@@ -224,12 +224,14 @@ final class ColumnSweep {
     Scratch.withFloats((range.count * size + 3) / 4) { memory in
       let codes = UnsafeMutableRawPointer(memory).assumingMemoryBound(to: UInt8.self)
       let parameters = range.lowerBound * groups * panelWidth
-      Kernels.best.table.pointee.gptq_block(
-        Int64(range.count), Int64(count), corrected + block.columns.lowerBound * panelWidth, Int64(stride),
-        weights.pointer + range.lowerBound * panelFloats + column * panelWidth, Int64(panelFloats),
-        block.diagonal, Int64(block.width), scales.pointer + parameters, zeros.pointer + parameters,
-        Int64(groups * panelWidth), block.groupOf, recipe.maximumCode, codes, errors,
-        losses.pointer + range.lowerBound * panelWidth)
+      pool.kernels.gptqBlock(
+        panels: range.count, columns: count, weights: corrected + block.columns.lowerBound * panelWidth,
+        weightStride: stride,
+        original: weights.pointer + range.lowerBound * panelFloats + column * panelWidth,
+        originalStride: panelFloats, u: block.diagonal, uStride: block.width,
+        scales: scales.pointer + parameters, zeros: zeros.pointer + parameters,
+        parameterStride: groups * panelWidth, groupOf: block.groupOf, maximumCode: recipe.maximumCode,
+        codes: codes, errors: errors, losses: losses.pointer + range.lowerBound * panelWidth)
       let made = UnsafeRawPointer(codes)
       for (place, panel) in range.enumerated() {
         for j in 0..<count {

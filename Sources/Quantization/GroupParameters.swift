@@ -1,3 +1,4 @@
+import Compute
 import Tensors
 
 /// Scale and zero point of one group of one output.

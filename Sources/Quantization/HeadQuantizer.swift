@@ -1,3 +1,4 @@
+import Architecture
 import Compute
 import Models
 import Tensors
@@ -12,9 +13,8 @@ package enum HeadQuantizer {
   /// Replaces the head, or adds one beside a tied embedding.
   /// - Throws: when the shape cannot be stored, or a weight is not finite.
   package static func apply(bits: Int, to contents: inout ModelContents, pool: WorkerPool = .shared) throws {
-    let name =
-      (contents.configuration.tieWordEmbeddings ? DecoderNames.embedding : DecoderNames.head) + ".weight"
-    guard let entry = contents.entries.first(where: { $0.name == name }) else { return }
+    let source = TensorKey.known(TensorID(contents.configuration.tieWordEmbeddings ? .embedding : .head))
+    guard let entry = contents.entries.first(where: { $0.key == source }) else { return }
     let (out, inFeatures) = (entry.shape[0], entry.shape[1])
     let recipe = QuantizationRecipe(
       method: .rtn, bits: bits,
@@ -23,21 +23,21 @@ package enum HeadQuantizer {
     if let obstacle = IntPanelLayout.obstacle(bits: bits, groupSize: group, in: inFeatures) {
       throw QuantizationError.headCannotBeStored(bits: bits, obstacle: obstacle)
     }
-    let source: WeightMatrix
+    let weights: WeightMatrix
     switch entry.form {
     case .rows(let dtype, let bytes):
       guard let base = bytes.bytes.baseAddress, [.f32, .f16, .bf16].contains(dtype) else { return }
-      source = .rows(
+      weights = .rows(
         RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: bytes.owner))
     case .panels(let dtype, let bytes):
       guard let base = bytes.bytes.baseAddress else { return }
-      source = .panels(
+      weights = .panels(
         PanelMatrix(
           elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: bytes.owner))
     case .made(let dtype, let make):
       let made = try make()
       guard let base = made.bytes.baseAddress else { return }
-      source = .rows(
+      weights = .rows(
         RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: made.owner))
     default: throw QuantizationError.headAlreadyQuantized(path: contents.path)
     }
@@ -46,9 +46,9 @@ package enum HeadQuantizer {
       isPermuted: false)
     let solver = Solver(recipe: recipe, pool: pool)
     let head = ModelEntry(
-      name: DecoderNames.head + ".weight", shape: entry.shape,
-      form: .stream(layout) { emit in try stream(source, layout, solver, emit) })
-    if let index = contents.entries.firstIndex(where: { $0.name == head.name }) {
+      key: .known(TensorID(.head)), shape: entry.shape,
+      form: .stream(layout) { emit in try stream(weights, layout, solver, emit) })
+    if let index = contents.entries.firstIndex(where: { $0.key == head.key }) {
       contents.entries[index] = head
     } else {
       contents.entries.append(head)
@@ -67,7 +67,7 @@ package enum HeadQuantizer {
     for first in stride(from: 0, to: layout.outFeatures, by: rowsAtATime) {
       let count = min(rowsAtATime, layout.outFeatures - first)
       let (tensor, _) = try solver.solve(
-        source.outputs(first..<first + count), hessian: nil, module: DecoderNames.head)
+        source.outputs(first..<first + count), hessian: nil, module: "head")
       let part = tensor.layout
       try withExtendedLifetime(tensor) {
         try emit(UnsafeRawBufferPointer(rebasing: tensor.bytes[..<part.codeByteCount]))

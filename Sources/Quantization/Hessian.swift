@@ -26,7 +26,7 @@ package final class Hessian {
     let n = order
     pool.runRanges(n) { range in
       for row in range {
-        Kernels.best.table.pointee.scale(h.pointer + row * n + row, factor, Int64(n - row))
+        pool.kernels.scale(h.pointer + row * n + row, by: factor, count: n - row)
       }
     }
     LinearAlgebra.mirrorUpperTriangle(values.pointer, order: order, pool: pool)

@@ -1,3 +1,4 @@
+import Architecture
 import AutoGPTQ
 import Calibration
 import Compute
@@ -16,6 +17,7 @@ package struct ModelQuantizer {
   package let recipe: QuantizationRecipe
   package let calibration: CalibrationSet
   package let pool: WorkerPool
+  private let index: TensorIndex
   /// Folder whose disk holds the activations; nil: memory.
   package let scratch: String?
 
@@ -34,12 +36,14 @@ package struct ModelQuantizer {
     if let quantization = model.quantization {
       throw QuantizationError.alreadyQuantized(path: model.path, bits: quantization.bits)
     }
-    let c = model.decoderConfiguration
-    for kind in LinearKind.all(c) {
-      let shape = kind.shape(c)
+    index = TensorIndex(model.configuration)
+    // One layer is like the others.
+    for kind in index.stages.flatMap(\.modules) {
+      let module = ModuleID(kind, layer: 0)
+      let shape = index.shape(of: module)
       if let obstacle = AutoGPTQModule.obstacle(bits: recipe.bits, out: shape.out, in: shape.in) {
         throw QuantizationError.cannotBeStored(
-          module: kind.rawValue, bits: recipe.bits, obstacle: obstacle)
+          module: index.name(of: module), bits: recipe.bits, obstacle: obstacle)
       }
     }
   }
@@ -47,14 +51,13 @@ package struct ModelQuantizer {
   /// What the run will take.
   package func plan() -> QuantizationPlan {
     let c = model.decoderConfiguration
-    let modules = Set(
-      (0..<c.layerCount).flatMap { layer in LinearKind.all(c).map { "\($0.name(layer: layer)).weight" } })
-    let others = contents.entries.filter { !modules.contains($0.name) }
+    let modules = Set(index.projections.map { TensorKey.known(TensorID($0)) })
+    let others = contents.entries.filter { !modules.contains($0.key) }
     let bytes = others.reduce(0) { $0 + $1.shape.reduce($1.dtype?.byteCount ?? 0, *) }
     // Rounding to nearest multiplies nothing.
     let flops = recipe.method == .gptq ? QuantizationPlan.measuredFlops(c, pool: pool) : 1
     return QuantizationPlan(
-      c, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
+      index, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
       usesScratch: scratch != nil, flopsPerSecond: flops,
       forwardFlopsPerSecond: recipe.method != .gptq || recipe.calibrationArithmetic == .fp32
         ? nil : QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool),
@@ -72,14 +75,8 @@ package struct ModelQuantizer {
   /// Names, sizes and a checksum over samples of each source file: cheap, and different for any other model.
   private func sourceIdentity() throws -> JSONValue {
     var files: [(String, JSONValue)] = []
-    if let folder = model.weights as? FolderWeights {
-      for file in folder.table.files {
-        files.append((URL(fileURLWithPath: file.path).lastPathComponent, sample(file.file)))
-      }
-    } else if let packed = model.weights as? PackedWeights {
-      files.append((URL(fileURLWithPath: packed.path).lastPathComponent, sample(packed.file.file)))
-    } else if let gguf = model.weights as? GGUFWeights {
-      files.append((URL(fileURLWithPath: gguf.path).lastPathComponent, sample(gguf.file.file)))
+    for path in model.store.weightFiles {
+      files.append((URL(fileURLWithPath: path).lastPathComponent, sample(try MappedFile(path: path))))
     }
     if let bytes = try model.files.bytes(named: "config.json") {
       files.append(("config.json", .string(bytes.withUnsafeBytes { Checksum.sha256($0) })))
@@ -113,7 +110,7 @@ package struct ModelQuantizer {
         try store.save(
           layer: index, modules: roundLayer(index, builder: builder, observer: observer), pool: pool)
         observer.layerFinished(index, of: c.layerCount)
-        model.weights.releasePages()
+        model.store.releasePages()
       }
       return
     }
@@ -124,7 +121,7 @@ package struct ModelQuantizer {
     // Finished layers after the last kept activations are run once more.
     for index in (kept ?? 0)..<first {
       try replay(index, builder: builder, store: store, activations: activations)
-      model.weights.releasePages()
+      model.store.releasePages()
       store.releasePages()
     }
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
@@ -135,7 +132,7 @@ package struct ModelQuantizer {
       var layer = try builder.layer(index)
       layer.setFloatArithmetic(recipe.calibrationArithmetic)
       let worker = LayerQuantizer(
-        recipe: recipe, configuration: c, index: index, sequences: calibration.windows.count, pool: pool,
+        recipe: recipe, table: self.index, index: index, sequences: calibration.windows.count, pool: pool,
         observer: observer, beforeHiddenChanges: { try saving.wait() })
       let modules = try worker.run(&layer, StagedLayer(steps: steps, activations: activations))
       let hidden = activations.hidden
@@ -147,7 +144,7 @@ package struct ModelQuantizer {
       }
       observer.layerFinished(index, of: c.layerCount)
       // The layer's weights are not read again.
-      model.weights.releasePages()
+      model.store.releasePages()
     }
     try saving.wait()
   }
@@ -156,9 +153,10 @@ package struct ModelQuantizer {
     let embedding = try builder.embedding()
     let width = builder.configuration.hiddenSize
     let ids = calibration.windows.flatMap { $0 }
-    let table = Kernels.best.table
     pool.runRanges(ids.count, grain: 16) { range in
-      for row in range { embedding.copyRow(ids[row], into: hidden.pointer + row * width, table: table) }
+      for row in range {
+        embedding.copyRow(ids[row], into: hidden.pointer + row * width, kernels: pool.kernels)
+      }
     }
     builder.weights.releasePages()
   }
@@ -172,11 +170,11 @@ package struct ModelQuantizer {
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
     var layer = try builder.layer(index)
     layer.setFloatArithmetic(recipe.calibrationArithmetic)
-    for stage in LayerStage.allCases {
-      try layer.replaceWeights(of: stage) { kind, _ in
-        let tensor = try store.tensor(kind.name(layer: index), layer: index, shape: kind.shape(c))
-        return .intPanels(tensor.matrix)
-      }
+    for kind in self.index.stages.flatMap(\.modules) {
+      let module = ModuleID(kind, layer: index)
+      let tensor = try store.tensor(
+        self.index.name(of: module), layer: index, shape: self.index.shape(of: module))
+      layer[kind].weight = .intPanels(tensor.matrix)
     }
     try StagedLayer(steps: steps, activations: activations).run(&layer, index: index, observe: nil) { _, _ in
     }
@@ -185,16 +183,15 @@ package struct ModelQuantizer {
   private func roundLayer(_ index: Int, builder: DecoderBuilder, observer: any QuantizationObserver) throws
     -> [QuantizedModule]
   {
-    var layer = try builder.layer(index)
+    let layer = try builder.layer(index)
     let solver = Solver(recipe: recipe, pool: pool)
     var modules: [QuantizedModule] = []
-    for stage in LayerStage.allCases {
-      try layer.replaceWeights(of: stage) { kind, weight in
-        let name = kind.name(layer: index)
-        let (tensor, report) = try solver.solve(weight, hessian: nil, module: name)
+    for (stage, kinds) in self.index.stages {
+      for kind in kinds {
+        let name = self.index.name(of: ModuleID(kind, layer: index))
+        let (tensor, report) = try solver.solve(layer[kind].weight, hessian: nil, module: name)
         observer.moduleSolved(report)
         modules.append(QuantizedModule(name: name, tensor: tensor, report: report))
-        return weight
       }
       observer.stageFinished(of: stage, layer: index, layerCount: builder.configuration.layerCount)
     }
@@ -203,17 +200,16 @@ package struct ModelQuantizer {
 }
 
 extension QuantizationObserver {
-  fileprivate func stageFinished(of stage: LayerStage, layer: Int, layerCount: Int) {
-    let stages = LayerStage.allCases
-    let place = stages.firstIndex(of: stage) ?? 0
-    stageFinished(layer * stages.count + place + 1, of: layerCount * stages.count)
+  fileprivate func stageFinished(of stage: TensorRule.Stage, layer: Int, layerCount: Int) {
+    let count = TensorRule.Stage.allCases.count
+    stageFinished(layer * count + stage.rawValue + 1, of: layerCount * count)
   }
 }
 
 /// Quantizes the modules of one layer while the calibration tokens pass through it.
 private struct LayerQuantizer {
   let recipe: QuantizationRecipe
-  let configuration: DecoderConfiguration
+  let table: TensorIndex
   let index: Int
   let sequences: Int
   let pool: WorkerPool
@@ -222,7 +218,16 @@ private struct LayerQuantizer {
   let beforeHiddenChanges: () throws -> Void
 
   /// Nobody reads the last layer's output.
-  private var isLast: Bool { index + 1 == configuration.layerCount }
+  private var isLast: Bool { index + 1 == table.configuration.hiddenLayers }
+
+  private func modules(of stage: TensorRule.Stage) -> [ModuleKind] {
+    table.stages.first { $0.stage == stage }?.modules ?? []
+  }
+
+  /// Width of the input that the modules of a stage share.
+  private func order(_ stage: TensorRule.Stage) -> Int {
+    modules(of: stage).first.map { table.shape(of: ModuleID($0, layer: index)).in } ?? 0
+  }
 
   func run(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
     recipe.trueSequential ? try runInSequence(&layer, staged) : try runAtOnce(&layer, staged)
@@ -233,10 +238,10 @@ private struct LayerQuantizer {
     var modules: [QuantizedModule] = []
     var hessian: Hessian?
     try staged.run(&layer, index: index, needsOutput: !isLast) { stage, x, rows in
-      if hessian == nil { hessian = Hessian(order: stage.inFeatures(configuration)) }
+      if hessian == nil { hessian = Hessian(order: order(stage)) }
       hessian?.add(x, rows: rows, pool: pool)
     } replace: { stage, layer in
-      if stage == .o { try beforeHiddenChanges() }
+      if stage == .attentionOutput { try beforeHiddenChanges() }
       guard let used = hessian else { return }
       hessian = nil
       modules += try solve(stage, in: &layer, hessian: used)
@@ -250,15 +255,15 @@ private struct LayerQuantizer {
     let hidden = staged.activations.hidden
     let before = AlignedBuffer<Float>(count: hidden.count)
     before.pointer.update(from: hidden.pointer, count: before.count)
-    var hessians: [LayerStage: Hessian] = [:]
+    var hessians: [TensorRule.Stage: Hessian] = [:]
     try staged.run(&layer, index: index, needsOutput: false) { stage, x, rows in
-      let hessian = hessians[stage] ?? Hessian(order: stage.inFeatures(configuration))
+      let hessian = hessians[stage] ?? Hessian(order: order(stage))
       hessians[stage] = hessian
       hessian.add(x, rows: rows, pool: pool)
     } replace: { stage, _ in
-      if stage == .o { try beforeHiddenChanges() }
+      if stage == .attentionOutput { try beforeHiddenChanges() }
     }
-    for stage in LayerStage.allCases {
+    for stage in TensorRule.Stage.allCases {
       guard let hessian = hessians.removeValue(forKey: stage) else { continue }
       modules += try solve(stage, in: &layer, hessian: hessian)
     }
@@ -268,24 +273,24 @@ private struct LayerQuantizer {
     return modules
   }
 
-  private func solve(_ stage: LayerStage, in layer: inout DecoderLayer, hessian: Hessian) throws
+  private func solve(_ stage: TensorRule.Stage, in layer: inout DecoderLayer, hessian: Hessian) throws
     -> [QuantizedModule]
   {
-    let first = stage.linears(configuration)[0].name(layer: index)
+    let kinds = modules(of: stage)
+    func name(_ kind: ModuleKind) -> String { table.name(of: ModuleID(kind, layer: index)) }
     let prepared = try PreparedHessian(
-      hessian, sequences: sequences, recipe: recipe, name: first, pool: pool)
+      hessian, sequences: sequences, recipe: recipe, name: name(kinds[0]), pool: pool)
     let solver = Solver(recipe: recipe, pool: pool)
     var modules: [QuantizedModule] = []
-    try layer.replaceWeights(of: stage) { kind, weight in
-      let name = kind.name(layer: index)
-      var (tensor, report) = try solver.solve(weight, hessian: prepared, module: name)
+    for kind in kinds {
+      var (tensor, report) = try solver.solve(layer[kind].weight, hessian: prepared, module: name(kind))
       report.warnings += prepared.warnings
       observer.moduleSolved(report)
-      modules.append(QuantizedModule(name: name, tensor: tensor, report: report))
+      modules.append(QuantizedModule(name: name(kind), tensor: tensor, report: report))
       // What follows sees what the finished file will compute.
-      return .intPanels(tensor.matrix)
+      layer[kind].weight = .intPanels(tensor.matrix)
     }
-    observer.stageFinished(of: stage, layer: index, layerCount: configuration.layerCount)
+    observer.stageFinished(of: stage, layer: index, layerCount: table.configuration.hiddenLayers)
     return modules
   }
 }

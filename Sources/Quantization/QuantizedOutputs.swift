@@ -1,3 +1,4 @@
+import Architecture
 import AutoGPTQ
 import JSON
 import Models
@@ -19,13 +20,11 @@ package struct QuantizedOutputs {
     self.quantizer = quantizer
     self.store = store
     let recipe = quantizer.recipe
-    let c = quantizer.model.decoderConfiguration
-    var tensors: [String: IntPanelTensor] = [:]
-    for layer in 0..<c.layerCount {
-      for kind in LinearKind.all(c) {
-        let name = kind.name(layer: layer)
-        tensors[name] = try store.tensor(name, layer: layer, shape: kind.shape(c))
-      }
+    let index = TensorIndex(quantizer.model.configuration)
+    var tensors: [ModuleID: IntPanelTensor] = [:]
+    for module in index.projections {
+      tensors[module] = try store.tensor(
+        index.name(of: module), layer: module.layer ?? 0, shape: index.shape(of: module))
     }
     if requestedFormat == .v1, tensors.values.contains(where: { $0.zeros.contains(0) }) {
       throw QuantizationError.zeroPointOfZero

@@ -19,11 +19,11 @@ extension LinearAlgebra {
   /// added by a fused multiply-add (`CKernels.h`, `gemm_bf16`). A task is some rows, which it rounds itself.
   /// - Parameter provide: panels of W as floats.
   static func multiplyRounded(
-    m: Int, n: Int, k: Int, a: Shared, aRowStride: Int, c: SharedMutable, cRowStride: Int, pool: WorkerPool,
-    kernels: Kernels, provide: PanelProvider
+    m: Int, n: Int, k: Int, a: SharedPointer<Float>, aRowStride: Int, c: DisjointWrites<Float>,
+    cRowStride: Int, pool: WorkerPool, provide: PanelProvider
   ) {
-    let table = kernels.table
-    let tileRows = Int(table.pointee.tile_rows)
+    let kernels = pool.kernels
+    let tileRows = kernels.tileRows
     let tiles = (m + tileRows - 1) / tileRows
     let tasks = rowTasks(tiles: tiles, tileRows: tileRows, threads: pool.threadCount)
     let panels = (n + panelWidth - 1) / panelWidth
@@ -33,7 +33,7 @@ extension LinearAlgebra {
       let some = min(panelsAtOnce, panels - firstPanel)
       let columns = min(n - firstPanel * panelWidth, some * panelWidth)
       Scratch.withFloats(some * panelWidth * words) { memory in
-        let built = SharedWords(memory)
+        let built = DisjointWrites(asWords(memory))
         pool.runRanges(some) { range in
           Scratch.withFloats(panelWidth * 2 * LinearAlgebra.wordsOfBlock) { floats in
             for panel in range {
@@ -41,8 +41,7 @@ extension LinearAlgebra {
                 let inputs = block.lowerBound * 2..<min(k, block.upperBound * 2)
                 let (source, _) = provide(firstPanel + panel, 1, inputs.lowerBound, inputs.count, floats)
                 let start = some * block.lowerBound + panel * block.count
-                table.pointee.narrow_panel_bf16(
-                  built.pointer + start * panelWidth, source, Int64(inputs.count))
+                kernels.narrowPanelBF16(built.pointer + start * panelWidth, from: source, k: inputs.count)
               }
             }
           }
@@ -52,17 +51,18 @@ extension LinearAlgebra {
           let rows = min(m, tiles * (task + 1) / tasks * tileRows) - first
           let padded = (rows + tileRows - 1) / tileRows * tileRows
           Scratch.withFloats(padded * LinearAlgebra.wordsOfBlock) { memory in
-            let packed = SharedWords(memory)
+            let packed = asWords(memory)
             for block in wordBlocks(words) {
               let inputs = block.lowerBound * 2..<min(k, block.upperBound * 2)
-              table.pointee.pack_rows_bf16(
-                packed.pointer, a.pointer + first * aRowStride + inputs.lowerBound, Int64(aRowStride),
-                Int64(rows), Int64(inputs.count))
-              table.pointee.gemm_bf16(
-                Int64(rows), Int64(columns), Int64(block.count), packed.pointer,
-                built.pointer + some * block.lowerBound * panelWidth, Int64(block.count * panelWidth),
-                c.pointer + first * cRowStride + firstPanel * panelWidth, Int64(cRowStride),
-                block.lowerBound > 0)
+              kernels.packRowsBF16(
+                packed, from: a.pointer + first * aRowStride + inputs.lowerBound,
+                rowStride: aRowStride, m: rows, k: inputs.count)
+              kernels.gemmBF16(
+                m: rows, n: columns, words: block.count, packedA: packed,
+                b: built.pointer + some * block.lowerBound * panelWidth,
+                bPanelStride: block.count * panelWidth,
+                c: c.pointer + first * cRowStride + firstPanel * panelWidth, cRowStride: cRowStride,
+                adding: block.lowerBound > 0)
             }
           }
         }
@@ -76,10 +76,7 @@ extension LinearAlgebra {
   }
 
   /// Memory of floats that holds pairs of bf16.
-  private struct SharedWords: @unchecked Sendable {
-    let pointer: UnsafeMutablePointer<UInt32>
-    init(_ memory: UnsafeMutablePointer<Float>) {
-      pointer = UnsafeMutableRawPointer(memory).assumingMemoryBound(to: UInt32.self)
-    }
+  private static func asWords(_ memory: UnsafeMutablePointer<Float>) -> UnsafeMutablePointer<UInt32> {
+    UnsafeMutableRawPointer(memory).assumingMemoryBound(to: UInt32.self)
   }
 }

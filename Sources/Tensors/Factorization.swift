@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 import Foundation
 
@@ -28,14 +27,14 @@ package struct CholeskyFactor: @unchecked Sendable {
   /// - Parameter columns: from a multiple of ``Factorization/block`` up to another or to the end. All columns give U with
   ///   UᵀU = H⁻¹.
   package func inverse(
-    ofColumns columns: Range<Int>, pool: WorkerPool = .shared, kernels: Kernels = .best
+    ofColumns columns: Range<Int>, pool: WorkerPool = .shared
   ) -> InverseFactor {
     let block = Factorization.block
     precondition(columns.lowerBound % block == 0)
     precondition(columns.upperBound % block == 0 || columns.upperBound == order)
     return TriangularInverse(
       r: pointer(row: columns.lowerBound, column: columns.lowerBound), order: columns.count, rowStride: order,
-      inverses: inverses.pointer + columns.lowerBound * block, pool: pool, kernels: kernels
+      inverses: inverses.pointer + columns.lowerBound * block, pool: pool
     ).computed()
   }
 }
@@ -53,8 +52,7 @@ package enum Factorization {
   ///   - h: `[n, n]` row-major; its upper triangle is read and overwritten, what is below the diagonal is left alone.
   /// - Returns: nil when H is not positive definite in this arithmetic.
   package static func cholesky(
-    ofUpperTriangle h: AlignedBuffer<Float>, order n: Int, pool: WorkerPool = .shared,
-    kernels: Kernels = .best
+    ofUpperTriangle h: AlignedBuffer<Float>, order n: Int, pool: WorkerPool = .shared
   ) -> CholeskyFactor? {
     let blocks = (n + block - 1) / block
     let inverses = AlignedBuffer<Float>(zeros: blocks * block * block)
@@ -70,7 +68,7 @@ package enum Factorization {
         (h.pointer + i * n + i - width).update(from: band.pointer + i * block, count: width)
       }
     }
-    guard factorize(h.pointer, n, inverses: inverses, pool: pool, kernels: kernels) else { return nil }
+    guard factorize(h.pointer, n, inverses: inverses, pool: pool) else { return nil }
     return CholeskyFactor(order: n, values: h, inverses: inverses)
   }
 
@@ -83,11 +81,10 @@ package enum Factorization {
   private static let tilesOfTask = 160
 
   private static func factorize(
-    _ h: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool,
-    kernels: Kernels
+    _ h: UnsafeMutablePointer<Float>, _ n: Int, inverses: AlignedBuffer<Float>, pool: WorkerPool
   ) -> Bool {
     let panel = AlignedBuffer<Float>(count: n * block)
-    let span = PackedSpan(order: n, blocks: spanBlocks, kernels: kernels)
+    let span = PackedSpan(order: n, blocks: spanBlocks, kernels: pool.kernels)
     for b in stride(from: (n + block - 1) / block - 1, through: 0, by: -1) {
       let first = b * block
       let size = min(block, n - first)
@@ -97,11 +94,11 @@ package enum Factorization {
       }
       guard first > 0 else { break }
       // Above the diagonal block: X = H[0 ..< first, block] · V ᵀ, V the block's inverse.
-      let right = packedRows(inverse, rows: size, width: size, rowStride: size, kernels: kernels)
+      let right = packedRows(inverse, rows: size, width: size, rowStride: size, kernels: pool.kernels)
       LinearAlgebra.gemm(
         m: first, n: size, k: size, a: h + first, aRowStride: n, aKStride: 1, bPanels: right.pointer,
         bPanelStride: size * panelWidth, c: panel.pointer, cRowStride: size, cPanelStride: panelWidth,
-        mode: ZN_OVERWRITE, pool: pool, kernels: kernels)
+        mode: .overwrite, pool: pool)
       let start = b / spanBlocks * spanBlocks * block
       if span.isEmpty { span.begin(depth: first + size - start) }
       span.append(panel.pointer, rows: first, width: size, copyingTo: h + first, rowStride: n, pool: pool)
@@ -125,7 +122,7 @@ package enum Factorization {
     let parts = (columns.upperBound + rowsOfTask - 1) / rowsOfTask
     // No wider than a block, whose width below the diagonal `cholesky` puts back.
     let groups = (columns.count + block - 1) / block
-    let h = SharedMutable(h)
+    let h = DisjointWrites(h)
     pool.run(groups * parts) { task in
       let column = columns.lowerBound + (groups - 1 - task / parts) * block
       let width = min(block, columns.upperBound - column)
@@ -196,10 +193,9 @@ package enum Factorization {
     let panels = (count + panelWidth - 1) / panelWidth
     let packed = AlignedBuffer<Float>(count: panels * panelWidth * width)
     for panel in 0..<panels {
-      kernels.table.pointee.pack_panel(
-        packed.pointer + panel * panelWidth * width, rows + panel * panelWidth * rowStride, ZN_F32,
-        Int64(rowStride),
-        Int64(min(panelWidth, count - panel * panelWidth)), Int64(width))
+      kernels.packPanel(
+        packed.pointer + panel * panelWidth * width, from: rows + panel * panelWidth * rowStride, type: .f32,
+        rowStride: rowStride, rows: min(panelWidth, count - panel * panelWidth), k: width)
     }
     return packed
   }
@@ -221,7 +217,7 @@ private final class PackedSpan: @unchecked Sendable {
 
   init(order: Int, blocks: Int, kernels: Kernels) {
     self.kernels = kernels
-    tileRows = Int(kernels.table.pointee.tile_rows)
+    tileRows = kernels.tileRows
     unit = tileRows * panelWidth
     let paddedRows = (order + unit - 1) / unit * unit
     memory = AlignedBuffer(count: 2 * paddedRows * Factorization.block * blocks)
@@ -240,9 +236,8 @@ private final class PackedSpan: @unchecked Sendable {
     _ x: UnsafePointer<Float>, rows: Int, width count: Int, copyingTo r: UnsafeMutablePointer<Float>,
     rowStride: Int, pool: WorkerPool
   ) {
-    let table = kernels.table
     let (before, depth) = (width, depth)
-    let (x, r) = (Shared(x), SharedMutable(r))
+    let (x, r) = (SharedPointer(x), DisjointWrites(r))
     pool.runRanges((rows + unit - 1) / unit) { range in
       let first = range.lowerBound * unit
       let end = min(rows, range.upperBound * unit)
@@ -250,14 +245,14 @@ private final class PackedSpan: @unchecked Sendable {
         (r.pointer + row * rowStride).update(from: x.pointer + row * count, count: count)
       }
       for row in stride(from: first, to: end, by: tileRows) {
-        table.pointee.pack_rows(
-          left + row * depth + before * tileRows, x.pointer + row * count, Int64(count), 1,
-          Int64(min(tileRows, end - row)), Int64(count))
+        kernels.packRows(
+          left + row * depth + before * tileRows, from: x.pointer + row * count, rowStride: count, kStride: 1,
+          m: min(tileRows, end - row), k: count)
       }
       for row in stride(from: first, to: end, by: panelWidth) {
-        table.pointee.pack_panel(
-          right + row * depth + before * panelWidth, x.pointer + row * count, ZN_F32, Int64(count),
-          Int64(min(panelWidth, end - row)), Int64(count))
+        kernels.packPanel(
+          right + row * depth + before * panelWidth, from: x.pointer + row * count, type: .f32,
+          rowStride: count, rows: min(panelWidth, end - row), k: count)
       }
     }
     width += count
@@ -274,11 +269,12 @@ private final class PackedSpan: @unchecked Sendable {
     let step = last == nil ? rows.count : tileRows
     let skipped = last.map { width - $0 } ?? 0
     for row in stride(from: rows.lowerBound, to: rows.upperBound, by: step) {
-      kernels.table.pointee.gemm_packed(
-        Int64(min(step, rows.upperBound - row)), Int64(columns.count), Int64(width - skipped),
-        left + row * depth + skipped * tileRows, right + columns.lowerBound * depth + skipped * panelWidth,
-        Int64(depth * panelWidth), h + (row - rows.lowerBound) * rowStride, Int64(rowStride),
-        Int64(panelWidth), ZN_SUBTRACT)
+      kernels.gemmPacked(
+        m: min(step, rows.upperBound - row), n: columns.count, k: width - skipped,
+        packedA: left + row * depth + skipped * tileRows,
+        b: right + columns.lowerBound * depth + skipped * panelWidth, bPanelStride: depth * panelWidth,
+        c: h + (row - rows.lowerBound) * rowStride, cRowStride: rowStride, cPanelStride: panelWidth,
+        mode: .subtract)
     }
   }
 }

@@ -25,7 +25,7 @@ package enum FiniteCheck {
     let share = 1 << 18
     let pieces = (count + share - 1) / share
     let found = AlignedBuffer<Int>(count: pieces)
-    let source = Source(base: base)
+    let source = SharedPointer(bytes: base)
     let lanes = stride(from: 0, to: 64, by: size * 8)
     let masks = lanes.reduce(UInt64(0)) { $0 | UInt64(mask) << UInt64($1) }
     let ones = lanes.reduce(UInt64(0)) { $0 | 1 << UInt64($1) }
@@ -36,7 +36,7 @@ package enum FiniteCheck {
       for start in stride(from: piece * share, to: end, by: 1024) {
         let stop = min(end, start + 1024)
         let words = (stop - start) * size / 8
-        let line = source.base + start * size
+        let line = source.raw + start * size
         var hits: UInt64 = 0
         for i in 0..<words {
           let inverted = ~line.loadUnaligned(fromByteOffset: i &* 8, as: UInt64.self) & masks
@@ -44,7 +44,7 @@ package enum FiniteCheck {
         }
         guard hits != 0 || words * 8 < (stop - start) * size else { continue }
         for i in start..<stop
-        where source.base.loadUnaligned(fromByteOffset: i * size, as: Word.self) & mask == mask {
+        where source.raw.loadUnaligned(fromByteOffset: i * size, as: Word.self) & mask == mask {
           found[piece] = i
           return
         }
@@ -52,6 +52,4 @@ package enum FiniteCheck {
     }
     return found.buffer.first { $0 >= 0 }
   }
-
-  private struct Source: @unchecked Sendable { let base: UnsafeRawPointer }
 }

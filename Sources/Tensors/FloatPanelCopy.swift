@@ -3,32 +3,29 @@ import Compute
 extension WeightMatrix {
   /// The matrix as floats in panels of 16 outputs, `[panel][in][16]`, in `memory`, which has room for them, or in new memory.
   package func floatPanels(
-    into memory: AlignedBuffer<Float>? = nil, pool: WorkerPool = .shared, kernels: Kernels = .best
+    into memory: AlignedBuffer<Float>? = nil, pool: WorkerPool = .shared
   ) -> AlignedBuffer<Float> {
     let panels = (outFeatures + panelWidth - 1) / panelWidth
     let size = inFeatures * panelWidth
     precondition(memory == nil || memory!.count >= panels * size)
     let result = memory ?? AlignedBuffer<Float>(count: panels * size)
-    let table = kernels.table
+    let kernels = pool.kernels
     pool.runRanges(panels) { range in
       for panel in range {
         let to = result.pointer + panel * size
         switch self {
         case .rows(let m):
-          table.pointee.pack_panel(
-            to, m.elements + panel * panelWidth * m.inFeatures * m.dtype.byteCount, m.dtype.kernelType,
-            Int64(m.inFeatures), Int64(min(panelWidth, m.outFeatures - panel * panelWidth)),
-            Int64(m.inFeatures))
+          kernels.packPanel(
+            to, from: m.elements + panel * panelWidth * m.inFeatures * m.dtype.byteCount,
+            type: m.dtype.kernelType, rowStride: m.inFeatures,
+            rows: min(panelWidth, m.outFeatures - panel * panelWidth), k: m.inFeatures)
         case .panels(let m):
-          table.pointee.widen_panel(
-            to, m.elements + panel * size * m.dtype.byteCount, m.dtype.kernelType, Int64(m.inFeatures))
+          kernels.widenPanel(
+            to, from: m.elements + panel * size * m.dtype.byteCount, type: m.dtype.kernelType, k: m.inFeatures
+          )
         case .intPanels(let m):
           func dequantize(_ into: UnsafeMutablePointer<Float>) {
-            table.pointee.dequantize_panel(
-              into, m.codes + panel * m.panelCodeByteCount, Int32(m.bits),
-              m.scales + panel * m.groupCount * panelWidth,
-              m.zeros.map { $0 + panel * m.groupCount * panelWidth },
-              Int64(m.groupSize), 0, Int64(m.inFeatures))
+            kernels.dequantizePanel(into, from: m.panels, panel: panel, inputs: 0..<m.inFeatures)
           }
           guard let permutation = m.permutation else {
             dequantize(to)

@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 
 /// Float matrices between Hugging Face's row-major order and panels of 16 outputs (`PanelMatrix`), without touching a bit
@@ -38,20 +37,20 @@ package enum FloatPanels {
     into panels: UnsafeMutableRawPointer,
     pool: WorkerPool
   ) {
-    let source = RawPointer(rows)
-    let target = MutableRawPointer(panels)
+    let source = SharedPointer(bytes: rows)
+    let target = DisjointWrites(bytes: panels)
     let size = MemoryLayout<Element>.size
     let count = (out + panelWidth - 1) / panelWidth
     pool.runRanges(count) { range in
       for panel in range {
         let height = min(panelWidth, out - panel * panelWidth)
-        let from = source.pointer + panel * panelWidth * inFeatures * size
+        let from = source.raw + panel * panelWidth * inFeatures * size
         for first in stride(from: 0, to: inFeatures, by: step) {
           let width = min(step, inFeatures - first)
-          let to = target.pointer + (panel * inFeatures + first) * panelWidth * size
+          let to = target.raw + (panel * inFeatures + first) * panelWidth * size
           transpose(
             from + first * size, as: Element.self, rows: height, columns: width, rowStride: inFeatures,
-            into: to)
+            into: to, kernels: pool.kernels)
         }
       }
     }
@@ -62,8 +61,8 @@ package enum FloatPanels {
     into rows: UnsafeMutableRawPointer,
     pool: WorkerPool
   ) {
-    let source = RawPointer(panels)
-    let target = MutableRawPointer(rows)
+    let source = SharedPointer(bytes: panels)
+    let target = DisjointWrites(bytes: rows)
     let size = MemoryLayout<Element>.size
     let count = (out + panelWidth - 1) / panelWidth
     pool.runRanges(count) { range in
@@ -71,14 +70,14 @@ package enum FloatPanels {
         let block = UnsafeMutableRawPointer(scratch)
         for panel in range {
           let height = min(panelWidth, out - panel * panelWidth)
-          let to = target.pointer + panel * panelWidth * inFeatures * size
+          let to = target.raw + panel * panelWidth * inFeatures * size
           for first in stride(from: 0, to: inFeatures, by: panelWidth) {
             let width = min(panelWidth, inFeatures - first)
             // Sixteen inputs are the rows here: [input][output] becomes [output][input].
             transpose(
-              source.pointer + (panel * inFeatures + first) * panelWidth * size, as: Element.self,
+              source.raw + (panel * inFeatures + first) * panelWidth * size, as: Element.self,
               rows: width,
-              columns: panelWidth, rowStride: panelWidth, into: block)
+              columns: panelWidth, rowStride: panelWidth, into: block, kernels: pool.kernels)
             for r in 0..<height {
               (to + (r * inFeatures + first) * size).copyMemory(
                 from: block + r * panelWidth * size, byteCount: width * size)
@@ -92,27 +91,17 @@ package enum FloatPanels {
   /// At most 16 rows of `columns` elements → `columns` lines of 16; missing rows are zero.
   private static func transpose<Element: FixedWidthInteger & Sendable & BitwiseCopyable>(
     _ rows: UnsafeRawPointer, as: Element.Type, rows height: Int, columns: Int, rowStride: Int,
-    into out: UnsafeMutableRawPointer
+    into out: UnsafeMutableRawPointer, kernels: Kernels
   ) {
-    let table = Kernels.best.table
     if MemoryLayout<Element>.size == 4 {
       // The kernels move floats without looking at them.
-      table.pointee.pack_panel(
-        out.assumingMemoryBound(to: Float.self), rows, ZN_F32, Int64(rowStride), Int64(height), Int64(columns)
-      )
+      kernels.packPanel(
+        out.assumingMemoryBound(to: Float.self), from: rows, type: .f32, rowStride: rowStride, rows: height,
+        k: columns)
     } else {
-      table.pointee.transpose16(
-        out.assumingMemoryBound(to: UInt16.self), Int64(panelWidth),
-        rows.assumingMemoryBound(to: UInt16.self), Int64(rowStride), Int64(height), Int64(columns))
+      kernels.transpose16(
+        out.assumingMemoryBound(to: UInt16.self), stride: panelWidth,
+        from: rows.assumingMemoryBound(to: UInt16.self), rowStride: rowStride, rows: height, columns: columns)
     }
   }
-}
-
-package struct RawPointer: @unchecked Sendable {
-  package let pointer: UnsafeRawPointer
-  package init(_ pointer: UnsafeRawPointer) { self.pointer = pointer }
-}
-struct MutableRawPointer: @unchecked Sendable {
-  let pointer: UnsafeMutableRawPointer
-  init(_ pointer: UnsafeMutableRawPointer) { self.pointer = pointer }
 }

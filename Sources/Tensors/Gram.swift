@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 
 extension LinearAlgebra {
@@ -16,29 +15,29 @@ extension LinearAlgebra {
   ///   - x: `rows` rows of `n` floats, `rowStride` floats apart.
   package static func accumulateGram(
     _ h: UnsafeMutablePointer<Float>, order n: Int, x: UnsafePointer<Float>, rows: Int, rowStride: Int,
-    pool: WorkerPool = .shared, kernels: Kernels = .best
+    pool: WorkerPool = .shared
   ) {
     guard n > 0, rows > 0 else { return }
-    let table = kernels.table
-    let tileRows = Int(table.pointee.tile_rows)
+    let kernels = pool.kernels
+    let tileRows = kernels.tileRows
     let panels = (n + panelWidth - 1) / panelWidth
     let share = (panels + pool.threadCount * 6 - 1) / (pool.threadCount * 6)
     let panelsPerTask = max(2, min(12, (share + 1) / 2 * 2))
     let tasks = (panels + panelsPerTask - 1) / panelsPerTask
-    let diagonalPanels = max(2, Int(table.pointee.tile_panels))
+    let diagonalPanels = max(2, kernels.tilePanels)
     let tiles = (n + tileRows - 1) / tileRows
-    let h = SharedMutable(h)
+    let h = DisjointWrites(h)
     Scratch.withFloats(tiles * tileRows * min(gramDepth, rows)) { memory in
-      let left = SharedMutable(memory)
+      let left = DisjointWrites(memory)
       for first in stride(from: 0, to: rows, by: gramDepth) {
         let step = min(gramDepth, rows - first)
-        let block = Shared(x + first * rowStride)
+        let block = SharedPointer(x + first * rowStride)
         // Xᵀ in row tiles: element (i, t) of A is x[t][i].
         pool.runRanges(tiles) { range in
           let first = range.lowerBound * tileRows
-          table.pointee.pack_rows(
-            left.pointer + first * step, block.pointer + first, 1, Int64(rowStride),
-            Int64(min(range.count * tileRows, n - first)), Int64(step))
+          kernels.packRows(
+            left.pointer + first * step, from: block.pointer + first, rowStride: 1, kStride: rowStride,
+            m: min(range.count * tileRows, n - first), k: step)
         }
         // The widest blocks (those furthest right) first, for an even finish.
         pool.run(tasks) { task in
@@ -47,9 +46,9 @@ extension LinearAlgebra {
           let firstColumn = panel * panelWidth
           let columns = min(count * panelWidth, n - firstColumn)
           Scratch.withFloats(count * step * panelWidth) { right in
-            table.pointee.copy_panels(
-              right, Int64(step * panelWidth), block.pointer + firstColumn, Int64(rowStride), Int64(columns),
-              Int64(step))
+            kernels.copyPanels(
+              right, panelStride: step * panelWidth, from: block.pointer + firstColumn, rowStride: rowStride,
+              columns: columns, k: step)
             // A few panels further right, the diagonal is that much further down.
             var top = 0
             for piece in stride(from: 0, to: count, by: diagonalPanels) {
@@ -57,11 +56,11 @@ extension LinearAlgebra {
               let end = firstColumn + (isLast ? columns : (piece + diagonalPanels) * panelWidth)
               let bottom =
                 isLast ? end : min(firstColumn + columns, (end + tileRows - 1) / tileRows * tileRows)
-              table.pointee.gemm_packed(
-                Int64(bottom - top), Int64(columns - piece * panelWidth), Int64(step),
-                left.pointer + top * step, right + piece * step * panelWidth, Int64(step * panelWidth),
-                h.pointer + top * n + firstColumn + piece * panelWidth, Int64(n), Int64(panelWidth),
-                ZN_ADD_BLOCK)
+              kernels.gemmPacked(
+                m: bottom - top, n: columns - piece * panelWidth, k: step, packedA: left.pointer + top * step,
+                b: right + piece * step * panelWidth, bPanelStride: step * panelWidth,
+                c: h.pointer + top * n + firstColumn + piece * panelWidth, cRowStride: n,
+                cPanelStride: panelWidth, mode: .addBlock)
               top = bottom
             }
           }
@@ -72,11 +71,11 @@ extension LinearAlgebra {
 
   /// Copies the upper triangle of a row-major `[n, n]` matrix onto the lower one.
   package static func mirrorUpperTriangle(
-    _ h: UnsafeMutablePointer<Float>, order n: Int, pool: WorkerPool = .shared, kernels: Kernels = .best
+    _ h: UnsafeMutablePointer<Float>, order n: Int, pool: WorkerPool = .shared
   ) {
-    let table = kernels.table
+    let kernels = pool.kernels
     let block = 64
-    let h = SharedMutable(h)
+    let h = DisjointWrites(h)
     let blocks = (n + block - 1) / block
     pool.run(blocks) { index in
       let rows = index * block..<min(n, (index + 1) * block)
@@ -88,9 +87,9 @@ extension LinearAlgebra {
         for column in stride(from: rows.upperBound, to: n, by: block) {
           let width = min(block, n - column)
           for row in stride(from: rows.lowerBound, to: rows.upperBound, by: panelWidth) {
-            table.pointee.pack_panel(
-              panels + (row - rows.lowerBound) * block, h.pointer + row * n + column, ZN_F32, Int64(n),
-              Int64(min(panelWidth, rows.upperBound - row)), Int64(width))
+            kernels.packPanel(
+              panels + (row - rows.lowerBound) * block, from: h.pointer + row * n + column, type: .f32,
+              rowStride: n, rows: min(panelWidth, rows.upperBound - row), k: width)
           }
           for j in 0..<width {
             for row in stride(from: rows.lowerBound, to: rows.upperBound, by: panelWidth) {

@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 
 /// IEEE half precision for single values; arrays go through the kernels' `widen` and `narrow`.
@@ -6,13 +5,13 @@ package enum HalfPrecision {
   /// The nearest half, ties to even; overflow gives infinity.
   package static func bits(of value: Float) -> UInt16 {
     var bits: UInt16 = 0
-    withUnsafePointer(to: value) { Kernels.best.table.pointee.narrow(&bits, $0, ZN_F16, 1) }
+    withUnsafePointer(to: value) { Kernels.scalar.narrow(&bits, from: $0, type: .f16, count: 1) }
     return bits
   }
 
   package static func value(of bits: UInt16) -> Float {
     var value: Float = 0
-    withUnsafePointer(to: bits) { Kernels.best.table.pointee.widen(&value, $0, ZN_F16, 1) }
+    withUnsafePointer(to: bits) { Kernels.scalar.widen(&value, from: $0, type: .f16, count: 1) }
     return value
   }
 
@@ -24,15 +23,5 @@ package enum HalfPrecision {
     if bits & 0x7C00 == 0x7C00 { return Float(bitPattern: sign | 0x7F80_0000 | magnitude) }
     // Read as a float the exponent is 112 too small; the product is exact, for subnormal halves too.
     return Float(bitPattern: sign | (Float(bitPattern: magnitude) * 0x1p112).bitPattern)
-  }
-
-  package static func bits(of values: [Float]) -> [UInt16] {
-    [UInt16](unsafeUninitializedCapacity: values.count) { buffer, count in
-      count = values.count
-      values.withUnsafeBufferPointer { source in
-        guard let from = source.baseAddress, let to = buffer.baseAddress else { return }
-        Kernels.best.table.pointee.narrow(to, from, ZN_F16, Int64(values.count))
-      }
-    }
   }
 }

@@ -137,13 +137,13 @@ extension IntPanelTensor {
     let codes = [UInt8](unsafeUninitializedCapacity: layout.inFeatures * out) { buffer, count in
       count = layout.inFeatures * out
       guard let start = buffer.baseAddress else { return }
-      let target = MutableRawPointer(start)
+      let target = DisjointWrites(bytes: UnsafeMutableRawPointer(start))
       pool.runRanges(layout.panelCount) { range in
         for panel in range {
           let first = panel * panelWidth
           let width = min(panelWidth, out - first)
           for (k, place) in places.enumerated() {
-            let line = target.pointer + channels[k] * out + first
+            let line = UnsafeMutableRawPointer(target + (channels[k] * out + first))
             let codes = SIMD16<UInt8>(truncatingIfNeeded: self.codes(panel: panel, at: place))
             if width == panelWidth {
               line.storeBytes(of: codes, as: SIMD16<UInt8>.self)

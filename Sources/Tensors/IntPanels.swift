@@ -75,7 +75,7 @@ package struct IntPanelLayout: Equatable, Sendable {
   }
 
   /// The matrix that lies at `base`, read where it is.
-  package func matrix(at base: UnsafeRawPointer, owner: AnyObject) -> IntPanelMatrix {
+  package func matrix(at base: UnsafeRawPointer, owner: any AnyObject & Sendable) -> IntPanelMatrix {
     IntPanelMatrix(
       bits: fieldBits, codes: base.assumingMemoryBound(to: UInt8.self),
       scales: (base + scalesOffset).assumingMemoryBound(to: UInt16.self),

@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 
 /// Matrix products over the kernels: blocking for the caches and sharing among threads.
@@ -12,8 +11,8 @@ package enum LinearAlgebra {
   private static let blockFloats = 384 << 8
 
   /// Summed indices of one block, about as many in each: whole fields of packed codes, and of a panel's lines.
-  package static func depth(of k: Int, table: UnsafePointer<zn_kernels>) -> Int {
-    let most = Int(table.pointee.block_depth)
+  package static func depth(of k: Int, kernels: Kernels) -> Int {
+    let most = kernels.blockDepth
     guard k > max(wholeDepth, most) else { return max(1, k) }
     let blocks = (k + most - 1) / most
     return ((k + blocks - 1) / blocks + 15) / 16 * 16
@@ -40,14 +39,14 @@ package enum LinearAlgebra {
     a: UnsafePointer<Float>, aRowStride: Int, aKStride: Int,
     bPanels: UnsafePointer<Float>, bPanelStride: Int,
     c: UnsafeMutablePointer<Float>, cRowStride: Int, cPanelStride: Int,
-    mode: zn_gemm_mode, pool: WorkerPool = .shared, kernels: Kernels = .best
+    mode: ProductMode, pool: WorkerPool = .shared
   ) {
     guard m > 0, n > 0 else { return }
-    let a = Shared(a)
-    let b = Shared(bPanels)
-    let c = SharedMutable(c)
+    let a = SharedPointer(a)
+    let b = SharedPointer(bPanels)
+    let c = DisjointWrites(c)
     blocked(
-      m: m, n: n, k: k, a: a, aRowStride: aRowStride, aKStride: aKStride, pool: pool, kernels: kernels,
+      m: m, n: n, k: k, a: a, aRowStride: aRowStride, aKStride: aKStride, pool: pool,
       provide: { panel, _, firstK, _, _ in (b.pointer + panel * bPanelStride + firstK * 16, bPanelStride) },
       output: { row, panel in c.pointer + row * cRowStride + panel * cPanelStride },
       cRowStride: cRowStride, cPanelStride: cPanelStride, mode: mode, scratchPerPanel: 0)
@@ -61,13 +60,13 @@ package enum LinearAlgebra {
   package static func multiply(
     x: UnsafePointer<Float>, rows: Int, xRowStride: Int, by weights: WeightMatrix,
     into y: UnsafeMutablePointer<Float>, yRowStride: Int, arithmetic: FloatArithmetic = .fp32,
-    pool: WorkerPool = .shared, kernels: Kernels = .best
+    pool: WorkerPool = .shared
   ) {
     guard rows > 0 else { return }
     if case .intPanels(let matrix) = weights, let permutation = matrix.permutation {
       // Act-order: bring the activations into the order the codes are stored in, once per input.
       let permuted = AlignedBuffer<Float>(count: rows * matrix.inFeatures)
-      let source = Shared(x)
+      let source = SharedPointer(x)
       pool.runRanges(rows) { range in
         for row in range {
           let from = source.pointer + row * xRowStride
@@ -77,28 +76,27 @@ package enum LinearAlgebra {
       }
       multiplyInOrder(
         x: permuted.pointer, rows: rows, xRowStride: matrix.inFeatures, by: weights, into: y,
-        yRowStride: yRowStride, arithmetic: arithmetic, pool: pool, kernels: kernels)
+        yRowStride: yRowStride, arithmetic: arithmetic, pool: pool)
       return
     }
     multiplyInOrder(
       x: x, rows: rows, xRowStride: xRowStride, by: weights, into: y, yRowStride: yRowStride,
-      arithmetic: arithmetic, pool: pool, kernels: kernels)
+      arithmetic: arithmetic, pool: pool)
   }
 
   private static func multiplyInOrder(
     x: UnsafePointer<Float>, rows: Int, xRowStride: Int, by weights: WeightMatrix,
-    into y: UnsafeMutablePointer<Float>, yRowStride: Int, arithmetic: FloatArithmetic, pool: WorkerPool,
-    kernels: Kernels
+    into y: UnsafeMutablePointer<Float>, yRowStride: Int, arithmetic: FloatArithmetic, pool: WorkerPool
   ) {
     if rows == 1 && arithmetic == .fp32 {
       switch weights {
-      case .panels(let matrix): return vector(x, by: matrix, into: y, pool: pool, kernels: kernels)
-      case .intPanels(let matrix): return vector(x, by: matrix, into: y, pool: pool, kernels: kernels)
+      case .panels(let matrix): return vector(x, by: matrix, into: y, pool: pool)
+      case .intPanels(let matrix): return vector(x, by: matrix, into: y, pool: pool)
       case .rows: break
       }
     }
-    let c = SharedMutable(y)
-    let table = kernels.table
+    let c = DisjointWrites(y)
+    let kernels = pool.kernels
     let provide: PanelProvider
     var buildsPanels = true
     switch weights {
@@ -107,11 +105,10 @@ package enum LinearAlgebra {
         let size = matrix.dtype.byteCount
         for index in 0..<count {
           let row = (panel + index) * panelWidth
-          table.pointee.pack_panel(
-            scratch + index * k * 16, matrix.elements + (row * matrix.inFeatures + firstK) * size,
-            matrix.dtype.kernelType, Int64(matrix.inFeatures),
-            Int64(min(panelWidth, matrix.outFeatures - row)),
-            Int64(k))
+          kernels.packPanel(
+            scratch + index * k * 16, from: matrix.elements + (row * matrix.inFeatures + firstK) * size,
+            type: matrix.dtype.kernelType, rowStride: matrix.inFeatures,
+            rows: min(panelWidth, matrix.outFeatures - row), k: k)
         }
         return (UnsafePointer(scratch), k * 16)
       }
@@ -126,8 +123,8 @@ package enum LinearAlgebra {
         provide = { panel, count, firstK, k, scratch in
           for index in 0..<count {
             let offset = ((panel + index) * matrix.inFeatures + firstK) * 16 * matrix.dtype.byteCount
-            table.pointee.widen_panel(
-              scratch + index * k * 16, matrix.elements + offset, matrix.dtype.kernelType, Int64(k))
+            kernels.widenPanel(
+              scratch + index * k * 16, from: matrix.elements + offset, type: matrix.dtype.kernelType, k: k)
           }
           return (UnsafePointer(scratch), k * 16)
         }
@@ -135,32 +132,28 @@ package enum LinearAlgebra {
     case .intPanels(let matrix):
       provide = { panel, count, firstK, k, scratch in
         for index in 0..<count {
-          let p = panel + index
-          table.pointee.dequantize_panel(
-            scratch + index * k * 16, matrix.codes + p * matrix.panelCodeByteCount, Int32(matrix.bits),
-            matrix.scales + p * matrix.groupCount * 16, matrix.zeros.map { $0 + p * matrix.groupCount * 16 },
-            Int64(matrix.groupSize), Int64(firstK), Int64(k))
+          kernels.dequantizePanel(
+            scratch + index * k * 16, from: matrix.panels, panel: panel + index, inputs: firstK..<firstK + k)
         }
         return (UnsafePointer(scratch), k * 16)
       }
     }
     if arithmetic == .bf16 {
       return multiplyRounded(
-        m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride, c: c,
-        cRowStride: yRowStride, pool: pool, kernels: kernels, provide: provide)
+        m: rows, n: weights.outFeatures, k: weights.inFeatures, a: SharedPointer(x), aRowStride: xRowStride,
+        c: c, cRowStride: yRowStride, pool: pool, provide: provide)
     }
     if buildsPanels, rows >= leastRowsCut, weights.outFeatures * weights.inFeatures * 4 <= builtByteCount {
       return rowsFirst(
-        m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride, c: c,
-        cRowStride: yRowStride, pool: pool, kernels: kernels, provide: provide)
+        m: rows, n: weights.outFeatures, k: weights.inFeatures, a: SharedPointer(x), aRowStride: xRowStride,
+        c: c, cRowStride: yRowStride, pool: pool, provide: provide)
     }
     blocked(
-      m: rows, n: weights.outFeatures, k: weights.inFeatures, a: Shared(x), aRowStride: xRowStride,
-      aKStride: 1,
-      pool: pool, kernels: kernels, provide: provide,
+      m: rows, n: weights.outFeatures, k: weights.inFeatures, a: SharedPointer(x), aRowStride: xRowStride,
+      aKStride: 1, pool: pool, provide: provide,
       output: { row, panel in c.pointer + row * yRowStride + panel * 16 },
-      cRowStride: yRowStride, cPanelStride: 16, mode: ZN_OVERWRITE,
-      scratchPerPanel: depth(of: weights.inFeatures, table: table) * 16)
+      cRowStride: yRowStride, cPanelStride: 16, mode: .overwrite,
+      scratchPerPanel: depth(of: weights.inFeatures, kernels: kernels) * 16)
   }
 
   // MARK: Blocks
@@ -172,20 +165,20 @@ package enum LinearAlgebra {
   ) -> (UnsafePointer<Float>, Int)
 
   private static func blocked(
-    m: Int, n: Int, k: Int, a: Shared, aRowStride: Int, aKStride: Int, pool: WorkerPool, kernels: Kernels,
+    m: Int, n: Int, k: Int, a: SharedPointer<Float>, aRowStride: Int, aKStride: Int, pool: WorkerPool,
     provide: PanelProvider, output: (Int, Int) -> UnsafeMutablePointer<Float>, cRowStride: Int,
-    cPanelStride: Int, mode: zn_gemm_mode, scratchPerPanel: Int
+    cPanelStride: Int, mode: ProductMode, scratchPerPanel: Int
   ) {
-    let table = kernels.table
-    let tileRows = Int(table.pointee.tile_rows)
-    let depth = depth(of: k, table: table)
+    let kernels = pool.kernels
+    let tileRows = kernels.tileRows
+    let depth = depth(of: k, kernels: kernels)
     let panels = (n + panelWidth - 1) / panelWidth
     // Enough tasks for an even share, blocks of B no larger than half a second-level cache, whole pairs of panels. Many
     // rows are cut too: then all blocks of B can be of the widest tile's four panels.
     let wanted = pool.threadCount * 4
     let share = (panels + wanted - 1) / wanted
     let cutsRows = m >= leastRowsCut && panels >= 4 && share % 4 != 0
-    let most = blockFloats / (panelWidth * Int(table.pointee.block_depth))
+    let most = blockFloats / (panelWidth * kernels.blockDepth)
     let panelsPerTask = cutsRows ? max(4, min(most, share / 4 * 4)) : max(2, min(most, (share + 1) / 2 * 2))
     // As many tasks for each thread: of 43, the last keeps one of two waiting.
     let unit = panelsPerTask % 4 == 0 ? 4 : 2
@@ -203,16 +196,16 @@ package enum LinearAlgebra {
         if packing {
           // Block of depth d starts at rows' * d, rows' being the rows rounded up to whole tiles.
           let tiles = (rows + tileRows - 1) / tileRows
-          let source = Shared(left)
+          let source = SharedPointer(left)
           pool.runRanges(tiles) { range in
             for firstK in stride(from: 0, to: k, by: depth) {
               let step = min(depth, k - firstK)
               let base = packed + tiles * tileRows * firstK
               let first = range.lowerBound * tileRows
-              table.pointee.pack_rows(
-                base + first * step, source.pointer + first * aRowStride + firstK * aKStride,
-                Int64(aRowStride), Int64(aKStride), Int64(min(range.count * tileRows, rows - first)),
-                Int64(step))
+              kernels.packRows(
+                base + first * step, from: source.pointer + first * aRowStride + firstK * aKStride,
+                rowStride: aRowStride, kStride: aKStride, m: min(range.count * tileRows, rows - first),
+                k: step)
             }
           }
         }
@@ -233,16 +226,17 @@ package enum LinearAlgebra {
             for firstK in stride(from: 0, to: max(1, k), by: depth) {
               let step = min(depth, k - firstK)
               let (right, stride) = provide(panel, count, firstK, step, scratch)
-              let blockMode = mode == ZN_OVERWRITE && firstK > 0 ? ZN_ADD : mode
+              let blockMode = mode == .overwrite && firstK > 0 ? .add : mode
               if packing {
-                table.pointee.gemm_packed(
-                  Int64(rows), Int64(columns), Int64(step), packed + paddedRows * firstK + skipped * step,
-                  right, Int64(stride), out, Int64(cRowStride), Int64(cPanelStride), blockMode)
+                kernels.gemmPacked(
+                  m: rows, n: columns, k: step, packedA: packed + paddedRows * firstK + skipped * step,
+                  b: right, bPanelStride: stride, c: out, cRowStride: cRowStride, cPanelStride: cPanelStride,
+                  mode: blockMode)
               } else {
-                table.pointee.gemm(
-                  Int64(rows), Int64(columns), Int64(step), left + firstK * aKStride, Int64(aRowStride),
-                  Int64(aKStride), right, Int64(stride), out, Int64(cRowStride), Int64(cPanelStride),
-                  blockMode)
+                kernels.gemm(
+                  m: rows, n: columns, k: step, a: left + firstK * aKStride, aRowStride: aRowStride,
+                  aKStride: aKStride, b: right, bPanelStride: stride, c: out, cRowStride: cRowStride,
+                  cPanelStride: cPanelStride, mode: blockMode)
               }
             }
           }
@@ -255,12 +249,12 @@ package enum LinearAlgebra {
   /// threads, and a task is some rows. What it packs of A then stays in its core's own cache; packed for all threads,
   /// every line would have to be taken from the other cores before it is written again.
   private static func rowsFirst(
-    m: Int, n: Int, k: Int, a: Shared, aRowStride: Int, c: SharedMutable, cRowStride: Int, pool: WorkerPool,
-    kernels: Kernels, provide: PanelProvider
+    m: Int, n: Int, k: Int, a: SharedPointer<Float>, aRowStride: Int, c: DisjointWrites<Float>,
+    cRowStride: Int, pool: WorkerPool, provide: PanelProvider
   ) {
-    let table = kernels.table
-    let tileRows = Int(table.pointee.tile_rows)
-    let depth = depth(of: k, table: table)
+    let kernels = pool.kernels
+    let tileRows = kernels.tileRows
+    let depth = depth(of: k, kernels: kernels)
     let panels = (n + panelWidth - 1) / panelWidth
     let tiles = (m + tileRows - 1) / tileRows
     let tasks = rowTasks(tiles: tiles, tileRows: tileRows, threads: pool.threadCount)
@@ -279,12 +273,13 @@ package enum LinearAlgebra {
         Scratch.withFloats((rows + tileRows - 1) / tileRows * tileRows * depth) { packed in
           for firstK in stride(from: 0, to: k, by: depth) {
             let step = min(depth, k - firstK)
-            table.pointee.pack_rows(
-              packed, a.pointer + first * aRowStride + firstK, Int64(aRowStride), 1, Int64(rows), Int64(step))
-            table.pointee.gemm_packed(
-              Int64(rows), Int64(n), Int64(step), packed, built + panels * panelWidth * firstK,
-              Int64(step * panelWidth), c.pointer + first * cRowStride, Int64(cRowStride), Int64(panelWidth),
-              firstK > 0 ? ZN_ADD : ZN_OVERWRITE)
+            kernels.packRows(
+              packed, from: a.pointer + first * aRowStride + firstK, rowStride: aRowStride, kStride: 1,
+              m: rows, k: step)
+            kernels.gemmPacked(
+              m: rows, n: n, k: step, packedA: packed, b: built + panels * panelWidth * firstK,
+              bPanelStride: step * panelWidth, c: c.pointer + first * cRowStride, cRowStride: cRowStride,
+              cPanelStride: panelWidth, mode: firstK > 0 ? .add : .overwrite)
           }
         }
       }
@@ -309,30 +304,26 @@ package enum LinearAlgebra {
   // MARK: One vector
 
   private static func vector(
-    _ x: UnsafePointer<Float>, by matrix: PanelMatrix, into y: UnsafeMutablePointer<Float>, pool: WorkerPool,
-    kernels: Kernels
+    _ x: UnsafePointer<Float>, by matrix: PanelMatrix, into y: UnsafeMutablePointer<Float>, pool: WorkerPool
   ) {
-    let x = Shared(x)
+    let x = SharedPointer(x)
     eachPanelRange(of: matrix.outFeatures, into: y, pool: pool) { first, count, out in
-      kernels.table.pointee.gemv_panels(
-        1, out, 0, x.pointer, 0, matrix.elements + first * matrix.inFeatures * 16 * matrix.dtype.byteCount,
-        matrix.dtype.kernelType, Int64(matrix.inFeatures * 16), Int64(count), Int64(matrix.inFeatures), false)
+      pool.kernels.gemvPanels(
+        rows: 1, y: out, yRowStride: 0, x: x.pointer, xRowStride: 0,
+        b: matrix.elements + first * matrix.inFeatures * 16 * matrix.dtype.byteCount,
+        type: matrix.dtype.kernelType, panelStride: matrix.inFeatures * 16, panels: count,
+        k: matrix.inFeatures)
     }
   }
 
   private static func vector(
     _ x: UnsafePointer<Float>, by matrix: IntPanelMatrix, into y: UnsafeMutablePointer<Float>,
-    pool: WorkerPool,
-    kernels: Kernels
+    pool: WorkerPool
   ) {
-    let x = Shared(x)
-    let groups = matrix.groupCount
+    let x = SharedPointer(x)
+    let panels = matrix.panels
     eachPanelRange(of: matrix.outFeatures, into: y, pool: pool) { first, count, out in
-      kernels.table.pointee.gemv_int_panels(
-        out, x.pointer, matrix.codes + first * matrix.panelCodeByteCount, Int32(matrix.bits),
-        matrix.scales + first * groups * 16, matrix.zeros.map { $0 + first * groups * 16 },
-        Int64(matrix.groupSize), Int64(groups), Int64(matrix.panelCodeByteCount), Int64(count),
-        Int64(matrix.inFeatures))
+      pool.kernels.gemvIntPanels(out, x: x.pointer, by: panels, panels: first..<first + count)
     }
   }
 
@@ -344,7 +335,7 @@ package enum LinearAlgebra {
   ) {
     let panels = (outFeatures + panelWidth - 1) / panelWidth
     let whole = outFeatures / panelWidth
-    let y = SharedMutable(y)
+    let y = DisjointWrites(y)
     pool.runRanges(panels, grain: 8) { range in
       let full = min(range.upperBound, whole)
       if full > range.lowerBound {
@@ -360,23 +351,13 @@ package enum LinearAlgebra {
   }
 }
 
-/// Pointers that several threads read, or of which they write disjoint parts.
-struct Shared: @unchecked Sendable {
-  let pointer: UnsafePointer<Float>
-  init(_ pointer: UnsafePointer<Float>) { self.pointer = pointer }
-}
-struct SharedMutable: @unchecked Sendable {
-  let pointer: UnsafeMutablePointer<Float>
-  init(_ pointer: UnsafeMutablePointer<Float>) { self.pointer = pointer }
-}
-
 extension DType {
   /// The kernels' name of a float type they read.
-  package var kernelType: zn_float_type {
+  package var kernelType: KernelType {
     switch self {
-    case .f32: ZN_F32
-    case .f16: ZN_F16
-    case .bf16: ZN_BF16
+    case .f32: .f32
+    case .f16: .f16
+    case .bf16: .bf16
     default: preconditionFailure("not a type the kernels read: \(self)")
     }
   }

@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 
 /// The inverse of R or of a block on its diagonal, upper triangular, in groups of ``groupWidth`` columns. A group holds panels of
@@ -61,14 +60,13 @@ struct TriangularInverse: @unchecked Sendable {
   /// The inverses of R's diagonal blocks.
   let inverses: UnsafePointer<Float>
   let pool: WorkerPool
-  let kernels: Kernels
 
   func computed() -> InverseFactor {
     let u = InverseFactor(order: order)
     let last = (order - 1) / Self.rowsAtOnce * Self.rowsAtOnce
     // The last rows have no later columns; a small factor has only them.
     let left = PackedRows(
-      count: Self.rowsAtOnce, depth: max(0, order - Self.rowsAtOnce), kernels: kernels)
+      count: Self.rowsAtOnce, depth: max(0, order - Self.rowsAtOnce), kernels: pool.kernels)
     for first in stride(from: last, through: 0, by: -Self.rowsAtOnce) {
       let rows = first..<min(order, first + Self.rowsAtOnce)
       invertDiagonal(rows, of: u)
@@ -79,7 +77,7 @@ struct TriangularInverse: @unchecked Sendable {
 
   /// U[rows, rows], block by block from the last.
   private func invertDiagonal(_ rows: Range<Int>, of u: InverseFactor) {
-    let table = kernels.table
+    let kernels = pool.kernels
     let block = Self.block
     for first in stride(from: (rows.upperBound - 1) / block * block, through: rows.lowerBound, by: -block) {
       let size = min(block, rows.upperBound - first)
@@ -95,14 +93,15 @@ struct TriangularInverse: @unchecked Sendable {
         let width = min(block, rows.upperBound - column)
         let stride = u.panelStride(ofColumn: column)
         Scratch.withFloats(block * block) { product in
-          table.pointee.gemm(
-            Int64(size), Int64(width), Int64(column + width - later), r + first * rowStride + later,
-            Int64(rowStride), 1, u.panel(ofColumn: column, row: later), Int64(stride), product,
-            Int64(panelWidth), Int64(size * panelWidth), ZN_OVERWRITE)
-          table.pointee.gemm(
-            Int64(size), Int64(width), Int64(size), inverse, Int64(size), 1, product,
-            Int64(size * panelWidth),
-            u.panel(ofColumn: column, row: first), Int64(panelWidth), Int64(stride), ZN_SUBTRACT)
+          kernels.gemm(
+            m: size, n: width, k: column + width - later, a: r + first * rowStride + later,
+            aRowStride: rowStride, aKStride: 1, b: u.panel(ofColumn: column, row: later),
+            bPanelStride: stride, c: product, cRowStride: panelWidth, cPanelStride: size * panelWidth,
+            mode: .overwrite)
+          kernels.gemm(
+            m: size, n: width, k: size, a: inverse, aRowStride: size, aKStride: 1, b: product,
+            bPanelStride: size * panelWidth, c: u.panel(ofColumn: column, row: first), cRowStride: panelWidth,
+            cPanelStride: stride, mode: .subtract)
         }
       }
     }
@@ -110,7 +109,7 @@ struct TriangularInverse: @unchecked Sendable {
 
   /// U[rows, later columns].
   private func invert(_ rows: Range<Int>, of u: InverseFactor, left: PackedRows) {
-    let table = kernels.table
+    let kernels = pool.kernels
     let block = Self.block
     let size = rows.count
     let later = rows.upperBound
@@ -118,9 +117,9 @@ struct TriangularInverse: @unchecked Sendable {
     // R[rows, later...] in pieces of `depth` columns.
     pool.run((steps + Self.depth - 1) / Self.depth) { piece in
       let k = piece * Self.depth
-      table.pointee.pack_rows(
-        left.pointer(depth: k), r + rows.lowerBound * rowStride + later + k, Int64(rowStride), 1, Int64(size),
-        Int64(min(Self.depth, steps - k)))
+      kernels.packRows(
+        left.pointer(depth: k), from: r + rows.lowerBound * rowStride + later + k, rowStride: rowStride,
+        kStride: 1, m: size, k: min(Self.depth, steps - k))
     }
     let diagonal = packedDiagonal(rows, of: u)
     let groups = (steps + block - 1) / block
@@ -135,28 +134,28 @@ struct TriangularInverse: @unchecked Sendable {
           let packed = min(Self.depth, steps - k)
           let count = min(Self.depth, end - k)
           let right = u.panel(ofColumn: column, row: later + k)
-          let mode = k == 0 ? ZN_OVERWRITE : ZN_ADD
+          let mode = k == 0 ? ProductMode.overwrite : .add
           if count == packed {
-            table.pointee.gemm_packed(
-              Int64(size), Int64(width), Int64(count), left.pointer(depth: k), right, Int64(stride), product,
-              Int64(panelWidth), Int64(size * panelWidth), mode)
+            kernels.gemmPacked(
+              m: size, n: width, k: count, packedA: left.pointer(depth: k), b: right, bPanelStride: stride,
+              c: product, cRowStride: panelWidth, cPanelStride: size * panelWidth, mode: mode)
             continue
           }
           // Part of a piece, whose tiles lie further apart than these steps take.
           for row in Swift.stride(from: 0, to: size, by: left.tileRows) {
-            table.pointee.gemm(
-              Int64(min(left.tileRows, size - row)), Int64(width), Int64(count),
-              left.pointer(depth: k) + row * packed, 1, Int64(left.tileRows), right, Int64(stride),
-              product + row * panelWidth, Int64(panelWidth), Int64(size * panelWidth), mode)
+            kernels.gemm(
+              m: min(left.tileRows, size - row), n: width, k: count, a: left.pointer(depth: k) + row * packed,
+              aRowStride: 1, aKStride: left.tileRows, b: right, bPanelStride: stride,
+              c: product + row * panelWidth, cRowStride: panelWidth, cPanelStride: size * panelWidth,
+              mode: mode)
           }
         }
         for row in Swift.stride(from: 0, to: size, by: block) {
-          table.pointee.gemm_packed(
-            Int64(min(block, size - row)), Int64(width), Int64(size - row),
-            diagonal.pointer(depth: row / block * size),
-            product + row * panelWidth, Int64(size * panelWidth),
-            u.panel(ofColumn: column, row: rows.lowerBound + row), Int64(panelWidth), Int64(stride),
-            ZN_SUBTRACT)
+          kernels.gemmPacked(
+            m: min(block, size - row), n: width, k: size - row,
+            packedA: diagonal.pointer(depth: row / block * size), b: product + row * panelWidth,
+            bPanelStride: size * panelWidth, c: u.panel(ofColumn: column, row: rows.lowerBound + row),
+            cRowStride: panelWidth, cPanelStride: stride, mode: .subtract)
         }
       }
     }
@@ -166,17 +165,18 @@ struct TriangularInverse: @unchecked Sendable {
   private func packedDiagonal(_ rows: Range<Int>, of u: InverseFactor) -> PackedRows {
     let size = rows.count
     let blocks = (size + Self.block - 1) / Self.block
-    let packed = PackedRows(count: Self.block, depth: blocks * size, kernels: kernels)
+    let packed = PackedRows(count: Self.block, depth: blocks * size, kernels: pool.kernels)
     pool.run(blocks) { index in
       let start = index * Self.block
       let count = min(Self.block, size - start)
       for row in stride(from: 0, to: count, by: packed.tileRows) {
         let tile = packed.pointer(depth: index * size) + row * (size - start)
         for k in stride(from: start, to: size, by: panelWidth) {
-          kernels.table.pointee.pack_rows(
+          pool.kernels.packRows(
             tile + (k - start) * packed.tileRows,
-            u.panel(ofColumn: rows.lowerBound + k, row: rows.lowerBound + start + row), Int64(panelWidth), 1,
-            Int64(min(packed.tileRows, count - row)), Int64(min(panelWidth, size - k)))
+            from: u.panel(ofColumn: rows.lowerBound + k, row: rows.lowerBound + start + row),
+            rowStride: panelWidth, kStride: 1, m: min(packed.tileRows, count - row),
+            k: min(panelWidth, size - k))
         }
       }
     }
@@ -192,7 +192,7 @@ private struct PackedRows: @unchecked Sendable {
 
   /// - Parameter depth: summed indices of all pieces.
   init(count: Int, depth: Int, kernels: Kernels) {
-    tileRows = Int(kernels.table.pointee.tile_rows)
+    tileRows = kernels.tileRows
     floatsPerStep = (count + tileRows - 1) / tileRows * tileRows
     memory = AlignedBuffer(count: floatsPerStep * depth)
   }

@@ -1,3 +1,5 @@
+import Compute
+
 /// A matrix W `[outFeatures, inFeatures]` that activations are multiplied with, in one of the orders it may be stored in.
 ///
 /// `owner` keeps the memory alive: a mapped file, or a buffer.
@@ -42,21 +44,22 @@ extension WeightMatrix {
   }
 }
 
-/// Outputs in one panel; `ZN_PANEL` of the kernels.
-package let panelWidth = 16
-
 /// Row-major floats, as Hugging Face stores them: element (n, k) at `n * inFeatures + k`.
-package struct RowMatrix: @unchecked Sendable {
-  package let elements: UnsafeRawPointer
+package struct RowMatrix: Sendable {
+  private let bytes: SharedPointer<UInt8>
   package let dtype: DType
   package let outFeatures: Int
   package let inFeatures: Int
-  package let owner: AnyObject
+  package let owner: any AnyObject & Sendable
 
-  package init(elements: UnsafeRawPointer, dtype: DType, outFeatures: Int, inFeatures: Int, owner: AnyObject)
-  {
+  package var elements: UnsafeRawPointer { bytes.raw }
+
+  package init(
+    elements: UnsafeRawPointer, dtype: DType, outFeatures: Int, inFeatures: Int,
+    owner: any AnyObject & Sendable
+  ) {
     precondition([.f32, .f16, .bf16].contains(dtype))
-    self.elements = elements
+    bytes = SharedPointer(bytes: elements)
     self.dtype = dtype
     self.outFeatures = outFeatures
     self.inFeatures = inFeatures
@@ -66,17 +69,21 @@ package struct RowMatrix: @unchecked Sendable {
 
 /// Floats in panels of 16 outputs, k-major inside a panel: element (n, k) at `(n / 16 * inFeatures + k) * 16 + n % 16`.
 /// Outputs that fill the last panel up are zero.
-package struct PanelMatrix: @unchecked Sendable {
-  package let elements: UnsafeRawPointer
+package struct PanelMatrix: Sendable {
+  private let bytes: SharedPointer<UInt8>
   package let dtype: DType
   package let outFeatures: Int
   package let inFeatures: Int
-  package let owner: AnyObject
+  package let owner: any AnyObject & Sendable
 
-  package init(elements: UnsafeRawPointer, dtype: DType, outFeatures: Int, inFeatures: Int, owner: AnyObject)
-  {
+  package var elements: UnsafeRawPointer { bytes.raw }
+
+  package init(
+    elements: UnsafeRawPointer, dtype: DType, outFeatures: Int, inFeatures: Int,
+    owner: any AnyObject & Sendable
+  ) {
     precondition([.f32, .f16, .bf16].contains(dtype))
-    self.elements = elements
+    bytes = SharedPointer(bytes: elements)
     self.dtype = dtype
     self.outFeatures = outFeatures
     self.inFeatures = inFeatures
@@ -95,38 +102,40 @@ package struct PanelMatrix: @unchecked Sendable {
 /// `bits` is the width of a field, 2, 4 or 8 (3-bit codes are kept in 4-bit fields). 64 bytes hold 16 outputs ×
 /// `32 / bits` inputs: byte `4 r + j` has in field `f` (bits `f * bits` and up) the code of output `r`, input `4 f + j`
 /// of the block. Per panel: `inFeatures * bits / 32` blocks; `groupCount * 16` scales (IEEE half); as many zeros.
-package struct IntPanelMatrix: @unchecked Sendable {
-  package let bits: Int
-  package let codes: UnsafePointer<UInt8>
-  package let scales: UnsafePointer<UInt16>
-  /// Nil: every zero point is `2^(codeBits - 1)` where codeBits = bits (symmetric quantization).
-  package let zeros: UnsafePointer<UInt8>?
-  /// Inputs of one group, a multiple of 32; `inFeatures` when a group is a whole row. The last group may be shorter.
-  package let groupSize: Int
+package struct IntPanelMatrix: Sendable {
+  /// Where the panels are.
+  package let panels: IntPanelView
   package let outFeatures: Int
-  package let inFeatures: Int
   /// Input `k` of the panels is channel `permutation[k]` of the activations (act-order); nil: the same order.
-  package let permutation: UnsafePointer<UInt32>?
-  package let owner: AnyObject
+  package let permutation: SharedPointer<UInt32>?
+  package let owner: any AnyObject & Sendable
 
+  /// - Parameters:
+  ///   - zeros: nil: every zero point is `2^(codeBits - 1)` where codeBits = bits (symmetric quantization).
+  ///   - groupSize: inputs of one group, a multiple of 32; `inFeatures` when a group is a whole row. The last group may be
+  ///     shorter.
   package init(
     bits: Int, codes: UnsafePointer<UInt8>, scales: UnsafePointer<UInt16>, zeros: UnsafePointer<UInt8>?,
-    groupSize: Int, outFeatures: Int, inFeatures: Int, permutation: UnsafePointer<UInt32>?, owner: AnyObject
+    groupSize: Int, outFeatures: Int, inFeatures: Int, permutation: UnsafePointer<UInt32>?,
+    owner: any AnyObject & Sendable
   ) {
-    precondition([2, 4, 8].contains(bits) && inFeatures % 32 == 0 && groupSize % 32 == 0)
-    self.bits = bits
-    self.codes = codes
-    self.scales = scales
-    self.zeros = zeros
-    self.groupSize = groupSize
+    panels = IntPanelView(
+      bits: bits, codes: SharedPointer(codes), scales: SharedPointer(scales),
+      zeros: zeros.map { SharedPointer($0) }, groupSize: groupSize, inFeatures: inFeatures,
+      panelCount: (outFeatures + panelWidth - 1) / panelWidth)
     self.outFeatures = outFeatures
-    self.inFeatures = inFeatures
-    self.permutation = permutation
+    self.permutation = permutation.map { SharedPointer($0) }
     self.owner = owner
   }
 
-  package var panelCount: Int { (outFeatures + panelWidth - 1) / panelWidth }
-  package var groupCount: Int { (inFeatures + groupSize - 1) / groupSize }
+  package var bits: Int { panels.bits }
+  package var codes: UnsafePointer<UInt8> { panels.codes.pointer }
+  package var scales: UnsafePointer<UInt16> { panels.scales.pointer }
+  package var zeros: UnsafePointer<UInt8>? { panels.zeros?.pointer }
+  package var groupSize: Int { panels.groupSize }
+  package var inFeatures: Int { panels.inFeatures }
+  package var panelCount: Int { panels.panelCount }
+  package var groupCount: Int { panels.groupCount }
   /// Bytes of the codes of one panel.
-  package var panelCodeByteCount: Int { inFeatures * bits * panelWidth / 8 }
+  package var panelCodeByteCount: Int { panels.panelCodeByteCount }
 }

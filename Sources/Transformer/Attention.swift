@@ -1,5 +1,4 @@
 import Compute
-import Tensors
 
 extension LayerSteps {
   /// Rows of queries and columns of keys of one block of scores. Key blocks start at fixed positions, so a token's result
@@ -149,19 +148,20 @@ extension LayerSteps {
     tables: RotaryEmbedding.Tables
   ) {
     let c = configuration
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     let position = sequence.firstPosition + row
     let token = qkv + (sequence.firstRow + row) * c.qkvWidth
     let cosines = tables.cosines(at: position)
     let sines = tables.sines(at: position)
-    let rotaryDim = Int64(c.rotary.rotaryDim)
+    let rotaryDim = c.rotary.rotaryDim
     for head in kvHead * c.queriesPerKV..<(kvHead + 1) * c.queriesPerKV {
-      table.pointee.rotate(token + c.queryOffset(head), cosines, sines, rotaryDim)
+      kernels.rotate(token + c.queryOffset(head), cosines: cosines, sines: sines, rotaryDim: rotaryDim)
     }
     let key = token + c.keyOffset(kvHead)
-    table.pointee.rotate(key, cosines, sines, rotaryDim)
+    kernels.rotate(key, cosines: cosines, sines: sines, rotaryDim: rotaryDim)
     sequence.cache.store(
-      head: kvHead, position: position, key: key, value: token + c.valueOffset(kvHead))
+      head: kvHead, position: position, key: key, value: token + c.valueOffset(kvHead),
+      kernels: kernels)
   }
 
   /// Queries that see keys of the same head: of one head and tokens that follow each other, or of one token and the heads
@@ -184,9 +184,9 @@ extension LayerSteps {
   /// - Parameter head: of the keys.
   private func attendBlock(_ query: QueryBlock, head: Int, of cache: LayerCacheView) {
     let c = configuration
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     let rows = query.rows
-    let reader = CacheReader(cache: cache, head: head, configuration: c, table: table)
+    let reader = CacheReader(cache: cache, head: head, configuration: c, kernels: kernels)
     let keyCount = query.visible(rows - 1)
     let scale = 1 / Float(c.headDim).squareRoot()
     let sumWidth = LayerCache.paddedHeadDim(c)
@@ -216,18 +216,18 @@ extension LayerSteps {
             for index in 0..<count { line[index] = 0 }
             continue
           }
-          table.pointee.scale(line, scale, Int64(visible))
-          let most = table.pointee.maximum(line, Int64(visible))
+          kernels.scale(line, by: scale, count: visible)
+          let most = kernels.maximum(line, count: visible)
           if most > highest[row] {
             if highest[row] > -.infinity {
               var correction: Float = highest[row]
-              _ = table.pointee.exp_sum(&correction, most, 1)
-              table.pointee.scale(sums + row * sumWidth, correction, Int64(sumWidth))
+              _ = kernels.expSum(&correction, shift: most, count: 1)
+              kernels.scale(sums + row * sumWidth, by: correction, count: sumWidth)
               total[row] *= correction
             }
             highest[row] = most
           }
-          total[row] += table.pointee.exp_sum(line, highest[row], Int64(visible))
+          total[row] += kernels.expSum(line, shift: highest[row], count: visible)
           for index in visible..<max(visible, count) { line[index] = 0 }
         }
         reader.addValues(
@@ -237,7 +237,7 @@ extension LayerSteps {
       for row in 0..<rows {
         let line = query.out + row * query.outStride
         line.update(from: sums + row * sumWidth, count: c.headDim)
-        table.pointee.scale(line, 1 / total[row], Int64(c.headDim))
+        kernels.scale(line, by: 1 / total[row], count: c.headDim)
       }
     }
   }

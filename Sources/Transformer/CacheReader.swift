@@ -1,5 +1,5 @@
-import CKernels
-import Tensors
+import Architecture
+import Compute
 
 /// Products with the keys and values of one head, whatever they are stored as.
 ///
@@ -9,9 +9,9 @@ struct CacheReader {
   let cache: LayerCacheView
   let head: Int
   let configuration: DecoderConfiguration
-  let table: UnsafePointer<zn_kernels>
+  let kernels: Kernels
 
-  private var type: zn_float_type { cache.type.kernelType }
+  private var type: KernelType { cache.type.kernelType }
   private var headDim: Int { configuration.headDim }
   private var block: Int { LayerSteps.keyBlock }
 
@@ -33,24 +33,24 @@ struct CacheReader {
     let panels = (count + panelWidth - 1) / panelWidth
     let panelStride = headDim * panelWidth
     if rows <= Self.fewRows {
-      table.pointee.gemv_panels(
-        Int64(rows), scores, Int64(block), queries, Int64(rowStride), keys, type, Int64(panelStride),
-        Int64(panels), Int64(headDim), false)
+      kernels.gemvPanels(
+        rows: rows, y: scores, yRowStride: block, x: queries, xRowStride: rowStride, b: keys, type: type,
+        panelStride: panelStride, panels: panels, k: headDim)
     } else {
       var floats = UnsafeRawPointer(scratch)
       if cache.type == .f32 {
         floats = keys
       } else {
-        table.pointee.widen_panel(scratch, keys, type, Int64(panels * headDim))
+        kernels.widenPanel(scratch, from: keys, type: type, k: panels * headDim)
       }
-      table.pointee.gemm(
-        Int64(rows), Int64(count), Int64(headDim), queries, Int64(rowStride), 1,
-        floats.assumingMemoryBound(to: Float.self), Int64(panelStride), scores, Int64(block),
-        Int64(panelWidth), ZN_OVERWRITE)
+      kernels.gemm(
+        m: rows, n: count, k: headDim, a: queries, aRowStride: rowStride, aKStride: 1,
+        b: floats.assumingMemoryBound(to: Float.self), bPanelStride: panelStride, c: scores,
+        cRowStride: block, cPanelStride: panelWidth, mode: .overwrite)
     }
     guard cache.type == .int8 else { return }
     for row in 0..<rows {
-      table.pointee.multiply(scores + row * block, cache.keyScales(head: head) + firstKey, Int64(count))
+      kernels.multiply(scores + row * block, by: cache.keyScales(head: head) + firstKey, count: count)
     }
   }
 
@@ -62,16 +62,16 @@ struct CacheReader {
   ) {
     if cache.type == .int8 {
       for row in 0..<rows {
-        table.pointee.multiply(
-          probabilities + row * block, cache.valueScales(head: head) + firstKey, Int64(count))
+        kernels.multiply(
+          probabilities + row * block, by: cache.valueScales(head: head) + firstKey, count: count)
       }
     }
     let values = cache.valuePanels(head: head, from: firstKey)
     let panelStride = cache.roundedCapacity * panelWidth
     if rows <= Self.fewRows {
-      table.pointee.gemv_panels(
-        Int64(rows), sums, Int64(sumWidth), probabilities, Int64(block), values, type, Int64(panelStride),
-        Int64(sumWidth / panelWidth), Int64(count), true)
+      kernels.gemvPanels(
+        rows: rows, y: sums, yRowStride: sumWidth, x: probabilities, xRowStride: block, b: values, type: type,
+        panelStride: panelStride, panels: sumWidth / panelWidth, k: count, adding: true)
       return
     }
     var floats = UnsafeRawPointer(scratch)
@@ -81,13 +81,14 @@ struct CacheReader {
       stride = panelStride
     } else {
       for panel in 0..<sumWidth / panelWidth {
-        table.pointee.widen_panel(
-          scratch + panel * stride, values + panel * panelStride * cache.type.byteCount, type, Int64(count))
+        kernels.widenPanel(
+          scratch + panel * stride, from: values + panel * panelStride * cache.type.byteCount, type: type,
+          k: count)
       }
     }
-    table.pointee.gemm(
-      Int64(rows), Int64(headDim), Int64(count), probabilities, Int64(block), 1,
-      floats.assumingMemoryBound(to: Float.self), Int64(stride), sums, Int64(sumWidth), Int64(panelWidth),
-      ZN_ADD)
+    kernels.gemm(
+      m: rows, n: headDim, k: count, a: probabilities, aRowStride: block, aKStride: 1,
+      b: floats.assumingMemoryBound(to: Float.self), bPanelStride: stride, c: sums, cRowStride: sumWidth,
+      cPanelStride: panelWidth, mode: .add)
   }
 }

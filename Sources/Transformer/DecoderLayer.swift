@@ -1,3 +1,4 @@
+import Architecture
 import Compute
 import Tensors
 
@@ -63,6 +64,39 @@ extension DecoderLayer {
   }
 }
 
+extension DecoderLayer {
+  /// The projection of that kind.
+  /// - Precondition: the layer has it; ``TensorIndex/stages`` of its architecture says which it has.
+  package subscript(kind: ModuleKind) -> Linear {
+    get {
+      switch (kind, qkv) {
+      case (.fusedQKV, .fused(let linear)): return linear
+      case (.query, .separate(let q, _, _)): return q
+      case (.key, .separate(_, let k, _)): return k
+      case (.value, .separate(_, _, let v)): return v
+      case (.attentionOutput, _): return o
+      case (.gate, _): return gate
+      case (.up, _): return up
+      case (.down, _): return down
+      default: preconditionFailure("this layer has no projection \(kind.rawValue)")
+      }
+    }
+    set {
+      switch (kind, qkv) {
+      case (.fusedQKV, .fused): qkv = .fused(newValue)
+      case (.query, .separate(_, let k, let v)): qkv = .separate(q: newValue, k: k, v: v)
+      case (.key, .separate(let q, _, let v)): qkv = .separate(q: q, k: newValue, v: v)
+      case (.value, .separate(let q, let k, _)): qkv = .separate(q: q, k: k, v: newValue)
+      case (.attentionOutput, _): o = newValue
+      case (.gate, _): gate = newValue
+      case (.up, _): up = newValue
+      case (.down, _): down = newValue
+      default: preconditionFailure("this layer has no projection \(kind.rawValue)")
+      }
+    }
+  }
+}
+
 /// Rows of activations that belong together as one sequence.
 package struct SequenceSlice: Sendable {
   /// Row of its first token in the batch.
@@ -97,11 +131,12 @@ package struct LayerSteps: Sendable {
     _ x: UnsafePointer<Float>, weight: AlignedBuffer<Float>, rows: Int, into y: UnsafeMutablePointer<Float>
   ) {
     let width = configuration.hiddenSize
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     pool.runRanges(rows, grain: 4) { range in
       for row in range {
-        table.pointee.rms_norm(
-          y + row * width, x + row * width, weight.pointer, Int64(width), configuration.rmsNormEps)
+        kernels.rmsNorm(
+          y + row * width, x: x + row * width, weight: weight.pointer, count: width,
+          epsilon: configuration.rmsNormEps)
       }
     }
   }
@@ -124,10 +159,9 @@ package struct LayerSteps: Sendable {
   /// x += y, `rows` rows of `hiddenSize`.
   package func addResidual(_ y: UnsafePointer<Float>, rows: Int, to x: UnsafeMutablePointer<Float>) {
     let width = configuration.hiddenSize
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     pool.runRanges(rows, grain: 4) { range in
-      table.pointee.add(
-        x + range.lowerBound * width, y + range.lowerBound * width, Int64(range.count * width))
+      kernels.add(x + range.lowerBound * width, y + range.lowerBound * width, count: range.count * width)
     }
   }
 
@@ -136,10 +170,10 @@ package struct LayerSteps: Sendable {
     gate: UnsafePointer<Float>, up: UnsafePointer<Float>, rows: Int, into y: UnsafeMutablePointer<Float>
   ) {
     let width = configuration.intermediateSize
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     pool.runRanges(rows) { range in
       let offset = range.lowerBound * width
-      table.pointee.silu_multiply(y + offset, gate + offset, up + offset, Int64(range.count * width))
+      kernels.siluMultiply(y + offset, gate: gate + offset, up: up + offset, count: range.count * width)
     }
   }
 }

@@ -1,6 +1,5 @@
-import CKernels
+import Architecture
 import Compute
-import Tensors
 
 /// What keys and values are stored as.
 package enum KVCacheType: String, CaseIterable, Sendable {
@@ -11,11 +10,11 @@ package enum KVCacheType: String, CaseIterable, Sendable {
   /// Whole numbers −127…127 with one fp32 scale, `max|x| / 127`, for each token's key (and value) of each head: a quarter.
   case int8
 
-  var kernelType: zn_float_type {
+  var kernelType: KernelType {
     switch self {
-    case .f32: ZN_F32
-    case .f16: ZN_F16
-    case .int8: ZN_I8
+    case .f32: .f32
+    case .f16: .f16
+    case .int8: .int8
     }
   }
   var byteCount: Int {
@@ -159,20 +158,21 @@ struct LayerCacheView: @unchecked Sendable {
   }
 
   /// Stores the key and value of one head at `position`.
-  func store(head: Int, position: Int, key: UnsafePointer<Float>, value: UnsafePointer<Float>) {
-    let table = Kernels.best.table
+  func store(
+    head: Int, position: Int, key: UnsafePointer<Float>, value: UnsafePointer<Float>, kernels: Kernels
+  ) {
     switch type {
     case .f32: scatter(key, value, head: head, position: position)
     case .f16:
       narrowed(headDim * 2) { (k: UnsafeMutablePointer<UInt16>) in
-        table.pointee.narrow(k, key, ZN_F16, Int64(headDim))
-        table.pointee.narrow(k + headDim, value, ZN_F16, Int64(headDim))
+        kernels.narrow(k, from: key, type: .f16, count: headDim)
+        kernels.narrow(k + headDim, from: value, type: .f16, count: headDim)
         scatter(k, k + headDim, head: head, position: position)
       }
     case .int8:
       narrowed(headDim * 2) { (k: UnsafeMutablePointer<Int8>) in
-        keyScales(head: head)[position] = table.pointee.quantize_vector(k, key, Int64(headDim))
-        valueScales(head: head)[position] = table.pointee.quantize_vector(k + headDim, value, Int64(headDim))
+        keyScales(head: head)[position] = kernels.quantizeVector(k, from: key, count: headDim)
+        valueScales(head: head)[position] = kernels.quantizeVector(k + headDim, from: value, count: headDim)
         scatter(k, k + headDim, head: head, position: position)
       }
     }

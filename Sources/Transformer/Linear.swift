@@ -66,11 +66,11 @@ package struct Linear: Sendable {
       }
     }
     finish()
-    let table = Kernels.best.table
+    let kernels = pool.kernels
     for (linear, y, yRowStride) in projections {
       guard let bias = linear.bias else { continue }
       pool.runRanges(rows, grain: 8) { range in
-        for row in range { table.pointee.add(y + row * yRowStride, bias.pointer, Int64(linear.outFeatures)) }
+        for row in range { kernels.add(y + row * yRowStride, bias.pointer, count: linear.outFeatures) }
       }
     }
   }

@@ -1,15 +1,15 @@
-import CKernels
 import Compute
 import Tensors
 
 extension WeightMatrix {
   /// Row `row` as floats: what an embedding lookup needs. `[inFeatures]`
-  package func copyRow(_ row: Int, into out: UnsafeMutablePointer<Float>, table: UnsafePointer<zn_kernels>) {
+  package func copyRow(_ row: Int, into out: UnsafeMutablePointer<Float>, kernels: Kernels) {
     precondition(row >= 0 && row < outFeatures, "token id beyond the embedding")
     switch self {
     case .rows(let m):
-      table.pointee.widen(
-        out, m.elements + row * m.inFeatures * m.dtype.byteCount, m.dtype.kernelType, Int64(m.inFeatures))
+      kernels.widen(
+        out, from: m.elements + row * m.inFeatures * m.dtype.byteCount, type: m.dtype.kernelType,
+        count: m.inFeatures)
     case .panels(let m):
       let first =
         m.elements + (row / panelWidth * m.inFeatures * panelWidth + row % panelWidth) * m.dtype.byteCount
@@ -18,17 +18,14 @@ extension WeightMatrix {
         let element = first + k * stride
         switch m.dtype {
         case .f32: out[k] = element.loadUnaligned(as: Float.self)
-        case .f16: table.pointee.widen(out + k, element, ZN_F16, 1)
+        case .f16: out[k] = HalfPrecision.widened(element.loadUnaligned(as: UInt16.self))
         default: out[k] = Float(bitPattern: UInt32(element.loadUnaligned(as: UInt16.self)) << 16)
         }
       }
     case .intPanels(let m):
       // Unpack the panel that holds the row; embeddings are not stored like this today, heads may be.
       Scratch.withFloats(m.inFeatures * panelWidth) { panel in
-        let p = row / panelWidth
-        table.pointee.dequantize_panel(
-          panel, m.codes + p * m.panelCodeByteCount, Int32(m.bits), m.scales + p * m.groupCount * panelWidth,
-          m.zeros.map { $0 + p * m.groupCount * panelWidth }, Int64(m.groupSize), 0, Int64(m.inFeatures))
+        kernels.dequantizePanel(panel, from: m.panels, panel: row / panelWidth, inputs: 0..<m.inFeatures)
         for k in 0..<m.inFeatures {
           let channel = m.permutation.map { Int($0[k]) } ?? k
           out[channel] = panel[k * panelWidth + row % panelWidth]

@@ -54,7 +54,7 @@ struct KernelsCommand: ParsableCommand {
     output.show(
       [
         "measured_gflops": .init(peak / 1e9), "burst_gflops": .init(burst / 1e9),
-        "threads": .init(WorkerPool.shared.threadCount), "isa": .string(Kernels.best.name),
+        "threads": .init(WorkerPool.shared.threadCount), "isa": .string(WorkerPool.shared.kernels.name),
         "rows": .array(
           works.map {
             [
@@ -73,7 +73,7 @@ struct KernelsCommand: ParsableCommand {
             ]
           })
         + "\n\npeak \(Format.number(peak / 1e9, digits: 0)) GFLOP/s before and after each, \(Format.number(burst / 1e9, digits: 0)) "
-        + "in the best milliseconds, \(WorkerPool.shared.threadCount) threads, \(Kernels.best.name)"
+        + "in the best milliseconds, \(WorkerPool.shared.threadCount) threads, \(WorkerPool.shared.kernels.name)"
     }
   }
 

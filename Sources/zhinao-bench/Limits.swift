@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 import Foundation
 
@@ -6,10 +5,7 @@ import Foundation
 enum Limits {
   /// Multiply-adds on registers, all threads: floating-point operations a second.
   static func peakFlops(pool: WorkerPool = .shared) -> Double {
-    rate(pool) {
-      var sink = [Float](repeating: 0, count: 16)
-      return Kernels.best.table.pointee.burn(1_000_000, &sink)
-    }
+    rate(pool) { pool.kernels.burn(rounds: 1_000_000) }
   }
 
   /// The same over about a tenth of a second, however the threads share it: what the cores give around a longer piece of work. On a
@@ -19,8 +15,7 @@ enum Limits {
     let counts = AlignedBuffer<Double>(count: bursts)
     let seconds = Timing.seconds {
       pool.run(bursts) { burst in
-        var sink = [Float](repeating: 0, count: 16)
-        counts[burst] = Kernels.best.table.pointee.burn(200_000, &sink)
+        counts[burst] = pool.kernels.burn(rounds: 200_000)
       }
     }
     return counts.buffer.reduce(0, +) / seconds
@@ -28,10 +23,7 @@ enum Limits {
 
   /// Byte dot products on registers, all threads: multiplications and additions a second.
   static func peakByteOperations(pool: WorkerPool = .shared) -> Double {
-    rate(pool) {
-      var sink = [Int32](repeating: 0, count: 16)
-      return Kernels.best.table.pointee.burn_bytes(125_000, &sink)
-    }
+    rate(pool) { pool.kernels.burnBytes(rounds: 125_000) }
   }
 
   /// The best of five runs of `work`, which says how many operations it did, on every thread.
@@ -52,7 +44,7 @@ enum Limits {
   {
     let words = bytes.count / 64
     guard words > 0, let base = bytes.baseAddress else { return 0 }
-    let source = Source(base: base)
+    let source = SharedPointer(bytes: base)
     let share = 1 << 14
     let tasks = (words + share - 1) / share
     let sums = AlignedBuffer<UInt64>(zeros: tasks)
@@ -63,8 +55,8 @@ enum Limits {
         let end = min(words, (task + 1) * share)
         var i = task * share
         while i + 4 <= end {
-          let p = source.base + i * 64
-          zn_prefetch(UInt(bitPattern: p) + readAhead, 256)
+          let p = source.raw + i * 64
+          prefetch(UInt(bitPattern: p) + readAhead, bytes: 256)
           a ^= p.loadUnaligned(as: SIMD8<UInt64>.self)
           b ^= p.loadUnaligned(fromByteOffset: 64, as: SIMD8<UInt64>.self)
           c ^= p.loadUnaligned(fromByteOffset: 128, as: SIMD8<UInt64>.self)
@@ -77,8 +69,6 @@ enum Limits {
     }
     return Timing.best(repetitions) { max(read(2048), read(6144)) }
   }
-
-  private struct Source: @unchecked Sendable { let base: UnsafeRawPointer }
 
   /// Highest resident memory of this process so far, in bytes.
   static var peakResidentBytes: Int {

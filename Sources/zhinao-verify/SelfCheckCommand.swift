@@ -27,7 +27,7 @@ struct SelfCheckCommand: ParsableCommand {
     let outcomes = try OpenedModel(path: model).selfCheck()
     let passed = outcomes.allSatisfy { $0.firstFailure == nil }
     output.show([
-      "path": .string(model), "passed": .bool(passed), "isa": .string(Kernels.best.name),
+      "path": .string(model), "passed": .bool(passed), "isa": .string(WorkerPool.shared.kernels.name),
       "checks": .array(outcomes.map(\.json)),
     ]) {
       outcomes.map { outcome in
@@ -36,7 +36,7 @@ struct SelfCheckCommand: ParsableCommand {
           + Format.scientific(outcome.tolerance)
         return outcome.firstFailure.map { "\(model): \(outcome.arithmetic) FAILED at \($0)\n  \(numbers)" }
           ?? "\(model): \(outcome.arithmetic) agrees, \(numbers)"
-      }.joined(separator: "\n") + "\nkernels: \(Kernels.best.name)"
+      }.joined(separator: "\n") + "\nkernels: \(WorkerPool.shared.kernels.name)"
     }
     if !passed { throw ExitCode(FailureCategory.badInput.exitCode) }
   }

@@ -232,7 +232,8 @@ struct Tool {
     let changed = try prove(float)
     #expect(changed.code == 65)
     #expect(
-      changed.output.contains("model-00002-of-00002.safetensors is not the file this model was made from"))
+      changed.output.contains(
+        "model-00002-of-00002.safetensors is not the file that this model was made from"))
     #expect(changed.output.contains("the source gives other bytes"))
   }
 

@@ -9,15 +9,16 @@ import Testing
 
 @Suite struct GGUFBlockTests {
   /// The floats that the `gguf` package makes of the same bytes (`Fixtures/README.md`).
-  @Test(arguments: GGUFTensorType.allCases)
-  func dequantizesBitForBit(type: GGUFTensorType) throws {
+  @Test(arguments: GGUFTensorType.allCases, InstructionSet.runnable)
+  func dequantizesBitForBit(type: GGUFTensorType, isa: InstructionSet) throws {
     let file = try GGUFFile(path: Fixture.path("gguf/blocks.gguf"))
     let expected = try SafetensorsFile(path: Fixture.path("gguf/blocks.safetensors"))
     let tensor = try #require(file.tensor(type.name))
     #expect(tensor.type == type && tensor.shape == [3, 512])
     let result = AlignedBuffer<Float>(count: 3 * 512)
     GGUFBlocks.dequantize(
-      try #require(file.bytes(of: tensor).baseAddress), type: type, count: 3 * 512, into: result.pointer)
+      try #require(file.bytes(of: tensor).baseAddress), type: type, count: 3 * 512, into: result.pointer,
+      kernels: try #require(Kernels(for: isa)))
     let floats = expected.bytes(of: try #require(expected.tensor(type.name)))
     let wrong = (0..<result.count).filter {
       result[$0].bitPattern != floats.loadUnaligned(fromByteOffset: 4 * $0, as: UInt32.self)
@@ -63,7 +64,8 @@ import Testing
     let rows = Array((0..<37).reversed())
     let blocks = GGUFCodes.blocks(m, rows: rows, type: kind.type)
     let floats = AlignedBuffer<Float>(count: 37 * 160)
-    GGUFBlocks.dequantize(blocks.pointer, type: kind.type, count: floats.count, into: floats.pointer)
+    GGUFBlocks.dequantize(
+      blocks.pointer, type: kind.type, count: floats.count, into: floats.pointer, kernels: .scalar)
     for (r, n) in rows.enumerated() {
       for k in 0..<160 {
         let at = k / m.groupSize * 37 + n

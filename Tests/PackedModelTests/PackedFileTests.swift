@@ -169,7 +169,9 @@ import Testing
         for count in Array(0...300) + [4096, 65_537, 3_000_000 - 3] {
           let some = UnsafeRawBufferPointer(rebasing: all[count % 3..<count % 3 + count])
           #expect(
-            ParallelChecksum.crc32(some, continuing: 0x1234_5678, kernels: kernels)
+            ParallelChecksum.crc32(
+              some, continuing: 0x1234_5678,
+              pool: WorkerPool(threads: 2, kernels: kernels))
               == Checksum.crc32(some, continuing: 0x1234_5678), "\(kernels.name), \(count) bytes")
         }
       }

@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 import Foundation
 import Testing
@@ -6,16 +5,16 @@ import Testing
 @Suite struct ElementwiseTests {
   static let lengths = [1, 7, 16, 31, 64, 1000]
 
-  static func table(_ isa: InstructionSet) throws -> zn_kernels {
-    try #require(Kernels(for: isa)).table.pointee
+  static func kernels(_ isa: InstructionSet) throws -> Kernels {
+    try #require(Kernels(for: isa))
   }
 
   @Test(arguments: InstructionSet.runnable) func exponentialIsWithinTwoUlps(isa: InstructionSet) throws {
-    let table = try ElementwiseTests.table(isa)
+    let kernels = try ElementwiseTests.kernels(isa)
     var inputs = (0..<20_000).map { -87 + Float($0) * (175.0 / 20_000) }
     inputs += [0, -0.0, -100, -.infinity, 1e-8, -1e-8]
     var outputs = inputs
-    _ = table.exp_sum(&outputs, 0, Int64(inputs.count))
+    _ = kernels.expSum(&outputs, shift: 0, count: inputs.count)
     for (x, y) in zip(inputs, outputs) {
       let exact = Foundation.exp(Double(x))
       if x < -87.33 {
@@ -25,49 +24,48 @@ import Testing
       }
     }
     var nan: [Float] = [.nan]
-    _ = table.exp_sum(&nan, 0, 1)
+    _ = kernels.expSum(&nan, shift: 0, count: 1)
     #expect(nan[0].isNaN)
   }
 
   @Test(arguments: InstructionSet.runnable, lengths)
   func everyTableEqualsScalarBitForBit(isa: InstructionSet, n: Int) throws {
-    let scalar = try ElementwiseTests.table(.scalar)
-    let table = try ElementwiseTests.table(isa)
+    let scalar = try ElementwiseTests.kernels(.scalar)
+    let kernels = try ElementwiseTests.kernels(isa)
     let a = ProductTests.random(n, seed: 11)
     let b = ProductTests.random(n, seed: 12)
-    let count = Int64(n)
-    func both(_ operation: (zn_kernels) -> [Float]) -> Bool {
-      operation(scalar).map(\.bitPattern) == operation(table).map(\.bitPattern)
+    func both(_ operation: (Kernels) -> [Float]) -> Bool {
+      operation(scalar).map(\.bitPattern) == operation(kernels).map(\.bitPattern)
     }
     #expect(
       both { t in
         var y = a
-        t.rms_norm(&y, a, b, count, 1e-5)
+        t.rmsNorm(&y, x: a, weight: b, count: n, epsilon: 1e-5)
         return y
       })
     #expect(
       both { t in
         var y = a
-        t.add(&y, b, count)
+        t.add(&y, b, count: n)
         return y
       })
     #expect(
       both { t in
         var y = a
-        t.silu_multiply(&y, a.map { $0 * 30 }, b, count)
+        t.siluMultiply(&y, gate: a.map { $0 * 30 }, up: b, count: n)
         return y
       })
     #expect(
       both { t in
         var y = a
-        let s = t.exp_sum(&y, 0.5, count)
+        let s = t.expSum(&y, shift: 0.5, count: n)
         return y + [s]
       })
-    #expect(both { t in [Float(t.sum_exp(a, 0.25, count)), t.maximum(a, count)] })
+    #expect(both { t in [Float(t.sumExp(a, shift: 0.25, count: n)), t.maximum(a, count: n)] })
     #expect(
       both { t in
         var y = a
-        t.scale(&y, 0.37, count)
+        t.scale(&y, by: 0.37, count: n)
         return y
       })
     if n % 2 == 0 {
@@ -75,11 +73,11 @@ import Testing
       #expect(
         both { t in
           var y = a
-          t.rotate(&y, Array(b[..<half]), Array(b[half...]), count)
+          t.rotate(&y, cosines: Array(b[..<half]), sines: Array(b[half...]), rotaryDim: n)
           return y
         })
     }
-    for type in [ZN_F16, ZN_BF16] {
+    for type in [KernelType.f16, .bf16] {
       let extremes: [Float] = [
         0, -0.0, 1e-8, 6e-8, 65504, 65519, 65520, 1e30, .infinity, -.infinity, 5.9e-8,
         Float(bitPattern: 0x20_0000),
@@ -87,20 +85,20 @@ import Testing
       let values = a + extremes
       var first = [UInt16](repeating: 0, count: values.count)
       var second = first
-      scalar.narrow(&first, values, type, Int64(values.count))
-      table.narrow(&second, values, type, Int64(values.count))
+      scalar.narrow(&first, from: values, type: type, count: values.count)
+      kernels.narrow(&second, from: values, type: type, count: values.count)
       #expect(first == second)
-      if type == ZN_F16 { #expect(first == values.map { Float16($0).bitPattern }) }
+      if type == .f16 { #expect(first == values.map { Float16($0).bitPattern }) }
     }
   }
 
   @Test(arguments: InstructionSet.runnable) func halfPrecisionWidensLikeTheHardware(isa: InstructionSet)
     throws
   {
-    let table = try ElementwiseTests.table(isa)
+    let kernels = try ElementwiseTests.kernels(isa)
     let all = (0..<65_536).map { UInt16($0) }
     var wide = [Float](repeating: 0, count: all.count)
-    table.widen(&wide, all, ZN_F16, Int64(all.count))
+    kernels.widen(&wide, from: all, type: .f16, count: all.count)
     let expected = all.map { Float(Float16(bitPattern: $0)) }
     #expect(zip(wide, expected).allSatisfy { $0.bitPattern == $1.bitPattern || ($0.isNaN && $1.isNaN) })
   }
@@ -110,7 +108,7 @@ import Testing
     let panels = 3
     let lanes = panels * columns * 16
     let parameters = ProductTests.random(panels * 4 * 16, seed: 23)
-    func run(_ table: zn_kernels) -> ([[Float]], [UInt8], [Float], [Double]) {
+    func run(_ kernels: Kernels) -> ([[Float]], [UInt8], [Float], [Double]) {
       // Two more columns between the panels.
       var w = ProductTests.random(lanes + panels * 32, seed: 21)
       var u = ProductTests.random(columns * columns, seed: 22).map { $0 * 0.1 }
@@ -122,13 +120,15 @@ import Testing
       var errors = [Float](repeating: 0, count: lanes)
       var loss = [Double](repeating: 0, count: panels * 16)
       var original = ProductTests.random(lanes, seed: 24)
-      table.gptq_block(
-        Int64(panels), Int64(columns), &w, Int64(columns * 16 + 32), &original, Int64(columns * 16), u,
-        Int64(columns), scales, zeros, 4 * 16, groupOf, 15, &codes, &errors, &loss)
+      kernels.gptqBlock(
+        panels: panels, columns: columns, weights: &w, weightStride: columns * 16 + 32, original: &original,
+        originalStride: columns * 16, u: u, uStride: columns, scales: scales, zeros: zeros,
+        parameterStride: 4 * 16, groupOf: groupOf, maximumCode: 15, codes: &codes, errors: &errors,
+        losses: &loss)
       return ([w, original], codes, errors, loss)
     }
-    let expected = run(try ElementwiseTests.table(.scalar))
-    let found = run(try ElementwiseTests.table(isa))
+    let expected = run(try ElementwiseTests.kernels(.scalar))
+    let found = run(try ElementwiseTests.kernels(isa))
     #expect(expected.0 == found.0)
     #expect(expected.1 == found.1)
     #expect(expected.2 == found.2)

@@ -60,15 +60,21 @@ import Testing
     for j in 0..<columns.count { for i in j + 1..<max(j + 1, columns.count) { #expect(v[i, j] == 0) } }
   }
 
-  @Test func threadsDoNotChangeABit() throws {
+  @Test func threadsAndInstructionSetsDoNotChangeABit() throws {
     let n = 700
-    let factors = try [1, 2, 3].map { threads in
-      let pool = WorkerPool(threads: threads)
+    func factors(_ isa: InstructionSet, threads: Int) throws -> (r: [Float], inverse: [Float]) {
+      let pool = WorkerPool(threads: threads, kernels: try #require(Kernels(for: isa)))
       let h = Self.positiveDefinite(n)
       let r = try #require(Factorization.cholesky(ofUpperTriangle: h, order: n, pool: pool))
       return (h.array, r.inverse(ofColumns: 0..<n, pool: pool).rows().array)
     }
-    #expect(factors[0] == factors[1] && factors[0] == factors[2])
+    let expected = try factors(.scalar, threads: 1)
+    for isa in InstructionSet.runnable {
+      for threads in 1...3 {
+        let found = try factors(isa, threads: threads)
+        #expect(found == expected, "\(isa), \(threads) threads")
+      }
+    }
   }
 
   @Test func whatIsNotPositiveDefiniteIsRefused() {

@@ -1,4 +1,3 @@
-import CKernels
 import Compute
 import Tensors
 import TestSupport
@@ -41,12 +40,12 @@ import Testing
     arithmetic: FloatArithmetic = .fp32
   ) throws -> [Float] {
     let y = AlignedBuffer<Float>(zeros: m * weights.outFeatures)
-    let kernels = try isa.map { try #require(Kernels(for: $0)) } ?? Kernels.best
+    let kernels = try isa.map { try #require(Kernels(for: $0)) } ?? WorkerPool.shared.kernels
     x.withUnsafeBufferPointer {
       LinearAlgebra.multiply(
         x: $0.baseAddress!, rows: m, xRowStride: weights.inFeatures, by: weights, into: y.pointer,
-        yRowStride: weights.outFeatures, arithmetic: arithmetic, pool: WorkerPool(threads: threads),
-        kernels: kernels)
+        yRowStride: weights.outFeatures, arithmetic: arithmetic,
+        pool: WorkerPool(threads: threads, kernels: kernels))
     }
     return y.array
   }
@@ -117,10 +116,11 @@ import Testing
       for j in 0..<n { for t in 0..<k { expected[i * n + j].addProduct(-a[t * m + i], w[j * inputs + t]) } }
     }
     let left = PackedLeftSide(
-      rows: m, k: k, a: a.pointer, rowStride: 1, kStride: m, pool: WorkerPool(threads: 2), kernels: kernels)
+      rows: m, k: k, a: a.pointer, rowStride: 1, kStride: m,
+      pool: WorkerPool(threads: 2, kernels: kernels))
     left.multiply(
       panels: n / 16, by: b.elements.assumingMemoryBound(to: Float.self), bPanelStride: inputs * 16,
-      into: c.pointer, cPanelStride: m * 16, mode: ZN_SUBTRACT)
+      into: c.pointer, cPanelStride: m * 16, mode: .subtract)
     #expect(
       (0..<m * n).map { c[$0 % n / 16 * m * 16 + $0 / n * 16 + $0 % n % 16] } == expected)
   }
@@ -176,11 +176,11 @@ import Testing
     let x = ProductTests.random(m * k, seed: 3)
     let exact = ProductTests.random(n * k, seed: 4)
     let kernels = try #require(Kernels(for: isa))
-    for (dtype, type) in [(DType.bf16, ZN_BF16), (.f16, ZN_F16)] {
+    for (dtype, type) in [(DType.bf16, KernelType.bf16), (.f16, .f16)] {
       let narrow = AlignedBuffer<UInt16>(count: n * k)
       let wide = AlignedBuffer<Float>(count: n * k)
-      kernels.table.pointee.narrow(narrow.pointer, exact, type, Int64(n * k))
-      kernels.table.pointee.widen(wide.pointer, narrow.pointer, type, Int64(n * k))
+      kernels.narrow(narrow.pointer, from: exact, type: type, count: n * k)
+      kernels.widen(wide.pointer, from: narrow.pointer, type: type, count: n * k)
       let reference = exact.map { dtype == .f16 ? Float(Float16($0)) : roundedToBrainFloat($0) }
       #expect(wide.array == reference)
       let matrix = RowMatrix(
@@ -236,9 +236,9 @@ import Testing
     return (matrix, weights)
   }
 
-  final class Owners {
-    let objects: [AnyObject]
-    init(objects: [AnyObject]) { self.objects = objects }
+  final class Owners: Sendable {
+    let objects: [any AnyObject & Sendable]
+    init(objects: [any AnyObject & Sendable]) { self.objects = objects }
   }
 
   /// Codes in panels multiply as the dequantized floats do, to the bit, for one row and for many.
@@ -258,11 +258,11 @@ import Testing
 
   /// Blocks of the summed index: few, about as long, no longer than the kernels want, and beginning where codes of any width do.
   @Test(arguments: InstructionSet.runnable) func blocksOfTheSummedIndexAreEven(isa: InstructionSet) throws {
-    let table = try #require(Kernels(for: isa)).table
-    let most = Int(table.pointee.block_depth)
-    for k in [1, 576, 640] { #expect(LinearAlgebra.depth(of: k, table: table) == k) }
+    let kernels = try #require(Kernels(for: isa))
+    let most = kernels.blockDepth
+    for k in [1, 576, 640] { #expect(LinearAlgebra.depth(of: k, kernels: kernels) == k) }
     for k in [769, 1536, 2048, 4096, 5504, 11008] {
-      let depth = LinearAlgebra.depth(of: k, table: table)
+      let depth = LinearAlgebra.depth(of: k, kernels: kernels)
       let blocks = (k + depth - 1) / depth
       #expect(depth <= most && depth % 16 == 0)
       #expect(blocks == (k + most - 1) / most)
@@ -292,14 +292,14 @@ import Testing
       }
       func run(_ rows: Range<Int>, _ kernels: Kernels, threads: Int) -> [Float] {
         let y = AlignedBuffer<Float>(zeros: rows.count * n)
-        let pool = WorkerPool(threads: threads)
+        let pool = WorkerPool(threads: threads, kernels: kernels)
         x.withUnsafeBufferPointer {
           Int8Activations.with(
             $0.baseAddress! + rows.lowerBound * k, rows: rows.count, rowStride: k, inFeatures: k,
-            groupSize: group, permutation: nil, keepsOutliers: keepsOutliers, pool: pool, kernels: kernels
+            groupSize: group, permutation: nil, keepsOutliers: keepsOutliers, pool: pool
           ) {
             LinearAlgebra.multiply(
-              $0, [Int8Product(matrix, into: y.pointer, yRowStride: n)], pool: pool, kernels: kernels)
+              $0, [Int8Product(matrix, into: y.pointer, yRowStride: n)], pool: pool)
           }
         }
         return y.array
@@ -339,13 +339,13 @@ import Testing
       let x = [Float](repeating: sign, count: m * k)
       for rows in [1, 3, m] {
         let y = AlignedBuffer<Float>(zeros: rows * n)
-        let kernels = try #require(Kernels(for: isa))
+        let pool = WorkerPool(threads: 2, kernels: try #require(Kernels(for: isa)))
         Int8Activations.with(
           x, rows: rows, rowStride: k, inFeatures: k, groupSize: 128, permutation: nil, keepsOutliers: true,
-          pool: .shared, kernels: kernels
+          pool: pool
         ) {
           LinearAlgebra.multiply(
-            $0, [Int8Product(matrix, into: y.pointer, yRowStride: n)], pool: .shared, kernels: kernels)
+            $0, [Int8Product(matrix, into: y.pointer, yRowStride: n)], pool: pool)
         }
         for row in 0..<n {
           let exact = (0..<k).reduce(0.0) { $0 + Double(sign * weights[row * k + $1]) }
@@ -377,8 +377,7 @@ import Testing
       x.withUnsafeBufferPointer {
         LinearAlgebra.accumulateGram(
           h.pointer, order: n, x: $0.baseAddress!, rows: rows, rowStride: n,
-          pool: WorkerPool(threads: threads),
-          kernels: Kernels(for: isa)!)
+          pool: WorkerPool(threads: threads, kernels: Kernels(for: isa)!))
       }
       LinearAlgebra.mirrorUpperTriangle(h.pointer, order: n)
       #expect(h.array == expected)

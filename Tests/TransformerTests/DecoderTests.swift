@@ -1,3 +1,4 @@
+import Architecture
 import Compute
 import Foundation
 import TestSupport
@@ -82,6 +83,30 @@ import Transformer
         return decoder.logits(hidden, rows: 0..<1).array
       }
       #expect(found == whole, "\(threads) threads")
+    }
+  }
+
+  /// A prompt in blocks of queries and keys, then single tokens whose queries share keys: the same bits on every instruction
+  /// set, in one process.
+  @Test(arguments: KVCacheType.allCases)
+  func everyInstructionSetGivesTheSameBits(type: KVCacheType) throws {
+    let model = SyntheticModel(layout: .separate, heads: 6, kvHeads: 2, headDim: 24)
+    let tokens = DecoderTests.tokens(523)
+    func logits(_ isa: InstructionSet, panels: Bool) throws -> [Float] {
+      let pool = WorkerPool(threads: 2, kernels: try #require(Kernels(for: isa)))
+      let decoder = model.decoder(panels: panels, pool: pool)
+      let cache = decoder.makeCache(capacity: 523, type: type)
+      let prompt = decoder.hiddenStates(Array(tokens[..<520]), cache: cache)
+      return decoder.logits(prompt, rows: 0..<520).array
+        + tokens[520...].flatMap { token in
+          decoder.logits(decoder.hiddenStates([token], cache: cache), rows: 0..<1).array
+        }
+    }
+    let expected = try logits(.scalar, panels: false).map(\.bitPattern)
+    for isa in InstructionSet.runnable {
+      for panels in [false, true] {
+        #expect(try logits(isa, panels: panels).map(\.bitPattern) == expected, "\(isa)")
+      }
     }
   }
 

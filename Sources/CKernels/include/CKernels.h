@@ -1,5 +1,5 @@
 // Kernels: pure functions over caller-owned memory. No allocation, no files, no threads, no error paths; shapes are
-// checked by the caller (Swift, target Numerics). Row-major, little-endian, unaligned pointers are fine unless said.
+// checked by the caller (Swift, target Compute). Row-major, little-endian, unaligned pointers are fine unless said.
 //
 // Reproducibility is part of the contract: every table gives the same bits.
 //   * A sum over k for one output is ONE chain of fused multiply-adds in ascending k, whatever the vector width.

@@ -1,0 +1,33 @@
+extension Kernels {
+  /// One block of GPTQ's column sweep on some panels of 16 output rows (`Formats/autogptq-int4.md`, "The algorithm"):
+  /// `q = scale * (clamp(round(w / scale) + zero, 0, maximumCode) - zero)`, `e = (w - q) / U[i, i]`, then `w[j] -= e * U[i, j]` for
+  /// the later columns j of the block. Every stride counts elements.
+  /// - Parameters:
+  ///   - weights: `[columns][16]` of panel p at `p * weightStride`; corrected in place.
+  ///   - original: the same weights before any correction, `[columns][16]` at `p * originalStride`; becomes `original - q`.
+  ///   - u: the block's part of the upper triangle of U, rows `uStride` apart.
+  ///   - scales, zeros: `[groups][16]` of panel p at `p * parameterStride`.
+  ///   - groupOf: the group whose parameters each column uses.
+  ///   - codes: `[panels][columns][16]`, written.
+  ///   - errors: `[panels][columns][16]`, written: e.
+  ///   - losses: `[panels][16]`; `(w - q)² / U[i, i]² / 2` is added.
+  package func gptqBlock(
+    panels: Int, columns: Int, weights: UnsafeMutablePointer<Float>, weightStride: Int,
+    original: UnsafeMutablePointer<Float>, originalStride: Int, u: UnsafePointer<Float>, uStride: Int,
+    scales: UnsafePointer<Float>, zeros: UnsafePointer<Float>, parameterStride: Int, groupOf: [Int32],
+    maximumCode: Float, codes: UnsafeMutablePointer<UInt8>, errors: UnsafeMutablePointer<Float>,
+    losses: UnsafeMutablePointer<Double>
+  ) {
+    precondition(panels >= 0 && columns >= 0 && groupOf.count == columns, "a group for each column")
+    precondition(uStride >= columns, "rows of U overlap")
+    precondition(
+      panels <= 1
+        || weightStride >= columns * panelWidth && originalStride >= columns * panelWidth
+          && parameterStride >= panelWidth,
+      "panels overlap")
+    precondition(maximumCode >= 1 && maximumCode <= 255, "codes are bytes")
+    table.pointee.gptq_block(
+      Int64(panels), Int64(columns), weights, Int64(weightStride), original, Int64(originalStride), u,
+      Int64(uStride), scales, zeros, Int64(parameterStride), groupOf, maximumCode, codes, errors, losses)
+  }
+}
