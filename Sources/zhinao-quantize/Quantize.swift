@@ -9,7 +9,20 @@ import Transformer
 
 @main
 enum Entry {
-  static func main() { ToolMain.run(ZhinaoQuantize.self) }
+  static func main() {
+    let asksForScript = CommandLine.arguments.contains { $0.hasPrefix("--generate-completion-script") }
+    if asksForScript { ToolMain.run(CompletedCommand.self) }
+    ToolMain.run(ZhinaoQuantize.self)
+  }
+}
+
+/// What shells complete. ArgumentParser's scripts do not offer the options of a default subcommand, so that here they are the
+/// command's own.
+struct CompletedCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "zhinao-quantize", version: ToolVersion.generator, subcommands: [SolveCommand.self])
+
+  @OptionGroup var model: QuantizeModelCommand
 }
 
 /// The command itself has no arguments, so that its subcommands can have them. Its help is the default subcommand's.
