@@ -51,7 +51,7 @@ struct KernelsCommand: ParsableCommand {
     }
     let peak = Timing.median(works.flatMap(\.peaks))
     let burst = Timing.median(bursts)
-    output.show(
+    try output.show(
       [
         "measured_gflops": .init(peak / 1e9), "burst_gflops": .init(burst / 1e9),
         "threads": .init(WorkerPool.shared.threadCount), "isa": .string(Kernels.best.name),

@@ -112,7 +112,7 @@ struct MakeModelCommand: ParsableCommand {
       }
       try folder.commit()
     }
-    Output.print("\(destination): \(tensors.count) tensors, \(Format.bytes(total))")
+    try Output.print("\(destination): \(tensors.count) tensors, \(Format.bytes(total))")
   }
 
   private func encoding(_ name: String, _ shape: [Int], _ order: DecoderTensorOrder) -> PackedTensor.Encoding

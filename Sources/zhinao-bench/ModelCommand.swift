@@ -98,7 +98,7 @@ struct ModelCommand: ParsableCommand {
       "kv_cache": .string(kvCache.rawValue),
       "repetitions": .init(repetitions),
     ]
-    output.show(json) {
+    try output.show(json) {
       Format.table([
         ["prompt of \(promptTokens)", Format.number(Timing.median(prompts), digits: 1) + " tokens/s"],
         [

@@ -33,7 +33,7 @@ struct QuantizeCommand: ParsableCommand {
       else { throw ValidationError("--shape \(text): expected KxN or KxN+N, multiples of 32 up to 65536.") }
       rows.append(try measure(text, parts[0], Array(parts.dropFirst())))
     }
-    output.show(
+    try output.show(
       .array(
         rows.map {
           [

@@ -38,7 +38,7 @@ struct TokenizeCommand: ParsableCommand {
     let seconds = Timing.median(
       (0..<repetitions).map { _ in Timing.seconds { tokens = tokenizer.encode(content).count } })
     let rate = Double(content.utf8.count) / seconds
-    output.show([
+    try output.show([
       "bytes": .init(content.utf8.count), "tokens": .init(tokens), "seconds": .init(seconds),
       "bytes_per_second": .init(rate), "load_seconds": .init(load),
     ]) {

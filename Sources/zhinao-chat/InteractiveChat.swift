@@ -1,4 +1,5 @@
 import Dialogue
+import Files
 import Foundation
 import Terminal
 import ToolSupport
@@ -81,7 +82,9 @@ final class InteractiveChat {
     for remark in remarks { say(remark) }
     while true {
       switch reader.readLine(prompt: phrases.user, style: style(.green)) {
-      case .ended: return
+      case .ended:
+        if device.isGone { throw StandardStreamError(.cannotRead(EIO), stream: "the terminal") }
+        return
       case .interrupted: say(phrases.howToEnd)
       case .line(let line):
         remember(line)

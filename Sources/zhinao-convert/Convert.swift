@@ -13,7 +13,7 @@ import ToolSupport
 
 @main
 enum Entry {
-  static func main() { ToolMain.run(Convert.self) }
+  static func main() { ToolMain.run(Convert.self, outlivesTerminal: true) }
 }
 
 enum TargetType: String, ExpressibleByArgument, CaseIterable {
@@ -162,7 +162,7 @@ struct Convert: ParsableCommand {
     }
     let seconds = Date().timeIntervalSince(start)
     let sums = try digests.digests(of: [destination])
-    output.show([
+    try output.show([
       "output": .string(destination), "tensors": .init(contents.entries.count), "seconds": .init(seconds),
       "sha256": DigestOptions.json(sums),
     ]) {
@@ -213,7 +213,7 @@ struct Convert: ParsableCommand {
       contents, floatType: ggufType.type ?? targetType(contents).flatMap { GGUFTensorType($0) },
       asymmetricType: ggufAsymmetric.type)
     let plan = try exporter.plan(tokenizer: tokenizer)
-    if dryRun { return show(path, tensors: plan.tensors.count, bytes: plan.byteCount) }
+    if dryRun { return try show(path, tensors: plan.tensors.count, bytes: plan.byteCount) }
     try refuseExisting(path)
     for note in plan.notes { Output.remark("in llama.cpp: \(note)") }
     let bar = ProgressReporter("convert", unit: "bytes")
@@ -230,16 +230,16 @@ struct Convert: ParsableCommand {
       let plans = try writer(contents).plans
       (count, bytes) = (plans.count, plans.reduce(0) { $0 + $1.byteCount })
     }
-    show(destination ?? "", tensors: count, bytes: bytes)
+    try show(destination ?? "", tensors: count, bytes: bytes)
   }
 
   /// What --dry-run prints.
-  private func show(_ destination: String, tensors count: Int, bytes: Int) {
+  private func show(_ destination: String, tensors count: Int, bytes: Int) throws {
     let folder = URL(fileURLWithPath: destination).deletingLastPathComponent().path
     let free = freeBytes(inFolder: folder).map { Int($0) }
     // What reading, packing, checksumming and writing come to on a disk that is neither slow nor fast.
     let seconds = Double(bytes) / 700e6
-    output.show([
+    try output.show([
       "output": .string(destination), "tensors": .init(count), "bytes": .init(bytes),
       "free_bytes": free.map { .init($0) } ?? nil, "estimated_seconds": .init(seconds),
     ]) {

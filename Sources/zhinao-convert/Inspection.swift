@@ -62,7 +62,7 @@ struct Inspection {
       }
     }
     let total = rows.reduce(0) { $0 + $1.bytes }
-    output.show(json(facts, rows, total)) {
+    try output.show(json(facts, rows, total)) {
       Format.table(facts.map { [$0.0, $0.1] }) + "\n\n"
         + Format.table(
           [["tensor", "type", "shape", "bytes"]]

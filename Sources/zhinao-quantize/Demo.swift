@@ -35,7 +35,7 @@ struct Demo {
     }
     let start = Date()
     if !json {
-      Output.print(
+      try Output.print(
         "tiny-zhinao: 4 layers, hidden 256, trained on classic novels; 4 bits, groups of 128, symmetric\n")
     }
     let source = try OpenedModel(path: folder)
@@ -61,7 +61,7 @@ struct Demo {
     let problems = try ["rtn", "gptq"].flatMap {
       try PackedModelFile(path: "\(work)/\($0).zhinao").problems()
     }
-    show(rows, seconds: seconds, problems: problems, json: json)
+    try show(rows, seconds: seconds, problems: problems, json: json)
     guard problems.isEmpty else {
       throw QuantizationError("a file of the demo is damaged", category: .internalFault)
     }
@@ -85,7 +85,7 @@ struct Demo {
       top1: isReference ? nil : (zh.top1Agreement + en.top1Agreement) / 2, seconds: seconds)
   }
 
-  private func show(_ rows: [Row], seconds: Double, problems: [String], json: Bool) {
+  private func show(_ rows: [Row], seconds: Double, problems: [String], json: Bool) throws {
     if json {
       let value: JSONValue = [
         "rows": .array(
@@ -98,12 +98,12 @@ struct Demo {
             ]
           }), "seconds": .init(seconds), "intact": .bool(problems.isEmpty),
       ]
-      return Output.print(value.serialized(indent: 2))
+      return try Output.print(value.serialized(indent: 2))
     }
     func cell(_ value: Double?, _ digits: Int) -> String {
       value.map { Format.number($0, digits: digits) } ?? ""
     }
-    Output.print(
+    try Output.print(
       Format.table(
         [["weights", "size", "perplexity zh", "perplexity en", "KL", "same first token", "time"]]
           + rows.map {
@@ -114,7 +114,7 @@ struct Demo {
               $0.seconds.map(Format.duration) ?? "",
             ]
           }))
-    Output.print(
+    try Output.print(
       "\nEmbedding and head stay bf16, which is most of so small a model. Both files verified: "
         + "\(problems.isEmpty ? "every checksum right" : problems.joined(separator: "; ")). \(Format.duration(seconds)) in all."
     )

@@ -13,7 +13,7 @@ enum Entry {
     // A command with a positional argument of its own cannot have subcommands beside it, so this one is told apart here.
     let arguments = Array(CommandLine.arguments.dropFirst())
     if arguments.first == "solve" { ToolMain.run(SolveCommand.self, arguments: Array(arguments.dropFirst())) }
-    ToolMain.run(Quantize.self, arguments: arguments)
+    ToolMain.run(Quantize.self, arguments: arguments, outlivesTerminal: true)
   }
 }
 
@@ -67,7 +67,7 @@ struct Quantize: ParsableCommand {
       calibrationOptions: calibration.options,
       outputs: outputs.outputs)
     let summary = try job.run()
-    output.show(summary.json) { summary.text }
+    try output.show(summary.json) { summary.text }
   }
 }
 

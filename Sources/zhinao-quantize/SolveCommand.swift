@@ -87,7 +87,7 @@ struct SolveCommand: ParsableCommand {
     json["checkpoint_format"] = .string(format.rawValue)
     json["seconds"] = .init(Date().timeIntervalSince(start))
     json["output"] = .string(destination)
-    output.show(.object(json)) {
+    try output.show(.object(json)) {
       """
       \(destination): [\(out), \(inFeatures)] in \(recipe.bits) bits, zero points as \(format.rawValue)
       loss \(report.averageLoss) (sum \(report.sumLosses)), output error \(mse), damp \(report.dampPercent), \

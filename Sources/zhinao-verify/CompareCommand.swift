@@ -44,7 +44,7 @@ struct CompareCommand: ParsableCommand {
     json["candidate"] = .string(candidate)
     json["window"] = .init(text.window)
     json["seconds"] = .init(Date().timeIntervalSince(start))
-    output.show(.object(json)) {
+    try output.show(.object(json)) {
       Format.table([
         ["perplexity of the reference", Format.number(result.reference, digits: 4)],
         ["perplexity of the candidate", Format.number(result.candidate, digits: 4)],

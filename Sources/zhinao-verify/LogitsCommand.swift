@@ -61,7 +61,9 @@ struct LogitsCommand: ParsableCommand {
         try emit(UnsafeRawBufferPointer(logits.buffer))
       }
     }
-    output.show(["output": .string(destination), "tokens": .init(tokens.count), "vocabulary": .init(width)]) {
+    try output.show([
+      "output": .string(destination), "tokens": .init(tokens.count), "vocabulary": .init(width),
+    ]) {
       "\(destination): logits [\(tokens.count), \(width)]"
     }
   }

@@ -45,7 +45,7 @@ struct PerplexityCommand: ParsableCommand {
       bar.update($0, of: $1)
     }
     let seconds = Date().timeIntervalSince(start)
-    output.show(json(result, tokens: ids.count, seconds: seconds)) {
+    try output.show(json(result, tokens: ids.count, seconds: seconds)) {
       """
       perplexity \(Format.number(result.perplexity, digits: 4)) ± \(Format.number(result.halfWidth95, digits: 4))
       \(result.tokensScored) tokens scored in \(result.windows) windows of \(text.window), \(Format.duration(seconds))
