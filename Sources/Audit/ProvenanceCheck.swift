@@ -44,10 +44,10 @@ package struct ProvenanceCheck: Sendable {
       problems.append("\(packed.path) records no source files: it was written by an older tool, or made up")
       return
     }
-    var left = Dictionary(uniqueKeysWithValues: sources.entries.map { ($0.name, $0) })
+    var left = Dictionary(uniqueKeysWithValues: sources.entries.map { ($0.name.bytes, $0) })
     for entry in recorded {
       guard let name = entry["name"]?.stringValue, let digest = entry["sha256"]?.stringValue else { continue }
-      guard let found = left.removeValue(forKey: name) else {
+      guard let found = left.removeValue(forKey: name.bytes) else {
         files.append(File(name: name, state: .missing))
         problems.append("\(name) is recorded, but not in \(source)")
         continue
@@ -59,7 +59,7 @@ package struct ProvenanceCheck: Sendable {
         problems.append("\(name) is not the file this model was made from: its SHA-256 differs")
       }
     }
-    for name in left.keys.sorted() {
+    for name in left.keys.sorted().map(\.text) {
       files.append(File(name: name, state: .unrecorded))
       if name.hasSuffix(".safetensors") {
         problems.append("\(name) holds weights, but the model was made without it")
@@ -70,7 +70,7 @@ package struct ProvenanceCheck: Sendable {
   private mutating func compareTensors(
     _ packed: PackedModelFile, _ contents: ModelContents, pool: WorkerPool
   ) throws {
-    let entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name, $0) })
+    let entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name.bytes, $0) })
     for tensor in packed.header.tensors {
       guard let entry = entries[tensor.name], entry.shape == tensor.shape else {
         problems.append("tensor \(tensor.name): the source has none of this shape")

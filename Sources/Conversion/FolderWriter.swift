@@ -103,7 +103,7 @@ package struct FolderWriter {
     for name in contents.files.names
     where ModelFileNames.belongsToModel(name) && name != "quantize_config.json" {
       guard let bytes = try contents.files.bytes(named: name) else { continue }
-      if name.contains("/") {
+      if name.bytes.contains("/") {
         let parent = (folder.stagedPath(name) as NSString).deletingLastPathComponent
         do {
           try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
@@ -146,12 +146,12 @@ package struct FolderWriter {
 /// written one after the other.
 private struct EntrySource {
   let writer: FolderWriter
-  private let entries: [String: ModelEntry]
+  private let entries: [ByteText: ModelEntry]
   private var module: (name: String, matrix: QuantizedMatrix)?
 
   init(writer: FolderWriter) {
     self.writer = writer
-    entries = Dictionary(uniqueKeysWithValues: writer.contents.entries.map { ($0.name, $0) })
+    entries = Dictionary(uniqueKeysWithValues: writer.contents.entries.map { ($0.name.bytes, $0) })
   }
 
   mutating func emit(_ plan: TensorPlan, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws {

@@ -1,4 +1,5 @@
 import Compute
+import Files
 import Models
 import Safetensors
 import Tensors
@@ -11,7 +12,7 @@ extension ModelContents {
   package func merging(_ adapter: LoRAAdapter, dtype: DType? = nil) throws -> ModelContents {
     var result = self
     let index = Dictionary(
-      entries.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { a, _ in a })
+      entries.enumerated().map { ($0.element.name.bytes, $0.offset) }, uniquingKeysWith: { a, _ in a })
     for (name, tensor) in adapter.replacements.sorted(by: { $0.key < $1.key }) {
       guard let place = index[name], entries[place].shape == tensor.shape, let stored = entries[place].dtype
       else {
@@ -24,7 +25,7 @@ extension ModelContents {
     }
     var pieces: [Int: [LoRAPiece]] = [:]
     for (module, update) in adapter.updates.sorted(by: { $0.key < $1.key }) {
-      for (target, rows) in try targets(of: module, update, index, adapter) {
+      for (target, rows) in try targets(of: module.text, update, index, adapter) {
         pieces[target, default: []].append(
           LoRAPiece(update, rows: rows, path: adapter.path))
       }
@@ -47,7 +48,7 @@ extension ModelContents {
   /// Entries that an update changes, each with the row of B for each of its rows (−1: none). A module of one layout of
   /// q, k and v is found in the other.
   private func targets(
-    of module: String, _ update: LoRAAdapter.Update, _ index: [String: Int], _ adapter: LoRAAdapter
+    of module: String, _ update: LoRAAdapter.Update, _ index: [ByteText: Int], _ adapter: LoRAAdapter
   ) throws -> [(entry: Int, rows: [Int])] {
     func fail(_ detail: String) -> ModelError {
       ModelError(path: adapter.path, tensor: module, detail: detail)

@@ -1,10 +1,11 @@
 import Compute
+import Files
 import Tensors
 
 /// Float weights used where the entries of a model's contents lie in memory, before anything is written.
 package struct EntryWeights: WeightSource {
   package let path: String
-  private let entries: [String: ModelEntry]
+  private let entries: [ByteText: ModelEntry]
 
   /// - Parameter dtype: what floats will be brought to; nil: kept.
   /// - Returns: nil unless every tensor is in memory with the values a packed file will have.
@@ -16,7 +17,7 @@ package struct EntryWeights: WeightSource {
       }
     }
     path = contents.path
-    entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name, $0) })
+    entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name.bytes, $0) })
   }
 
   package func releasePages() {}

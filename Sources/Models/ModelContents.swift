@@ -94,13 +94,13 @@ package struct ModelContents: Sendable {
     } else {
       entries = []
     }
-    entries.sort { (order.rank($0.name), $0.name) < (order.rank($1.name), $1.name) }
+    entries.sort { (order.rank($0.name), $0.name.bytes) < (order.rank($1.name), $1.name.bytes) }
     try order.check(entries, tied: configuration.tieWordEmbeddings, path: path)
   }
 
   private static func entries(_ folder: FolderWeights, order: DecoderTensorOrder) throws -> [ModelEntry] {
     var entries: [ModelEntry] = []
-    var taken: Set<String> = []
+    var taken: Set<ByteText> = []
     if let c = folder.quantization {
       for (name, shape) in order.matrices where folder.table[name.module + ".qweight"] != nil {
         let module = name.module
@@ -118,7 +118,7 @@ package struct ModelContents: Sendable {
           ModelEntry(
             name: name, shape: shape,
             form: .quantized(layout) { try folder.quantized(module, c, out: out, in: inFeatures) }))
-        taken.formUnion(AutoGPTQModule.suffixes.map { "\(module).\($0)" })
+        taken.formUnion(AutoGPTQModule.suffixes.map { "\(module).\($0)".bytes })
       }
     }
     for name in folder.table.names where !taken.contains(name) {

@@ -61,10 +61,10 @@ package struct OpenedModel: Sendable {
       let table = try TensorTable(path: path)
       weights = FolderWeights(table: table, quantization: quantization)
       kind = quantization == nil ? .checkpoint : .autoGPTQ
-    } else if path.hasSuffix(".safetensors") {
+    } else if path.bytes.hasSuffix(".safetensors") {
       throw ModelError(
         path: path, detail: "is a single safetensors file; give the folder that also holds config.json")
-    } else if path.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
+    } else if path.bytes.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
       let file = try GGUFFile(path: path)
       files = try GGUFModelFiles(file: file, weightType: dequantizedType)
       configuration = try files.modelConfiguration()

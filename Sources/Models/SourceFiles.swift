@@ -23,13 +23,13 @@ package struct SourceFiles: Sendable {
     if let folder = model.weights as? FolderWeights {
       for file in folder.table.files { add(URL(fileURLWithPath: file.path).lastPathComponent, file.path) }
       for name in model.files.names
-      where ModelFileNames.belongsToModel(name) || name.hasSuffix(".safetensors.index.json") {
+      where ModelFileNames.belongsToModel(name) || name.bytes.hasSuffix(".safetensors.index.json") {
         add(name, "\(model.files.location)/\(name)")
       }
     } else {
       add(URL(fileURLWithPath: model.path).lastPathComponent, model.path)
     }
-    self.entries = entries.sorted { $0.name < $1.name }
+    self.entries = entries.sorted { $0.name.bytes < $1.name.bytes }
   }
 
   /// The record, with `digests` in the order of the entries; nil: zeros, as long as digests are.

@@ -55,7 +55,8 @@ struct APIResponder: HTTPResponder {
     if request.method == .head { response = response.createHeadResponse() }
     // A body that is not valid HTTP is answered by the server itself: HTTPParserError passes through.
     for field in access.corsHeaders(request) { response.headers[field.name] = field.value }
-    let known = action(path) == nil ? "other" : path.hasPrefix("/v1/models/") ? "/v1/models/{model}" : path
+    let known =
+      action(path) == nil ? "other" : path.bytes.hasPrefix("/v1/models/") ? "/v1/models/{model}" : path
     metrics.count(path: known, status: response.status.code)
     context.logger.info(
       "\(request.method) \(known) \(response.status.code) \(Int((ContinuousClock.now - start).seconds * 1000)) ms"
@@ -64,7 +65,7 @@ struct APIResponder: HTTPResponder {
   }
 
   private static func path(_ request: Request) -> String {
-    String((request.head.path ?? "/").prefix { $0 != "?" && $0 != "#" })
+    (request.head.path ?? "/").bytes.prefix(before: "?", "#")
   }
 
   private func action(_ path: String) -> Action? {
@@ -75,8 +76,8 @@ struct APIResponder: HTTPResponder {
     case "/v1/chat/completions": .chat
     case "/v1/completions": .completion
     case _ where WebPage.paths.contains(path): .page
-    case _ where path.hasPrefix("/v1/models/"):
-      .model(String(path.dropFirst("/v1/models/".count)).removingPercentEncoding ?? path)
+    case _ where path.bytes.hasPrefix("/v1/models/"):
+      .model(path.bytes.dropping(prefix: "/v1/models/")?.removingPercentEncoding ?? path)
     default: nil
     }
   }
@@ -84,7 +85,7 @@ struct APIResponder: HTTPResponder {
   private func perform(_ request: Request, path: String, context: ConnectionContext) async throws -> Response
   {
     guard let action = action(path) else {
-      throw APIError(.notFound, "there is no \(path.prefix(200))", code: "unknown_url")
+      throw APIError(.notFound, "there is no \(path.bytes.prefix(scalars: 200))", code: "unknown_url")
     }
     let isPost =
       switch action {
@@ -112,8 +113,8 @@ struct APIResponder: HTTPResponder {
         "object": "list", "data": .array(models.all.map(\.json)),
       ])
     case .model(let name):
-      guard let model = models.all.first(where: { $0.name == name }) else {
-        throw ServedModels.notFound(String(name.prefix(200)), known: models.all.map(\.name))
+      guard let model = models.all.first(where: { $0.name.hasSameBytes(as: name) }) else {
+        throw ServedModels.notFound(name.bytes.prefix(scalars: 200), known: models.all.map(\.name))
       }
       return APIResponder.response(model.json)
     default: break
@@ -148,8 +149,7 @@ struct APIResponder: HTTPResponder {
 
   private func body(_ request: Request) async throws -> [UInt8] {
     // A page of another site can send forms and plain text here without asking; JSON it cannot.
-    let type = request.headers[.contentType]?.prefix { $0 != ";" }.lowercased().trimmingCharacters(
-      in: .whitespaces)
+    let type = request.headers[.contentType]?.bytes.prefix(before: ";").lowercased().bytes.trimmed
     guard type == "application/json" else {
       throw APIError(
         .unsupportedMediaType, "expected Content-Type: application/json", code: "unsupported_media_type",

@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import Generation
 import Synchronization
@@ -75,7 +76,9 @@ final class Metrics: Sendable {
     }
 
     mutating func sample(_ name: String, family: String? = nil, _ labels: [String: String], _ value: Any) {
-      let inside = labels.sorted { $0.key < $1.key }.map { "\($0.key)=\"\(Page.escaped($0.value))\"" }
+      let inside = labels.sorted { $0.key < $1.key }.map {
+        "\($0.key)=\"\(PrometheusText.labelValue($0.value))\""
+      }
       let braces = inside.isEmpty ? "" : "{" + inside.joined(separator: ",") + "}"
       families[family ?? name, default: ""] += "\(name)\(braces) \(value)\n"
     }
@@ -89,15 +92,19 @@ final class Metrics: Sendable {
       sample(name + "_sum", family: name, ["model": model], histogram.sum)
       sample(name + "_count", family: name, ["model": model], histogram.count)
     }
-
-    private static func escaped(_ text: String) -> String {
-      text.replacingOccurrences(of: "\\", with: "\\\\").replacingOccurrences(of: "\"", with: "\\\"")
-        .replacingOccurrences(of: "\n", with: "\\n")
-    }
   }
 
   private static func residentBytes() -> Int? {
     guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return nil }
     return text.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * Int(getpagesize()) }
+  }
+}
+
+/// Prometheus' text format.
+package enum PrometheusText {
+  /// A label's value between its quotes: backslashes, quotes and line feeds escaped, whatever follows them.
+  package static func labelValue(_ text: String) -> String {
+    text.bytes.replacing("\\", with: "\\\\").bytes.replacing("\"", with: "\\\"").bytes.replacing(
+      "\n", with: "\\n")
   }
 }

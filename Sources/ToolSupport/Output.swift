@@ -1,10 +1,11 @@
 import Files
+import Terminal
 
 /// What a command prints.
 package enum Output {
   /// A result, on standard output.
   package static func print(_ text: String) throws(StandardStreamError) {
-    try StandardStream.output.write(text + "\n")
+    try StandardStream.output.write(printable(text, on: .output) + "\n")
   }
 
   /// A part of a result, without a line end.
@@ -15,7 +16,12 @@ package enum Output {
   /// A remark for the person, on standard error. The work goes on when it cannot be written.
   package static func note(_ text: String) {
     ProgressReporter.clearCurrentLine()
-    StandardStream.error.writeIfPossible(text + "\n")
+    StandardStream.error.writeIfPossible(printable(text, on: .error) + "\n")
+  }
+
+  /// Names and texts of files that strangers made must not give commands to a terminal.
+  private static func printable(_ text: String, on stream: StandardStream) -> String {
+    stream.isTerminal ? PrintableText.sanitized(text) : text
   }
 
   /// A note that `--quiet` leaves out.

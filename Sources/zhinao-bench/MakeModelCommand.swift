@@ -47,7 +47,7 @@ struct MakeModelCommand: ParsableCommand {
       throw ValidationError("--layers: expected a number from 1 to 1000.")
     }
     guard [4, 8, 16].contains(headBits) else { throw ValidationError("--head-bits: expected 16, 8 or 4.") }
-    if encoding == .int4 && !destination.hasSuffix(".zhinao") {
+    if encoding == .int4 && !destination.bytes.hasSuffix(".zhinao") {
       throw ValidationError("--encoding int4 needs an output that ends in .zhinao.")
     }
   }
@@ -72,7 +72,7 @@ struct MakeModelCommand: ParsableCommand {
       done += count
       bar.update(done, of: total)
     }
-    if destination.hasSuffix(".zhinao") {
+    if destination.bytes.hasSuffix(".zhinao") {
       let names = files.names
       let header = PackedHeader(
         generator: ToolVersion.generator,
@@ -119,7 +119,7 @@ struct MakeModelCommand: ParsableCommand {
   {
     guard shape.count == 2 else { return .rows(.bf16) }
     let isHead = name == "lm_head.weight" && headBits != 16
-    if encoding == .int4 && (name.contains(".layers.") || isHead) {
+    if encoding == .int4 && (name.bytes.contains(".layers.") || isHead) {
       return .intPanels(
         IntPanelLayout(
           bits: isHead ? headBits : 4, groupSize: 128, outFeatures: shape[0], inFeatures: shape[1],
@@ -170,7 +170,7 @@ private struct RandomWeights {
     switch tensor.encoding {
     case .rows, .panels:
       // ±0.0078 to ±0.03 for weights, about 1 for norms: sign and low exponent and mantissa bits at random.
-      let isNorm = tensor.shape.count == 1 && !tensor.name.hasSuffix("bias")
+      let isNorm = tensor.shape.count == 1 && !tensor.name.bytes.hasSuffix("bias")
       try fill(tensor.byteCount, emit) { bits in
         isNorm
           ? bits & 0x0003_0003_0003_0003 | 0x3F80_3F80_3F80_3F80

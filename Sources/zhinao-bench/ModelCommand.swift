@@ -1,5 +1,6 @@
 import ArgumentParser
 import Compute
+import Files
 import Foundation
 import JSON
 import Models
@@ -153,7 +154,7 @@ struct ModelCommand: ParsableCommand {
     guard let contents = try? ModelContents(opened) else { return (0, false) }
     let order = DecoderTensorOrder(opened.configuration)
     let layers = contents.entries.filter {
-      $0.shape.count == 2 && order.isRead($0.name) && !$0.name.contains("embed_tokens")
+      $0.shape.count == 2 && order.isRead($0.name) && !$0.name.bytes.contains("embed_tokens")
         && $0.name != "lm_head.weight"
     }
     let inBytes = layers.contains {
@@ -174,7 +175,8 @@ struct ModelCommand: ParsableCommand {
     return contents.entries.reduce(0) { sum, entry in
       // An integer head stands in for the embedding that is tied to it.
       let isHead = entry.name == "lm_head.weight"
-      guard isHead || (order.isRead(entry.name) && !(hasHead && entry.name.contains("embed_tokens"))) else {
+      guard isHead || (order.isRead(entry.name) && !(hasHead && entry.name.bytes.contains("embed_tokens")))
+      else {
         return sum
       }
       switch entry.form {

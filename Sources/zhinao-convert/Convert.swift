@@ -118,7 +118,9 @@ struct Convert: ParsableCommand {
 
   func validate() throws {
     guard inspect || destination != nil else { throw ValidationError("Give -o PATH, or --inspect.") }
-    if keepCodes, let destination, !destination.hasSuffix(".zhinao"), !destination.hasSuffix(".gguf") {
+    if keepCodes, let destination, !destination.bytes.hasSuffix(".zhinao"),
+      !destination.bytes.hasSuffix(".gguf")
+    {
       throw ValidationError(
         "--keep-codes: engines that read folders take positive scales only; use -o FILE.zhinao.")
     }
@@ -141,8 +143,8 @@ struct Convert: ParsableCommand {
       contents = try contents.merging(LoRAAdapter(path: mergeLora), dtype: targetType(contents))
     }
     if let to { contents = try contents.inLayout(to) }
-    let isPacked = destination.hasSuffix(".zhinao")
-    if destination.hasSuffix(".gguf") {
+    let isPacked = destination.bytes.hasSuffix(".zhinao")
+    if destination.bytes.hasSuffix(".gguf") {
       try writeGGUF(contents, tokenizer: tokenizer, to: destination)
       if dryRun { return }
     } else if dryRun {

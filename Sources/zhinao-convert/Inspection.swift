@@ -26,7 +26,7 @@ struct Inspection {
     }
     var facts: [(String, String)] = []
     let rows: [Row]
-    if isFolder.boolValue || path.hasSuffix(".safetensors") {
+    if isFolder.boolValue || path.bytes.hasSuffix(".safetensors") {
       let table = try TensorTable(path: path)
       facts.append(
         ("files", table.files.map { URL(fileURLWithPath: $0.path).lastPathComponent }.joined(separator: ", "))
@@ -41,7 +41,7 @@ struct Inspection {
       if isFolder.boolValue, let quantization = try FolderFiles(path).quantizeConfiguration() {
         facts.append(describe(quantization))
       }
-    } else if path.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
+    } else if path.bytes.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
       let file = try GGUFFile(path: path)
       facts.append(("format", "GGUF version \(file.version)"))
       facts += file.metadata.map { ($0.key, describe($0.value)) }
@@ -106,7 +106,8 @@ struct Inspection {
     case .bool(let flag): "\(flag)"
     case .string(let text):
       // A chat template would fill the screen.
-      (text.count > 80 ? text.prefix(77) + "..." : text[...]).replacingOccurrences(of: "\n", with: "\\n")
+      (text.unicodeScalars.count > 80 ? text.bytes.prefix(scalars: 77) + "..." : text).bytes.replacing(
+        "\n", with: "\\n")
     case .array(let array): "\(array.count) of \(array.elementType)"
     }
   }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Evaluation
+import Files
 import Foundation
 import Safetensors
 import Tensors
@@ -69,8 +70,8 @@ struct LogitsCommand: ParsableCommand {
   }
 
   private func parseIDs() throws -> [Int] {
-    if ids.hasPrefix("@") { return try EvaluationText.ids(jsonFile: String(ids.dropFirst())) }
-    let tokens = ids.split(separator: ",").map { Int($0.trimmingCharacters(in: .whitespaces)) }
+    if let path = ids.bytes.dropping(prefix: "@") { return try EvaluationText.ids(jsonFile: path) }
+    let tokens = ids.bytes.split(separator: ",").map { Int($0.bytes.trimmed) }
     guard !tokens.isEmpty, !tokens.contains(nil) else {
       throw ValidationError("--ids: expected whole numbers separated by commas.")
     }

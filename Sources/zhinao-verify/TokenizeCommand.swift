@@ -78,7 +78,7 @@ struct TokenizeCommand: ParsableCommand {
       throw FileError(.cannotOpen, path: model, detail: "no such file or folder")
     }
     if isFolder.boolValue { return try TokenizerLoader.load(FolderFiles(model)) }
-    if model.hasSuffix(".tiktoken") || model.hasSuffix(".json") {
+    if model.bytes.hasSuffix(".tiktoken") || model.bytes.hasSuffix(".json") {
       return try TokenizerLoader.load(file: model)
     }
     if GGUFFile.isGGUF(path: model) { return try OpenedModel(path: model).tokenizer() }

@@ -1,5 +1,6 @@
 import Compute
 import Dialogue
+import Files
 import Generation
 import Models
 import Synchronization
@@ -53,7 +54,7 @@ final class RecordingModel: LanguageModel {
 /// One id a byte; ChatML's marks behind them.
 struct ByteTokenizer: Tokenizer {
   let tokenCount = 259
-  let specialTokens = ["<|im_start|>": 256, "<|im_end|>": 257, "<eod>": 258]
+  let specialTokens: [ByteText: Int] = ["<|im_start|>": 256, "<|im_end|>": 257, "<eod>": 258]
   func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int] {
     if specials == .recognized && text == "<|im_end|>" { return [257] }
     return text.utf8.map(Int.init)

@@ -266,5 +266,15 @@ extension GenerationTicket {
     ] {
       #expect(try pieces(text, stops: stops).joined() == expected)
     }
+    // Bytes, not what a reader sees: marks that follow do not hide a stop, and other spellings are other texts.
+    for (text, stops, expected) in [
+      ("a END\u{301}b", ["END"], "a "), ("a\r\nb", ["\n"], "a\r"), ("x\u{E9}y", ["e\u{301}"], "x\u{E9}y"),
+      ("xe\u{301}y", ["e"], "x"), ("\u{1F44D}\u{1F3FD}!", ["\u{1F3FD}"], "\u{1F44D}"),
+      ("a\u{200D}b", ["\u{200D}"], "a"),
+      ("1\u{FE0F}\u{20E3}", ["\u{FE0F}"], "1"),
+    ] {
+      let found = try pieces(text, stops: stops).joined()
+      #expect(found.utf8.elementsEqual(expected.utf8))
+    }
   }
 }
