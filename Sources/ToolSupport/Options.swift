@@ -1,10 +1,7 @@
 import ArgumentParser
-import AutoGPTQ
 import Compute
 import Foundation
 import JSON
-import Tensors
-import Transformer
 
 /// Options of every command that computes.
 package struct ComputeOptions: ParsableArguments {
@@ -19,9 +16,7 @@ package struct ComputeOptions: ParsableArguments {
   package init() {}
 
   package func validate() throws {
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads: expected a number from 1 to 1024.")
-    }
+    try OptionRange.check("--threads", threads, 1...1024)
     guard Kernels.requestIsRunnable else {
       let asked = ProcessInfo.processInfo.environment["ZHINAO_ISA"] ?? ""
       throw ValidationError(
@@ -49,7 +44,3 @@ package struct OutputOptions: ParsableArguments {
     try Output.print(json ? value().serialized(indent: 2) : text())
   }
 }
-
-extension ZeroPointFormat: ExpressibleByArgument {}
-extension Int4Arithmetic: ExpressibleByArgument {}
-extension KVCacheType: ExpressibleByArgument {}

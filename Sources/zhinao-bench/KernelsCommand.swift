@@ -6,17 +6,19 @@ import ToolSupport
 
 struct KernelsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench kernels",
+    commandName: "kernels",
     abstract: "Products and factorizations beside the peak of this machine.",
     discussion: """
       EXAMPLE
         zhinao-bench kernels --json
       """)
 
-  @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
+  @OptionGroup var runs: RepetitionOptions
   @Option(help: ArgumentHelp("Order of the factorization.", valueName: "n")) var order = 4096
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
+
+  func validate() throws { try OptionRange.check("--order", order, 1...16384) }
 
   func run() throws {
     compute.apply()
@@ -35,7 +37,7 @@ struct KernelsCommand: ParsableCommand {
       BracketedWork("upper factor of H⁻¹, n = \(order)", operations: 2 * pow(Double(order), 3) / 3),
     ]
     var bursts: [Double] = []
-    for _ in 0..<repetitions {
+    for _ in 0..<runs.repetitions {
       bursts.append(Limits.peakFlops())
       works[0].measure {
         LinearAlgebra.multiply(

@@ -80,6 +80,8 @@ enum Limits {
 
   private struct Source: @unchecked Sendable { let base: UnsafeRawPointer }
 
+  static var physicalBytes: Int { Int(clamping: ProcessInfo.processInfo.physicalMemory) }
+
   /// Highest resident memory of this process so far, in bytes.
   static var peakResidentBytes: Int {
     var usage = rusage()

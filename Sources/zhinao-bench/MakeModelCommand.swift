@@ -14,7 +14,7 @@ import ToolSupport
 
 struct MakeModelCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench make-model",
+    commandName: "make-model",
     abstract: "Write a model of a given shape with random weights, for measuring.",
     discussion: """
       A path that ends in .zhinao is a packed file, any other a Hugging Face folder (bf16 only).
@@ -43,9 +43,7 @@ struct MakeModelCommand: ParsableCommand {
   @OptionGroup var compute: ComputeOptions
 
   func validate() throws {
-    if let layers, layers < 1 || layers > 1000 {
-      throw ValidationError("--layers: expected a number from 1 to 1000.")
-    }
+    try OptionRange.check("--layers", layers, 1...1000)
     guard [4, 8, 16].contains(headBits) else { throw ValidationError("--head-bits: expected 16, 8 or 4.") }
     if encoding == .int4 && !destination.bytes.hasSuffix(".zhinao") {
       throw ValidationError("--encoding int4 needs an output that ends in .zhinao.")

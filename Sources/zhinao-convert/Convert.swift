@@ -1,5 +1,4 @@
 import ArgumentParser
-import AutoGPTQ
 import Conversion
 import Files
 import Foundation
@@ -86,10 +85,7 @@ struct Convert: ParsableCommand {
   var mergeLora: String?
   @Option(help: ArgumentHelp("Bring floats to bfloat16, float16 or float32.", valueName: "type"))
   var dtype: TargetType?
-  @Option(help: ArgumentHelp("Largest size of one safetensors file, in MB.", valueName: "MB"))
-  var shardSize = 5000
-  @Option(help: ArgumentHelp("Zero points of an AutoGPTQ folder: gptq (v1) or gptq_v2.", valueName: "format"))
-  var checkpointFormat: ZeroPointFormat?
+  @OptionGroup var folder: FolderOptions
   @Option(
     help: ArgumentHelp(
       "Float matrices of a GGUF file: auto (as stored), f32, f16, bf16 or q8_0.", valueName: "type"))
@@ -124,7 +120,6 @@ struct Convert: ParsableCommand {
       throw ValidationError(
         "--keep-codes: engines that read folders take positive scales only; use -o FILE.zhinao.")
     }
-    guard shardSize >= 1 else { throw ValidationError("--shard-size: expected at least 1.") }
   }
 
   func run() throws {
@@ -188,8 +183,8 @@ struct Convert: ParsableCommand {
 
   private func writer(_ contents: ModelContents) throws -> FolderWriter {
     let writer = FolderWriter(
-      contents, dtype: targetType(contents), shardByteLimit: shardSize * 1_000_000,
-      zeroPointFormat: checkpointFormat)
+      contents, dtype: targetType(contents), shardByteLimit: folder.shardByteLimit,
+      zeroPointFormat: folder.checkpointFormat)
     return writer
   }
 

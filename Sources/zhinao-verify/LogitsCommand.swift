@@ -26,11 +26,7 @@ struct LogitsCommand: ParsableCommand {
     name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file")
   )
   var destination: String
-  @Option(
-    help: ArgumentHelp(
-      "How integer weights are multiplied: exact (fp32), fast (activations in 8 bits but for outliers) or q8_0 (all in 8 bits, as llama.cpp).",
-      valueName: "mode"))
-  var arithmetic = Int4Arithmetic.exact
+  @OptionGroup var arithmetic: ArithmeticOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
@@ -40,7 +36,7 @@ struct LogitsCommand: ParsableCommand {
     let opened = try opening.open(model)
     let tokens = try parseIDs()
     try EvaluationText.check(tokens, vocabularySize: opened.configuration.vocabularySize, path: "--ids")
-    let decoder = try opened.decoder(arithmetic: arithmetic)
+    let decoder = try opened.decoder(arithmetic: arithmetic.arithmetic ?? .exact)
     let hidden = decoder.hiddenStates(windows: [tokens])
     let width = decoder.vocabularySize
     // A vocabulary's worth of floats per token: a few rows at a time, not all.
