@@ -11,11 +11,13 @@ let libraries: [Target] = [
     name: "CKernels",
     cSettings: [.define("_GNU_SOURCE", .when(platforms: [.linux]))],
     linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
+  .target(name: "CSignals", cSettings: [.define("_GNU_SOURCE", .when(platforms: [.linux]))]),
 
   // MARK: The outside world
-  .target(name: "Files", dependencies: ["CZlib", .product(name: "Crypto", package: "swift-crypto")]),
+  .target(
+    name: "Files", dependencies: ["CZlib", "CSignals", .product(name: "Crypto", package: "swift-crypto")]),
   .target(name: "JSON", dependencies: ["Files"]),
-  .target(name: "Terminal"),
+  .target(name: "Terminal", dependencies: ["Files"]),
 
   // MARK: Numbers
   .target(name: "Compute", dependencies: ["CKernels"]),
@@ -87,7 +89,7 @@ let libraries: [Target] = [
   .target(
     name: "ToolSupport",
     dependencies: [
-      "Files", "JSON", "Terminal", "Compute", "Tensors", "AutoGPTQ", "Models", "Transformer",
+      "CSignals", "Files", "JSON", "Terminal", "Compute", "Tensors", "AutoGPTQ", "Models", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 ]
@@ -139,7 +141,7 @@ let tools: [Target] = [
 
 let testedLibraries = libraries.filter {
   $0.type == .regular
-    && !["CKernels", "ToolSupport", "Audit"].contains($0.name)
+    && !["CKernels", "CSignals", "Audit"].contains($0.name)
 }
 // What tests use beside the library they test.
 let testDependencies: [String: [Target.Dependency]] = [

@@ -1,3 +1,5 @@
+import Files
+
 /// What a line typed at the prompt asks for.
 package enum ChatCommand: Equatable, Sendable {
   /// Text for the model.
@@ -25,23 +27,23 @@ package enum ChatCommand: Equatable, Sendable {
   ///
   /// A line is read by Unicode scalars: a combining mark behind a slash or a space does not hide it.
   package init(_ line: String) {
-    let trimmed = line.unicodeScalars.trimmingWhitespace
-    switch String(trimmed) {
+    let trimmed = line.bytes.trimmed
+    switch trimmed {
     case "": self = .nothing
     case "clear": self = .clear
     case "stream": self = .stream
     case "vim": self = .edit
     case "exit": self = .exit
-    case _ where trimmed.starts(with: "//".unicodeScalars): self = .message(String(trimmed.dropFirst()))
-    case _ where trimmed.first == "/": self = ChatCommand(slash: trimmed)
+    case _ where trimmed.bytes.hasPrefix("//"): self = .message(String(Substring(trimmed.utf8.dropFirst())))
+    case _ where trimmed.bytes.hasPrefix("/"): self = ChatCommand(slash: trimmed)
     default: self = .message(line)
     }
   }
 
-  private init(slash line: Substring.UnicodeScalarView) {
-    let name = String(line.prefix { !$0.properties.isWhitespace })
-    let rest = line.drop { !$0.properties.isWhitespace }.trimmingWhitespace
-    let argument = rest.isEmpty ? nil : String(rest)
+  private init(slash line: String) {
+    let name = String(line.unicodeScalars.prefix { !ByteText.isWhitespace($0) })
+    let rest = line.bytes.dropping(prefix: name)?.bytes.trimmed ?? ""
+    let argument = rest.isEmpty ? nil : rest
     switch name {
     case "/clear": self = .clear
     case "/stream": self = .stream
@@ -55,14 +57,5 @@ package enum ChatCommand: Equatable, Sendable {
     case "/load": self = argument.map { .load($0) } ?? .incomplete("/load")
     default: self = .unknown(name)
     }
-  }
-}
-
-extension BidirectionalCollection<Unicode.Scalar> {
-  fileprivate var trimmingWhitespace: SubSequence {
-    guard let first = firstIndex(where: { !$0.properties.isWhitespace }),
-      let last = lastIndex(where: { !$0.properties.isWhitespace })
-    else { return self[endIndex...] }
-    return self[first...last]
   }
 }

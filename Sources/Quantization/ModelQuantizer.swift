@@ -75,7 +75,7 @@ package struct ModelQuantizer {
   private func sourceIdentity() throws -> JSONValue {
     var files: [(String, JSONValue)] = []
     for path in model.store.weightFiles {
-      files.append((URL(fileURLWithPath: path).lastPathComponent, sample(try MappedFile(path: path))))
+      files.append((PathParts(path).name, sample(try MappedFile(path: path))))
     }
     if let bytes = try model.files.bytes(named: "config.json") {
       files.append(("config.json", .string(bytes.withUnsafeBytes { Checksum.sha256($0) })))

@@ -68,3 +68,12 @@ final class Metrics: Sendable {
     return text.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * Int(getpagesize()) }
   }
 }
+
+/// Prometheus' text format.
+package enum PrometheusText {
+  /// A label's value between its quotes: backslashes, quotes and line feeds escaped, whatever follows them.
+  package static func labelValue(_ text: String) -> String {
+    text.bytes.replacing("\\", with: "\\\\").bytes.replacing("\"", with: "\\\"").bytes.replacing(
+      "\n", with: "\\n")
+  }
+}

@@ -1,3 +1,4 @@
+import Files
 import Generation
 import Tokenization
 import Transformer
@@ -37,7 +38,7 @@ struct GenerationSpeed {
 /// Speed is measured on ids alone, so that a model needs no tokenizer.
 private struct IdsWithoutText: Tokenizer {
   let tokenCount: Int
-  let specialTokens: [String: Int] = [:]
+  let specialTokens: [ByteText: Int] = [:]
   func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int] { [] }
   func decode(_ ids: [Int], skippingSpecials: Bool) throws -> String { "" }
   func bytes(of id: Int, skippingSpecials: Bool) throws -> [UInt8]? { nil }

@@ -6,7 +6,7 @@ import ToolSupport
 
 struct KernelsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench kernels",
+    commandName: "kernels",
     abstract: "Products and factorizations beside the peak of this machine.",
     discussion: """
       EXAMPLE
@@ -20,7 +20,7 @@ struct KernelsCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard (16...32768).contains(order) else { throw ValidationError("--order: expected 16 to 32768.") }
+    try OptionRange.check("--order", order, 16...16384)
   }
 
   func run() throws {
@@ -56,7 +56,7 @@ struct KernelsCommand: ParsableCommand {
     }
     let peak = Timing.median(works.flatMap(\.peaks))
     let burst = Timing.median(bursts)
-    output.show(
+    try output.show(
       [
         "measured_gflops": .init(peak / 1e9), "burst_gflops": .init(burst / 1e9),
         "threads": .init(WorkerPool.shared.threadCount), "isa": .string(WorkerPool.shared.kernels.name),

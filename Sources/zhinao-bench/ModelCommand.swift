@@ -1,5 +1,6 @@
 import ArgumentParser
 import Compute
+import Files
 import Foundation
 import JSON
 import Models
@@ -9,26 +10,18 @@ import Transformer
 
 struct ModelCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench",
-    abstract: "How fast a model runs here, and how near to what the machine can do.",
+    commandName: "model",
+    abstract: "Prompt and generation speed of a model.",
     discussion: """
       Prompt and generation speed, load time, memory; beside them the read bandwidth and the floating-point peak \
       measured in the same run. The prompt is random token ids, the answer the most likely tokens, chosen as zhinao-chat \
       chooses them: speed does not depend on which they are. A prompt and a token come first, \
       uncounted, so that what is counted finds memory already given to the process, as with llama-bench.
 
-      OTHER COMMANDS
-        zhinao-bench kernels                    products and factorizations beside the peak
-        zhinao-bench quantize                   GPTQ of single Linears
-        zhinao-bench tokenize VOCAB TEXT        encoding speed
-        zhinao-bench verify FILE                full verification beside zlib
-        zhinao-bench make-model --shape 7b --encoding int4 -o random.zhinao
-
       EXAMPLES
         zhinao-bench model-int4.zhinao
         zhinao-bench model-int4.zhinao --prompt-tokens 512 --new-tokens 64 --repetitions 5 --json
-      """,
-    version: ToolVersion.generator)
+      """)
 
   @Argument(help: "A .zhinao file (or a folder).") var model: String
   @Option(parsing: .unconditional, help: ArgumentHelp("Tokens of the prompt.", valueName: "n"))
@@ -39,20 +32,32 @@ struct ModelCommand: ParsableCommand {
   var contextTokens = 16
   @OptionGroup var repetitions: RepetitionOptions
   @Flag(help: "Count the first run, too: no prompt and token before it.") var noWarmup = false
-  @Option(help: ArgumentHelp("fast, q8_0 or exact.", valueName: "mode")) var arithmetic = Int4Arithmetic.fast
-  @Option(help: ArgumentHelp("Keys and values are kept as f32, f16 or int8.", valueName: "type"))
-  var kvCache = KVCacheType.f16
+  @OptionGroup var products: ArithmeticOptions
+  @OptionGroup var cache: KVCacheOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
+  private var arithmetic: Int4Arithmetic { products.arithmetic ?? .fast }
+  private var cacheType: KVCacheType { cache.type(beside: arithmetic) }
+
   func validate() throws {
-    let counts = [
+    for (option, count) in [
       ("--prompt-tokens", promptTokens), ("--new-tokens", newTokens), ("--context-tokens", contextTokens),
-    ]
-    for (name, count) in counts where !(1...1 << 20).contains(count) {
-      throw ValidationError("\(name): expected 1 to \(1 << 20).")
+    ] {
+      try OptionRange.check(option, count, 1...1 << 20)
     }
+  }
+
+  /// - Throws: a usage error when a prompt or a generation does not fit into the model's context, or the caches into memory.
+  private func checkRoom(_ decoder: Decoder) throws {
+    let most = max(promptTokens, contextTokens + newTokens)
+    guard most <= decoder.contextLength else {
+      throw ValidationError("\(most) tokens do not fit into the model's context of \(decoder.contextLength).")
+    }
+    let tokens = promptTokens + contextTokens + newTokens + 2
+    let each = KVCache.byteCount(configuration: decoder.configuration, capacity: 1024, type: cacheType) / 1024
+    try MemoryCheck.require(tokens * each, for: "a cache for \(tokens) tokens")
   }
 
   func run() throws {
@@ -64,7 +69,7 @@ struct ModelCommand: ParsableCommand {
       decoder = try opened?.decoder(arithmetic: arithmetic)
     }
     guard let opened, let decoder else { return }
-    try checkContext(decoder.contextLength)
+    try checkRoom(decoder)
     let anonymous = Limits.anonymousBytes
     var prompts: [Double] = []
     var generations: [Double] = []
@@ -72,8 +77,8 @@ struct ModelCommand: ParsableCommand {
     var peaks: [Double] = []
     let work = products(opened)
     let bytesPerToken = weightBytes(opened)
-    let prompt = GenerationSpeed(decoder, capacity: promptTokens + 1, cacheType: kvCache)
-    let answer = GenerationSpeed(decoder, capacity: contextTokens + newTokens + 1, cacheType: kvCache)
+    let prompt = GenerationSpeed(decoder, capacity: promptTokens + 1, cacheType: cacheType)
+    let answer = GenerationSpeed(decoder, capacity: contextTokens + newTokens + 1, cacheType: cacheType)
     if !noWarmup {
       _ = try prompt.promptSeconds(promptTokens)
       _ = try answer.generationSeconds(1, after: contextTokens)
@@ -103,10 +108,10 @@ struct ModelCommand: ParsableCommand {
       "anonymous_bytes_after_load": anonymous.map { .init($0) } ?? nil,
       "peak_rss_bytes": .init(Limits.peakResidentBytes), "threads": .init(WorkerPool.shared.threadCount),
       "isa": .string(WorkerPool.shared.kernels.name), "arithmetic": .string(arithmetic.rawValue),
-      "kv_cache": .string(kvCache.rawValue),
+      "kv_cache": .string(cacheType.rawValue),
       "repetitions": .init(repetitions.count),
     ]
-    output.show(json) {
+    try output.show(json) {
       Format.table([
         ["prompt of \(promptTokens)", Format.number(Timing.median(prompts), digits: 1) + " tokens/s"],
         [
@@ -129,16 +134,6 @@ struct ModelCommand: ParsableCommand {
         ["peak resident memory", Format.bytes(Limits.peakResidentBytes)],
         ["threads, instructions", "\(WorkerPool.shared.threadCount), \(WorkerPool.shared.kernels.name)"],
       ])
-    }
-  }
-
-  private func checkContext(_ limit: Int) throws {
-    guard promptTokens < limit else {
-      throw ValidationError("--prompt-tokens: the model's context is \(limit) tokens; expected fewer.")
-    }
-    guard contextTokens + newTokens < limit else {
-      throw ValidationError(
-        "--context-tokens and --new-tokens: the model's context is \(limit) tokens; expected fewer together.")
     }
   }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ToolSupport
 
 /// `--repetitions`, for every command that measures.
 struct RepetitionOptions: ParsableArguments {
@@ -7,7 +8,5 @@ struct RepetitionOptions: ParsableArguments {
     help: ArgumentHelp("Measure this many times; results are medians.", valueName: "n"))
   var count = 5
 
-  func validate() throws {
-    guard (1...1000).contains(count) else { throw ValidationError("--repetitions: expected 1 to 1000.") }
-  }
+  func validate() throws { try OptionRange.check("--repetitions", count, 1...1000) }
 }

@@ -6,7 +6,7 @@ import ToolSupport
 
 struct TokenizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench tokenize",
+    commandName: "tokenize",
     abstract: "Encoding speed on a text.",
     discussion: """
       Every run encodes the whole text anew, from a string to an array of ids: what a run remembers of the text's
@@ -38,7 +38,7 @@ struct TokenizeCommand: ParsableCommand {
     let seconds = Timing.median(
       (0..<repetitions.count).map { _ in Timing.seconds { tokens = tokenizer.encode(content).count } })
     let rate = Double(content.utf8.count) / seconds
-    output.show([
+    try output.show([
       "bytes": .init(content.utf8.count), "tokens": .init(tokens), "seconds": .init(seconds),
       "bytes_per_second": .init(rate), "load_seconds": .init(load),
     ]) {

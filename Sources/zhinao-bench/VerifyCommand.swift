@@ -7,7 +7,7 @@ import ToolSupport
 
 struct VerifyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench verify",
+    commandName: "verify",
     abstract: "Full verification of a .zhinao file beside zlib's own crc32 on the same threads.",
     discussion: """
       zlib's rate is measured on one megabyte per thread, which stays in cache; the file's on all of it, from the page \
@@ -46,7 +46,7 @@ struct VerifyCommand: ParsableCommand {
       whole.append(Double(file.file.byteCount) / Timing.seconds { _ = file.problems() })
     }
     let (reference, rate) = (Timing.median(zlib), Timing.median(whole))
-    output.show([
+    try output.show([
       "open_seconds": .init(openSeconds), "zlib_gb_per_second": .init(reference / 1e9),
       "verify_gb_per_second": .init(rate / 1e9), "ratio_to_zlib": .init(rate / reference),
       "threads": .init(pool.threadCount), "bytes": .init(file.file.byteCount),

@@ -68,11 +68,7 @@ struct Chat: ParsableCommand {
       "Room for prompt and answer, in tokens, at most the model's (default: for one answer what it needs, in a "
         + "conversation what fits into the available memory).", valueName: "n"))
   var contextSize: Int?
-  @Option(
-    help: ArgumentHelp(
-      "How integer weights are multiplied: fast (activations in 8 bits but for outliers), q8_0 (all in 8 bits, as llama.cpp) or exact (fp32).",
-      valueName: "mode"))
-  var arithmetic = Int4Arithmetic.fast
+  @OptionGroup var products: ArithmeticOptions
   @OptionGroup var keysAndValues: KVCacheOptions
   @Option(
     help: ArgumentHelp(
@@ -87,6 +83,7 @@ struct Chat: ParsableCommand {
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
+  var arithmetic: Int4Arithmetic { products.arithmetic ?? .fast }
   var cacheType: KVCacheType { keysAndValues.type(beside: arithmetic) }
 
   func validate() throws {

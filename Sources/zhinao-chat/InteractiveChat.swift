@@ -1,4 +1,5 @@
 import Dialogue
+import Files
 import Foundation
 import Generation
 import Terminal
@@ -59,7 +60,7 @@ final class InteractiveChat {
     }
     reader = LineReader(
       device: device, history: LineHistory(lines), isPlain: environment["TERM"] == "dumb")
-    let name = (opened.path as NSString).lastPathComponent
+    let name = PathParts(opened.path).name
     remarks.insert(phrases.welcome(model: name, capacity: session.capacity), at: 0)
     if template == nil { remarks.append(phrases.noTemplate) }
   }
@@ -78,7 +79,9 @@ final class InteractiveChat {
     for remark in remarks { say(remark) }
     while true {
       switch reader.readLine(prompt: phrases.user, style: style(.green)) {
-      case .ended: return
+      case .ended:
+        if device.isGone { throw StandardStreamError(.cannotRead(EIO), stream: "the terminal") }
+        return
       case .interrupted: say(phrases.howToEnd)
       case .line(let line):
         remember(line)

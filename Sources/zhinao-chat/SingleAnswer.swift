@@ -26,14 +26,14 @@ struct SingleAnswer {
       maximumNewTokens: options.sampling.limit(defaults: defaults))
     let room = contextSize(request, of: decoder)
     let cache = CachedSequence(decoder.makeCache(capacity: room, type: options.cacheType))
-    let isTerminal = isatty(STDOUT_FILENO) == 1
+    let isTerminal = StandardStream.output.isTerminal
     let result = try TextGenerator(model: decoder, tokenizer: tokenizer).generate(request, in: cache) {
       piece in
-      if !options.output.json { Output.stream(isTerminal ? PrintableText.sanitized(piece) : piece) }
+      if !options.output.json { try Output.stream(isTerminal ? PrintableText.sanitized(piece) : piece) }
       return true
     }
-    if options.output.json { return Output.print(json(result, prompt: ids).serialized(indent: 2)) }
-    Output.print("")
+    if options.output.json { return try Output.print(json(result, prompt: ids).serialized(indent: 2)) }
+    try Output.print("")
     let count = max(0, result.tokens.count - 1)
     Output.remark(
       "[\(result.promptTokens) prompt tokens, \(Format.rate(result.promptTokens, result.promptSeconds))/s; "
@@ -49,8 +49,7 @@ struct SingleAnswer {
   }
 
   static func standardInput() throws -> String {
-    let bytes = FileHandle.standardInput.readDataToEndOfFile()
-    guard let text = String(data: bytes, encoding: .utf8) else {
+    guard let text = String(validating: try StandardInput.readToEnd(), as: UTF8.self) else {
       throw FileError(.badContent, path: "standard input", detail: "is not UTF-8 text")
     }
     return text

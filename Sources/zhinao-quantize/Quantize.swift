@@ -12,7 +12,7 @@ enum Entry {
   static func main() {
     let asksForScript = CommandLine.arguments.contains { $0.hasPrefix("--generate-completion-script") }
     if asksForScript { ToolMain.run(CompletedCommand.self) }
-    ToolMain.run(ZhinaoQuantize.self)
+    ToolMain.run(ZhinaoQuantize.self, outlivesTerminal: true)
   }
 }
 
@@ -100,7 +100,7 @@ struct QuantizeModelCommand: ParsableCommand {
     ).run(observer: QuantizationProgress())
     for warning in result.report.warnings { Output.warn(warning) }
     let files = try digests.digests(of: result.written.map(\.path))
-    output.show(QuantizationText.json(result, digests: files)) {
+    try output.show(QuantizationText.json(result, digests: files)) {
       QuantizationText.lines(result) + DigestOptions.lines(files)
     }
   }

@@ -9,7 +9,7 @@ import ToolSupport
 
 @main
 enum Entry {
-  static func main() { ToolMain.run(Serve.self) }
+  static func main() { ToolMain.run(Serve.self, outlivesTerminal: true) }
 }
 
 struct Serve: ParsableCommand {
@@ -48,8 +48,6 @@ struct Serve: ParsableCommand {
   }
 
   func run() throws {
-    // A client that goes away is no reason to end.
-    signal(SIGPIPE, SIG_IGN)
     compute.apply()
     let keys = try access.keys()
     let served = try start()

@@ -42,11 +42,7 @@ struct ResourceOptions: ParsableArguments {
   var maxBody = "4MiB"
   @Option(parsing: .unconditional, help: ArgumentHelp("Connections at a time.", valueName: "n"))
   var connections = 1024
-  @Option(
-    help: ArgumentHelp(
-      "How integer weights are multiplied: fast (activations in 8 bits but for outliers), q8_0 (all in 8 bits, as llama.cpp) or exact (fp32).",
-      valueName: "mode"))
-  var arithmetic = Int4Arithmetic.fast
+  @OptionGroup var products: ArithmeticOptions
   @OptionGroup var keysAndValues: KVCacheOptions
 
   func validate() throws {
@@ -66,6 +62,8 @@ struct ResourceOptions: ParsableArguments {
       throw ValidationError("--max-body: expected a size like 4MiB.")
     }
   }
+
+  var arithmetic: Int4Arithmetic { products.arithmetic ?? .fast }
 
   func memoryBytes() throws -> Int? {
     guard let memoryLimit else { return nil }

@@ -1,5 +1,6 @@
 import Compute
 import Dispatch
+import Files
 import Synchronization
 import Tokenization
 import Transformer
@@ -106,7 +107,7 @@ package final class GatedModel: LanguageModel {
 /// One id a byte; ChatML's marks behind them.
 package struct ByteTokenizer: Tokenizer {
   package let tokenCount = 259
-  package let specialTokens = ["<|im_start|>": 256, "<|im_end|>": 257, "<eod>": 258]
+  package let specialTokens: [ByteText: Int] = ["<|im_start|>": 256, "<|im_end|>": 257, "<eod>": 258]
   package init() {}
   package func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int] {
     if specials == .recognized && text == "<|im_end|>" { return [257] }

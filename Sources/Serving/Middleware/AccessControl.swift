@@ -1,4 +1,5 @@
 import Crypto
+import Files
 import Foundation
 import HTTPTypes
 import Hummingbird
@@ -9,9 +10,9 @@ package struct AccessControl: Sendable {
   /// SHA-256 of the accepted keys; none: everybody may ask.
   private let keyDigests: [SHA256.Digest]
   /// Origins that browsers may ask from besides the server's own page; `*`: any.
-  private let corsOrigins: Set<String>
+  private let corsOrigins: Set<ByteText>
   /// Names this server goes by; nil: any.
-  private let hosts: Set<String>?
+  private let hosts: Set<ByteText>?
   private let rateLimiter: RateLimiter?
   /// Whether a proxy's `X-Forwarded-For` says who the client is.
   private let trustsForwarding: Bool
@@ -23,8 +24,8 @@ package struct AccessControl: Sendable {
     trustsForwarding: Bool = false
   ) {
     keyDigests = keys.map { SHA256.hash(data: Data($0.utf8)) }
-    self.corsOrigins = Set(corsOrigins)
-    self.hosts = hosts.map { Set($0.map { $0.lowercased() }) }
+    self.corsOrigins = Set(corsOrigins.map(\.bytes))
+    self.hosts = hosts.map { Set($0.map { $0.lowercased().bytes }) }
     rateLimiter = requestsPerMinute.map { RateLimiter(perMinute: $0) }
     self.trustsForwarding = trustsForwarding
   }
@@ -43,8 +44,9 @@ package struct AccessControl: Sendable {
         .forbidden, "the origin \"\(origin)\" is not allowed; see --cors", code: "unknown_origin")
     }
     let name =
-      (host.contains(":") && !host.hasPrefix("[") ? "[\(host)]" : host) + (own.port.map { ":\($0)" } ?? "")
-    guard name.lowercased() == authority else {
+      (host.bytes.contains(":") && !host.bytes.hasPrefix("[") ? "[\(host)]" : host)
+      + (own.port.map { ":\($0)" } ?? "")
+    guard name.lowercased().hasSameBytes(as: authority) else {
       throw APIError(
         .forbidden, "the origin \"\(origin)\" is not allowed; see --cors", code: "unknown_origin")
     }
@@ -55,13 +57,13 @@ package struct AccessControl: Sendable {
   func authenticate(_ request: Request, address: String) throws -> String {
     let client = clientAddress(request, address: address)
     guard !keyDigests.isEmpty else { return client }
-    let header = Array((request.headers[.authorization] ?? "").utf8)
-    let isBearer = header.starts(with: "Bearer ".utf8)
-    let digest = SHA256.hash(data: Data(header.dropFirst(isBearer ? 7 : 0)))
+    let header = request.headers[.authorization] ?? ""
+    let key = header.bytes.dropping(prefix: "Bearer ")
+    let digest = SHA256.hash(data: Data((key ?? header).utf8))
     // Every key is compared, and digests compare in constant time: how long it takes tells nothing.
     var found: Int?
     for (index, known) in keyDigests.enumerated() where known == digest { found = index }
-    guard let found, isBearer else {
+    guard let found, key != nil else {
       throw APIError(
         .unauthorized, "a valid API key is needed: Authorization: Bearer KEY", code: "invalid_api_key")
     }
@@ -91,15 +93,16 @@ package struct AccessControl: Sendable {
 
   private func clientAddress(_ request: Request, address: String) -> String {
     guard trustsForwarding, let name = HTTPField.Name("X-Forwarded-For"),
-      let last = request.headers[name]?.unicodeScalars.split(separator: ",").last
+      let last = request.headers[name]?.bytes.split(separator: ",").last(where: { !$0.isEmpty })
     else { return address }
-    return String(String(last).trimmingCharacters(in: .whitespaces).unicodeScalars.prefix(64))
+    return last.bytes.trimmed.bytes.prefix(scalars: 64)
   }
 
   /// `Host` without its port.
   private static func hostName(_ authority: String) -> String {
-    let scalars = authority.unicodeScalars
-    if scalars.first == "[", let end = scalars.firstIndex(of: "]") { return String(scalars[...end]) }
-    return String(scalars.prefix { $0 != ":" })
+    if authority.bytes.hasPrefix("["), let end = authority.bytes.range(of: "]") {
+      return String(authority[..<end.upperBound])
+    }
+    return authority.bytes.prefix(before: ":")
   }
 }
