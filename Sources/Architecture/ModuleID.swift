@@ -1,3 +1,5 @@
+import Files
+
 /// What a module does in a model: the paper's word for it, whatever a checkpoint calls it.
 package enum ModuleKind: String, CaseIterable, Sendable {
   case embedding
@@ -43,7 +45,7 @@ package struct TensorID: Hashable, Sendable {
 /// A tensor as a file brings it: one that the architecture's table has, or another, which is carried along by its name.
 package enum TensorKey: Hashable, Sendable {
   case known(TensorID)
-  case other(String)
+  case other(ByteText)
 
   package var id: TensorID? { if case .known(let id) = self { id } else { nil } }
 }

@@ -1,3 +1,5 @@
+import Files
+
 /// An architecture's table for one configuration: shapes in numbers, names both ways, the order of a forward pass.
 package struct TensorIndex: Sendable {
   /// One tensor of the model.
@@ -14,8 +16,8 @@ package struct TensorIndex: Sendable {
   private let before: [TensorRule]
   private let layer: [TensorRule]
   private let after: [TensorRule]
-  private let layerNames: [String: TensorID]
-  private let otherNames: [String: TensorID]
+  private let layerNames: [ByteText: TensorID]
+  private let otherNames: [ByteText: TensorID]
 
   package init(_ configuration: ModelConfiguration) {
     self.configuration = configuration
@@ -25,10 +27,10 @@ package struct TensorIndex: Sendable {
     before = Array(rules[..<first])
     layer = Array(rules[first..<end])
     after = Array(rules[end...])
-    func names(_ rules: [TensorRule]) -> [String: TensorID] {
+    func names(_ rules: [TensorRule]) -> [ByteText: TensorID] {
       let pairs = rules.flatMap { rule in
         ([rule.name] + rule.otherNames).map {
-          ("\($0).\(rule.part.rawValue)", TensorID(rule.kind, rule.part))
+          ("\($0).\(rule.part.rawValue)".bytes, TensorID(rule.kind, rule.part))
         }
       }
       return Dictionary(pairs, uniquingKeysWith: { a, _ in a })
@@ -135,13 +137,13 @@ package struct TensorIndex: Sendable {
 
   /// What a name of a Hugging Face checkpoint stands for.
   package func key(named name: String) -> TensorKey {
-    id(named: name).map { .known($0) } ?? .other(name)
+    id(named: name).map { .known($0) } ?? .other(name.bytes)
   }
 
   private func id(named name: String) -> TensorID? {
-    if let id = otherNames[name] { return id }
+    if let id = otherNames[name.bytes] { return id }
     guard let (layer, rest) = name.layerAndRest(after: family.layerPrefix),
-      layer < configuration.hiddenLayers, var id = layerNames[rest]
+      layer < configuration.hiddenLayers, var id = layerNames[rest.bytes]
     else { return nil }
     id.module.layer = layer
     return id
@@ -163,7 +165,7 @@ package struct TensorIndex: Sendable {
   package func name(of key: TensorKey) -> String {
     switch key {
     case .known(let id): name(of: id)
-    case .other(let name): name
+    case .other(let name): name.text
     }
   }
 

@@ -66,7 +66,7 @@ package struct GGUFExporter {
     if let factors = GGUFRows.frequencyFactors(contents.configuration) {
       let buffer = AlignedBuffer(factors)
       let bytes = UnsafeBytes(UnsafeRawBufferPointer(buffer.buffer), owner: buffer)
-      let key = TensorKey.other(GGUFRows.frequencies)
+      let key = TensorKey.other(GGUFRows.frequencies.bytes)
       let entry = ModelEntry(key: key, shape: [factors.count], form: .rows(.f32, bytes))
       parts.append(
         Part(plan: GGUFTensorPlan(GGUFRows.frequencies, .f32, entry.shape), key: key, entry: entry))
