@@ -31,8 +31,7 @@ enum OutputLock {
       }
       close(descriptor)
     }
-    throw FileError(
-      .cannotWrite, path: output, detail: "another process is writing it; wait for it or stop it")
+    throw FileError(.cannotWrite, path: output, reason: .isBeingWritten)
   }
 
   /// Deletes `PREFIX.PID.tmp` in `folder`, files and folders that no living process holds.
