@@ -165,19 +165,22 @@ package struct CheckpointLint: Sendable {
         name, from: table, configuration: quantization, out: shape.out, in: shape.in)
       _ = try table.required("\(name).qweight", shape: [shape.in * quantization.bits / 32, shape.out])
       return p
+    } catch let error as AutoGPTQError {
+      add(.error, CheckpointLint.rule(of: error.part), error.description)
     } catch let error as CheckpointError {
-      add(.error, CheckpointLint.rule(ofTensor: error.tensor, in: name), error.description)
+      let part = AutoGPTQError.Part.allCases.first { error.tensor == "\(name).\($0.rawValue)" }
+      add(.error, part.map(CheckpointLint.rule) ?? "shape", error.description)
     } catch { add(.error, "module", "\(name): \(error)") }
     return nil
   }
 
   /// The rule that a fault of a module's tensor breaks.
-  private static func rule(ofTensor tensor: String?, in module: String) -> String {
-    switch tensor {
-    case "\(module).scales": "scales"
-    case "\(module).g_idx": "g_idx"
-    case "\(module).qzeros": "zero-points"
-    default: "shape"
+  private static func rule(of part: AutoGPTQError.Part) -> String {
+    switch part {
+    case .scales: "scales"
+    case .gIdx: "g_idx"
+    case .qzeros: "zero-points"
+    case .qweight: "shape"
     }
   }
 

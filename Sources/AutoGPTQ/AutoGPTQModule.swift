@@ -21,10 +21,12 @@ package enum AutoGPTQModule {
 
   /// What makes a matrix impossible to store, or nil.
   package static func obstacle(bits: Int, out: Int, in inFeatures: Int) -> String? {
-    if inFeatures % 32 != 0 { return "has \(inFeatures) inputs, not a multiple of 32" }
-    if out * bits % 32 != 0 || (bits == 3 && out % 32 != 0) {
-      return "has \(out) outputs, whose \(bits)-bit zero points do not fill whole 32-bit words"
-    }
+    reasonAgainst(bits: bits, out: out, in: inFeatures)?.description
+  }
+
+  private static func reasonAgainst(bits: Int, out: Int, in inFeatures: Int) -> AutoGPTQError.Reason? {
+    if inFeatures % 32 != 0 { return .inputsNotWhole(inFeatures) }
+    if out * bits % 32 != 0 || (bits == 3 && out % 32 != 0) { return .outputsNotWhole(out, bits: bits) }
     return nil
   }
 
@@ -67,19 +69,20 @@ package enum AutoGPTQModule {
     _ module: String, from table: TensorTable, configuration c: QuantizeConfiguration, out: Int,
     in inFeatures: Int
   ) throws -> Parameters {
-    func bad(_ suffix: String, _ detail: String) -> CheckpointError {
-      CheckpointError(path: table.path, tensor: "\(module).\(suffix)", detail: detail)
+    func bad(_ part: AutoGPTQError.Part, _ reason: AutoGPTQError.Reason) -> AutoGPTQError {
+      AutoGPTQError(reason, path: table.path, module: module, part: part)
     }
-    if let obstacle = obstacle(bits: c.bits, out: out, in: inFeatures) { throw bad("qweight", obstacle) }
+    if let reason = reasonAgainst(bits: c.bits, out: out, in: inFeatures) { throw bad(.qweight, reason) }
     let groupSize = c.groupSize == -1 ? inFeatures : c.groupSize
     let groups = (inFeatures + groupSize - 1) / groupSize
     let plans = plans(module, bits: c.bits, groupCount: groups, out: out, in: inFeatures)
     let (zeros, warning) = try zeroPoints(
-      words(plans[1], table), module: module, out: out, configuration: c, bad)
+      words(plans[1], table) { bad(.qzeros, $0) }, module: module, out: out, configuration: c, bad)
     let groupIndex =
       table[plans[3].name] == nil
       ? (0..<inFeatures).map { Int32($0 / groupSize) }
-      : try readGroupIndex(words(plans[3], table), groups: groups, groupSize: groupSize, bad)
+      : try readGroupIndex(
+        words(plans[3], table) { bad(.gIdx, $0) }, groups: groups, groupSize: groupSize, bad)
     return Parameters(
       groupSize: groupSize, scales: try readScales(table.required(plans[2].name, shape: plans[2].shape), bad),
       zeros: zeros, groupIndex: groupIndex, warning: warning)
@@ -91,7 +94,9 @@ package enum AutoGPTQModule {
     in inFeatures: Int
   ) throws -> (matrix: QuantizedMatrix, warning: String?) {
     let p = try parameters(module, from: table, configuration: c, out: out, in: inFeatures)
-    let qweight = try words(TensorPlan("\(module).qweight", .i32, [inFeatures * c.bits / 32, out]), table)
+    let qweight = try words(TensorPlan("\(module).qweight", .i32, [inFeatures * c.bits / 32, out]), table) {
+      AutoGPTQError($0, path: table.path, module: module, part: .qweight)
+    }
     let codes = [UInt8](unsafeUninitializedCapacity: inFeatures * out) { buffer, count in
       count = inFeatures * out
       qweight.withUnsafeBufferPointer { source in
@@ -108,12 +113,11 @@ package enum AutoGPTQModule {
 
   // MARK: Parts
 
-  private static func words(_ plan: TensorPlan, _ table: TensorTable) throws -> [UInt32] {
+  private static func words(
+    _ plan: TensorPlan, _ table: TensorTable, _ bad: (AutoGPTQError.Reason) -> AutoGPTQError
+  ) throws -> [UInt32] {
     let tensor = try table.required(plan.name, shape: plan.shape)
-    guard tensor.dtype == .i32 else {
-      throw CheckpointError(
-        path: table.path, tensor: plan.name, detail: "is \(tensor.dtype.rawValue), expected I32")
-    }
+    guard tensor.dtype == .i32 else { throw bad(.wrongType(tensor.dtype, expected: .i32)) }
     return copied(tensor.bytes)
   }
 
@@ -127,7 +131,7 @@ package enum AutoGPTQModule {
 
   private static func zeroPoints(
     _ words: [UInt32], module: String, out: Int, configuration c: QuantizeConfiguration,
-    _ bad: (String, String) -> CheckpointError
+    _ bad: (AutoGPTQError.Part, AutoGPTQError.Reason) -> AutoGPTQError
   ) throws -> ([UInt8], String?) {
     let fields = CodePacking.zeroFields(words, columns: out, bits: c.bits)
     let middle = UInt8(1 << (c.bits - 1))
@@ -139,8 +143,7 @@ package enum AutoGPTQModule {
       } else if fields.allSatisfy({ $0 == middle }) {
         detected = .v2
       } else {
-        throw bad(
-          "qzeros", "holds zero points other than \(middle - 1) or \(middle), which sym: true does not allow")
+        throw bad(.qzeros, .asymmetricZeros(middle: middle))
       }
       let warning =
         detected == c.zeroPointFormat
@@ -161,7 +164,9 @@ package enum AutoGPTQModule {
     }
   }
 
-  private static func readScales(_ tensor: StoredTensor, _ bad: (String, String) -> CheckpointError) throws
+  private static func readScales(
+    _ tensor: StoredTensor, _ bad: (AutoGPTQError.Part, AutoGPTQError.Reason) -> AutoGPTQError
+  ) throws
     -> [UInt16]
   {
     let scales: [UInt16]
@@ -176,19 +181,19 @@ package enum AutoGPTQModule {
       if let index = zip(wide, scales).enumerated().first(where: { HalfPrecision.value(of: $1.1) != $1.0 })?
         .offset
       {
-        throw bad("scales", "element \(index) is \(wide[index]), which F16 cannot hold exactly")
+        throw bad(.scales, .scaleNotHalf(index: index, wide[index]))
       }
-    default: throw bad("scales", "is \(tensor.dtype.rawValue), expected F16")
+    default: throw bad(.scales, .wrongType(tensor.dtype, expected: .f16))
     }
     if let index = scales.firstIndex(where: { $0 & 0x7C00 == 0x7C00 || $0 & 0x8000 != 0 || $0 == 0 }) {
-      throw bad(
-        "scales", "element \(index) is \(HalfPrecision.value(of: scales[index])), expected a positive number")
+      throw bad(.scales, .scaleNotPositive(index: index, HalfPrecision.value(of: scales[index])))
     }
     return scales
   }
 
   private static func readGroupIndex(
-    _ words: [UInt32], groups: Int, groupSize: Int, _ bad: (String, String) -> CheckpointError
+    _ words: [UInt32], groups: Int, groupSize: Int,
+    _ bad: (AutoGPTQError.Part, AutoGPTQError.Reason) -> AutoGPTQError
   ) throws -> [Int32] {
     var sizes = [Int](repeating: 0, count: groups)
     var index: [Int32] = []
@@ -197,16 +202,17 @@ package enum AutoGPTQModule {
       var group = Int(Int32(bitPattern: word))
       if group < 0 { group += groups }  // A few old files count groups from the end.
       guard group >= 0, group < groups else {
-        throw bad("g_idx", "puts channel \(channel) in group \(Int32(bitPattern: word)) of \(groups)")
+        throw bad(
+          .gIdx, .groupOutOfRange(channel: channel, group: Int32(bitPattern: word), groupCount: groups))
       }
       sizes[group] += 1
       guard sizes[group] <= groupSize else {
-        throw bad("g_idx", "puts more than \(groupSize) channels in group \(group)")
+        throw bad(.gIdx, .groupTooLarge(group: group, groupSize: groupSize))
       }
       index.append(Int32(group))
     }
     if let short = sizes.dropLast().firstIndex(where: { $0 != groupSize }) {
-      throw bad("g_idx", "puts \(sizes[short]) channels in group \(short), expected \(groupSize)")
+      throw bad(.gIdx, .groupTooSmall(group: short, found: sizes[short], groupSize: groupSize))
     }
     return index
   }

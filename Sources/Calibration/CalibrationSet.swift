@@ -97,9 +97,8 @@ package struct CalibrationSet: Sendable {
       }
       for (number, sequence) in sequences.enumerated() {
         if let bad = sequence.first(where: { $0 < 0 || $0 >= vocabularySize }) {
-          throw FileError(
-            .badContent, path: path,
-            detail: "record \(number): token id \(bad); the model knows 0 to \(vocabularySize - 1)")
+          throw CalibrationError(
+            .idOutOfVocabulary(record: number, id: bad, vocabularySize: vocabularySize), path: path)
         }
       }
       sources.append(
@@ -111,11 +110,7 @@ package struct CalibrationSet: Sendable {
     }
     let chosen = choose(candidates, count: options.samples, seed: options.seed)
     guard !chosen.isEmpty else {
-      throw FileError(
-        .badContent, path: paths.joined(separator: ", "),
-        detail:
-          "gives no calibration window of \(options.sequenceLength) tokens; give more text or a smaller --sequence-length"
-      )
+      throw CalibrationError(.noWindow(length: options.sequenceLength), path: paths.joined(separator: ", "))
     }
     for (source, ids) in chosen {
       sources[source].windowsUsed += 1
@@ -134,10 +129,7 @@ package struct CalibrationSet: Sendable {
     case .text(let text): return tokenizer.encode(text, specials: options.contents, addingAffixes: true)
     case .conversation(let messages):
       guard let template else {
-        throw FileError(
-          .badContent, path: path,
-          detail:
-            "record \(number) is a conversation, but the model's tokenizer has no chat template known here")
+        throw CalibrationError(.noTemplate(record: number), path: path)
       }
       return template.encode(
         messages, tokenizer: tokenizer, contents: options.contents, addingGenerationPrompt: false)

@@ -25,7 +25,7 @@ enum CalibrationSource {
     if name.hasSuffix(".jsonl") || name.hasSuffix(".ndjson") { return try lines(bytes, path: path) }
     if name.hasSuffix(".json") { return try document(bytes, path: path) }
     guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw FileError(.badContent, path: path, detail: "is not UTF-8 text")
+      throw CalibrationError(.notUTF8, path: path)
     }
     return text.isEmpty ? [] : [.text(text)]
   }
@@ -37,7 +37,7 @@ enum CalibrationSource {
       let place = "line \(number + 1)"
       do { records.append(try record(try JSONValue.parse(Array(line)), path: path, place: place)) } catch let
         error as JSONError
-      { throw FileError(.badContent, path: path, detail: "\(place): \(error.description)") }
+      { throw CalibrationError(.notJSON(place: place, error), path: path) }
     }
     return records
   }
@@ -45,16 +45,14 @@ enum CalibrationSource {
   private static func document(_ bytes: [UInt8], path: String) throws -> [CalibrationRecord] {
     let json: JSONValue
     do { json = try JSONValue.parse(bytes) } catch {
-      throw FileError(.badContent, path: path, detail: error.description)
+      throw CalibrationError(.notJSON(place: nil, error), path: path)
     }
     let items = json.arrayValue ?? json["data"]?.arrayValue ?? [json]
     return try items.enumerated().map { try record($1, path: path, place: "item \($0)") }
   }
 
   private static func record(_ value: JSONValue, path: String, place: String) throws -> CalibrationRecord {
-    func bad(_ detail: String) -> FileError {
-      FileError(.badContent, path: path, detail: "\(place): \(detail)")
-    }
+    func bad(_ reason: CalibrationError.Reason) -> CalibrationError { CalibrationError(reason, path: path) }
     if let text = value.stringValue ?? value["text"]?.stringValue { return .text(text) }
     if let ids = value["input_ids"]?.arrayValue {
       // A batch of one is how Python tools often write a sample.
@@ -62,15 +60,15 @@ enum CalibrationSource {
       return .ids(
         try flat.map { id in
           guard let id = id.intValue else {
-            throw bad("input_ids holds something that is not a whole number")
+            throw bad(.badID(place: place))
           }
           return id
         })
     }
     if let turns = try ChatMessage.turns(ofRecord: value, path: path, place: place) {
-      guard !turns.isEmpty else { throw bad("has no turns") }
+      guard !turns.isEmpty else { throw bad(.noTurns(place: place)) }
       return .conversation(turns)
     }
-    throw bad("has none of text, messages, conversations, input_ids")
+    throw bad(.noKnownMember(place: place))
   }
 }

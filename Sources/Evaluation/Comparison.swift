@@ -25,8 +25,7 @@ package struct Comparison: Equatable, Sendable {
   ) throws -> Comparison {
     guard reference.vocabularySize == candidate.vocabularySize else {
       throw EvaluationError(
-        "the models have \(reference.vocabularySize) and \(candidate.vocabularySize) vocabulary rows; "
-          + "their predictions cannot be compared")
+        .vocabulariesDiffer(reference: reference.vocabularySize, candidate: candidate.vocabularySize))
     }
     let windows = try windowing.windows(of: ids.count)
     let (first, second) = (WindowRunner(decoder: reference), WindowRunner(decoder: candidate))
@@ -49,9 +48,7 @@ package struct Comparison: Equatable, Sendable {
           agreements += same
         }
         guard losses.reference.sum.isFinite, losses.candidate.sum.isFinite else {
-          throw EvaluationError(
-            "one of the models gives no finite probability in tokens \(window.range.lowerBound) to "
-              + "\(window.range.upperBound - 1); a weight may be NaN or infinite")
+          throw EvaluationError(.oneNotFinite(tokens: window.range))
         }
         row += window.range.count
         done += 1

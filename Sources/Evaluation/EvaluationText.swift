@@ -8,7 +8,7 @@ package enum EvaluationText {
   package static func ids(textFile path: String, tokenizer: any Tokenizer) throws -> [Int] {
     let bytes = try Gzip.contents(ofFile: path)
     guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw FileError(.badContent, path: path, detail: "is not UTF-8 text")
+      throw EvaluationError(.notUTF8(path: path))
     }
     return tokenizer.encode(text)
   }
@@ -17,12 +17,11 @@ package enum EvaluationText {
   package static func ids(jsonFile path: String) throws -> [Int] {
     let json = try JSONValue.parse(file: path)
     guard let array = json.arrayValue ?? (json["ids"] ?? json["input_ids"])?.arrayValue else {
-      throw FileError(
-        .badContent, path: path, detail: "is neither an array of token ids nor an object with \"ids\"")
+      throw EvaluationError(.noIDs(path: path))
     }
     return try array.enumerated().map { index, value in
       guard let id = value.intValue else {
-        throw FileError(.badContent, path: path, detail: "element \(index) is not a whole number")
+        throw EvaluationError(.notAnID(path: path, index: index))
       }
       return id
     }
@@ -31,9 +30,8 @@ package enum EvaluationText {
   /// - Throws: when an id is outside the model's vocabulary.
   package static func check(_ ids: [Int], vocabularySize: Int, path: String) throws {
     if let index = ids.firstIndex(where: { $0 < 0 || $0 >= vocabularySize }) {
-      throw FileError(
-        .badContent, path: path,
-        detail: "token \(index) has id \(ids[index]); the model knows 0 to \(vocabularySize - 1)")
+      throw EvaluationError(
+        .idOutOfVocabulary(path: path, index: index, id: ids[index], vocabularySize: vocabularySize))
     }
   }
 }

@@ -26,9 +26,7 @@ package struct WindowProtocol: Equatable, Sendable {
   /// - Throws: when the numbers make no sense or the text is too short for one window.
   package func windows(of count: Int) throws -> [Window] {
     guard length >= 2, stride >= 1, stride <= length else {
-      throw EvaluationError(
-        "a window of \(length) ids with stride \(stride) makes no sense: 2 <= window, 1 <= stride <= window",
-        category: .usage)
+      throw EvaluationError(.badWindow(length: length, stride: stride))
     }
     var windows: [Window] = []
     var end = 0
@@ -44,7 +42,7 @@ package struct WindowProtocol: Equatable, Sendable {
       if last == count { break }
     }
     guard !windows.isEmpty else {
-      throw EvaluationError("the text has \(count) tokens, too few for one window of \(length)")
+      throw EvaluationError(.textTooShort(tokens: count, window: length))
     }
     return windows
   }

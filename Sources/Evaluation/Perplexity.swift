@@ -41,9 +41,7 @@ package struct Perplexity: Equatable, Sendable {
             tokenLosses(logits, rows: rows, targets: ids[token..<token + rows], pool: decoder.steps.pool))
         }
         guard loss.sum.isFinite else {
-          throw EvaluationError(
-            "the model gives no finite probability in tokens \(window.range.lowerBound) to \(window.range.upperBound - 1); "
-              + "a weight may be NaN or infinite")
+          throw EvaluationError(.notFinite(tokens: window.range))
         }
         total.merge(loss)
         guide.loss += loss.sum / Double(window.scoredCount) * Double(window.newCount - 1)

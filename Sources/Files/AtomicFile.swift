@@ -26,10 +26,7 @@ package final class AtomicFile {
     OutputLock.removeAbandoned(prefix: parts.name, inFolder: parts.folder)
     if let expected = expectedByteCount, let free = freeBytes(inFolder: parts.folder), free < UInt64(expected)
     {
-      throw FileError(
-        .cannotWrite, path: path,
-        detail: "needs \(expected) bytes, the disk has \(free) free; make room and run the same command again"
-      )
+      throw FileError(.cannotWrite, path: path, reason: .noRoom(needed: expected, free: free))
     }
     descriptor = try OutputLock.openLocked(output: path) {
       open(temporaryPath, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)

@@ -25,18 +25,17 @@ package final class AtomicFolder {
     do {
       try manager.createDirectory(atPath: parent, withIntermediateDirectories: true)
     } catch {
-      throw FileError(.cannotWrite, path: trimmed, detail: "cannot create: \(error.localizedDescription)")
+      throw FileError(.cannotWrite, path: trimmed, reason: .cannotCreate(error.localizedDescription))
     }
     lock = try OutputLock(output: trimmed)
     OutputLock.removeAbandoned(prefix: ".\(name)", inFolder: parent)
     AtomicFolder.restoreAside(name: name, inFolder: parent)
     if let existing = try? manager.contentsOfDirectory(atPath: trimmed), !existing.isEmpty, !replacing {
-      throw FileError(
-        .cannotWrite, path: trimmed, detail: "exists and is not empty; remove it or pass --overwrite")
+      throw FileError(.cannotWrite, path: trimmed, reason: .folderNotEmpty)
     } else if manager.fileExists(atPath: trimmed)
       && (try? manager.contentsOfDirectory(atPath: trimmed)) == nil
     {
-      throw FileError(.cannotWrite, path: trimmed, detail: "exists and is not a folder")
+      throw FileError(.cannotWrite, path: trimmed, reason: .notAFolder)
     }
     descriptor = try OutputLock.openLocked(output: trimmed) {
       mkdir(stagingPath, 0o755)

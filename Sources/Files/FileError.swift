@@ -2,7 +2,8 @@ import Foundation
 
 /// A file that cannot be opened, read, created or written.
 package struct FileError: DiagnosedError, Equatable {
-  package enum Reason: Equatable, Sendable {
+  /// What is to be done about it, and with it the exit code.
+  package enum Kind: Equatable, Sendable {
     /// The path does not exist, is not readable, or is of the wrong kind.
     case cannotOpen
     /// The output cannot be created, or the disk has no room.
@@ -12,32 +13,63 @@ package struct FileError: DiagnosedError, Equatable {
     /// The content is not what the reader expects (also: larger than it accepts).
     case badContent
   }
+
+  /// One case per rule. Tests match on this; people read `description`.
+  package enum Reason: Equatable, Sendable {
+    /// A call of the operating system failed with this `errno`; `free` is the room on a disk that is full.
+    case system(action: String, code: Int32, free: UInt64?)
+    /// A folder, a device or a pipe, where a file is needed.
+    case notAnOrdinaryFile
+    /// The disk has less room than the output needs, in bytes.
+    case noRoom(needed: Int, free: UInt64)
+    /// Another process holds the lock of the output; `holder` says which, for example `process 4711`.
+    case isBeingWritten(holder: String)
+    /// A folder that exists may only be replaced when that was asked for.
+    case folderNotEmpty
+    /// There is a file where the folder should be.
+    case notAFolder
+    /// The folder cannot be made, in Foundation's words.
+    case cannotCreate(String)
+    /// More bytes than the reader accepts.
+    case tooLarge(found: Int, limit: Int)
+    /// Decompresses to more bytes than the reader accepts.
+    case decompressesToTooMuch(limit: Int)
+    /// The gzip stream ends before its end mark.
+    case gzipIncomplete
+    /// The gzip stream breaks its format at this byte, in zlib's words.
+    case gzipInvalid(byteOffset: Int, String)
+    /// zlib cannot begin or go on, for lack of memory.
+    case gzipUnavailable(String)
+    /// A rule of the caller's own, as the end of a sentence whose subject is the file.
+    case refused(String)
+  }
+  package var kind: Kind
   package var reason: Reason
   package var path: String
-  package var detail: String
 
-  package init(_ reason: Reason, path: String, detail: String) {
+  package init(_ kind: Kind, path: String, reason: Reason) {
+    self.kind = kind
     self.reason = reason
     self.path = path
-    self.detail = detail
+  }
+
+  /// A rule of the caller's own.
+  package init(_ kind: Kind, path: String, detail: String) {
+    self.init(kind, path: path, reason: .refused(detail))
   }
 
   /// The error for the current `errno`. A full disk or a quota is `cannotWrite` whatever call reports it.
-  package static func fromErrno(_ reason: Reason, path: String, doing action: String) -> FileError {
+  package static func fromErrno(_ kind: Kind, path: String, doing action: String) -> FileError {
     let code = errno
-    var reason = reason
-    var advice = ""
-    if code == ENOSPC || code == EDQUOT {
-      reason = .cannotWrite
-      if let free = freeBytes(inFolder: PathParts(path).folder) {
-        advice = " (\(free) bytes free); make room and run the same command again"
-      }
+    guard code == ENOSPC || code == EDQUOT else {
+      return FileError(kind, path: path, reason: .system(action: action, code: code, free: nil))
     }
-    return FileError(reason, path: path, detail: "\(action): \(String(cString: strerror(code)))\(advice)")
+    let free = freeBytes(inFolder: PathParts(path).folder)
+    return FileError(.cannotWrite, path: path, reason: .system(action: action, code: code, free: free))
   }
 
   package var category: FailureCategory {
-    switch reason {
+    switch kind {
     case .cannotOpen: .cannotOpenInput
     case .cannotWrite: .cannotWrite
     case .inputOutput: .inputOutput
@@ -45,7 +77,31 @@ package struct FileError: DiagnosedError, Equatable {
     }
   }
 
-  package var description: String { "\(path): \(detail)" }
+  package var description: String { "\(path): \(reason)" }
+}
+
+extension FileError.Reason: CustomStringConvertible {
+  /// The end of a sentence whose subject is the file.
+  package var description: String {
+    switch self {
+    case .system(let action, let code, let free):
+      "\(action): \(String(cString: strerror(code)))"
+        + (free.map { " (\($0) bytes free); make room and run the same command again" } ?? "")
+    case .notAnOrdinaryFile: "is not an ordinary file"
+    case .noRoom(let needed, let free):
+      "needs \(needed) bytes, the disk has \(free) free; make room and run the same command again"
+    case .isBeingWritten(let holder): "\(holder) is writing it; wait until it ends, or stop it"
+    case .folderNotEmpty: "exists and is not empty; remove it or pass --overwrite"
+    case .notAFolder: "exists and is not a folder"
+    case .cannotCreate(let why): "cannot create: \(why)"
+    case .tooLarge(let found, let limit): "holds \(found) bytes, more than the \(limit) accepted"
+    case .decompressesToTooMuch(let limit): "decompresses to more than the \(limit) bytes accepted"
+    case .gzipIncomplete: "the gzip stream ends early; the file is incomplete"
+    case .gzipInvalid(let offset, let why): "not a valid gzip stream at byte \(offset): \(why)"
+    case .gzipUnavailable(let what): what
+    case .refused(let detail): detail
+    }
+  }
 }
 
 /// Free bytes on the file system that holds `folder`, or nil when it cannot be asked.

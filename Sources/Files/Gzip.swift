@@ -13,8 +13,7 @@ package enum Gzip {
       guard file.byteCount >= 2, file.bytes[0] == 0x1F, file.bytes[1] == 0x8B else {
         guard file.byteCount <= maximumByteCount else {
           throw FileError(
-            .badContent, path: path,
-            detail: "holds \(file.byteCount) bytes, more than the \(maximumByteCount) accepted")
+            .badContent, path: path, reason: .tooLarge(found: file.byteCount, limit: maximumByteCount))
         }
         return Array(file.bytes)
       }
@@ -25,11 +24,11 @@ package enum Gzip {
   private static func decompress(_ input: UnsafeRawBufferPointer, path: String, maximumByteCount: Int) throws
     -> [UInt8]
   {
-    func bad(_ detail: String) -> FileError { FileError(.badContent, path: path, detail: detail) }
+    func bad(_ reason: FileError.Reason) -> FileError { FileError(.badContent, path: path, reason: reason) }
     var stream = z_stream()
     // 15 + 16: the largest window, gzip framing only.
     guard inflateInit2_(&stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else {
-      throw FileError(.inputOutput, path: path, detail: "zlib cannot start")
+      throw FileError(.inputOutput, path: path, reason: .gzipUnavailable("zlib cannot start"))
     }
     defer { inflateEnd(&stream) }
     var output: [UInt8] = []
@@ -48,20 +47,20 @@ package enum Gzip {
       }
       consumed += available - Int(stream.avail_in)
       guard output.count + produced <= maximumByteCount else {
-        throw bad("decompresses to more than the \(maximumByteCount) bytes accepted")
+        throw bad(.decompressesToTooMuch(limit: maximumByteCount))
       }
       output.append(contentsOf: chunk[0..<produced])
       switch status {
       case Z_STREAM_END:
         if consumed == input.count { return output }
-        guard inflateReset(&stream) == Z_OK else { throw bad("zlib cannot continue") }
+        guard inflateReset(&stream) == Z_OK else { throw bad(.gzipUnavailable("zlib cannot continue")) }
       case Z_OK, Z_BUF_ERROR:
         if produced == 0 && consumed == input.count {
-          throw bad("the gzip stream ends early; the file is incomplete")
+          throw bad(.gzipIncomplete)
         }
       default:
         let reason = stream.msg.map { String(cString: $0) } ?? "code \(status)"
-        throw bad("not a valid gzip stream at byte \(consumed): \(reason)")
+        throw bad(.gzipInvalid(byteOffset: consumed, reason))
       }
     }
   }

@@ -23,7 +23,7 @@ package final class MappedFile: @unchecked Sendable {
       throw FileError.fromErrno(.cannotOpen, path: path, doing: "cannot stat")
     }
     guard info.st_mode & S_IFMT == S_IFREG else {
-      throw FileError(.cannotOpen, path: path, detail: "is not an ordinary file")
+      throw FileError(.cannotOpen, path: path, reason: .notAnOrdinaryFile)
     }
     let count = Int(info.st_size)
     guard count > 0 else {

@@ -88,8 +88,7 @@ package final class OutputLock: Sendable {
     output: String, _ open: () -> Int32, refusal holder: (Int32) -> String? = { _ in nil }
   ) throws -> Int32 {
     func refused(_ holder: String) -> FileError {
-      FileError(
-        .cannotWrite, path: output, detail: "\(holder) is writing it; wait until it ends, or stop it")
+      FileError(.cannotWrite, path: output, reason: .isBeingWritten(holder: holder))
     }
     for attempt in 0..<50 {
       let descriptor = open()

@@ -1,6 +1,5 @@
 import Files
 import JSON
-import Safetensors
 
 /// A GGUF file, mapped into memory; every rule of the format is checked when it is opened (`Formats/gguf.md`), so that no
 /// later access can leave the file.
@@ -22,7 +21,7 @@ package final class GGUFFile: Sendable {
     return withExtendedLifetime(file) { file.bytes.starts(with: GGUFReader.magic) }
   }
 
-  /// - Throws: ``FileError`` when the file cannot be opened, ``CheckpointError`` when it breaks a rule (F1 to F12).
+  /// - Throws: ``FileError`` when the file cannot be opened, ``GGUFError`` when it breaks a rule (F1 to F12).
   package init(path: String) throws {
     let file = try MappedFile(path: path)
     var reader = GGUFReader(bytes: file.bytes, path: path)
@@ -46,8 +45,8 @@ package final class GGUFFile: Sendable {
 
   package subscript(key: String) -> GGUFValue? { values[key].map { metadata[$0].value } }
 
-  private func wrong(_ key: String, _ expected: String) -> CheckpointError {
-    CheckpointError(path: path, detail: "metadata \(key) is not \(expected)")
+  private func wrong(_ key: String, _ expected: String) -> GGUFError {
+    GGUFError(.metadataMismatch(key: key, expected: expected), path: path)
   }
 
   /// Each of these gives nil when the key is missing, and throws when its value is of another kind.

@@ -1,5 +1,4 @@
 import Files
-import Safetensors
 import Tensors
 
 /// Takes values off the front of a GGUF file's header. Nothing is allocated whose size the file merely claims.
@@ -11,8 +10,8 @@ struct GGUFCursor {
   /// Arrays of arrays may go this deep (F6).
   static let deepestArray = 4
 
-  func bad(_ detail: String, tensor: String? = nil) -> CheckpointError {
-    CheckpointError(path: path, tensor: tensor, detail: detail)
+  func bad(_ reason: GGUFError.Reason, tensor: String? = nil) -> GGUFError {
+    GGUFError(reason, path: path, tensor: tensor)
   }
 
   var remaining: Int { bytes.count - offset }
@@ -21,7 +20,7 @@ struct GGUFCursor {
   mutating func integer<T: FixedWidthInteger & BitwiseCopyable>(_ type: T.Type, _ what: String) throws -> T {
     let size = MemoryLayout<T>.size
     guard remaining >= size else {
-      throw bad("is truncated: it ends at byte \(bytes.count), inside \(what) (F1)")
+      throw bad(.truncated(byteCount: bytes.count, what: what))
     }
     defer { offset += size }
     return T(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: T.self))
@@ -31,8 +30,7 @@ struct GGUFCursor {
   mutating func count(_ what: String, smallest: Int) throws -> Int {
     let declared = try integer(UInt64.self, what)
     guard declared <= UInt64(remaining / smallest) else {
-      throw bad(
-        "claims \(declared) for \(what), which do not fit in the \(remaining) bytes that follow (F3)")
+      throw bad(.countTooLarge(declared, what: what, remaining: remaining))
     }
     return Int(declared)
   }
@@ -42,7 +40,7 @@ struct GGUFCursor {
     let count = try count("the bytes of \(what)", smallest: 1)
     let content = UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + count])
     guard let text = String(validating: content, as: UTF8.self) else {
-      throw bad("\(what) is not valid UTF-8 (F4)")
+      throw bad(.notUTF8(what: what))
     }
     offset += count
     return text
@@ -63,7 +61,7 @@ struct GGUFCursor {
     case .float64: return .float64(Double(bitPattern: try integer(UInt64.self, what)))
     case .bool:
       let byte = try integer(UInt8.self, what)
-      guard byte <= 1 else { throw bad("\(what) is \(byte), a truth value is 0 or 1 (F5)") }
+      guard byte <= 1 else { throw bad(.badBool(byte, what: what)) }
       return .bool(byte == 1)
     case .string: return .string(try string(what))
     case .array: return .array(try array(of: key, depth: depth))
@@ -73,7 +71,7 @@ struct GGUFCursor {
   mutating func type(of key: String) throws -> GGUFValueType {
     let number = try integer(UInt32.self, "the type of metadata \(key)")
     guard let type = GGUFValueType(rawValue: number) else {
-      throw bad("metadata \(key) has type \(number); known are 0 to 12 (F5)")
+      throw bad(.unknownValueType(number, key: key))
     }
     return type
   }
@@ -81,7 +79,7 @@ struct GGUFCursor {
   /// Walks over the elements (F6) and leaves them where they are.
   private mutating func array(of key: String, depth: Int) throws -> GGUFArray {
     guard depth < GGUFCursor.deepestArray else {
-      throw bad("metadata \(key) has arrays more than \(GGUFCursor.deepestArray) deep (F6)")
+      throw bad(.arrayTooDeep(key: key, limit: GGUFCursor.deepestArray))
     }
     let type = try type(of: key)
     let count = try count("the elements of metadata \(key)", smallest: type.smallestByteCount)
@@ -119,14 +117,11 @@ struct GGUFReader {
 
   mutating func read() throws {
     guard cursor.bytes.count >= 24, cursor.bytes.starts(with: GGUFReader.magic) else {
-      throw cursor.bad("is not a GGUF file: it does not start with GGUF, version and two counts (F1)")
+      throw cursor.bad(.notGGUF)
     }
     cursor.offset = 4
     let found = try cursor.integer(UInt32.self, "the version")
-    guard found == 2 || found == 3 else {
-      let advice = found.byteSwapped == 2 || found.byteSwapped == 3 ? ": it is big-endian" : ""
-      throw cursor.bad("has GGUF version \(found)\(advice); read are 2 and 3, little-endian (F2)")
-    }
+    guard found == 2 || found == 3 else { throw cursor.bad(.unknownVersion(found)) }
     version = Int(found)
     // A tensor's description takes at least 8 + 1 + 4 + 8 + 4 + 8 bytes, a metadata entry 8 + 1 + 4 + 1.
     let tensorCount = try cursor.count("its tensors", smallest: 33)
@@ -140,9 +135,7 @@ struct GGUFReader {
     for index in 0..<count {
       let key = try cursor.string("key \(index) of the metadata")
       guard !key.isEmpty, key.utf8.count < 65536, keys.insert(key.bytes).inserted else {
-        throw cursor.bad(
-          "key \(index) of the metadata (\"\(key.bytes.prefix(scalars: 64))\") is empty, too long, or there twice (F4)"
-        )
+        throw cursor.bad(.badKey(key, index: index))
       }
       let type = try cursor.type(of: key)
       metadata.append((key, try cursor.value(type, of: key, depth: 0)))
@@ -150,7 +143,7 @@ struct GGUFReader {
     guard let entry = metadata.first(where: { $0.key == GGUFReader.alignmentKey }) else { return }
     guard case .integer(let value?) = entry.value, value >= 8, value <= 1 << 20, value & (value - 1) == 0
     else {
-      throw cursor.bad("\(GGUFReader.alignmentKey) is not a power of two from 8 to 2^20 (F7)")
+      throw cursor.bad(.badAlignment(key: GGUFReader.alignmentKey))
     }
     alignment = value
   }
@@ -161,7 +154,7 @@ struct GGUFReader {
     for index in 0..<count {
       let name = try cursor.string("the name of tensor \(index)")
       guard !name.isEmpty, name.utf8.count <= GGUFReader.longestName, names.insert(name.bytes).inserted else {
-        throw cursor.bad("tensor \(index) has a name that is empty, too long, or there twice (F8)")
+        throw cursor.bad(.badTensorName(index: index))
       }
       found.append(try description(name))
     }
@@ -173,13 +166,12 @@ struct GGUFReader {
     }) {
       guard offset == UInt64(aligned(end)) else {
         throw cursor.bad(
-          "starts at byte \(offset) of the data, \(aligned(end)) expected: tensors follow one another, each at a multiple of \(alignment) (F11)",
-          tensor: tensor.name)
+          .notContiguous(start: offset, expected: aligned(end), alignment: alignment), tensor: tensor.name)
       }
       let start = dataStart + Int(offset)
       guard start <= cursor.bytes.count, tensor.range.count <= cursor.bytes.count - start else {
         throw cursor.bad(
-          "needs \(tensor.range.count) bytes from byte \(start), the file has \(cursor.bytes.count): it is truncated (F10)",
+          .endsOutside(byteCount: tensor.range.count, start: start, available: cursor.bytes.count),
           tensor: tensor.name)
       }
       var placed = tensor
@@ -189,7 +181,7 @@ struct GGUFReader {
     }
     let excess = cursor.bytes.count - min(cursor.bytes.count, tensors.isEmpty ? dataStart : dataStart + end)
     guard excess < alignment else {
-      throw cursor.bad("has \(excess) bytes after the last tensor, less than \(alignment) expected (F12)")
+      throw cursor.bad(.excess(byteCount: excess, alignment: alignment))
     }
   }
 
@@ -197,30 +189,26 @@ struct GGUFReader {
   private mutating func description(_ name: String) throws -> (GGUFTensor, UInt64) {
     let rank = try cursor.integer(UInt32.self, "the rank of tensor \(name)")
     guard (1...4).contains(rank) else {
-      throw cursor.bad("has \(rank) dimensions, 1 to 4 expected (F8)", tensor: name)
+      throw cursor.bad(.badRank(rank), tensor: name)
     }
     var shape: [Int] = []
     for _ in 0..<rank {
       let dimension = try cursor.integer(UInt64.self, "the shape of tensor \(name)")
       guard let dimension = Int(exactly: dimension) else {
-        throw cursor.bad("has a dimension of \(dimension) (F9)", tensor: name)
+        throw cursor.bad(.dimensionTooLarge(dimension), tensor: name)
       }
       shape.insert(dimension, at: 0)
     }
     let number = try cursor.integer(UInt32.self, "the type of tensor \(name)")
     guard let type = GGUFTensorType(rawValue: number) else {
-      throw cursor.bad(
-        "has type \(GGUFTensorType.description(ofUnknown: number)); read are \(GGUFTensorType.allCases.map(\.name).joined(separator: " ")) (F8)",
-        tensor: name)
+      throw cursor.bad(.unknownTensorType(number), tensor: name)
     }
     let offset = try cursor.integer(UInt64.self, "the place of tensor \(name)")
     guard let count = elementCount(of: shape), (shape.last ?? 0) % type.blockSize == 0 else {
-      throw cursor.bad(
-        "has shape \(shape), whose product overflows, or whose rows are not whole blocks of \(type.blockSize) (F9)",
-        tensor: name)
+      throw cursor.bad(.badShape(shape, blockSize: type.blockSize), tensor: name)
     }
     let (byteCount, overflow) = (count / type.blockSize).multipliedReportingOverflow(by: type.blockByteCount)
-    guard !overflow else { throw cursor.bad("has shape \(shape), more than any file (F9)", tensor: name) }
+    guard !overflow else { throw cursor.bad(.shapeTooLarge(shape), tensor: name) }
     return (GGUFTensor(name: name, type: type, shape: shape, range: 0..<byteCount), offset)
   }
 

@@ -40,8 +40,7 @@ extension JSONValue {
     let file = try MappedFile(path: path)
     guard file.byteCount <= maximumByteCount else {
       throw FileError(
-        .badContent, path: path,
-        detail: "holds \(file.byteCount) bytes, more than the \(maximumByteCount) accepted")
+        .badContent, path: path, reason: .tooLarge(found: file.byteCount, limit: maximumByteCount))
     }
     do {
       return try withExtendedLifetime(file) { try parse(file.bytes) }

@@ -10,20 +10,20 @@ struct PackedHeaderReader {
   let bytes: UnsafeRawBufferPointer
   var checksChecksum = true
 
-  func broken(_ rule: Int, _ detail: String) -> PackedModelError {
-    PackedModelError(path: path, rule: rule, detail: detail)
+  private func broken(_ reason: PackedModelError.Reason) -> PackedModelError {
+    PackedModelError(reason, path: path)
   }
 
   /// The header and the first byte after it.
   func read() throws -> (header: PackedHeader, dataStart: Int) {
     let dataStart = try checkPreamble()
     let json: JSONValue
-    do {
+    do throws(JSONError) {
       json = try JSONValue.parse(
         UnsafeRawBufferPointer(rebasing: bytes[PackedHeader.preambleByteCount..<dataStart]))
-    } catch { throw broken(6, "the header is \(error.description)") }
+    } catch { throw broken(.headerNotJSON(error)) }
     guard json["format"]?.stringValue == "zhinao" else {
-      throw broken(6, "the header has no format \"zhinao\"")
+      throw broken(.noFormat)
     }
     var header = PackedHeader(
       generator: json["generator"]?.stringValue ?? "", files: [], tensors: [], quantization: nil,
@@ -32,7 +32,7 @@ struct PackedHeaderReader {
       header.quantization = try QuantizeConfiguration(quantization, label: "\(path): quantization")
     }
     guard let files = json["files"]?.arrayValue, let tensors = json["tensors"]?.arrayValue else {
-      throw broken(6, "the header has no files and tensors")
+      throw broken(.noFilesOrTensors)
     }
     header.files = try files.map(readFile)
     header.tensors = try tensors.map(readTensor)
@@ -44,44 +44,36 @@ struct PackedHeaderReader {
     let preamble = PackedHeader.preambleByteCount
     guard bytes.count >= 8, Array(bytes[0..<8]) == PackedHeader.magic else {
       let damaged = bytes.count >= 4 && bytes[1] == 0x5A && bytes[2] == 0x48 && bytes[3] == 0x4E
-      throw broken(
-        1, damaged ? "was damaged by a text-mode transfer; copy it again as binary" : "is not a .zhinao file")
+      throw broken(damaged ? .textModeDamage : .notPacked)
     }
-    guard bytes.count >= preamble + 2 else { throw broken(1, "is truncated: \(bytes.count) bytes") }
+    guard bytes.count >= preamble + 2 else { throw broken(.truncatedPreamble(byteCount: bytes.count)) }
     func get<T: FixedWidthInteger>(_ offset: Int, _: T.Type) -> T {
       T(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: T.self))
     }
     guard get(28, UInt32.self) == Checksum.crc32(UnsafeRawBufferPointer(rebasing: bytes[0..<28])) else {
-      throw broken(2, "the preamble's checksum does not match: its first bytes are damaged")
+      throw broken(.preambleChecksum)
     }
     guard !bytes[32..<preamble].contains(where: { $0 != 0 }) else {
-      throw broken(2, "the preamble's reserved bytes are not zero")
+      throw broken(.reservedBytes)
     }
     let (major, minor) = (get(8, UInt16.self), get(10, UInt16.self))
     guard major == PackedHeader.majorVersion else {
-      throw broken(
-        3,
-        "has format version \(major).\(minor); this tool reads \(PackedHeader.majorVersion).x: use a newer one"
-      )
+      throw broken(.unknownVersion(major: major, minor: minor, read: PackedHeader.majorVersion))
     }
     let length = get(16, UInt64.self)
     guard length == UInt64(bytes.count) else {
-      throw broken(
-        4,
-        length > UInt64(bytes.count)
-          ? "is truncated: \(bytes.count) of \(length) bytes"
-          : "has \(UInt64(bytes.count) - length) bytes too many")
+      throw broken(.lengthMismatch(found: bytes.count, declared: length))
     }
     let headerByteCount = Int(get(12, UInt32.self))
     let dataStart = preamble + headerByteCount
     guard headerByteCount >= 2, headerByteCount <= PackedHeader.maximumByteCount, dataStart <= bytes.count,
       dataStart % PackedHeader.pageByteCount == 0
-    else { throw broken(5, "the header's length, \(headerByteCount), is not possible") }
+    else { throw broken(.headerLength(headerByteCount)) }
     guard
       !checksChecksum
         || get(24, UInt32.self)
           == Checksum.crc32(UnsafeRawBufferPointer(rebasing: bytes[preamble..<dataStart]))
-    else { throw broken(5, "the header's checksum does not match: it is damaged") }
+    else { throw broken(.headerChecksum) }
     return dataStart
   }
 
@@ -89,13 +81,13 @@ struct PackedHeaderReader {
     guard let offset = value["offset"]?.intValue, offset >= 0, offset <= bytes.count,
       let count = value["bytes"]?.intValue, count >= 0, count <= bytes.count - offset,
       let text = value["crc32"]?.stringValue, text.utf8.count == 8, let crc = UInt32(text, radix: 16)
-    else { throw broken(7, "\(what) has no offset, bytes and crc32 inside the file") }
+    else { throw broken(.badPlace(what: what)) }
     return (offset, count, crc)
   }
 
   private func readFile(_ value: JSONValue) throws -> PackedFile {
     guard let name = value["name"]?.stringValue, PackedHeaderReader.isSafe(name) else {
-      throw broken(8, "a file inside has no usable name: \(value["name"]?.serialized() ?? "none")")
+      throw broken(.badFileName(value["name"]?.serialized() ?? "none"))
     }
     let place = try place(value, of: "file \(name)")
     var file = PackedFile(name: name, byteCount: place.bytes)
@@ -111,23 +103,23 @@ struct PackedHeaderReader {
 
   private func readTensor(_ value: JSONValue) throws -> PackedTensor {
     guard let name = value["name"]?.stringValue, !name.isEmpty else {
-      throw broken(8, "a tensor has no name")
+      throw broken(.noTensorName)
     }
     let what = "tensor \(name)"
     let shape = (value["shape"]?.arrayValue ?? []).map(\.intValue)
     let dimensions = shape.compactMap { $0 }
     guard value["shape"] != nil, dimensions.count == shape.count, dimensions.count <= 8,
       let elements = elementCount(of: dimensions), elements <= 1 << 48
-    else { throw broken(9, "\(what) has no shape") }
+    else { throw broken(.badShape(what: what)) }
     let encoding = try encoding(value, shape: dimensions, what: what)
     var tensor = PackedTensor(name, shape: dimensions, encoding: encoding)
     let place = try place(value, of: what)
     (tensor.offset, tensor.crc32) = (place.offset, place.crc)
     guard tensor.byteCount == place.bytes else {
-      throw broken(9, "\(what) has \(place.bytes) bytes, its shape and encoding need \(tensor.byteCount)")
+      throw broken(.byteCountMismatch(what: what, found: place.bytes, expected: tensor.byteCount))
     }
     guard tensor.offset % tensor.alignment == 0 else {
-      throw broken(10, "\(what) starts at byte \(tensor.offset), not a multiple of \(tensor.alignment)")
+      throw broken(.misaligned(what: what, start: tensor.offset, alignment: tensor.alignment))
     }
     return tensor
   }
@@ -135,7 +127,7 @@ struct PackedHeaderReader {
   private func encoding(_ value: JSONValue, shape: [Int], what: String) throws -> PackedTensor.Encoding {
     func dtype() throws -> DType {
       guard let name = value["dtype"]?.stringValue, let dtype = DType(rawValue: name) else {
-        throw broken(9, "\(what) has no known dtype")
+        throw broken(.unknownDType(what: what))
       }
       return dtype
     }
@@ -144,7 +136,7 @@ struct PackedHeaderReader {
     case "panels":
       let dtype = try dtype()
       guard shape.count == 2, [.f32, .f16, .bf16].contains(dtype) else {
-        throw broken(9, "\(what) cannot be in panels: it is \(dtype.rawValue) \(shape)")
+        throw broken(.notPanels(what: what, dtype, shape: shape))
       }
       return .panels(dtype)
     case "int-panels":
@@ -153,25 +145,25 @@ struct PackedHeaderReader {
         groupSize <= shape[1] || groupSize <= 1 << 20, let symmetric = value["symmetric"]?.boolValue,
         let permuted = value["permuted"]?.boolValue,
         IntPanelLayout.obstacle(bits: bits, groupSize: groupSize, in: shape[1]) == nil
-      else { throw broken(9, "\(what) has no valid bits, group_size, symmetric and permuted") }
+      else { throw broken(.badIntegers(what: what)) }
       return .intPanels(
         IntPanelLayout(
           bits: bits, groupSize: groupSize, outFeatures: shape[0], inFeatures: shape[1],
           isSymmetric: symmetric,
           isPermuted: permuted))
     default:
-      throw broken(9, "\(what) has encoding \(value["encoding"]?.serialized() ?? "none"), which is not known")
+      throw broken(.unknownEncoding(what: what, value["encoding"]?.serialized() ?? "none"))
     }
   }
 
   private func checkPlaces(_ header: PackedHeader, dataStart: Int) throws {
     var names: Set<ByteText> = []
     for name in header.files.map(\.name) where !names.insert(name.bytes).inserted {
-      throw broken(8, "file \(name) appears twice")
+      throw broken(.appearsTwice(what: "file \(name)"))
     }
     names = []
     for name in header.tensors.map(\.name) where !names.insert(name.bytes).inserted {
-      throw broken(8, "tensor \(name) appears twice")
+      throw broken(.appearsTwice(what: "tensor \(name)"))
     }
     var end = dataStart
     let ranges =
@@ -181,7 +173,7 @@ struct PackedHeaderReader {
       ($0.1.lowerBound, $0.1.upperBound) < ($1.1.lowerBound, $1.1.upperBound)
     }) {
       guard range.lowerBound >= end else {
-        throw broken(10, "\(what) starts at byte \(range.lowerBound), inside what comes before it")
+        throw broken(.overlap(what: what, start: range.lowerBound))
       }
       end = range.upperBound
     }

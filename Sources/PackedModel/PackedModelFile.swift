@@ -40,7 +40,7 @@ package final class PackedModelFile: Sendable {
   /// An integer matrix where it lies, its permutation checked: a channel number out of range would read elsewhere.
   package func intPanels(_ tensor: PackedTensor, _ layout: IntPanelLayout) throws -> IntPanelMatrix {
     guard let base = bytes(of: tensor).baseAddress else {
-      throw PackedModelError(path: path, rule: 9, detail: "tensor \(tensor.name) is empty")
+      throw PackedModelError(.empty(tensor: tensor.name), path: path)
     }
     let matrix = layout.matrix(at: base, owner: file)
     if let permutation = matrix.permutation {
@@ -48,8 +48,7 @@ package final class PackedModelFile: Sendable {
       for k in 0..<layout.inFeatures {
         let channel = Int(permutation[k])
         guard channel < layout.inFeatures, !seen[channel] else {
-          throw PackedModelError(
-            path: path, rule: 11, detail: "tensor \(tensor.name): the permutation is not one, at input \(k)")
+          throw PackedModelError(.notAPermutation(tensor: tensor.name, input: k), path: path)
         }
         seen[channel] = true
       }

@@ -50,35 +50,25 @@ package final class SafetensorsFile: Sendable {
   private static func parse(_ bytes: UnsafeRawBufferPointer, path: String) throws -> (
     [TensorInfo], [(key: String, value: String)]
   ) {
-    func bad(_ detail: String, tensor: String? = nil) -> CheckpointError {
-      CheckpointError(path: path, tensor: tensor, detail: detail)
+    func bad(_ reason: CheckpointError.Reason, tensor: String? = nil) -> CheckpointError {
+      CheckpointError(reason, path: path, tensor: tensor)
     }
-    guard bytes.count >= 8 else {
-      throw bad("is not a safetensors file: \(bytes.count) bytes, shorter than the 8-byte header length (S1)")
-    }
+    guard bytes.count >= 8 else { throw bad(.noHeaderLength(found: bytes.count)) }
     let declared = UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self))
     guard declared <= UInt64(maximumHeaderByteCount) else {
-      throw bad(
-        "is not a safetensors file: its header claims \(declared) bytes, the format allows \(maximumHeaderByteCount) (S2)"
-      )
+      throw bad(.headerTooLong(declared: declared, limit: maximumHeaderByteCount))
     }
     let headerCount = Int(declared)
     guard headerCount <= bytes.count - 8 else {
-      throw bad(
-        "is truncated: the header needs \(headerCount) bytes, the file has \(bytes.count - 8) after its length field (S1)"
-      )
+      throw bad(.headerTruncated(declared: headerCount, available: bytes.count - 8))
     }
-    guard headerCount >= 2, bytes[8] == UInt8(ascii: "{") else {
-      throw bad("header does not start with { (S3)")
-    }
+    guard headerCount >= 2, bytes[8] == UInt8(ascii: "{") else { throw bad(.headerNotAnObject) }
     let header: JSONObject
     do {
       let text = UnsafeRawBufferPointer(rebasing: bytes[8..<8 + headerCount])
-      guard let object = try JSONValue.parse(text).objectValue else {
-        throw bad("header is not a JSON object (S3)")
-      }
+      guard let object = try JSONValue.parse(text).objectValue else { throw bad(.headerNotAnObject) }
       header = object
-    } catch let error as JSONError { throw bad("header is \(error.description) (S3)") }
+    } catch let error as JSONError { throw bad(.headerNotJSON(error)) }
 
     let dataStart = 8 + headerCount
     let dataCount = bytes.count - dataStart
@@ -86,9 +76,9 @@ package final class SafetensorsFile: Sendable {
     var metadata: [(key: String, value: String)] = []
     for (name, value) in header.members {
       if name == "__metadata__" {
-        guard let object = value.objectValue else { throw bad("__metadata__ is not an object (S4)") }
+        guard let object = value.objectValue else { throw bad(.metadataNotAnObject) }
         for (key, entry) in object.members {
-          guard let text = entry.stringValue else { throw bad("__metadata__.\(key) is not a string (S4)") }
+          guard let text = entry.stringValue else { throw bad(.metadataNotText(key: key)) }
           metadata.append((key, text))
         }
         continue
@@ -100,46 +90,35 @@ package final class SafetensorsFile: Sendable {
     for tensor in tensors {
       let start = tensor.range.lowerBound
       guard start == end else {
-        let what = start < end ? "overlaps the tensor before it" : "leaves a hole before it"
-        throw bad(
-          "\(what): its data starts at byte \(start - dataStart), \(end - dataStart) expected (S8)",
-          tensor: tensor.name)
+        throw bad(.notContiguous(start: start - dataStart, expected: end - dataStart), tensor: tensor.name)
       }
       end = tensor.range.upperBound
     }
-    guard end == bytes.count else {
-      throw bad("has \(bytes.count - end) bytes after the last tensor (S9)")
-    }
+    guard end == bytes.count else { throw bad(.excess(byteCount: bytes.count - end)) }
     return (tensors, metadata)
   }
 
   private static func entry(
     _ name: String, _ value: JSONValue, dataStart: Int, dataCount: Int,
-    _ bad: (String, String?) -> CheckpointError
+    _ bad: (CheckpointError.Reason, String?) -> CheckpointError
   ) throws -> TensorInfo {
-    guard let fields = value.objectValue else { throw bad("has no description object (S5)", name) }
-    guard let typeName = fields["dtype"]?.stringValue else { throw bad("has no dtype (S5)", name) }
-    guard let dtype = DType(rawValue: typeName) else {
-      throw bad(
-        "has dtype \(typeName); known are \(DType.allCases.map(\.rawValue).joined(separator: " ")) (S5)", name
-      )
-    }
+    guard let fields = value.objectValue else { throw bad(.noDescription, name) }
+    guard let typeName = fields["dtype"]?.stringValue else { throw bad(.noDType, name) }
+    guard let dtype = DType(rawValue: typeName) else { throw bad(.unknownDType(typeName), name) }
     guard let shape = fields["shape"]?.arrayValue?.map(\.intValue), !shape.contains(nil) else {
-      throw bad("has no shape of whole numbers (S5)", name)
+      throw bad(.noShape, name)
     }
     let dimensions = shape.compactMap { $0 }
     guard let offsets = fields["data_offsets"]?.arrayValue, offsets.count == 2,
       let begin = offsets[0].intValue,
       let end = offsets[1].intValue, begin >= 0, begin <= end
-    else { throw bad("has no data_offsets [begin, end] with 0 <= begin <= end (S6)", name) }
-    guard end <= dataCount else {
-      throw bad("ends at data byte \(end), the file has \(dataCount): it is truncated (S6)", name)
-    }
+    else { throw bad(.noOffsets, name) }
+    guard end <= dataCount else { throw bad(.endsOutside(end: end, available: dataCount), name) }
     let size = elementCount(of: dimensions)?.multipliedReportingOverflow(by: dtype.byteCount)
-    guard let size, !size.overflow, size.partialValue == end - begin else {
-      let expected =
-        size.map { $0.overflow ? "more than any file" : String($0.partialValue) } ?? "no valid number of"
-      throw bad("has \(end - begin) bytes, \(typeName) \(dimensions) takes \(expected) bytes (S7)", name)
+    let expected = size.flatMap { $0.overflow ? nil : $0.partialValue }
+    guard expected == end - begin else {
+      throw bad(
+        .byteCountMismatch(found: end - begin, dtype: dtype, shape: dimensions, expected: expected), name)
     }
     return TensorInfo(
       name: name, dtype: dtype, shape: dimensions, range: dataStart + begin..<dataStart + end)

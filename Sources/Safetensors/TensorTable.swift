@@ -41,8 +41,7 @@ package final class TensorTable: Sendable {
       files.append(file)
       for name in listed ?? file.tensors.map(\.name) {
         guard let info = file.tensor(name) else {
-          throw CheckpointError(
-            path: shard.text, tensor: name, detail: "is missing, though the index says it is in this shard")
+          throw CheckpointError(.missingFromShard, path: shard.text, tensor: name)
         }
         table[name] = StoredTensor(info: info, file: file)
       }
@@ -64,12 +63,11 @@ package final class TensorTable: Sendable {
   /// The tensor, checked to have the shape.
   package func required(_ name: String, shape: [Int]) throws -> StoredTensor {
     guard let tensor = self[name] else {
-      throw CheckpointError(path: path, tensor: name, detail: "is missing; expected shape \(shape)")
+      throw CheckpointError(.missing(shape: shape), path: path, tensor: name)
     }
     guard tensor.shape == shape else {
       throw CheckpointError(
-        path: tensor.file.path, tensor: name,
-        detail: "has shape \(tensor.shape), the configuration needs \(shape)")
+        .shapeMismatch(found: tensor.shape, expected: shape), path: tensor.file.path, tensor: name)
     }
     return tensor
   }
@@ -101,37 +99,29 @@ package final class TensorTable: Sendable {
     case 1: return ["\(folder)/\(single[0])".bytes: nil]
     case 0:
       throw ForeignWeights.refusal(ofFolder: folder)
-        ?? CheckpointError(
-          path: folder, detail: "has no model.safetensors.index.json and no *.safetensors file",
-          category: .cannotOpenInput)
+        ?? CheckpointError(.noWeights, path: folder)
     default:
-      throw CheckpointError(
-        path: folder,
-        detail:
-          "has \(single.count) safetensors files but no model.safetensors.index.json to say what is in which")
+      throw CheckpointError(.noIndex(fileCount: single.count), path: folder)
     }
   }
 
   private static func shards(index: String, files: FolderFiles) throws -> [ByteText: [String]?] {
     let path = files.label(of: index)
     guard let map = try files.json(named: index)?["weight_map"]?.objectValue else {
-      throw CheckpointError(path: path, detail: "has no weight_map object")
+      throw CheckpointError(.noWeightMap, path: path)
     }
     var shards: [ByteText: [String]] = [:]
     for (tensor, value) in map.members {
       guard let name = value.stringValue, !name.isEmpty, !name.bytes.contains("/"), name != "..",
         !name.bytes.contains("\0")
       else {
-        throw CheckpointError(
-          path: path, tensor: tensor, detail: "is not mapped to a file name of this folder")
+        throw CheckpointError(.notAFileName, path: path, tensor: tensor)
       }
       shards["\(files.location)/\(name)", default: []].append(tensor)
     }
     for shard in shards.keys.sorted() where !FileManager.default.fileExists(atPath: shard.text) {
       throw CheckpointError(
-        path: shard.text,
-        detail: "shard is missing; \(index) puts \(shards[shard]?.count ?? 0) tensors in it",
-        category: .cannotOpenInput)
+        .shardMissing(index: index, tensorCount: shards[shard]?.count ?? 0), path: shard.text)
     }
     return shards.mapValues { $0 }
   }

@@ -50,13 +50,12 @@ package struct BytePairTokenizer: Tokenizer {
     idOfText.reserveCapacity(model.vocabulary.count)
     let addedIDs = Set(added.map(\.token.id))
     for (text, id) in model.vocabulary {
-      guard tokens[id] == nil else { throw file.bad("model.vocab gives id \(id) to two tokens") }
+      guard tokens[id] == nil else { throw file.bad(.idGivenTwice(id)) }
       idOfText[text] = Int32(id)
       // Entries outside the byte alphabet are added tokens kept in the vocabulary.
       guard let bytes = ByteLevelAlphabet.decoded(text) else {
         guard addedIDs.contains(id) else {
-          throw file.bad(
-            "token \(id) has characters that do not stand for bytes; only byte-level BPE is supported")
+          throw file.bad(.notBytes(id: id))
         }
         tokens[id] = Array(text.utf8)
         continue
@@ -67,7 +66,7 @@ package struct BytePairTokenizer: Tokenizer {
       if table.append(bytes) {
         entryIDs.append(Int32(id))
       } else {
-        throw file.bad("token \(id) repeats another token")
+        throw file.bad(.tokenRepeatedInVocabulary(id: id))
       }
     }
     var specials: [ByteText: Int] = [:]
@@ -90,8 +89,7 @@ package struct BytePairTokenizer: Tokenizer {
     var pairs = PairTable(capacity: model.merges.count)
     for (rank, (left, right)) in model.merges.enumerated() {
       guard let a = idOfText[left], let b = idOfText[right], let c = idOfText[left + right] else {
-        throw file.bad(
-          "merge \(rank) joins \"\(left)\" and \"\(right)\", which are not all in the vocabulary")
+        throw file.bad(.unknownMerge(rank, left: left, right: right))
       }
       pairs.insert(left: a, right: b, rank: Int32(rank), id: c)
     }
@@ -205,7 +203,7 @@ package struct BytePairTokenizer: Tokenizer {
 
   private func storedBytes(of id: Int, skippingSpecials: Bool) throws -> [UInt8]? {
     guard id >= 0, id < tokens.count, let bytes = tokens[id] else {
-      throw TokenizationError(path: path, detail: "has no token \(id); ids run from 0 to \(tokenCount - 1)")
+      throw TokenizationError(.noSuchToken(id, count: tokenCount), path: path)
     }
     return skippingSpecials && isSpecial[id] ? nil : bytes
   }

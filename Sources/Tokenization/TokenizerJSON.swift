@@ -16,29 +16,29 @@ struct TokenizerJSON {
     var isNormalized: Bool
   }
 
-  func bad(_ detail: String) -> TokenizationError { TokenizationError(path: path, detail: detail) }
+  func bad(_ reason: TokenizationError.Reason) -> TokenizationError { TokenizationError(reason, path: path) }
 
   func bytePairModel() throws -> Model {
-    guard let model = json["model"]?.objectValue else { throw bad("has no model") }
+    guard let model = json["model"]?.objectValue else { throw bad(.noPart("model")) }
     if let type = model["type"]?.stringValue, type != "BPE" {
-      throw bad("model.type is \(type); this reader knows byte-level BPE")
+      throw bad(.unsupportedModel(type))
     }
     for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
       if let text = model[key]?.stringValue, !text.isEmpty {
-        throw bad("model.\(key) is set, which is not supported")
+        throw bad(.unsupported("model.\(key) is set, which is not supported"))
       }
     }
     if model["byte_fallback"]?.boolValue == true {
-      throw bad("model.byte_fallback is set, which is not supported")
+      throw bad(.unsupported("model.byte_fallback is set, which is not supported"))
     }
-    guard let vocabulary = model["vocab"]?.objectValue else { throw bad("has no model.vocab") }
+    guard let vocabulary = model["vocab"]?.objectValue else { throw bad(.noPart("model.vocab")) }
     let entries: [(String, Int)] = try vocabulary.members.map { name, value in
       guard let id = value.intValue, id >= 0, id < 1 << 24 else {
-        throw bad("model.vocab: \"\(name)\" has no valid id")
+        throw bad(.badID(token: name))
       }
       return (name, id)
     }
-    guard let merges = model["merges"]?.arrayValue else { throw bad("has no model.merges") }
+    guard let merges = model["merges"]?.arrayValue else { throw bad(.noPart("model.merges")) }
     let pairs: [(String, String)] = try merges.enumerated().map { index, value in
       if let pair = value.arrayValue, pair.count == 2, let left = pair[0].stringValue,
         let right = pair[1].stringValue
@@ -48,7 +48,7 @@ struct TokenizerJSON {
       if let text = value.stringValue, let space = text.bytes.range(of: " ") {
         return (String(text[..<space.lowerBound]), String(text[space.upperBound...]))
       }
-      throw bad("model.merges: entry \(index) is not a pair")
+      throw bad(.badMerge(index))
     }
     return Model(
       vocabulary: entries, merges: pairs, ignoresMerges: model["ignore_merges"]?.boolValue ?? false)
@@ -59,7 +59,7 @@ struct TokenizerJSON {
       guard let id = value["id"]?.intValue, id >= 0, id < 1 << 24,
         let content = value["content"]?.stringValue,
         !content.isEmpty
-      else { throw bad("added_tokens: an entry has no id and content") }
+      else { throw bad(.badAddedToken) }
       func flag(_ name: String) -> Bool { value[name]?.boolValue ?? false }
       return Added(
         token: AddedToken(
@@ -85,14 +85,15 @@ struct TokenizerJSON {
     case "NFC": return [.nfc]
     case "Replace": return [.replace(try replacement(value, of: "normalizer"))]
     case "Sequence": return try (value["normalizers"]?.arrayValue ?? []).flatMap(normalizations)
-    case let type: throw bad("normalizer \(type ?? "?") is not supported (only NFC and Replace)")
+    case let type:
+      throw bad(.unsupported("normalizer \(type ?? "?") is not supported (only NFC and Replace)"))
     }
   }
 
   private func replacement(_ value: JSONValue, of part: String) throws -> ByteReplacement {
     guard let pattern = value["pattern"]?["String"]?.stringValue, !pattern.isEmpty,
       let content = value["content"]?.stringValue
-    else { throw bad("\(part) Replace without a literal pattern is not supported") }
+    else { throw bad(.unsupported("\(part) Replace without a literal pattern is not supported")) }
     return ByteReplacement(pattern, content)
   }
 
@@ -105,7 +106,8 @@ struct TokenizerJSON {
       switch part["type"]?.stringValue {
       case "ByteLevel" where index == 0: continue
       case "Replace" where index > 0: replacements.append(try replacement(part, of: "decoder"))
-      case let type: throw bad("decoder \(type ?? "?") is not supported (only ByteLevel, then Replace)")
+      case let type:
+        throw bad(.unsupported("decoder \(type ?? "?") is not supported (only ByteLevel, then Replace)"))
       }
     }
     return replacements
@@ -113,7 +115,7 @@ struct TokenizerJSON {
 
   /// The patterns to apply one inside the other, and whether a space is put in front.
   func preTokenizer() throws -> (steps: [SplitPattern], addsPrefixSpace: Bool) {
-    guard let value = json["pre_tokenizer"], !value.isNull else { throw bad("has no pre_tokenizer") }
+    guard let value = json["pre_tokenizer"], !value.isNull else { throw bad(.noPart("pre_tokenizer")) }
     let parts = value["type"]?.stringValue == "Sequence" ? value["pretokenizers"]?.arrayValue ?? [] : [value]
     var steps: [SplitPattern] = []
     var addsPrefixSpace = false
@@ -122,29 +124,31 @@ struct TokenizerJSON {
       switch part["type"]?.stringValue {
       case "Digits":
         guard part["individual_digits"]?.boolValue == true else {
-          throw bad("pre_tokenizer Digits without individual_digits is not supported")
+          throw bad(.unsupported("pre_tokenizer Digits without individual_digits is not supported"))
         }
         steps.append(.digits)
       case "Split":
         let behavior = part["behavior"]?.stringValue ?? "?"
         guard behavior == "Isolated", part["invert"]?.boolValue != true else {
-          throw bad("pre_tokenizer Split with behavior \(behavior) is not supported")
+          throw bad(.unsupported("pre_tokenizer Split with behavior \(behavior) is not supported"))
         }
         guard let pattern = part["pattern"]?["Regex"]?.stringValue,
           let known = TokenizerJSON.patterns[pattern]
         else {
-          throw bad("pre_tokenizer pattern \(part["pattern"]?.serialized() ?? "?") is not one of those known")
+          throw bad(
+            .unsupported(
+              "pre_tokenizer pattern \(part["pattern"]?.serialized() ?? "?") is not one of those known"))
         }
         steps.append(known)
       case "ByteLevel":
         isByteLevel = true
         addsPrefixSpace = part["add_prefix_space"]?.boolValue ?? true
         if part["use_regex"]?.boolValue ?? true { steps.append(.gpt2) }
-      case let type: throw bad("pre_tokenizer \(type ?? "?") is not supported")
+      case let type: throw bad(.unsupported("pre_tokenizer \(type ?? "?") is not supported"))
       }
     }
     guard isByteLevel else {
-      throw bad("pre_tokenizer has no ByteLevel step; only byte-level BPE is supported")
+      throw bad(.unsupported("pre_tokenizer has no ByteLevel step; only byte-level BPE is supported"))
     }
     return (steps, addsPrefixSpace)
   }
@@ -171,12 +175,12 @@ struct TokenizerJSON {
           } else if let name = item["SpecialToken"]?["id"]?.stringValue {
             let ids = (part["special_tokens"]?[name]?["ids"]?.arrayValue ?? []).compactMap(\.intValue)
             guard !ids.isEmpty, ids.allSatisfy({ $0 >= 0 && $0 < tokenCount }) else {
-              throw bad("post_processor: special token \(name) has no ids of this vocabulary")
+              throw bad(.unknownAffix(name))
             }
             if beforeText { prefix += ids } else { suffix += ids }
           }
         }
-      case let type: throw bad("post_processor \(type ?? "?") is not supported")
+      case let type: throw bad(.unsupported("post_processor \(type ?? "?") is not supported"))
       }
     }
     return (prefix, suffix)

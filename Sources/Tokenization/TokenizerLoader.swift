@@ -14,15 +14,12 @@ package enum TokenizerLoader {
       return try ZhinaoTokenizer(vocabulary: bytes, path: files.label(of: preferred))
     }
     if vocabularies.count > 1 {
-      throw TokenizationError(
-        path: files.location, detail: "has several .tiktoken files, none of them vocab/360.tiktoken")
+      throw TokenizationError(.severalVocabularies, path: files.location)
     }
     if let json = try files.json(named: "tokenizer.json") {
       return try BytePairTokenizer(json, path: files.label(of: "tokenizer.json"))
     }
-    throw TokenizationError(
-      path: files.location, detail: "has no tokenizer: neither vocab/360.tiktoken nor tokenizer.json",
-      category: .cannotOpenInput)
+    throw TokenizationError(.noTokenizer, path: files.location)
   }
 
   /// The tokenizer of one vocabulary file, named `*.tiktoken` or `*.json`.

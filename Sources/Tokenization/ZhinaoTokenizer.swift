@@ -63,7 +63,9 @@ package struct ZhinaoTokenizer: Tokenizer {
   ///   - path: the file's name in messages.
   package init(vocabulary: [UInt8], path: String) throws {
     self.path = path
-    func bad(_ detail: String) -> TokenizationError { TokenizationError(path: path, detail: detail) }
+    func bad(_ reason: TokenizationError.Reason) -> TokenizationError {
+      TokenizationError(reason, path: path)
+    }
     var tokens: [[UInt8]?] = []
     var line = 0
     for text in vocabulary.split(separator: 10, omittingEmptySubsequences: false) {
@@ -72,22 +74,22 @@ package struct ZhinaoTokenizer: Tokenizer {
       if text.isEmpty { continue }
       guard let space = text.firstIndex(of: 32), let rank = decimal(text[(space + 1)...]),
         let token = Base64.decoded(text[..<space]), !token.isEmpty
-      else { throw bad("line \(line): expected base64(token), a space, and a rank") }
-      guard rank < 1 << 24 else { throw bad("line \(line): rank \(rank) is out of range") }
+      else { throw bad(.badLine(line)) }
+      guard rank < 1 << 24 else { throw bad(.rankTooLarge(line: line, rank: rank)) }
       if rank >= tokens.count { tokens += Array(repeating: nil, count: rank + 1 - tokens.count) }
-      guard tokens[rank] == nil else { throw bad("line \(line): rank \(rank) is given twice") }
+      guard tokens[rank] == nil else { throw bad(.rankGivenTwice(line: line, rank: rank)) }
       tokens[rank] = token
     }
-    guard !tokens.isEmpty else { throw bad("holds no tokens") }
+    guard !tokens.isEmpty else { throw bad(.noTokens) }
     var ranks = ByteTable(
       capacity: tokens.count, byteCapacity: tokens.reduce(0) { $0 + ($1?.count ?? 0) })
     for (rank, token) in tokens.enumerated() {
-      guard let token else { throw bad("rank \(rank) is missing; ranks must be 0 to \(tokens.count - 1)") }
-      guard ranks.append(token) else { throw bad("rank \(rank) repeats the token of a lower rank") }
+      guard let token else { throw bad(.rankMissing(rank, count: tokens.count)) }
+      guard ranks.append(token) else { throw bad(.tokenRepeated(rank: rank)) }
     }
     let single: [Int32] = try (0..<256).map { byte in
       let id = withUnsafeBytes(of: UInt8(byte)) { ranks.id(of: $0.bindMemory(to: UInt8.self)) }
-      guard let id else { throw bad("has no token for the single byte \(byte); every byte needs one") }
+      guard let id else { throw bad(.byteMissing(byte)) }
       return Int32(id)
     }
     let count = tokens.count
@@ -197,7 +199,7 @@ package struct ZhinaoTokenizer: Tokenizer {
 
   private func tokenBytes(_ id: Int) throws -> UnsafeBufferPointer<UInt8> {
     guard id >= 0 && id < rankCount else {
-      throw TokenizationError(path: path, detail: "has no token \(id); ids run from 0 to \(tokenCount - 1)")
+      throw TokenizationError(.noSuchToken(id, count: tokenCount), path: path)
     }
     return ranks.table.bytes(of: id)
   }

@@ -21,9 +21,7 @@ package enum ZhinaoTokenizerJSON {
     let tokens = tokenizer.rankedTokens
     let names = Set(ZhinaoTokenizer.specialNames.map { Array($0.utf8) })
     if let rank = tokens.firstIndex(where: names.contains) {
-      throw TokenizationError(
-        path: tokenizer.path,
-        detail: "gives rank \(rank) to the name of a special token, which tokenizer.json cannot tell from it")
+      throw TokenizationError(.rankIsSpecial(rank), path: tokenizer.path)
     }
     let spelled = tokens.map(ByteLevelAlphabet.encoded)
     return [
@@ -98,33 +96,33 @@ package enum ZhinaoTokenizerJSON {
   /// - Throws: when it describes anything else: another pattern, other special tokens, merges that no ranks give.
   package static func vocabulary(_ json: JSONValue, path: String) throws -> [UInt8] {
     let file = TokenizerJSON(json: json, path: path)
-    func bad(_ detail: String) -> TokenizationError {
-      TokenizationError(path: path, detail: "is not a Zhinao tokenizer: \(detail)")
+    func bad(_ rule: TokenizationError.ZhinaoRule) -> TokenizationError {
+      TokenizationError(.notZhinao(rule), path: path)
     }
     let names = ZhinaoTokenizer.specialNames
     let model = try file.bytePairModel()
     let entries = model.vocabulary.filter { entry in !names.contains { $0.hasSameBytes(as: entry.0) } }.sorted
     { $0.1 < $1.1 }
     guard entries.enumerated().allSatisfy({ $0.offset == $0.element.1 }) else {
-      throw bad("its ids are not 0 to \(entries.count - 1)")
+      throw bad(.ids(count: entries.count))
     }
     let added = try file.addedTokens()
     for (index, name) in names.enumerated() {
       guard
         added.contains(where: { $0.token.bytes == Array(name.utf8) && $0.token.id == entries.count + index })
-      else { throw bad("\(name) is not token \(entries.count + index)") }
+      else { throw bad(.special(name: name, id: entries.count + index)) }
     }
     guard added.count == names.count else {
-      throw bad("it has \(added.count) added tokens, not \(names.count)")
+      throw bad(.addedTokens(found: added.count, expected: names.count))
     }
-    guard try file.preTokenizer().steps == [.cl100k(digits: 1)] else { throw bad("its pattern is another") }
+    guard try file.preTokenizer().steps == [.cl100k(digits: 1)] else { throw bad(.pattern) }
     let expected = try TokenizerJSON(json: ["normalizer": normalizer], path: path).normalizer()
-    guard try file.normalizer() == expected else { throw bad("its normalizer is another") }
+    guard try file.normalizer() == expected else { throw bad(.normalizer) }
 
     var lines: [UInt8] = []
     for (text, id) in entries {
       guard let bytes = ByteLevelAlphabet.decoded(text), !bytes.isEmpty else {
-        throw bad("token \(id) is not made of bytes")
+        throw bad(.bytes(id: id))
       }
       lines += Base64.encoded(bytes) + Array(" \(id)\n".utf8)
     }
@@ -135,7 +133,7 @@ package enum ZhinaoTokenizerJSON {
       && zip(merges, model.merges).allSatisfy { pair, spelled in
         entries[pair.left].0.hasSameBytes(as: spelled.0) && entries[pair.right].0.hasSameBytes(as: spelled.1)
       }
-    guard isSame, model.ignoresMerges else { throw bad("its merges are not those that its ids give") }
+    guard isSame, model.ignoresMerges else { throw bad(.merges) }
     return lines
   }
 }

@@ -52,7 +52,7 @@ struct LogitsCommand: ParsableCommand {
       for first in stride(from: 0, to: tokens.count, by: step) {
         let logits = decoder.logits(hidden, rows: first..<min(tokens.count, first + step))
         guard logits.buffer.allSatisfy(\.isFinite) else {
-          throw EvaluationError("\(model): the logits are not finite; a weight may be NaN or infinite")
+          throw EvaluationError(.logitsNotFinite(model: model))
         }
         try emit(UnsafeRawBufferPointer(logits.buffer))
       }

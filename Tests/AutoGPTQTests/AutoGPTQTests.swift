@@ -146,23 +146,26 @@ import Testing
   @Test func impossibleTensorsAreRefused() throws {
     let folder = try TemporaryFolder()
     let path = folder.file("x.safetensors")
-    func refusal(_ change: (inout QuantizedMatrix, inout [Int32]) -> Void) throws -> String {
+    func refusal(_ change: (inout QuantizedMatrix, inout [Int32]) -> Void) throws -> AutoGPTQError? {
       var m = Self.matrix(bits: 4, symmetric: true, permuted: false)
       var groupIndex = m.groupIndex
       change(&m, &groupIndex)
       try Self.save(m, format: .v1, groupIndex: groupIndex, to: path)
-      let error = #expect(throws: CheckpointError.self) {
+      let error = #expect(throws: AutoGPTQError.self) {
         try AutoGPTQModule.read(
           "m", from: TensorTable(path: path),
           configuration: QuantizeConfiguration(groupSize: 32), out: 64, in: 128)
       }
-      return error?.description ?? ""
+      return error
     }
-    #expect(try refusal { $1[5] = 4 }.contains("channel 5"))
-    #expect(try refusal { $1[5] = 1 }.contains("group"))
-    #expect(try refusal { m, _ in m.zeros[7] = 3 }.contains("zero points"))
-    #expect(try refusal { m, _ in m.scales[0] = 0 }.contains("positive"))
-    #expect(try refusal { m, _ in m.scales[9] = 0x7C00 }.contains("positive"))
+    let outside = try refusal { $1[5] = 4 }
+    #expect(
+      outside?.reason == .groupOutOfRange(channel: 5, group: 4, groupCount: 4) && outside?.part == .gIdx)
+    #expect(outside?.description == "\(path): tensor m.g_idx puts channel 5 in group 4 of 4")
+    #expect(try refusal { $1[5] = 1 }?.part == .gIdx)
+    #expect(try refusal { m, _ in m.zeros[7] = 3 }?.reason == .asymmetricZeros(middle: 8))
+    #expect(try refusal { m, _ in m.scales[0] = 0 }?.reason == .scaleNotPositive(index: 0, 0))
+    #expect(try refusal { m, _ in m.scales[9] = 0x7C00 }?.reason == .scaleNotPositive(index: 9, .infinity))
   }
 }
 

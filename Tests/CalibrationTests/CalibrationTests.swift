@@ -100,15 +100,28 @@ import Tokenization
     #expect(text.windows.count == 5 && text.windows.allSatisfy { $0.count == 256 })
   }
 
+  @Test func reasonsSayWhichRecordBreaksWhichRule() throws {
+    func reason(_ text: String, _ name: String) throws -> CalibrationError.Reason? {
+      (#expect(throws: CalibrationError.self) { try Self.load(text, as: name) })?.reason
+    }
+    #expect(try reason("\n{\"a\": 1}", "c.jsonl") == .noKnownMember(place: "line 2"))
+    #expect(
+      try reason("{\"input_ids\": [1, 99999]}", "c.jsonl")
+        == .idOutOfVocabulary(record: 0, id: 99999, vocabularySize: 3072))
+    #expect(try reason("[{\"messages\": []}]", "c.json") == .noTurns(place: "item 0"))
+    #expect(try reason("", "c.txt") == .noWindow(length: 512))
+  }
+
   @Test(arguments: [
     ("{", "c.json", "JSON"), ("{\"a\": 1}", "c.jsonl", "line 1"),
     ("[{\"conversations\": []}]", "c.json", "item 0"),
     ("{\"input_ids\": [1, \"x\"]}", "c.jsonl", "line 1"), ("{\"input_ids\": [1, 99999]}", "c.jsonl", "99999"),
     ("", "c.txt", "no calibration window"), ("{\"messages\": [{\"role\": 1}]}", "c.jsonl", "turn 0"),
   ])
-  func whatIsWrongIsNamed(text: String, name: String, part: String) {
-    let error = #expect(throws: FileError.self) { try Self.load(text, as: name) }
-    #expect(error?.description.contains(part) == true, "\(error?.description ?? "")")
-    #expect(error?.category == .badInput)
+  func whatIsWrongIsNamed(text: String, name: String, part: String) throws {
+    let error = try #require(
+      #expect(throws: (any Error).self) { try Self.load(text, as: name) } as? any DiagnosedError)
+    #expect(error.description.contains(part), "\(error.description)")
+    #expect(error.category == .badInput)
   }
 }

@@ -105,9 +105,9 @@ import Testing
     #expect(try file.strings("test.strings") == ["a", "", "é"])
     #expect(try file.integers("test.numbers") == [1, -2, 3])
     #expect(try file.string("test.missing") == nil)
-    #expect(throws: CheckpointError.self) { try file.integer("test.string") }
-    #expect(throws: CheckpointError.self) { try file.strings("test.numbers") }
-    #expect(throws: CheckpointError.self) { try file.integers("test.strings") }
+    #expect(throws: GGUFError.self) { try file.integer("test.string") }
+    #expect(throws: GGUFError.self) { try file.strings("test.numbers") }
+    #expect(throws: GGUFError.self) { try file.integers("test.strings") }
   }
 
   /// A small file from its parts, each of which a test may replace.
@@ -158,14 +158,14 @@ import Testing
     return parts
   }()
 
-  static func error(_ bytes: [UInt8]) throws -> CheckpointError? {
+  static func error(_ bytes: [UInt8]) throws -> GGUFError? {
     let folder = try TemporaryFolder()
     let path = folder.file("x.gguf")
     try AtomicFile.write(bytes, to: path)
     do {
       _ = try GGUFFile(path: path)
       return nil
-    } catch let error as CheckpointError { return error }
+    } catch let error as GGUFError { return error }
   }
 
   @Test func theGoodFileIsRead() throws {

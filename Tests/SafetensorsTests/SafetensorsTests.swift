@@ -55,6 +55,25 @@ import Testing
     #expect(error?.category == .badInput)
   }
 
+  @Test func reasonsCarryWhatWasExpectedAndFound() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("x.safetensors")
+    func reason(_ header: String, data: Int) throws -> CheckpointError.Reason? {
+      try Self.write(header, data: data, to: path)
+      return (#expect(throws: CheckpointError.self) { try SafetensorsFile(path: path) })?.reason
+    }
+    #expect(
+      try reason(#"{"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}"#, data: 8)
+        == .byteCountMismatch(found: 8, dtype: .f32, shape: [3], expected: 12))
+    #expect(
+      try reason(#"{"a": {"dtype": "U8", "shape": [4], "data_offsets": [2, 6]}}"#, data: 6)
+        == .notContiguous(start: 2, expected: 0))
+    #expect(
+      try reason(#"{"a": {"dtype": "F99", "shape": [2], "data_offsets": [0, 8]}}"#, data: 8)
+        == .unknownDType("F99"))
+    #expect(try reason("{}", data: 3) == .excess(byteCount: 3))
+  }
+
   @Test func sizesThatCannotBeAreRefused() throws {
     let folder = try TemporaryFolder()
     let path = folder.file("x.safetensors")
