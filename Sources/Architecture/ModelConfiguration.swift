@@ -68,7 +68,7 @@ package struct ModelConfiguration: Equatable, Sendable {
     }
     self.family = family
     if let activation = try fields.string("hidden_act"), activation != "silu" {
-      throw fields.refusal("hidden_act", "is \"\(activation)\"; this decoder computes silu only")
+      throw fields.refusal("hidden_act", "is \"\(activation)\"; only silu is supported")
     }
 
     hiddenSize = try fields.requiredInteger("hidden_size", in: 1...(1 << 20))

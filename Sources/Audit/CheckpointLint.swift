@@ -55,7 +55,8 @@ package struct CheckpointLint: Sendable {
     if namesMarlin {
       repairs.append(.dropMarlinKey)
       add(
-        .warning, "is_marlin_format", "is_marlin_format is set, if only to false: GPTQModel 7 refuses the key"
+        .warning, "is_marlin_format",
+        "is_marlin_format is present, and GPTQModel 7 rejects this key even if it is false"
       )
     }
     var facts = modules(table, TensorIndex(model), quantization)
@@ -151,7 +152,7 @@ package struct CheckpointLint: Sendable {
       add(.error, "zero-point-format", "\(first) (\(contradictions.count) modules)")
     }
     if let short = facts.shortGroups {
-      add(.warning, "short-group", "\(short): the last group is shorter, which vLLM refuses")
+      add(.warning, "short-group", "\(short): the last group is shorter, which vLLM rejects")
     }
     return facts
   }
@@ -243,7 +244,7 @@ package struct CheckpointLint: Sendable {
       )
     } else if !(model.eosTokenIDs + generation).contains(end) {
       repairs.append(.addStop(end))
-      add(.warning, "stops", "<eod> (\(end)) is not among the tokens that end a text: answers may not stop")
+      add(.warning, "stops", "<eod> (\(end)) is not a stop token, so answers may not end")
     }
   }
 

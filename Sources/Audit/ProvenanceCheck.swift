@@ -93,7 +93,7 @@ package struct ProvenanceCheck: Sendable {
     }
     for name in left.keys.sorted().map(\.text) {
       files.append(File(name: name, state: .unrecorded))
-      if name.hasSuffix(".safetensors") {
+      if name.bytes.hasSuffix(".safetensors") {
         problems.append(.weightsUnrecorded(name: name))
       }
     }

@@ -4,7 +4,7 @@ import Foundation
 package enum HugePages {
   static let byteCount = 2 << 20
 
-  /// Asks the system for them where whole ones fit into memory that nobody has touched yet.
+  /// Requests huge pages for the part of untouched memory that whole ones fit into.
   package static func ask(for memory: UnsafeMutableRawBufferPointer) {
     #if os(Linux)
       guard let base = memory.baseAddress else { return }

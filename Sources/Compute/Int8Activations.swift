@@ -8,7 +8,7 @@ package struct Int8Activations: Sendable {
   let packed: DisjointWrites<Int8>
   let scales: DisjointWrites<Float>
   let sums: DisjointWrites<Float>
-  /// Of row i from `i * zn_outlier_most(inFeatures)` on; nil: all inputs are rounded.
+  /// The outliers of row i start at `i * zn_outlier_most(inFeatures)`; nil when all inputs are rounded.
   let outliers: DisjointWrites<zn_outlier>?
   let outlierCounts: DisjointWrites<Int32>
   package let rows: Int

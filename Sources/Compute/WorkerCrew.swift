@@ -180,8 +180,8 @@ package final class WorkerCrew: @unchecked Sendable {
 
   private func leave() {
     let before = state.subtract(1, ordering: .sequentiallyConsistent).oldValue
-    // The order of this load after the subtraction, and of the caller's store before its look at the state, makes one of
-    // the two see the other.
+    // This load follows the subtraction, and the caller stores before it loads the state. Therefore at least one of the two
+    // threads sees the other's store.
     guard before & WorkerCrew.activeMask == 1, callerSleeps.load(ordering: .sequentiallyConsistent) else {
       return
     }

@@ -52,7 +52,7 @@ package struct LoRAAdapter: Sendable {
       case nil:
         throw CheckpointError(
           path: table.path, tensor: tensor.name,
-          detail: "is neither lora_A, lora_B nor a whole weight; merge it with PEFT's merge_and_unload")
+          detail: "is not lora_A, lora_B or a whole weight; merge this adapter with PEFT's merge_and_unload")
       }
     }
     updates = try Dictionary(
@@ -69,7 +69,7 @@ package struct LoRAAdapter: Sendable {
         guard a.shape[0] == rank else {
           throw CheckpointError(
             path: table.path, tensor: a.name,
-            detail: "has rank \(a.shape[0]), adapter_config.json says \(rank)")
+            detail: "has rank \(a.shape[0]), but adapter_config.json says \(rank)")
         }
         return (key, Update(a: a, b: b, scale: try settings.scale(of: name)))
       })

@@ -37,7 +37,9 @@ extension ModelContents {
       guard let stored = entry.dtype, [.f32, .f16, .bf16].contains(stored) else {
         throw ModelError(
           path: path, tensor: table.name(of: entry.key),
-          detail: "holds integers; merge into the float model and quantize that, or pass --dequantize")
+          detail:
+            "is quantized; merge the adapter into the float model and quantize the result, or pass --dequantize"
+        )
       }
       let type = dtype ?? stored
       result.entries[target].form = .made(type) { [path] in

@@ -133,7 +133,8 @@ struct StockFiles {
   func zhinao() throws -> EmbeddedFiles {
     guard let json = try files.json(named: "tokenizer.json") else {
       throw ModelError(
-        path: path, detail: "has no tokenizer.json to make vocab/360.tiktoken of", category: .cannotOpenInput)
+        path: path, detail: "has no tokenizer.json, from which vocab/360.tiktoken is made",
+        category: .cannotOpenInput)
     }
     var contents = try kept { Self.tokenizerFiles.contains($0) || $0 == Self.tokenizerClass.file }
     contents["vocab/360.tiktoken"] = try ZhinaoTokenizerJSON.vocabulary(

@@ -89,7 +89,7 @@ extension ModelContents {
       guard let id = entry.key.id, rows.parts.contains(where: { $0.kind == id.module.kind }) else {
         return entry
       }
-      // One of the three stands for all.
+      // The first of the three names produces the fused tensor; the other two are skipped.
       guard id.module.kind == rows.parts[0].kind else { return nil }
       let ids = rows.parts.map { TensorID($0.kind, id.part, layer: id.module.layer) }
       let parts = try zip(rows.parts, ids).map { part, id in

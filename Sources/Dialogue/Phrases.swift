@@ -29,22 +29,22 @@ package struct Phrases: Sendable {
 
   package func welcome(model: String, capacity: Int) -> String {
     say(
-      "\(model), context of \(capacity) tokens. /help lists the commands, exit ends.",
+      "\(model), context of \(capacity) tokens. /help lists the commands, exit ends the session.",
       "\(model)，上下文 \(capacity) 个 token。输入 /help 查看命令，exit 退出。")
   }
   package var noTemplate: String {
     say(
-      "No chat template: each text is continued by itself, nothing is remembered.",
+      "The model has no chat template: each text is continued by itself, and nothing is remembered.",
       "没有对话模板：每段文字单独续写，不保留历史。")
   }
-  package var howToEnd: String { say("exit or Ctrl-D ends.", "输入 exit 或按 Ctrl-D 退出。") }
+  package var howToEnd: String { say("exit or Ctrl-D ends the session.", "输入 exit 或按 Ctrl-D 退出。") }
   package var cleared: String { say("History cleared.", "历史已清空。") }
   package func streaming(_ isOn: Bool) -> String {
     say("Streaming is \(isOn ? "on" : "off").", isOn ? "流式输出已开启。" : "流式输出已关闭。")
   }
   package var stopped: String { say("[stopped]", "[已停止]") }
   package var takenBack: String {
-    say("[stopped before the answer began: the message is taken back]", "[回答开始前已停止：该消息已撤回]")
+    say("[stopped before the answer began; the message is withdrawn]", "[回答开始前已停止：该消息已撤回]")
   }
   package func limitReached(_ tokens: Int) -> String {
     say("[limit of \(tokens) new tokens reached]", "[已达到 \(tokens) 个新 token 的上限]")
@@ -52,16 +52,16 @@ package struct Phrases: Sendable {
   package var contextFull: String { say("[the context is full]", "[上下文已满]") }
   package func dropped(_ turns: Int) -> String {
     say(
-      "[the context is full: the oldest \(turns) turns are left out from here on]",
+      "[the context is full: the oldest \(turns) turns are left out from now on]",
       "[上下文已满：此后不再包含最早的 \(turns) 条消息]")
   }
   package var nothingToRegenerate: String { say("There is nothing to answer yet.", "还没有可以重新回答的问题。") }
   package var alwaysTheSame: String {
     say(
-      "[without sampling the answer is always the same; start with --temperature for another]",
+      "[the answer is always the same without sampling; start with --temperature for a different one]",
       "[未启用采样，回答总是相同；用 --temperature 启动可得到不同的回答]")
   }
-  package var nothingWritten: String { say("Nothing was written, nothing is sent.", "没有内容，未发送。") }
+  package var nothingWritten: String { say("The text is empty; nothing is sent.", "没有内容，未发送。") }
 
   // MARK: Commands
 
@@ -86,7 +86,7 @@ package struct Phrases: Sendable {
   }
   package func unknown(_ command: String) -> String {
     say(
-      "\(command) is no command (/help lists them); // starts a message with a slash.",
+      "\(command) is not a command (/help lists them); // starts a message with a slash.",
       "\(command) 不是命令（输入 /help 查看）；以 // 开头可发送斜杠开头的消息。")
   }
   package func historyNotKept(_ reason: String) -> String {
@@ -98,19 +98,19 @@ package struct Phrases: Sendable {
   package var help: [(command: String, meaning: String)] {
     [
       ("clear", say("forget the conversation", "清空对话历史")),
-      ("stream", say("show answers as they come, or whole", "切换流式输出")),
+      ("stream", say("switch between streamed and whole answers", "切换流式输出")),
       ("vim, /edit", say("write a message in $VISUAL, $EDITOR or vi", "用 $VISUAL、$EDITOR 或 vi 编写多行消息")),
       ("/regenerate", say("answer the last message again", "重新回答上一条消息")),
       (
         "/system [TEXT]",
-        say("show or set the system message; - : the model's own", "查看或设置系统消息；- 恢复默认")
+        say("show or set the system message; - restores the default", "查看或设置系统消息；- 恢复默认")
       ),
-      ("/save FILE", say("write the conversation, as fine-tuning data", "保存对话（微调数据格式）")),
-      ("/load FILE", say("go on with a saved conversation", "载入对话并继续")),
-      ("/stats", say("speed, and how full the context is", "速度与上下文用量")),
-      ("exit", say("end; also Ctrl-D", "退出；也可按 Ctrl-D")),
+      ("/save FILE", say("save the conversation as fine-tuning data", "保存对话（微调数据格式）")),
+      ("/load FILE", say("continue a saved conversation", "载入对话并继续")),
+      ("/stats", say("show speed and context use", "速度与上下文用量")),
+      ("exit", say("end the session; also Ctrl-D", "退出；也可按 Ctrl-D")),
       ("Ctrl-C", say("stop an answer; at the prompt, clear the line", "停止回答；在输入时清除当前行")),
-      ("Alt-Enter", say("a line end within a message", "在消息中换行")),
+      ("Alt-Enter", say("start a new line in a message", "在消息中换行")),
     ]
   }
 

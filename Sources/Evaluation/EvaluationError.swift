@@ -36,7 +36,7 @@ package struct EvaluationError: DiagnosedError, Equatable {
     case .idOutOfVocabulary(let path, let index, let id, let size):
       "\(path): token \(index) has id \(id); the model knows 0 to \(size - 1)"
     case .badWindow(let length, let stride):
-      "a window of \(length) ids with stride \(stride) makes no sense: 2 <= window, 1 <= stride <= window"
+      "window \(length) and stride \(stride) do not fit: expected 2 <= window and 1 <= stride <= window"
     case .textTooShort(let tokens, let window):
       "the text has \(tokens) tokens, too few for one window of \(window)"
     case .vocabulariesDiffer(let reference, let candidate):

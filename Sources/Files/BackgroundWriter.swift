@@ -2,8 +2,8 @@ import Foundation
 
 /// Appends to a file from a thread of its own. At most a few pieces wait; then the caller does.
 ///
-/// Whole pieces go past the page cache where the file system allows it: copying into fresh pages of the cache costs more
-/// than anything else that happens to the bytes of a converted model, and pushes the model being read out of it.
+/// Whole pieces bypass the page cache where the file system allows it. Copying into new pages of the cache is the most
+/// expensive step of a conversion, and it would evict the model that is being read.
 final class BackgroundWriter: @unchecked Sendable {
   // Unchecked: one thread fills pieces, the queue alone uses `direct`, and `lock` guards what both use.
   private let descriptor: Int32

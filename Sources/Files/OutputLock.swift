@@ -118,7 +118,7 @@ package final class OutputLock: Sendable {
       let path = "\(folder)/\(name)"
       let descriptor = Foundation.open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
       guard descriptor >= 0 else { continue }
-      // Without locks nobody can know: what is there stays.
+      // Where the file system has no locks, the owner is unknown, so the file stays.
       if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { try? FileManager.default.removeItem(atPath: path) }
       close(descriptor)
     }

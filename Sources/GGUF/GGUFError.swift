@@ -74,11 +74,11 @@ extension GGUFError.Reason: CustomStringConvertible {
     case .notUTF8(let what): "\(what) is not valid UTF-8 (F4)"
     case .badKey(let key, let index):
       "key \(index) of the metadata (\"\(key.bytes.prefix(scalars: 64))\") is empty, too long, or there twice (F4)"
-    case .badBool(let byte, let what): "\(what) is \(byte), a truth value is 0 or 1 (F5)"
-    case .unknownValueType(let number, let key): "metadata \(key) has type \(number); known are 0 to 12 (F5)"
+    case .badBool(let byte, let what): "\(what) is \(byte), but a bool is 0 or 1 (F5)"
+    case .unknownValueType(let number, let key): "metadata \(key) has type \(number); types are 0 to 12 (F5)"
     case .arrayTooDeep(let key, let limit): "metadata \(key) has arrays more than \(limit) deep (F6)"
     case .badAlignment(let key): "\(key) is not a power of two from 8 to 2^20 (F7)"
-    case .badTensorName(let index): "tensor \(index) has a name that is empty, too long, or there twice (F8)"
+    case .badTensorName(let index): "tensor \(index) has a name that is empty, too long, or used twice (F8)"
     case .badRank(let rank): "has \(rank) dimensions, 1 to 4 expected (F8)"
     case .unknownTensorType(let number):
       "has type \(GGUFTensorType.description(ofUnknown: number)); read are "
@@ -86,7 +86,7 @@ extension GGUFError.Reason: CustomStringConvertible {
     case .dimensionTooLarge(let dimension): "has a dimension of \(dimension) (F9)"
     case .badShape(let shape, let blockSize):
       "has shape \(shape), whose product overflows, or whose rows are not whole blocks of \(blockSize) (F9)"
-    case .shapeTooLarge(let shape): "has shape \(shape), more than any file (F9)"
+    case .shapeTooLarge(let shape): "has shape \(shape), which is larger than any file (F9)"
     case .endsOutside(let count, let start, let available):
       "needs \(count) bytes from byte \(start), the file has \(available): it is truncated (F10)"
     case .notContiguous(let start, let expected, let alignment):

@@ -2,8 +2,8 @@ import Compute
 import Tensors
 
 extension ModelContents {
-  /// The same model with every integer matrix as the floats it stands for, `scale · (code − zero)` in fp32, one matrix
-  /// in memory at a time.
+  /// The same model with every integer matrix dequantized to floats, `scale · (code − zero)` in fp32. Only one matrix is in
+  /// memory at a time.
   package func dequantized(pool: WorkerPool = .shared) -> ModelContents {
     var result = self
     result.quantization = nil

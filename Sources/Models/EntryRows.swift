@@ -107,7 +107,8 @@ extension ModelEntry {
         })
     }
     guard let dtype = parts[0].dtype, parts.allSatisfy({ $0.dtype == dtype }) else {
-      throw ModelError(path: path, tensor: names, detail: "are of different types and cannot be one tensor")
+      throw ModelError(
+        path: path, tensor: names, detail: "have different types and cannot be combined into one tensor")
     }
     let rowBytes = shape.dropFirst().reduce(dtype.byteCount, *)
     return ModelEntry(

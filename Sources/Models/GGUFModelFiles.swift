@@ -77,7 +77,7 @@ struct GGUFConfiguration {
     self.families = families
     self.architecture = architecture
     if let experts = try file.integer("\(architecture).expert_count"), experts > 0 {
-      throw CheckpointError(path: file.path, detail: "holds a mixture of experts, which this decoder is not")
+      throw CheckpointError(path: file.path, detail: "holds a mixture of experts, which is not supported")
     }
   }
 
@@ -117,7 +117,7 @@ struct GGUFConfiguration {
       guard try file.integer(key("attention.value_length")) ?? headDim == headDim else {
         throw CheckpointError(
           path: file.path,
-          detail: "keys and values have different lengths, which this decoder does not compute")
+          detail: "keys and values have different lengths, which is not supported")
       }
       object["head_dim"] = .init(headDim)
     }
@@ -150,7 +150,7 @@ struct GGUFConfiguration {
     case let type:
       throw CheckpointError(
         path: file.path,
-        detail: "metadata \(key("rope.scaling.type")) is \"\(type)\"; read are none and linear")
+        detail: "metadata \(key("rope.scaling.type")) is \"\(type)\"; none and linear are supported")
     }
     guard let tensor = file.tensor(GGUFRows.frequencies) else { return }
     // The factors that Llama 3 was published with; others cannot be told from one another's results.
@@ -168,7 +168,7 @@ struct GGUFConfiguration {
     }
     throw CheckpointError(
       path: file.path, tensor: tensor.name,
-      detail: "scales frequencies in another way than Llama 3.1 and 3.2 do, which config.json cannot say")
+      detail: "scales frequencies differently from Llama 3.1 and 3.2, which config.json cannot express")
   }
 
   private func isEqual(_ tensor: GGUFTensor, _ factors: [Float]) -> Bool {

@@ -153,8 +153,8 @@ package struct GGUFStore: ModelStore {
 
   // MARK: Content
 
-  /// GGUF keeps vectors in F32 whatever the model is. One that holds nothing the type of the model's matrices cannot hold
-  /// becomes that type again, so that a model comes back from GGUF as it went in.
+  /// GGUF stores every vector in F32. A vector whose values all fit into the type of the model's matrices is converted back
+  /// to that type, so that a round trip through GGUF returns the same model.
   private func narrowType(_ source: Source, pool: WorkerPool = .shared) -> DType? {
     guard source.tensor.shape.count == 1, source.tensor.type == .f32,
       let embedding = table[TensorID(.embedding)]

@@ -74,7 +74,7 @@ struct GGUFTokenizer {
       let tokens = try file.strings("tokenizer.ggml.tokens")
     else { throw bad("has no tokenizer in its metadata") }
     guard model == "gpt2" else {
-      throw bad("its tokenizer is of kind \"\(model)\"; read is byte-level BPE (\"gpt2\")")
+      throw bad("its tokenizer is of kind \"\(model)\"; only byte-level BPE (\"gpt2\") is supported")
     }
     let name = try file.string("tokenizer.ggml.pre") ?? "default"
     guard let form = GGUFPreTokenizer(name: name) else {

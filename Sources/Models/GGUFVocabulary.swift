@@ -16,7 +16,7 @@ package struct GGUFVocabulary {
     let tables = try GGUFVocabulary.tables(tokenizer, files)
     func bad(_ detail: String) -> ModelError { ModelError(path: files.location, detail: detail) }
     guard let name = GGUFVocabulary.preTokenizer(tables) else {
-      throw bad("llama.cpp has no name for the way its tokenizer cuts text; the GGUF file would not work")
+      throw bad("llama.cpp does not know the pattern of its tokenizer, so the GGUF file would not work")
     }
     let isZhinao = tokenizer is ZhinaoTokenizer
     if let form = GGUFPreTokenizer(name: name), tables.ignoresMerges, !form.ignoresMerges {
@@ -43,7 +43,7 @@ package struct GGUFVocabulary {
       kinds.append(kind.rawValue)
     }
     guard Set(tokens.map(\.bytes)).count == tokens.count else {
-      throw bad("two of its tokens have the same text, which llama.cpp refuses")
+      throw bad("two of its tokens have the same text, which llama.cpp rejects")
     }
     fields += [
       ("tokenizer.ggml.tokens", .strings(tokens)), ("tokenizer.ggml.token_type", .int32s(kinds)),
@@ -58,7 +58,7 @@ package struct GGUFVocabulary {
   private static func tables(_ tokenizer: any Tokenizer, _ files: any ModelFiles) throws -> BytePairTables {
     if let zhinao = tokenizer as? ZhinaoTokenizer { return try BytePairTables(zhinao) }
     guard let json = try files.json(named: "tokenizer.json") else {
-      throw ModelError(path: files.location, detail: "has no tokenizer.json to take the merges from")
+      throw ModelError(path: files.location, detail: "has no tokenizer.json, which is needed for the merges")
     }
     // A Zhinao model in the stock layout: its own tokenizer knows what the replacements mean.
     if let ranks = try? ZhinaoTokenizerJSON.vocabulary(json, path: files.label(of: "tokenizer.json")) {

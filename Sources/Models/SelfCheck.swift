@@ -48,7 +48,7 @@ package struct SelfCheckRecord: Equatable, Sendable {
     guard try PackedModelFile(path: path).header.tensors.contains(where: { $0.holdsIntegers }) else {
       return record
     }
-    // It rounds activations: what that costs on these sequences, and as much again.
+    // `fast` rounds activations, so its tolerance is twice the difference measured on these sequences.
     let fast = record.check(try model.decoder(arithmetic: .fast, pool: pool), arithmetic: .fast)
     if fast.largest.isFinite { record.fastTolerance = max(1e-4, 2 * fast.largest) }
     return record
@@ -175,7 +175,7 @@ extension OpenedModel {
   {
     guard let record = try selfCheckRecord() else {
       throw ModelError(
-        path: path, detail: "holds no self-check record; write it again with zhinao-convert to get one")
+        path: path, detail: "has no self-check record; convert it again with zhinao-convert to add one")
     }
     return try arithmetics.map { record.check(try decoder(arithmetic: $0), arithmetic: $0) }
   }

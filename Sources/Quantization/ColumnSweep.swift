@@ -148,10 +148,10 @@ final class ColumnSweep: Sendable {
     return found.buffer.reduce(into: ParameterFinder.Findings()) { $0 += $1 }
   }
 
-  /// GPTQ takes E·U[earlier, span] away, E being the earlier columns' errors over U's diagonal. With D = W − Q of those
+  /// GPTQ subtracts E·U[earlier, span], where E holds the errors of earlier columns divided by U's diagonal. With D = W − Q of those
   /// columns, D = E·U there; and U·R = 1 says U[earlier, span] = −U[earlier, earlier]·R[earlier, span]·V with
-  /// V = R[span, span]⁻¹. So D·R[earlier, span]·V is added, and nobody needs U as a whole, nor passes over the weights
-  /// to the right after every block. (QuIP, arXiv 2307.13304, shows GPTQ to be such a linear feedback of W − Q.)
+  /// V = R[span, span]⁻¹. So D·R[earlier, span]·V is added. The whole of U is not needed, and neither is a pass over
+  /// the weights to the right after every block. (QuIP, arXiv 2307.13304, shows GPTQ to be such a linear feedback of W − Q.)
   private struct Correction {
     let earlier: PackedLeftSide
     /// Some columns of V each: it is upper triangular, and what is below the diagonal is not multiplied.

@@ -151,7 +151,7 @@ package struct InputDiagnosis: Equatable, Sendable {
     var reasons: [String] = []
     if tokens < channels {
       reasons.append(
-        "saw \(tokens) tokens for \(channels) channels, so H has rank \(tokens) at most; give \((channels + tokens - 1) / max(1, tokens)) times the calibration text"
+        "\(tokens) tokens for \(channels) channels limit the rank of H to \(tokens); use \((channels + tokens - 1) / max(1, tokens)) times the calibration text"
       )
     }
     if let first = dead.first.first {
@@ -162,11 +162,11 @@ package struct InputDiagnosis: Equatable, Sendable {
         "\(twins.count) channels are multiples of others (the first: \(first.channel) of \(first.of))")
     }
     if let rank = effectiveRank, rank * 2 < channels {
-      reasons.append("only \(rank) of \(channels) channels vary on their own beyond the damping")
+      reasons.append("only \(rank) of \(channels) channels have independent variance above the damping")
     }
     if let first = outliers.first.first {
       reasons.append(
-        "\(outliers.count) channels stand out (the first: \(first.channel), \(Int(first.ratio.rounded())) times the median energy)"
+        "\(outliers.count) outlier channels (the first: \(first.channel), with \(Int(first.ratio.rounded())) times the median energy)"
       )
     }
     return reasons

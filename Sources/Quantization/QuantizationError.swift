@@ -52,7 +52,7 @@ package enum QuantizationError: DiagnosedError, Equatable {
     case .weightNotFinite(let module, let output, let input, let value):
       "\(module).weight: element [\(output), \(input)] is \(value); a model with such weights cannot be quantized"
     case .scaleTooLarge(let module, let output):
-      "\(module): the scale of output \(output) is beyond what half precision holds; its weights are too large"
+      "\(module): the scale of output \(output) is too large for half precision, because its weights are too large"
     case .inputsNotFinite(let module, let channel):
       "\(module): the calibration inputs of channel \(channel) are not finite; a weight before it may be NaN or "
         + "infinite"

@@ -195,7 +195,7 @@ extension QuantizationJob.Outputs {
       let parent = PathParts(path).folder
       guard manager.isWritableFile(atPath: parent) else {
         throw FileError(
-          .cannotWrite, path: path, detail: "cannot be created: \(parent) is not a folder one can write to")
+          .cannotWrite, path: path, detail: "cannot be created: \(parent) is not a writable folder")
       }
       return try OutputLock(output: path)
     }

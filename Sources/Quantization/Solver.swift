@@ -70,7 +70,7 @@ package struct PreparedHessian {
     }
     if damp != recipe.dampPercent {
       warnings.append(
-        "\(name): the Hessian is not positive definite with damp \(recipe.dampPercent); used \(damp) instead (more calibration text helps)"
+        "\(name): the Hessian is not positive definite with damp \(recipe.dampPercent); damp was raised to \(damp); more calibration text avoids this"
       )
     }
     dampPercent = damp

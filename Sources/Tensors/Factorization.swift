@@ -75,8 +75,8 @@ package enum Factorization {
 
   // MARK: H = R·Rᵀ
 
-  /// Blocks whose products are subtracted from what is left of them together, in one chain: every element of H is then read
-  /// and written a quarter as often, and still takes its products in the order of the blocks.
+  /// Blocks whose products are subtracted from the rest of H together. Every element is then read and written a quarter as
+  /// often, and still subtracts its products in the order of the blocks.
   private static let spanBlocks = 4
   /// Rows of H that meet one block of columns in a task, in tiles.
   private static let tilesOfTask = 160

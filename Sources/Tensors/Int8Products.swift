@@ -4,7 +4,7 @@ import Compute
 package enum Int4Arithmetic: String, CaseIterable, Sendable {
   /// Activations stay fp32; every product equals the one with the dequantized weights, bit for bit.
   case exact
-  /// Activations are rounded to 8 bits in blocks of inputs, save the few that stand out of their row, which are
+  /// Activations are rounded to 8 bits in blocks of inputs, except the outliers of each row, which are
   /// multiplied as they are (the idea of LLM.int8(), arXiv 2208.07339); several times faster, its extra loss is measured,
   /// not hidden.
   case fast
@@ -86,7 +86,7 @@ private struct BareProduct: Sendable {
 }
 
 extension LinearAlgebra {
-  /// Up to so many rows, reading the weights takes longer than multiplying with them.
+  /// Up to this many rows, reading the weights takes longer than multiplying with them.
   private static let fewRows = 24
 
   /// y `[rows, outFeatures]` ≈ x · Wᵀ in `fast` arithmetic, for each of `products`, in one parallel region. The result for

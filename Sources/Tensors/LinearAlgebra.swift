@@ -5,7 +5,7 @@ import Compute
 /// Threads split outputs, never sums: whatever their number, every output is one chain of fused multiply-adds in
 /// ascending order of the summed index (`CKernels.h`).
 package enum LinearAlgebra {
-  /// So many summed indices are one block: a short second one costs more than a large first one.
+  /// Up to this many summed indices form one block, because a short second block costs more than a large first one.
   private static let wholeDepth = 640
   /// Floats of B in one block: 384 KiB of a second-level cache.
   private static let blockFloats = 384 << 8
@@ -20,13 +20,13 @@ package enum LinearAlgebra {
   /// Bytes of the packed copy of A. Every block of B passes by all of it; the kernels fetch its rows ahead, so it may be larger
   /// than a third-level cache.
   static let packedByteCount = 48 << 20
-  /// And rows of it: more of them save little, and take memory that the plan of a quantization does not count.
+  /// Rows in the packed copy of A. More rows save little, and their memory is not part of a quantization's plan.
   static let packedRows = 2048
-  /// Rows from which on a product's rows are cut among tasks; no part has fewer than half.
+  /// From this many rows on, rows are divided among tasks; no part has fewer than half of them.
   static let leastRowsCut = 480
-  /// Up to so many bytes, a B is built as floats for all threads at once: part of a third-level cache.
+  /// A B of up to this many bytes is widened once for all threads; it then fits into part of a third-level cache.
   static let builtByteCount = 8 << 20
-  /// At most so many rows are a task then; with a block's inputs they take a fifth of a second-level cache, or three.
+  /// The maximum rows of a task in that case.
   static let rowsOfTask = 120
 
   /// C `[m, n]` = / += / −= A `[m, k]` · B`[n, k]`ᵀ with B in panels of floats.
@@ -288,7 +288,7 @@ package enum LinearAlgebra {
     }
   }
 
-  /// Into how many tasks of at most about ``rowsOfTask`` rows to cut all of them: as many for each thread.
+  /// The number of tasks, equal for each thread, such that a task has at most about ``rowsOfTask`` rows.
   static func rowTasks(tiles: Int, tileRows: Int, threads: Int) -> Int {
     let rowsOfRound = rowsOfTask * threads
     return min(tiles, (tiles * tileRows + rowsOfRound - 1) / rowsOfRound * threads)

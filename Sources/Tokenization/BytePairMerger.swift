@@ -34,7 +34,7 @@ struct BytePairMerger<Table: MergeTable> {
       return
     }
     if initial.count <= Self.scanLimit { return scan(initial, text, &output) }
-    var parts = [Part]()
+    var parts: [Part] = []
     parts.reserveCapacity(initial.count + 1)
     for (index, part) in initial.enumerated() {
       parts.append(

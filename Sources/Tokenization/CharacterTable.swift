@@ -37,8 +37,8 @@ struct CharacterTable: Sendable {
         value = value << 6 | Int(byte & 0x3F)
         missing -= 1
       }
-      // A token that ends within the character has it with all its possible ends. (One whose bytes are no UTF-8 there
-      // occurs in no text; whatever it marks is without need.)
+      // A token that ends inside a character marks all characters that could complete it. (A token that is not valid UTF-8
+      // here never occurs in a text, so its marks do no harm.)
       let bit = UInt64(1) << UInt64(token[start - 1] & 63)
       let possible = value << (6 * missing)..<(value + 1) << (6 * missing)
       for character in possible { entries[character].before |= bit }

@@ -37,7 +37,7 @@ struct IDBuffer: ~Copyable {
     count += 1
   }
 
-  /// Appends `count` of these three, with room for all of them: a choice would often be guessed wrong.
+  /// Appends the first `count` of three ids. All three are stored, because a branch would often be mispredicted.
   @inline(__always)
   mutating func append(_ three: (Int32, Int32, Int32), count used: Int32) {
     ids[count] = three.0

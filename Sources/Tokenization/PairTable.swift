@@ -17,7 +17,7 @@ struct PairTable: MergeTable, Sendable {
     slots = Array(repeating: Slot(left: 0, right: 0, rank: -1, id: 0), count: size)
   }
 
-  /// Adds a pair; one that is there already stays as it is.
+  /// Adds a pair, unless it is already present.
   mutating func insert(left: Int32, right: Int32, rank: Int32, id: Int32) {
     let place = find(left, right)
     if slots[place].rank < 0 { slots[place] = Slot(left: left, right: right, rank: rank, id: id) }

@@ -2,8 +2,8 @@ import Files
 
 /// What the pieces of one text became, for when they come again: a table of fixed size, the newest piece wins.
 ///
-/// An entry says what there is to know of a short piece that is one token; of others it refers to the text and to the ids
-/// already put out, so it costs nothing to make.
+/// An entry holds the whole result for a short piece that is one token. For other pieces it refers to the text and to the ids
+/// that were already emitted, so creating it costs almost nothing.
 final class PieceCache {
   fileprivate struct Entry: BitwiseCopyable {
     var key: Key

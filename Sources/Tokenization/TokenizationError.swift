@@ -134,7 +134,7 @@ extension TokenizationError.ZhinaoRule: CustomStringConvertible {
     case .pattern: "its pattern is another"
     case .normalizer: "its normalizer is another"
     case .bytes(let id): "token \(id) is not made of bytes"
-    case .merges: "its merges are not those that its ids give"
+    case .merges: "its merges do not follow from its ids"
     }
   }
 }

@@ -11,7 +11,7 @@ extension OpenedModel.Verification: ExpressibleByArgument {}
 package struct OpeningOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "What is checked when the model is opened: none, header (its checksum), or full (every byte).",
+      "Check the file when the model is opened: none, header (checksum of the header), or full (every byte).",
       valueName: "what"))
   package var verify = OpenedModel.Verification.header
 
@@ -28,7 +28,7 @@ package struct OpeningOptions: ParsableArguments {
 
 /// `--print-digest`, for commands that write models.
 package struct DigestOptions: ParsableArguments {
-  @Flag(help: "Also print the SHA-256 of every file written, as sha256sum does.")
+  @Flag(help: "Print the SHA-256 of every written file in the format of sha256sum.")
   package var printDigest = false
 
   package init() {}

@@ -7,10 +7,10 @@ import JSON
 package struct ComputeOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Threads to compute with; results do not depend on it (default: all processors).", valueName: "n"))
+      "Number of threads (default: all processors). Results do not depend on it.", valueName: "n"))
   package var threads: Int?
 
-  @Flag(name: .shortAndLong, help: "No progress on standard error.")
+  @Flag(name: .shortAndLong, help: "Print no progress on standard error.")
   package var quiet = false
 
   package init() {}

@@ -2,8 +2,8 @@ import Compute
 
 extension LayerSteps {
   /// Rows of queries and columns of keys of one block of scores. Key blocks start at fixed positions, so a token's result
-  /// does not depend on how many tokens are processed with it. Whole tiles of queries on every instruction set; more of
-  /// them would widen a cache in half precision less often, and multiply more keys that nobody sees.
+  /// does not depend on how many tokens are processed with it. 48 is a whole number of tiles on every instruction set. A
+  /// larger block would widen a half-precision cache less often, but multiply more keys that the mask discards.
   static let queryBlock = 48
   static let keyBlock = 512
 

@@ -15,7 +15,7 @@ struct CacheReader {
   private var headDim: Int { configuration.headDim }
   private var block: Int { LayerSteps.keyBlock }
 
-  /// Rows up to which widening costs more than it saves.
+  /// Up to this many rows, widening the cache costs more than it saves.
   private static let fewRows = 8
 
   /// Floats of scratch that the products of `rows` rows need.

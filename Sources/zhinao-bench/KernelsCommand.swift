@@ -7,14 +7,15 @@ import ToolSupport
 struct KernelsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "kernels",
-    abstract: "Products and factorizations beside the peak of this machine.",
+    abstract: "Measure products and factorizations beside the peak of this machine.",
     discussion: """
       EXAMPLE
         zhinao-bench kernels --json
       """)
 
   @OptionGroup var repetitions: RepetitionOptions
-  @Option(parsing: .unconditional, help: ArgumentHelp("Order of the factorization.", valueName: "n"))
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("Order of the matrix that is factored.", valueName: "n"))
   var order = 4096
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions

@@ -37,8 +37,8 @@ enum Limits {
   }
 
   /// Reading `bytes` once from start to end, all threads: bytes a second.
-  /// Lines are asked for ahead, as the kernels do: the hardware's prefetcher alone, which starts anew at every page, reads less.
-  /// How far ahead is best differs: Zen 3 wants 2 KB, later cores more. The better of both counts.
+  /// Lines are prefetched, as in the kernels, because the hardware prefetcher restarts at every page and reads less. The best
+  /// distance differs (2 KB on Zen 3, more on later cores); the better of two is reported.
   static func readBandwidth(_ bytes: UnsafeRawBufferPointer, pool: WorkerPool = .shared, repetitions: Int = 3)
     -> Double
   {

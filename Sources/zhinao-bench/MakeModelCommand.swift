@@ -14,9 +14,9 @@ import ToolSupport
 struct MakeModelCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "make-model",
-    abstract: "Write a model of a given shape with random weights, for measuring.",
+    abstract: "Write a model of a given shape with random weights, for measurements.",
     discussion: """
-      A path that ends in .zhinao is a packed file, any other a Hugging Face folder (bf16 only).
+      A path that ends in .zhinao is written as a packed file, and any other as a Hugging Face folder (bf16 only).
 
       EXAMPLES
         zhinao-bench make-model --shape 7b --encoding int4 -o random-7b.zhinao
@@ -30,16 +30,20 @@ struct MakeModelCommand: ParsableCommand {
   }
   enum Encoding: String, ExpressibleByArgument, CaseIterable { case bf16, int4 }
 
-  @Option(help: ArgumentHelp("7b, 1.8b or tiny.", valueName: "shape")) var shape = Shape.tiny
-  @Option(help: ArgumentHelp("bf16 or int4.", valueName: "encoding")) var encoding = Encoding.int4
+  @Option(help: ArgumentHelp("Shape of the model: 7b, 1.8b or tiny.", valueName: "shape")) var shape = Shape
+    .tiny
+  @Option(help: ArgumentHelp("Encoding of the weights: bf16 or int4.", valueName: "encoding")) var encoding =
+    Encoding.int4
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp("Bits of the head of an int4 model: 16, 8 or 4.", valueName: "n")) var headBits =
     16
-  @Option(parsing: .unconditional, help: ArgumentHelp("Layers, instead of the shape's own.", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Number of layers, instead of the number of the shape.", valueName: "n"))
   var layers: Int?
   @Option(
-    name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "path")
+    name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Output path.", valueName: "path")
   )
   var destination: String
   @OptionGroup var compute: ComputeOptions

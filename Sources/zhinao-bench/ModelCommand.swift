@@ -23,15 +23,17 @@ struct ModelCommand: ParsableCommand {
         zhinao-bench model-int4.zhinao --prompt-tokens 512 --new-tokens 64 --repetitions 5 --json
       """)
 
-  @Argument(help: "A .zhinao file (or a folder).") var model: String
-  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens of the prompt.", valueName: "n"))
+  @Argument(help: "A model: .zhinao file or folder.") var model: String
+  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens in the prompt.", valueName: "n"))
   var promptTokens = 512
-  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens generated.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Generated tokens.", valueName: "n"))
   var newTokens = 64
-  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens before the generated ones.", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Tokens in the context before generation starts.", valueName: "n"))
   var contextTokens = 16
   @OptionGroup var repetitions: RepetitionOptions
-  @Flag(help: "Count the first run, too: no prompt and token before it.") var noWarmup = false
+  @Flag(help: "Count the first run as well.") var noWarmup = false
   @OptionGroup var products: ArithmeticOptions
   @OptionGroup var cache: KVCacheOptions
   @OptionGroup var opening: OpeningOptions
@@ -175,7 +177,7 @@ struct ModelCommand: ParsableCommand {
     }
   }
 
-  /// Of the file's own pages, at most two gigabytes of them; the best of some, since the first brings pages in.
+  /// Measured on at most two gigabytes of the file itself. The best run counts, because the first one reads from disk.
   private func bandwidth(_ mapped: UnsafeBytes) -> Double {
     Limits.readBandwidth(UnsafeRawBufferPointer(rebasing: mapped.bytes.prefix(2 << 30)), repetitions: 4)
   }

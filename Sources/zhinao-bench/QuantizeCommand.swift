@@ -9,17 +9,17 @@ import ToolSupport
 struct QuantizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "quantize",
-    abstract: "GPTQ of single Linears: Hessian, factor, column loop.",
+    abstract: "Measure GPTQ of single Linear layers: Hessian, factor, column loop.",
     discussion: """
       EXAMPLE
         zhinao-bench quantize --tokens 16384
       """)
 
-  @Option(parsing: .unconditional, help: ArgumentHelp("Calibration tokens.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Number of calibration tokens.", valueName: "n"))
   var tokens = 16384
   @Option(
     help: ArgumentHelp(
-      "Inputs x outputs; KxN+N: matrices that share their inputs, as gate and up do. Unless given, those of a 7B model.",
+      "Inputs x outputs; KxN+N for layers that share inputs, like gate and up. The default is a 7B model's layers.",
       valueName: "KxN"))
   var shape: [String] = ["4096x4096", "4096x11008", "4096x11008+11008", "11008x4096"]
   @OptionGroup var compute: ComputeOptions

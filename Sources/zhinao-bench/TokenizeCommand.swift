@@ -7,17 +7,17 @@ import ToolSupport
 struct TokenizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "tokenize",
-    abstract: "Encoding speed on a text.",
+    abstract: "Measure the speed of encoding a text.",
     discussion: """
-      Every run encodes the whole text anew, from a string to an array of ids: what a run remembers of the text's
-      pieces ends with it. The vocabulary and the processor's caches are warm.
+      Every run encodes the whole text from a string to an array of ids. Nothing is cached between runs, \
+      but the vocabulary and the caches of the processor are warm.
 
       EXAMPLE
         zhinao-bench tokenize vocab/360.tiktoken corpus.txt
       """)
 
-  @Argument(help: "Vocabulary (.tiktoken or tokenizer.json) or model folder.") var vocabulary: String
-  @Argument(help: "Text.") var text: String
+  @Argument(help: "A vocabulary (.tiktoken or tokenizer.json) or a model folder.") var vocabulary: String
+  @Argument(help: "A text file.") var text: String
   @OptionGroup var repetitions: RepetitionOptions
   @OptionGroup var output: OutputOptions
 

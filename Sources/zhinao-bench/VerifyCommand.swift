@@ -8,10 +8,10 @@ import ToolSupport
 struct VerifyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "verify",
-    abstract: "Full verification of a .zhinao file beside zlib's own crc32 on the same threads.",
+    abstract: "Measure full verification of a .zhinao file beside zlib's crc32 on the same threads.",
     discussion: """
-      zlib's rate is measured on one megabyte per thread, which stays in cache; the file's on all of it, from the page \
-      cache. Medians, alternating.
+      zlib is measured on one megabyte per thread, which stays in the processor's cache, and the file is \
+      measured as a whole, from the page cache. The runs alternate, and medians are printed.
 
       EXAMPLE
         zhinao-bench verify model.zhinao

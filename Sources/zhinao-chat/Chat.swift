@@ -15,7 +15,7 @@ enum Entry {
 struct Chat: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "zhinao-chat",
-    abstract: "Talk to a model.",
+    abstract: "Chat with a model.",
     discussion: """
       On a terminal, without --prompt: a conversation. /help lists its commands; Ctrl-C stops an answer, exit or Ctrl-D \
       ends. Sampling is what the model's generation_config.json says, unless an option says otherwise: with do_sample, or, \
@@ -41,23 +41,24 @@ struct Chat: ParsableCommand {
 
     static func help(for value: Contents) -> ArgumentHelp? {
       switch value {
-      case .plainText: "Names of special tokens in messages are ordinary text (default in a conversation)."
-      case .specialTokens: "Names of special tokens in messages are those tokens (default for one answer)."
+      case .plainText: "Treat names of special tokens as ordinary text (default in a conversation)."
+      case .specialTokens: "Treat names of special tokens as tokens (default for one answer)."
       }
     }
   }
 
   @Argument(
-    help: "A .zhinao or .gguf file (or a Hugging Face or AutoGPTQ folder).",
+    help: "A model: .zhinao file, .gguf file, Hugging Face folder or AutoGPTQ folder.",
     completion: .file(extensions: ["zhinao", "gguf"]))
   var model: String
   @Option(
     name: .shortAndLong,
-    help: ArgumentHelp("Say this, print the answer, end; - reads standard input.", valueName: "text"))
+    help: ArgumentHelp("Print the answer to this text and exit; - reads standard input.", valueName: "text"))
   var prompt: String?
-  @Option(help: ArgumentHelp("System message instead of the template's own.", valueName: "text"))
+  @Option(
+    help: ArgumentHelp("System message, instead of the default of the chat template.", valueName: "text"))
   var system: String?
-  @Flag(help: "Continue the prompt as it is, without a chat template.")
+  @Flag(help: "Continue the text as it is, without a chat template.")
   var raw = false
   @Flag(exclusivity: .exclusive)
   var contents: Contents?
@@ -72,12 +73,13 @@ struct Chat: ParsableCommand {
   @OptionGroup var keysAndValues: KVCacheOptions
   @Option(
     help: ArgumentHelp(
-      "Where the lines you enter are kept (default: ~/.local/state/zhinao/chat_history).", valueName: "file"),
+      "File for the history of entered lines (default: ~/.local/state/zhinao/chat_history).",
+      valueName: "file"),
     completion: .file())
   var historyFile: String?
-  @Flag(help: "Keep no lines for the next session.")
+  @Flag(help: "Do not save entered lines.")
   var noHistory = false
-  @Flag(help: "First check that this machine computes what the .zhinao file's writer computed.")
+  @Flag(help: "First check that this machine computes the results recorded in the .zhinao file.")
   var selfCheck = false
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
@@ -89,7 +91,7 @@ struct Chat: ParsableCommand {
   func validate() throws {
     if let contextSize, contextSize < 2 { throw ValidationError("--context-size: expected at least 2.") }
     if noHistory && historyFile != nil {
-      throw ValidationError("--no-history and --history-file exclude each other.")
+      throw ValidationError("--no-history and --history-file cannot be combined.")
     }
   }
 

@@ -68,7 +68,7 @@ final class InteractiveChat {
   // MARK: The loop
 
   func run() throws {
-    // Whatever ends the program leaves the terminal as it was.
+    // The terminal is restored however the program ends.
     Interruption.farewell.withLock { [device] farewell in
       farewell = {
         device.restore()

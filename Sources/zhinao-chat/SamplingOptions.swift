@@ -16,12 +16,13 @@ struct SamplingOptions: ParsableArguments {
   var temperature: Double?
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Choose among the k most likely tokens; 0 or -1: all (default).", valueName: "k"))
+    help: ArgumentHelp(
+      "Sample from the k most likely tokens; 0 or -1 samples from all (default).", valueName: "k"))
   var topK: Int?
   @Option(
     parsing: .unconditional,
     help: ArgumentHelp(
-      "Choose among the most likely tokens that together have probability p (default: 1).", valueName: "p"))
+      "Sample from the most likely tokens whose total probability is p (default: 1).", valueName: "p"))
   var topP: Double?
   @Option(
     parsing: .unconditional,

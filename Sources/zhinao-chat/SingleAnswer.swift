@@ -18,7 +18,7 @@ struct SingleAnswer {
     let template = try options.template(opened, tokenizer)
     let ids = promptIDs(tokenizer, template)
     let decoder = try opened.decoder(arithmetic: options.arithmetic)
-    // A script gets the same answer whatever the model suggests for conversations.
+    // Scripts get the same answer for every model: generation_config.json is ignored.
     let defaults = SamplingDefaults()
     let request = GenerationRequest(
       prompt: ids, sampling: options.sampling.parameters(defaults: defaults),
@@ -38,7 +38,7 @@ struct SingleAnswer {
     Output.remark(
       "[\(result.promptTokens) prompt tokens, \(Format.rate(result.promptTokens, result.promptSeconds))/s; "
         + "\(result.tokens.count) new, \(Format.rate(count, result.generationSeconds))/s; "
-        + "\(result.finishReason == .stop ? "stop token" : "limit reached")]")
+        + "\(result.finishReason == .stop ? "stop token" : "token limit")]")
   }
 
   /// What was asked for, or what prompt and answer need; at most what the model was made for.

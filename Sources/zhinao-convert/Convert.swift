@@ -45,17 +45,18 @@ enum GGUFAsymmetricType: String, ExpressibleByArgument, CaseIterable {
 struct Convert: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "zhinao-convert",
-    abstract: "Convert models: Hugging Face folders, AutoGPTQ folders, .zhinao files, GGUF files.",
+    abstract: "Convert models between Hugging Face folders, AutoGPTQ folders, .zhinao files and GGUF files.",
     discussion: """
-      An output that ends in .zhinao is a packed file, one that ends in .gguf a file for llama.cpp, any other a \
-      folder: Hugging Face's for float models, AutoGPTQ's for quantized ones. Tensors keep every bit unless \
-      --dtype asks for another type. Integer weights keep their codes in GGUF too; the blocks of a GGUF file \
-      that is read become floats (bfloat16, or --dtype).
+      The name of the output decides its format: FILE.zhinao is a packed file, FILE.gguf is a file for \
+      llama.cpp, and anything else is a folder. Float models are written as Hugging Face folders, and \
+      quantized models as AutoGPTQ folders. Tensors keep every bit unless --dtype asks for another type. \
+      Quantized weights keep their codes in GGUF. When a GGUF file is read, its blocks become floats \
+      (bfloat16, or the type of --dtype).
 
       EXAMPLES
         zhinao-convert MODEL_DIR -o model.zhinao
         zhinao-convert model.zhinao -o MODEL_DIR
-        zhinao-convert MODEL_DIR -o QWEN2_DIR --to stock       # for engines that do not know 360Zhinao
+        zhinao-convert MODEL_DIR -o QWEN2_DIR --to stock       # for any engine
         zhinao-convert QWEN2_DIR -o MODEL_DIR --to zhinao-hf
         zhinao-convert MODEL_DIR -o TUNED_DIR --merge-lora ADAPTER_DIR
         zhinao-convert MODEL_DIR -o model.zhinao --dry-run
@@ -66,46 +67,46 @@ struct Convert: ParsableCommand {
     version: ToolVersion.generator)
 
   @Argument(
-    help: "Hugging Face or AutoGPTQ folder, .zhinao or .gguf file; with --inspect also any safetensors file."
+    help: "A model: folder, .zhinao or .gguf file. With --inspect, also any safetensors file."
   )
   var input: String
   @Option(
     name: [.customShort("o"), .customLong("output")],
-    help: ArgumentHelp("What to write: FILE.zhinao, FILE.gguf, or a folder.", valueName: "path"))
+    help: ArgumentHelp("Output: FILE.zhinao, FILE.gguf, or a folder.", valueName: "path"))
   var destination: String?
   @Option(
     help: ArgumentHelp(
-      "Another layout: stock (Qwen2ForCausalLM with tokenizer.json, for any engine) or zhinao-hf (back).",
+      "Change the layout: stock writes Qwen2ForCausalLM with tokenizer.json for any engine; zhinao-hf reverses it.",
       valueName: "layout"))
   var to: ModelLayout?
   @Option(
     help: ArgumentHelp(
-      "Merge a PEFT LoRA adapter (adapter_config.json, adapter_model.safetensors) in fp32, rounded once.",
+      "Merge a PEFT LoRA adapter folder. The sum is computed in fp32 and rounded once.",
       valueName: "folder"))
   var mergeLora: String?
-  @Option(help: ArgumentHelp("Bring floats to bfloat16, float16 or float32.", valueName: "type"))
+  @Option(help: ArgumentHelp("Convert float tensors to bfloat16, float16 or float32.", valueName: "type"))
   var dtype: TargetType?
   @OptionGroup var folder: FolderOptions
   @Option(
     help: ArgumentHelp(
-      "Float matrices of a GGUF file: auto (as stored), f32, f16, bf16 or q8_0.", valueName: "type"))
+      "Type of float matrices in a GGUF file: auto (unchanged), f32, f16, bf16 or q8_0.", valueName: "type"))
   var ggufType = GGUFFloatType.auto
   @Option(
     help: ArgumentHelp(
-      "Asymmetric codes in a GGUF file: q4_1 (rounds minima to half precision) or q5_0 (exact, a bit more).",
+      "Type of asymmetric codes in a GGUF file: q4_1 (rounds minima to fp16) or q5_0 (exact, but larger).",
       valueName: "type"))
   var ggufAsymmetric = GGUFAsymmetricType.q4_1
   @Flag(
-    help: "Keep the codes of Q4_0, Q8_0 and GPTQ's Q4_1 blocks of a GGUF file as integers, in a .zhinao file."
+    help: "Keep the codes of a GGUF file's Q4_0, Q8_0 and GPTQ-made Q4_1 blocks in a .zhinao file."
   )
   var keepCodes = false
-  @Flag(help: "Write integer weights as the floats they stand for (in --dtype, or the configuration's type).")
+  @Flag(help: "Convert quantized weights to floats (of --dtype, or of the type in config.json).")
   var dequantize = false
-  @Flag(help: "Say what would be written, and write nothing.")
+  @Flag(help: "Print what would be written, without writing it.")
   var dryRun = false
-  @Flag(help: "Print a table of what the input holds.")
+  @Flag(help: "Print the tensors and files of the input.")
   var inspect = false
-  @Flag(help: "Replace an output that exists.")
+  @Flag(help: "Replace an existing output.")
   var overwrite = false
   @OptionGroup var digests: DigestOptions
   @OptionGroup var opening: OpeningOptions
@@ -113,12 +114,12 @@ struct Convert: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard inspect || destination != nil else { throw ValidationError("Give -o PATH, or --inspect.") }
+    guard inspect || destination != nil else { throw ValidationError("Specify -o PATH or --inspect.") }
     if keepCodes, let destination, !destination.bytes.hasSuffix(".zhinao"),
       !destination.bytes.hasSuffix(".gguf")
     {
       throw ValidationError(
-        "--keep-codes: engines that read folders take positive scales only; use -o FILE.zhinao.")
+        "--keep-codes needs -o FILE.zhinao: folders cannot hold the negative scales of such files.")
     }
   }
 
@@ -129,7 +130,7 @@ struct Convert: ParsableCommand {
     let start = Date()
     let model = try opening.open(input, dequantizedType: dtype?.dtype ?? .bf16, keepsCodes: keepCodes)
     if keepCodes && model.kind == .gguf && model.quantization == nil {
-      Output.warn("\(input): has no blocks whose codes can be kept; they become floats")
+      Output.warn("\(input): no block has codes that can be kept; all become floats")
     }
     let tokenizer = try usableTokenizer(model)
     var contents = try ModelContents(model)
@@ -212,7 +213,7 @@ struct Convert: ParsableCommand {
     let plan = try exporter.plan(tokenizer: tokenizer)
     if dryRun { return try show(path, tensors: plan.tensors.count, bytes: plan.byteCount) }
     try refuseExisting(path)
-    for note in plan.notes { Output.remark("in llama.cpp: \(note)") }
+    for note in plan.notes { Output.remark("note for llama.cpp: \(note)") }
     let bar = ProgressReporter("convert", unit: "bytes")
     try exporter.write(plan, to: path) { bar.update($0, of: $1) }
   }

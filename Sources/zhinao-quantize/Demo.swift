@@ -10,7 +10,7 @@ struct Demo {
     guard let folder = Bundle.module.path(forResource: "tiny-zhinao", ofType: nil) else {
       throw FileError(
         .cannotOpen, path: "tiny-zhinao",
-        detail: "the demo's model is not beside the program; build it with swift build")
+        detail: "the model of the demo is not beside the program; build it with swift build")
     }
     let work = FileManager.default.temporaryDirectory.appendingPathComponent("zhinao-demo-\(getpid())").path
     PendingOutputs.register(work)
@@ -32,7 +32,7 @@ struct Demo {
   private func name(_ row: MethodComparison.Row) -> String {
     switch row.method {
     case nil: "bf16"
-    case .rtn: "round to nearest"
+    case .rtn: "round-to-nearest"
     case .gptq: "GPTQ"
     }
   }
@@ -53,7 +53,7 @@ struct Demo {
   }
 
   private func text(_ result: MethodComparison.Result) -> String {
-    let header = ["weights", "size", "perplexity zh", "perplexity en", "KL", "same first token", "time"]
+    let header = ["weights", "size", "perplexity zh", "perplexity en", "KL", "top-1 agreement", "time"]
     let rows = result.rows.map { row in
       [
         name(row), Format.number(Double(row.byteCount) / 1e6, digits: 2) + " MB",

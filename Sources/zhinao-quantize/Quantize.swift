@@ -50,8 +50,9 @@ struct QuantizeModelCommand: ParsableCommand {
     abstract: "Quantize a model to 2, 3, 4 or 8 bits with calibration text.",
     usage: usage,
     discussion: """
-      GPTQ as AutoGPTQ 0.7.1 computes it, on the CPU, layer by layer. Writes a packed .zhinao file, a folder that \
-      AutoGPTQ, GPTQModel, transformers and vLLM load, or both. A run that dies continues with the same command.
+      Quantizes layer by layer on the CPU with GPTQ, as AutoGPTQ 0.7.1 computes it. The output is a packed \
+      .zhinao file, a folder that AutoGPTQ, GPTQModel, transformers and vLLM load, or both. If a run is \
+      interrupted, the same command continues it.
 
       EXAMPLES
         zhinao-quantize MODEL_DIR --calibration data.json -o model-int4.zhinao --gptq-output model-int4-gptq/
@@ -63,10 +64,10 @@ struct QuantizeModelCommand: ParsableCommand {
       """,
     helpNames: [.short, .long])
 
-  @Argument(help: "Hugging Face folder, float .zhinao file, or .gguf file.")
+  @Argument(help: "A float model: Hugging Face folder, .zhinao file or .gguf file.")
   var model: String?
 
-  @Flag(help: "Quantize the small trained model inside this program, verify it and print a table.")
+  @Flag(help: "Quantize a small included model, verify it, and print a table.")
   var demo = false
 
   @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
@@ -79,12 +80,12 @@ struct QuantizeModelCommand: ParsableCommand {
 
   func validate() throws {
     if demo { return }
-    guard model != nil else { throw ValidationError("Give a MODEL, or --demo.") }
+    guard model != nil else { throw ValidationError("Specify a MODEL or --demo.") }
     guard outputs.packed != nil || outputs.gptqOutput != nil else {
-      throw ValidationError("Give -o FILE.zhinao, --gptq-output FOLDER, or both.")
+      throw ValidationError("Specify -o FILE.zhinao, --gptq-output FOLDER, or both.")
     }
     guard recipe.method == .rtn || !calibration.files.isEmpty else {
-      throw ValidationError("Give --calibration FILE, or --method rtn, which needs none.")
+      throw ValidationError("Specify --calibration FILE, or --method rtn, which needs no calibration text.")
     }
   }
 
@@ -116,23 +117,25 @@ struct CalibrationArguments: ParsableArguments {
   @Option(
     name: .customLong("calibration"),
     help: ArgumentHelp(
-      "Calibration text, may be given again: conversations (.json), JSON Lines with text, messages or input_ids "
-        + "(.jsonl), plain text; each also as .gz.", valueName: "file"))
+      "Calibration text; may be repeated. Reads conversations (.json), JSON Lines with text, messages or input_ids "
+        + "(.jsonl), and plain text, also compressed (.gz).", valueName: "file"))
   var files: [String] = []
 
-  @Option(help: ArgumentHelp("Tokens of one calibration window.", valueName: "n"))
+  @Option(help: ArgumentHelp("Tokens in a calibration window.", valueName: "n"))
   var sequenceLength = 512
 
-  @Option(help: ArgumentHelp("Windows used; chosen by the seed when there are more.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp(
+      "Maximum number of windows. If there are more, --seed selects among them.", valueName: "n"))
   var samples = 128
 
-  @Option(help: ArgumentHelp("Seed of that choice.", valueName: "n"))
+  @Option(help: ArgumentHelp("Seed for selecting windows.", valueName: "n"))
   var seed: UInt64 = 0
 
-  @Flag(help: "Join records and cut them into full windows, instead of one window from the start of each.")
+  @Flag(help: "Join all records and cut them into full windows, instead of using the start of each record.")
   var pack = false
 
-  @Flag(help: "Special tokens in the text are ordinary text.")
+  @Flag(help: "Treat names of special tokens in the text as ordinary text.")
   var plainText = false
 
   func validate() throws {
@@ -154,47 +157,51 @@ extension FloatArithmetic: ExpressibleByArgument {}
 
 /// What is computed.
 struct RecipeArguments: ParsableArguments {
-  @Option(help: ArgumentHelp("gptq, or rtn (round to nearest, the baseline).", valueName: "method"))
+  @Option(help: ArgumentHelp("gptq, or rtn (round-to-nearest, as a baseline).", valueName: "method"))
   var method = QuantizationRecipe.Method.gptq
 
-  @Option(help: ArgumentHelp("Bits of a weight: 2, 3, 4 or 8.", valueName: "n"))
+  @Option(help: ArgumentHelp("Bits for each weight: 2, 3, 4 or 8.", valueName: "n"))
   var bits = 4
 
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Inputs that share a scale: 32, 64, 128, or -1 for the whole row.", valueName: "n"))
+    help: ArgumentHelp(
+      "Number of inputs that share a scale: 32, 64, 128, or -1 for the whole row.", valueName: "n"))
   var groupSize = 128
 
-  @Flag(inversion: .prefixedNo, help: "Symmetric: the zero point is always the middle code.")
+  @Flag(inversion: .prefixedNo, help: "Quantize symmetrically: the zero point is always the middle code.")
   var sym = true
 
-  @Flag(inversion: .prefixedNo, help: "Columns in falling order of their activations (act-order).")
+  @Flag(inversion: .prefixedNo, help: "Quantize columns in order of decreasing activation (act-order).")
   var descAct = false
 
   @Flag(
-    inversion: .prefixedNo, help: "Groups of the original column order; makes act-order free at run time.")
+    inversion: .prefixedNo,
+    help: "Form groups in the original column order. Act-order then costs nothing at run time.")
   var staticGroups = false
 
   @Option(
     name: [.customLong("damp"), .customLong("damp-percent")],
-    help: ArgumentHelp("Share of the Hessian's mean diagonal that is added to it.", valueName: "x"))
+    help: ArgumentHelp(
+      "Fraction of the mean diagonal that is added to the diagonal of the Hessian.", valueName: "x"))
   var damp = 0.01
 
   @Option(
     help: ArgumentHelp(
-      "Added to --damp as long as the Hessian is not positive definite; 0 gives up at once.", valueName: "x"))
+      "Increase of --damp for each retry when the Hessian is not positive definite; 0 fails at once.",
+      valueName: "x"))
   var dampIncrement = 0.01
 
-  @Flag(inversion: .prefixedNo, help: "What is quantized early in a layer acts on what follows in it.")
+  @Flag(inversion: .prefixedNo, help: "Calibrate later modules of a layer on the quantized earlier ones.")
   var trueSequential = true
 
-  @Flag(help: "Mirror the range of groups without negative weights, which AutoGPTQ leaves at half its codes.")
+  @Flag(help: "Use all codes for groups without negative weights; AutoGPTQ uses half of them.")
   var mirrorPositiveGroups = false
 
   @Option(
     help: ArgumentHelp(
-      "Products that calibration text passes through: fp32, or bf16, faster where the processor multiplies it, the same "
-        + "result everywhere.", valueName: "type"))
+      "Arithmetic of the calibration forward pass: fp32, or bf16, which is faster on AMD's Zen 4 and 5. The result is the "
+        + "same on every processor.", valueName: "type"))
   var calibrationArithmetic = FloatArithmetic.fp32
 
   var recipe: QuantizationRecipe {
@@ -210,7 +217,7 @@ struct RecipeArguments: ParsableArguments {
 struct OutputArguments: ParsableArguments {
   @Option(
     name: [.customShort("o"), .customLong("output")],
-    help: ArgumentHelp("Packed model to write.", valueName: "file.zhinao"))
+    help: ArgumentHelp("Packed model file to write.", valueName: "file.zhinao"))
   var packed: String?
 
   @Option(help: ArgumentHelp("AutoGPTQ folder to write.", valueName: "folder"))
@@ -218,30 +225,30 @@ struct OutputArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "How the folder stores zero points: gptq (v1) or gptq_v2 (default: gptq for --sym, else gptq_v2).",
+      "Format of the zero points in the folder: gptq (version 1) or gptq_v2 (default: gptq if symmetric).",
       valueName: "format"))
   var checkpointFormat: ZeroPointFormat?
 
-  @Option(help: ArgumentHelp("Largest size of one safetensors file of the folder, in MB.", valueName: "MB"))
+  @Option(help: ArgumentHelp("Maximum size of a safetensors file in the folder, in MB.", valueName: "MB"))
   var shardSize = 5000
 
   @Option(
     help: ArgumentHelp(
-      "Bits of the output head in the packed file: 16 (as it is), 8 or 4; folders keep it as it is.",
+      "Bits of the output head in the packed file: 16 (unchanged), 8 or 4. Folders keep it unchanged.",
       valueName: "n"))
   var headBits = 16
 
   @Option(
     help: ArgumentHelp(
-      "Refuse to start if more memory than this would be needed, for example 6GiB or 500MB.",
+      "Maximum memory, for example 6GiB or 500MB. A job whose plan needs more is refused.",
       valueName: "size"))
   var memoryLimit: String?
 
   @Option(
-    help: ArgumentHelp("Keep activations in a file of this folder instead of memory.", valueName: "folder"))
+    help: ArgumentHelp("Folder for a temporary file of activations, instead of memory.", valueName: "folder"))
   var scratch: String?
 
-  @Flag(help: "Replace outputs that exist.")
+  @Flag(help: "Replace existing outputs.")
   var overwrite = false
 
   func validate() throws {

@@ -8,12 +8,13 @@ import Transformer
 struct SolveCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "solve",
-    abstract: "Quantize one Linear, for research and parity.",
+    abstract: "Quantize a single Linear layer, for research and comparisons.",
     discussion: """
-      W is [out, in], X [n, in], each the only tensor of its file. Writes qweight, qzeros, scales, g_idx as AutoGPTQ \
-      packs them, and dequant, F32 [out, in].
+      W has shape [out, in], and X has shape [n, in]. Each is the only tensor of its file. The output \
+      holds qweight, qzeros, scales and g_idx as AutoGPTQ packs them, and dequant, F32 [out, in].
 
-      The Hessian is 2/s · XᵀX for X taken as s sequences (--sequences); only the losses depend on s.
+      The Hessian is 2/s · XᵀX, where X consists of s sequences (--sequences). Only the losses depend on \
+      s.
 
       EXAMPLE
         zhinao-quantize solve --weights W.safetensors --inputs X.safetensors --bits 4 --group-size 128 \
@@ -24,13 +25,15 @@ struct SolveCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Weights [out, in].", valueName: "file")) var weights: String
   @Option(help: ArgumentHelp("Inputs [n, in].", valueName: "file")) var inputs: String
   @Option(
-    name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file")
+    name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Output file.", valueName: "file")
   )
   var destination: String
-  @Option(help: ArgumentHelp("Sequences that the rows of X are.", valueName: "n")) var sequences = 4
+  @Option(help: ArgumentHelp("Number of sequences that the rows of X consist of.", valueName: "n"))
+  var sequences = 4
   @Option(
     help: ArgumentHelp(
-      "gptq (zero points minus one) or gptq_v2 (default: gptq where it can hold them).", valueName: "format"))
+      "Format of the zero points: gptq (stored minus one) or gptq_v2 (default: gptq where possible).",
+      valueName: "format"))
   var checkpointFormat: ZeroPointFormat?
   @OptionGroup(title: "Quantization") var recipe: RecipeArguments
   @OptionGroup var compute: ComputeOptions

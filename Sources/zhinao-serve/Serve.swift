@@ -15,10 +15,10 @@ enum Entry {
 struct Serve: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "zhinao-serve",
-    abstract: "Answer OpenAI-compatible HTTP requests, and show a chat page.",
+    abstract: "Serve models over an OpenAI-compatible HTTP API with a chat page.",
     discussion: """
-      Serves /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics and, at /, a page to chat with the \
-      model. Only this machine can connect unless --host says otherwise; use a proxy for TLS (Docs/serving.md).
+      Serves /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics, and a chat page at /. \
+      Only this machine can connect unless --host says otherwise. Use a proxy for TLS (Docs/serving.md).
 
       A request that does not say how to sample gets what the model's generation_config.json says: sampling with \
       do_sample, or, without it, as soon as the file gives a temperature, top_k or top_p; otherwise the most likely token.
@@ -33,7 +33,7 @@ struct Serve: ParsableCommand {
     version: ToolVersion.generator)
 
   @Argument(
-    help: ArgumentHelp("One or more .zhinao files (or Hugging Face or AutoGPTQ folders).", valueName: "model")
+    help: ArgumentHelp("One or more models: .zhinao files, .gguf files or folders.", valueName: "model")
   )
   var models: [String]
   @OptionGroup(title: "Resources") var resources: ResourceOptions
@@ -43,7 +43,7 @@ struct Serve: ParsableCommand {
 
   func validate() throws {
     guard access.servedModelName.count <= models.count else {
-      throw ValidationError("--served-model-name: more names than models.")
+      throw ValidationError("--served-model-name: there are more names than models.")
     }
   }
 
@@ -61,7 +61,7 @@ struct Serve: ParsableCommand {
     let (stop, demands) = AsyncStream<Void>.makeStream()
     Interruption.gracefulStop.withLock {
       $0 = {
-        Output.remark("stopping: requests under way have 6 seconds")
+        Output.remark("stopping: running requests have 6 seconds to finish")
         demands.yield()
         // A client that does not read its answer must not keep the process.
         DispatchQueue.global().asyncAfter(deadline: .now() + 9.5) { _exit(0) }
@@ -110,7 +110,7 @@ struct Serve: ParsableCommand {
 
   private static func name(ofModelAt path: String) -> String {
     let last = URL(fileURLWithPath: path).standardizedFileURL.lastPathComponent
-    return last.hasSuffix(".zhinao") ? String(last.dropLast(".zhinao".count)) : last
+    return last.bytes.dropping(suffix: ".zhinao") ?? last
   }
 }
 

@@ -10,8 +10,8 @@ import ToolSupport
 struct ResourceOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Memory the process should stay below, for example 6GiB (default: four fifths of what is available). "
-        + "The context limit follows from it and is said at start.", valueName: "size"))
+      "Maximum memory of the process, for example 6GiB (default: four fifths of the available memory). "
+        + "The context limit follows from it and is printed at start.", valueName: "size"))
   var memoryLimit: String?
   @Option(
     parsing: .unconditional,
@@ -19,11 +19,14 @@ struct ResourceOptions: ParsableArguments {
       "The maximum number of tokens of a prompt and its answer (default: the model's, if they fit).",
       valueName: "n"))
   var contextSize: Int?
-  @Option(parsing: .unconditional, help: ArgumentHelp("Answers generated at a time.", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Number of answers generated at the same time.", valueName: "n"))
   var parallel = 8
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Requests that may wait; more are refused with 429.", valueName: "n"))
+    help: ArgumentHelp(
+      "Maximum number of waiting requests. Further ones are answered with status 429.", valueName: "n"))
   var queue = 64
   @Option(
     parsing: .unconditional,
@@ -32,15 +35,16 @@ struct ResourceOptions: ParsableArguments {
   var maxNewTokens: Int?
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Time limit of a request, waiting included.", valueName: "seconds"))
+    help: ArgumentHelp("Time limit of a request, including the time it waits.", valueName: "seconds"))
   var requestTimeout = 600.0
   @Option(
     parsing: .unconditional,
-    help: ArgumentHelp("Time limit of a request's head, and twice that of its body.", valueName: "seconds"))
+    help: ArgumentHelp(
+      "Time limit for reading the head of a request; its body has twice this time.", valueName: "seconds"))
   var readTimeout = 15.0
-  @Option(help: ArgumentHelp("Largest body of a request.", valueName: "size"))
+  @Option(help: ArgumentHelp("Maximum size of a request body.", valueName: "size"))
   var maxBody = "4MiB"
-  @Option(parsing: .unconditional, help: ArgumentHelp("Connections at a time.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Maximum number of connections.", valueName: "n"))
   var connections = 1024
   @OptionGroup var products: ArithmeticOptions
   @OptionGroup var keysAndValues: KVCacheOptions
@@ -95,37 +99,40 @@ struct ResourceOptions: ParsableArguments {
 /// Who may use the server, and how it is reached.
 struct AccessOptions: ParsableArguments {
   @Option(
-    parsing: .unconditional, help: ArgumentHelp("Port to listen on; 0: any that is free.", valueName: "n"))
+    parsing: .unconditional, help: ArgumentHelp("Port to listen on; 0 selects a free one.", valueName: "n"))
   var port = 8360
-  @Option(help: ArgumentHelp("Address to listen on; 0.0.0.0: all.", valueName: "address"))
+  @Option(help: ArgumentHelp("Address to listen on; 0.0.0.0 listens on all addresses.", valueName: "address"))
   var host = "127.0.0.1"
   @Option(
     help: ArgumentHelp(
-      "Name of the model in requests, once for each model (default: its file's name). "
+      "Name of the model in requests; may be given once for each model (default: the name of its file). "
         + "A single model without such a name answers to every name.", valueName: "name"))
   var servedModelName: [String] = []
   @Option(
     help: ArgumentHelp(
-      "Key that requests must carry; may be given more than once. "
-        + "Other users of the machine can see command lines: prefer --api-key-file or ZHINAO_API_KEY.",
+      "Key that requests must contain; may be repeated. Other users of the machine can see command lines, so "
+        + "--api-key-file and ZHINAO_API_KEY are safer.",
       valueName: "key"))
   var apiKey: [String] = []
-  @Option(help: ArgumentHelp("File with keys, one a line.", valueName: "file"))
+  @Option(help: ArgumentHelp("File with keys, one on each line.", valueName: "file"))
   var apiKeyFile: String?
   @Option(
     help: ArgumentHelp(
-      "Origin whose pages may ask, for example https://example.org; *: any.", valueName: "origin"))
+      "Origin whose pages may send requests, for example https://example.org; * allows any.",
+      valueName: "origin"))
   var cors: [String] = []
   @Option(
     help: ArgumentHelp(
-      "Further names accepted in the Host header, behind a proxy. "
-        + "On a loopback address without keys only localhost's are.", valueName: "name"))
+      "Additional name that is accepted in the Host header, for a proxy; may be repeated. On a loopback address "
+        + "without keys, only localhost is accepted otherwise.", valueName: "name"))
   var allowedHost: [String] = []
-  @Option(parsing: .unconditional, help: ArgumentHelp("Requests a minute for each client.", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Maximum number of requests in a minute for each client.", valueName: "n"))
   var rateLimit: Int?
-  @Flag(help: "Clients are told apart by X-Forwarded-For: only behind a proxy that sets it.")
+  @Flag(help: "Identify clients by X-Forwarded-For. Use it only behind a proxy that sets this header.")
   var trustForwarded = false
-  @Flag(help: "A line on standard error for each request.")
+  @Flag(help: "Print a line on standard error for each request.")
   var logRequests = false
 
   func validate() throws {

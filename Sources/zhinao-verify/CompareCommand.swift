@@ -7,7 +7,7 @@ import ToolSupport
 struct CompareCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "compare",
-    abstract: "How far a candidate's predictions are from a reference's.",
+    abstract: "Compare the predictions of two models on a text.",
     discussion: """
       Both perplexities and their ratio, KL divergence of the reference from the candidate (mean and 99th percentile, \
       in nats per token), and the share of positions where both put the same token first. --arithmetic is that of the \
@@ -17,9 +17,9 @@ struct CompareCommand: ParsableCommand {
         zhinao-verify compare MODEL_DIR model-int4.zhinao --text eval.txt
       """)
 
-  @Argument(help: "The model that is taken as right.")
+  @Argument(help: "The reference model.")
   var reference: String
-  @Argument(help: "The model that is compared with it.")
+  @Argument(help: "The model that is compared with the reference.")
   var candidate: String
   @OptionGroup var text: TextOptions
   @OptionGroup var arithmetic: ArithmeticOptions
@@ -50,7 +50,7 @@ struct CompareCommand: ParsableCommand {
         ["KL divergence, mean", Format.number(result.meanKL, digits: 6)],
         ["KL divergence, median", Format.number(result.medianKL, digits: 6)],
         ["KL divergence, 99th percentile", Format.number(result.kl99, digits: 6)],
-        ["same first token", Format.number(result.top1Agreement * 100, digits: 2) + " %"],
+        ["top-1 agreement", Format.number(result.top1Agreement * 100, digits: 2) + " %"],
         ["tokens", "\(result.tokensScored)"],
       ])
     }

@@ -8,11 +8,12 @@ import ToolSupport
 struct IntegrityCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "integrity",
-    abstract: "Check every byte of a model against what its file says about itself.",
+    abstract: "Check the integrity of a model's files.",
     discussion: """
-      For a .zhinao file: header, places, checksums of every tensor and file, padding. For a folder: every rule of \
-      safetensors, the shapes the configuration asks for, zero points and group numbers of AutoGPTQ tensors, and that \
-      no weight is NaN or infinite. Exit code 65 when something is wrong.
+      In a .zhinao file, checks header, offsets, padding, and the checksum of every tensor and file. In a \
+      folder, checks every rule of safetensors, the shapes that the configuration requires, zero points \
+      and group numbers of AutoGPTQ tensors, and that no weight is NaN or infinite. The exit code is 65 if \
+      there is a problem.
 
       EXAMPLE
         zhinao-verify integrity model-int4.zhinao
@@ -23,8 +24,8 @@ struct IntegrityCommand: ParsableCommand {
   var model: String
   @Option(
     help: ArgumentHelp(
-      "Also prove that this .zhinao file was made from that checkpoint: by the SHA-256 of each file it records, and by "
-        + "making its tensors again.", valueName: "folder"))
+      "Also check that the .zhinao file was made from this checkpoint folder: compare the recorded SHA-256 of each "
+        + "source file, and convert the tensors again.", valueName: "folder"))
   var provenance: String?
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions

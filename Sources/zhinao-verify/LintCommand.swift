@@ -6,12 +6,12 @@ import ToolSupport
 struct LintCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "lint",
-    abstract: "Check a GPTQ checkpoint, and say which engines will load it.",
+    abstract: "Find problems of a GPTQ checkpoint, and list the engines that load it.",
     discussion: """
-      Shards, shapes, the declared against the stored zero-point format, the order of input channels (modules that \
-      engines fuse must share it), scales, NaN and infinity, groups that do not divide the inputs, stray integer \
-      tensors, vocabulary and stop tokens. What engines accept is their documentation's word, not tried here. Exit code \
-      65 when there is an error; warnings alone pass.
+      Checks shards, shapes, the zero-point format, the order of input channels (which modules that \
+      engines fuse must share), scales, NaN and infinity, groups that do not divide the inputs, unexpected \
+      integer tensors, vocabulary and stop tokens. The list of engines follows their documentation; they \
+      are not run. The exit code is 65 if there is an error; warnings do not count.
 
       EXAMPLE
         zhinao-verify lint 360Zhinao-7B-Chat-4K-Int4
@@ -21,7 +21,7 @@ struct LintCommand: ParsableCommand {
   var model: String
   @Flag(
     help:
-      "Put right what the configuration files say wrongly (zero-point format, act-order, stop tokens); weights are not touched."
+      "Correct zero-point format, act-order and stop tokens in the configuration files. Weights do not change."
   )
   var fix = false
   @OptionGroup var output: OutputOptions
@@ -35,7 +35,7 @@ struct LintCommand: ParsableCommand {
       report = try CheckpointLint(path: model)
     } else if !report.repairs.isEmpty {
       Output.note(
-        "--fix would put right: \(report.repairs.map(\.description).joined(separator: "; "))")
+        "--fix would correct: \(report.repairs.map(\.description).joined(separator: "; "))")
     }
     try output.show(report.json) {
       let engines = report.engines.map { verdict in
@@ -44,7 +44,7 @@ struct LintCommand: ParsableCommand {
       }
       return
         (report.findings.isEmpty
-        ? ["\(model): nothing found"]
+        ? ["\(model): no problems found"]
         : report.findings.map { "\($0.severity.rawValue) [\($0.rule)]: \($0.text)" })
         .joined(separator: "\n") + "\n\n" + Format.table([["engine", ""]] + engines)
     }

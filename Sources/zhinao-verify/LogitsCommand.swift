@@ -8,7 +8,7 @@ import ToolSupport
 struct LogitsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "logits",
-    abstract: "Write the logits of a token sequence as safetensors.",
+    abstract: "Write the logits of a token sequence to a safetensors file.",
     discussion: """
       The file holds `logits`, F32 [tokens, vocabulary], and `input_ids`, I32 [tokens].
 
@@ -22,7 +22,7 @@ struct LogitsCommand: ParsableCommand {
     help: ArgumentHelp("Token ids, separated by commas, or @FILE with a JSON array.", valueName: "1,2,3"))
   var ids: String
   @Option(
-    name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file")
+    name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Output file.", valueName: "file")
   )
   var destination: String
   @OptionGroup var arithmetic: ArithmeticOptions

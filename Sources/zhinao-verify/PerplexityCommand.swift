@@ -8,9 +8,10 @@ import Transformer
 struct PerplexityCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "perplexity",
-    abstract: "Perplexity of a text under a model.",
+    abstract: "Measure the perplexity of a text.",
     discussion: """
-      Without --stride, windows stand alone, tokens 2 to L of each are scored, and the last partial window is \
+      Without --stride, windows are independent, tokens 2 to L of each are scored, and the last partial \
+      window is
       dropped. With a stride, the protocol is that of the transformers guide. Arithmetic is fp32, sums are double.
 
       EXAMPLES

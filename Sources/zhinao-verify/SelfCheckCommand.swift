@@ -7,11 +7,12 @@ import ToolSupport
 struct SelfCheckCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "self-check",
-    abstract: "Check that this machine computes what the file's writer computed.",
+    abstract: "Check that this machine computes the results recorded in a .zhinao file.",
     discussion: """
-      A .zhinao file records, for two short sequences, the state after every layer and the logits its own weights gave \
-      in fp32. They are computed again with this machine's kernels, in exact and in fast arithmetic, and compared. Exit \
-      code 65 when a difference is above its tolerance; the first layer or logit that differs is named.
+      A .zhinao file records the state after every layer and the logits that its weights gave in fp32 for \
+      two short sequences. The command computes them again with this machine's kernels, in exact and in \
+      fast arithmetic. The exit code is 65 if a difference exceeds its tolerance, and the first layer or \
+      logit that differs is printed.
 
       EXAMPLE
         zhinao-verify self-check model-int4.zhinao

@@ -6,29 +6,30 @@ import ToolSupport
 /// The text a model is measured on, and how it is cut.
 struct TextOptions: ParsableArguments {
   @Option(
-    help: ArgumentHelp("Text to measure on, plain or gzip'd; encoded once, nothing added.", valueName: "file")
+    help: ArgumentHelp(
+      "Evaluation text, plain or gzip'd. It is encoded once, without added tokens.", valueName: "file")
   )
   var text: String?
 
   @Option(
-    help: ArgumentHelp("Token ids to measure on: a JSON array, or an object with \"ids\".", valueName: "file")
+    help: ArgumentHelp("Evaluation token ids: a JSON array, or an object with \"ids\".", valueName: "file")
   )
   var ids: String?
 
-  @Option(help: ArgumentHelp("Tokens of one window.", valueName: "n"))
+  @Option(help: ArgumentHelp("Tokens in a window.", valueName: "n"))
   var window = 512
 
   @Option(
     help: ArgumentHelp(
-      "Distance of window starts; smaller than the window, each window scores only what earlier ones did not.",
+      "Distance between the starts of windows. Windows that overlap score only new tokens.",
       valueName: "n"))
   var stride: Int?
 
-  @Option(help: ArgumentHelp("Stop after this many windows.", valueName: "n"))
+  @Option(help: ArgumentHelp("Maximum number of windows.", valueName: "n"))
   var maxWindows: Int?
 
   func validate() throws {
-    guard (text == nil) != (ids == nil) else { throw ValidationError("Give one of --text and --ids.") }
+    guard (text == nil) != (ids == nil) else { throw ValidationError("Specify either --text or --ids.") }
     try OptionRange.check("--window", window, 2...1 << 20)
     try OptionRange.check("--stride", stride, 1...window)
     try OptionRange.check("--max-windows", maxWindows, 1...Int.max)

@@ -11,7 +11,7 @@ import ToolSupport
 struct TokenizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "tokenize",
-    abstract: "Encode and decode, one JSON object a line.",
+    abstract: "Encode and decode text, one JSON object on each line.",
     discussion: """
       Reads lines like {"text": "…"} or {"ids": […]} from standard input and answers each with one line, \
       {"ids": […], "decoded": "…"}. Only the tokenizer files of MODEL are needed; MODEL may also be a .tiktoken or \
@@ -22,15 +22,15 @@ struct TokenizeCommand: ParsableCommand {
         zhinao-verify tokenize model.zhinao < cases.jsonl > ids.jsonl
       """)
 
-  @Argument(help: "Model, or a tokenizer file.")
+  @Argument(help: "A model or a tokenizer file.")
   var model: String
-  @Flag(help: "Special tokens in the text are ordinary text.")
+  @Flag(help: "Treat names of special tokens in the text as ordinary text.")
   var plain = false
-  @Flag(help: "Leave special tokens out of the decoded text.")
+  @Flag(help: "Omit special tokens from the decoded text.")
   var skipSpecialTokens = false
   @Flag(help: "Add what the tokenizer's post-processor adds (for example <|begin_of_text|>).")
   var addSpecialTokens = false
-  @Flag(help: "Accepted for uniformity: the output is JSON, one object a line.")
+  @Flag(help: "Has no effect: the output is always JSON, one object on each line.")
   var json = false
 
   func run() throws {

@@ -9,9 +9,9 @@ enum Entry {
 struct Verify: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "zhinao-verify",
-    abstract: "Prove what a model is and what it computes.",
+    abstract: "Evaluate models and check model files.",
     discussion: """
-      MODEL is a Hugging Face folder, an AutoGPTQ folder or a .zhinao file, everywhere.
+      A model is a Hugging Face folder, an AutoGPTQ folder, a .zhinao file or a .gguf file.
 
       EXAMPLES
         zhinao-verify perplexity model.zhinao --text eval.txt

@@ -40,7 +40,7 @@ package struct MemoryPlan: Equatable, Sendable {
         work: workBytes, token: bytesPerToken)
     }
     contextLimit = min(wanted, affordable)
-    // More than every sequence at full length is of no use, but for the caches of conversations that wait.
+    // Room for twice the running sequences at full length; the second half serves the caches of waiting conversations.
     budgetTokens = max(contextLimit, min(affordable, 2 * parallel * contextLimit))
   }
 

@@ -30,7 +30,7 @@ package struct AccessControl: Sendable {
     self.trustsForwarding = trustsForwarding
   }
 
-  /// Checks where a request says it goes to and comes from.
+  /// Checks the Host and Origin headers of a request.
   func checkOrigin(_ request: Request) throws {
     let authority = request.head.authority?.lowercased() ?? ""
     if let hosts, !hosts.contains(AccessControl.hostName(authority)) {

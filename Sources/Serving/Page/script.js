@@ -3,26 +3,26 @@
 
 const words = {
   en: {
-    model: "Model", language: "Switch to Chinese", theme: "Light or dark", settings: "Settings", send: "Send",
+    model: "Model", language: "Switch to Chinese", theme: "Light or dark theme", settings: "Settings", send: "Send",
     stop: "Stop", clear: "Clear", regenerate: "Regenerate", copy: "Copy", copied: "Copied",
     empty: "Ask something.", placeholder: "Message (Enter sends, Shift+Enter starts a new line)",
-    system: "System prompt", systemHint: "The model's own", doSample: "Sample (off: always the likeliest token)",
-    maxNewTokens: "Most new tokens", temperature: "Temperature", topP: "top_p", topK: "top_k (0: all)",
-    defaults: "Defaults", key: "API key", keyHint: "Only if the server asks for one",
-    keys: "Kept in this tab until it is closed. Escape stops an answer.",
+    system: "System prompt", systemHint: "The model's default", doSample: "Sampling (off: always the most likely token)",
+    maxNewTokens: "Maximum new tokens", temperature: "Temperature", topP: "top_p", topK: "top_k (0: off)",
+    defaults: "Defaults", key: "API key", keyHint: "Only if the server requires one",
+    keys: "The key stays in this tab until it is closed. Escape stops an answer.",
     stopped: "stopped", length: "token limit reached", waiting: "Waiting…",
     speed: (n, rate) => `${n} tokens, ${rate} tokens/s`, offline: "The server cannot be reached.",
-    broken: "The answer was cut off.", nothing: "The model had nothing to say.",
+    broken: "The connection broke during the answer.", nothing: "The answer is empty.",
   },
   zh: {
     model: "模型", language: "Switch to English", theme: "浅色或深色", settings: "设置", send: "发送", stop: "停止",
     clear: "清空", regenerate: "重新生成", copy: "复制", copied: "已复制", empty: "请提问。",
     placeholder: "输入消息（Enter 发送，Shift+Enter 换行）", system: "系统提示词", systemHint: "使用模型默认值",
-    doSample: "采样（关闭：总取最可能的词）", maxNewTokens: "最多生成词元数", temperature: "温度", topP: "top_p",
+    doSample: "采样（关闭时总选概率最高的 token）", maxNewTokens: "最多生成 token 数", temperature: "温度", topP: "top_p",
     topK: "top_k（0：不限）", defaults: "恢复默认", key: "API 密钥", keyHint: "仅在服务器要求时填写",
-    keys: "仅在此标签页关闭前保留。按 Esc 停止回答。", stopped: "已停止", length: "已达词元上限", waiting: "等待中…",
-    speed: (n, rate) => `${n} 个词元，每秒 ${rate} 个`, offline: "无法连接服务器。", broken: "回答中断。",
-    nothing: "模型没有给出内容。",
+    keys: "仅在此标签页关闭前保留。按 Esc 停止回答。", stopped: "已停止", length: "已达到 token 上限", waiting: "等待中…",
+    speed: (n, rate) => `${n} 个 token，每秒 ${rate} 个`, offline: "无法连接服务器。", broken: "回答中断。",
+    nothing: "模型没有输出内容。",
   },
 };
 

@@ -146,6 +146,7 @@ enum FuzzTarget: String, CaseIterable {
   /// A Zhinao tokenizer whose tokens are the 256 bytes.
   private static let bytesTokenizer: any Tokenizer = {
     let lines = (0..<256).map { "\(Data([UInt8($0)]).base64EncodedString()) \($0)" }
+    // swift-format-ignore: NeverUseForceTry
     return try! ZhinaoTokenizer(vocabulary: Array(lines.joined(separator: "\n").utf8), path: "bytes.tiktoken")
   }()
 }
