@@ -30,8 +30,8 @@ let libraries: [Target] = [
   .target(name: "Tokenization", dependencies: ["Files", "JSON"]),
 
   // MARK: The model
-  .target(name: "Architecture", dependencies: ["Files", "JSON", "Tensors", "Safetensors"]),
-  .target(name: "Transformer", dependencies: ["Compute", "Tensors"]),
+  .target(name: "Architecture", dependencies: ["Files", "JSON", "Tensors"]),
+  .target(name: "Transformer", dependencies: ["Compute", "Tensors", "Architecture"]),
   .target(
     name: "Models",
     dependencies: [
@@ -56,18 +56,18 @@ let libraries: [Target] = [
   .target(
     name: "Quantization",
     dependencies: [
-      "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "Transformer",
-      "PackedModel", "Models", "Conversion", "Calibration",
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "Architecture",
+      "Transformer", "Models", "Calibration",
     ]),
   .target(
     name: "Evaluation",
-    dependencies: ["Files", "JSON", "Compute", "Tokenization", "Transformer", "Models"]),
+    dependencies: ["Files", "JSON", "Compute", "Tokenization", "Transformer"]),
   .target(
-    name: "Generation", dependencies: ["Files", "Compute", "Transformer", "Models", "Tokenization"]),
+    name: "Generation", dependencies: ["Files", "Compute", "Architecture", "Transformer", "Tokenization"]),
   .target(
     name: "Serving",
     dependencies: [
-      "Files", "JSON", "Tensors", "Architecture", "Models", "Transformer", "Tokenization", "Generation",
+      "Files", "JSON", "Tensors", "Architecture", "Models", "Tokenization", "Generation",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -104,9 +104,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-quantize",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ",
-      "PackedModel", "Tokenization", "Transformer", "Models", "Conversion", "Calibration", "Quantization",
-      "Evaluation",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "AutoGPTQ", "Models", "Calibration",
+      "Quantization",
     ],
     resources: [.copy("Resources/tiny-zhinao")]),
   .executableTarget(
@@ -141,6 +140,17 @@ let testedLibraries = libraries.filter {
   $0.type == .regular
     && !["CKernels", "ToolSupport", "Audit"].contains($0.name)
 }
+// What tests use beside the library they test.
+let testDependencies: [String: [Target.Dependency]] = [
+  "Conversion": ["Audit"],
+  "Dialogue": ["Compute", "Models", "Tensors"],
+  "Evaluation": ["Models"],
+  "Generation": ["JSON", "Models"],
+  "PackedModel": ["Safetensors"],
+  "Quantization": ["Conversion"],
+  "Models": ["Conversion"],
+]
+
 let tests: [Target] =
   [
     .target(
@@ -153,7 +163,8 @@ let tests: [Target] =
   + testedLibraries.map { library in
     .testTarget(
       name: library.name + "Tests",
-      dependencies: library.dependencies + [.target(name: library.name), "TestSupport"])
+      dependencies: library.dependencies + [.target(name: library.name), "TestSupport"]
+        + (testDependencies[library.name] ?? []))
   }
   + [
     .testTarget(
@@ -166,7 +177,7 @@ let tests: [Target] =
       ])
   ]
 
-// Readers of files from strangers under libFuzzer (Tests/Fuzz/run); an ordinary build replays kept findings.
+// Readers of files from strangers under libFuzzer (Tests/External/Fuzz/run); an ordinary build replays kept findings.
 let fuzzing: [Target] = [
   .executableTarget(
     name: "zhinao-fuzz",
@@ -174,7 +185,7 @@ let fuzzing: [Target] = [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
       "Conversion", "Audit", "PackedModel", "Tokenization", "Transformer",
     ],
-    path: "Tests/Fuzz", exclude: ["Regressions", "make_seeds.py", "run"])
+    path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run"])
 ]
 
 let package = Package(

@@ -1,28 +1,12 @@
 import Files
 import JSON
-import Safetensors
 import Tensors
 
-/// What `config.json` says about a decoder, for `zhinao`, `llama` and `qwen2` models.
+/// What `config.json` says about a decoder of one of the known families.
 ///
 /// A setting that this decoder cannot honour is refused by name; nothing is silently ignored.
 package struct ModelConfiguration: Equatable, Sendable {
-  package enum Family: String, CaseIterable, Sendable { case zhinao, llama, qwen2 }
-
-  package enum QKVLayout: Equatable, Sendable {
-    /// One `qkv_proj`, per key/value head its queries, its key, its value.
-    case interleavedFused
-    /// `q_proj`, `k_proj`, `v_proj`.
-    case separate
-  }
-
-  package enum RopeScaling: Equatable, Sendable {
-    case none
-    case linear(factor: Double)
-    case llama3(factor: Double, lowFrequencyFactor: Double, highFrequencyFactor: Double, originalContext: Int)
-  }
-
-  package var family: Family
+  package var family: ModelFamily
   package var hiddenSize: Int
   package var intermediateSize: Int
   package var hiddenLayers: Int
@@ -33,7 +17,7 @@ package struct ModelConfiguration: Equatable, Sendable {
   package var maxPositionEmbeddings: Int
   package var rmsNormEps: Double
   package var ropeTheta: Double
-  package var ropeScaling: RopeScaling
+  package var ropeScaling: RotaryParameters.Scaling
   package var partialRotaryFactor: Double
   package var logitScale: Double
   package var tieWordEmbeddings: Bool
@@ -55,17 +39,32 @@ package struct ModelConfiguration: Equatable, Sendable {
     }
   }
 
-  package var qkvLayout: QKVLayout { family == .zhinao ? .interleavedFused : .separate }
+  package var qkvLayout: DecoderConfiguration.QKVLayout { family.qkvLayout }
 
-  /// - Parameter label: the file's name in messages.
-  package init(_ json: JSONValue, label: String) throws {
+  /// The decoder that the file describes.
+  package var decoder: DecoderConfiguration {
+    DecoderConfiguration(
+      hiddenSize: hiddenSize, intermediateSize: intermediateSize, layerCount: hiddenLayers,
+      attentionHeads: attentionHeads, kvHeads: kvHeads, headDim: headDim, vocabularySize: vocabularySize,
+      contextLength: maxPositionEmbeddings, rmsNormEps: Float(rmsNormEps),
+      rotary: RotaryParameters(
+        theta: ropeTheta, scaling: ropeScaling, rotaryDim: Int(Double(headDim) * partialRotaryFactor) / 2 * 2),
+      qkvLayout: qkvLayout, logitScale: Float(logitScale))
+  }
+
+  /// - Parameters:
+  ///   - label: the file's name in messages.
+  ///   - families: those among which `model_type` chooses.
+  /// - Throws: ``JSONFieldError`` for a field that is missing, out of range, or asks for something that is not computed.
+  package init(_ json: JSONValue, label: String, families: [ModelFamily] = ModelFamily.builtIn) throws {
     let fields = try JSONFields(json, document: label)
     let object = fields.object
     self.json = object
 
     let type = try fields.requiredString("model_type")
-    guard let family = Family(rawValue: type) else {
-      throw fields.refusal("model_type", "is \"\(type)\"; supported are zhinao, llama, qwen2")
+    guard let family = families.first(where: { $0.name == type }) else {
+      let known = families.map(\.name).joined(separator: ", ")
+      throw fields.refusal("model_type", "is \"\(type)\"; the supported families are \(known)")
     }
     self.family = family
     if let activation = try fields.string("hidden_act"), activation != "silu" {
@@ -92,7 +91,7 @@ package struct ModelConfiguration: Equatable, Sendable {
       headDim = hiddenSize / attentionHeads
     }
     maxPositionEmbeddings =
-      try fields.integer("max_position_embeddings", in: 1...(1 << 30)) ?? (family == .llama ? 2048 : 8192)
+      try fields.integer("max_position_embeddings", in: 1...(1 << 30)) ?? family.defaults.contextLength
     rmsNormEps = try fields.requiredNumber("rms_norm_eps")
     guard rmsNormEps > 0 else { throw fields.refusal("rms_norm_eps", "is \(rmsNormEps), not positive") }
     partialRotaryFactor = try fields.number("partial_rotary_factor") ?? 1
@@ -115,34 +114,25 @@ package struct ModelConfiguration: Equatable, Sendable {
       parameters ?? fields.object("rope_scaling"), context: maxPositionEmbeddings)
 
     let attentionBias = try fields.bool("attention_bias") ?? fields.bool("bias") ?? false
-    switch family {
-    case .zhinao:
-      qkvBias = true
-      outputBias = attentionBias
-    case .llama:
-      qkvBias = attentionBias
-      outputBias = attentionBias
-    case .qwen2:
-      qkvBias = true
-      outputBias = false
-    }
+    qkvBias = family.defaults.qkvBias.holds(configured: attentionBias)
+    outputBias = family.defaults.outputBias.holds(configured: attentionBias)
     mlpBias = try fields.bool("mlp_bias") ?? false
 
     try ModelConfiguration.refuseWindow(fields, family: family)
     eosTokenIDs = tokenIDs(object["eos_token_id"])
   }
 
-  private static func refuseWindow(_ fields: JSONFields, family: Family) throws {
+  private static func refuseWindow(_ fields: JSONFields, family: ModelFamily) throws {
     for key in ["sliding_window", "interleaved_sliding_window"] {
       guard let value = fields[key] else { continue }
-      // Qwen2 names a window that only use_sliding_window switches on.
-      if family == .qwen2, try fields.bool("use_sliding_window") != true { continue }
+      // Qwen2's files name a window that only use_sliding_window switches on.
+      if family.defaults.windowNeedsSwitch, try fields.bool("use_sliding_window") != true { continue }
       throw fields.refusal(key, "is \(value.serialized()); this decoder attends to the whole context only")
     }
   }
 
   /// - Parameter scaling: the object `rope_parameters` or `rope_scaling`.
-  private static func scaling(_ scaling: JSONFields?, context: Int) throws -> RopeScaling {
+  private static func scaling(_ scaling: JSONFields?, context: Int) throws -> RotaryParameters.Scaling {
     guard let scaling else { return .none }
     let type = try scaling.string("rope_type") ?? scaling.string("type") ?? "default"
     switch type {
@@ -159,7 +149,8 @@ package struct ModelConfiguration: Equatable, Sendable {
       }
       return .llama3(
         factor: factor, lowFrequencyFactor: low, highFrequencyFactor: high,
-        originalContext: try scaling.integer("original_max_position_embeddings", in: 1...(1 << 30)) ?? context
+        originalContext: Double(
+          try scaling.integer("original_max_position_embeddings", in: 1...(1 << 30)) ?? context)
       )
     default:
       throw scaling.refusal(
@@ -169,50 +160,29 @@ package struct ModelConfiguration: Equatable, Sendable {
 }
 
 /// `eos_token_id` may be one id, a list, or null.
-private func tokenIDs(_ value: JSONValue?) -> [Int] {
+func tokenIDs(_ value: JSONValue?) -> [Int] {
   if let id = value?.intValue { return [id] }
   return value?.arrayValue?.compactMap(\.intValue) ?? []
 }
 
-/// What `generation_config.json` says; nil where it says nothing.
-package struct GenerationConfiguration: Equatable, Sendable {
-  package var eosTokenIDs: [Int] = []
-  package var padTokenID: Int?
-  package var doSample: Bool?
-  package var temperature: Double?
-  package var topK: Int?
-  package var topP: Double?
-  package var repetitionPenalty: Double?
-  package var maxNewTokens: Int?
-
-  package init() {}
-
-  package init(_ json: JSONValue, label: String) throws {
-    let fields = try JSONFields(json, document: label)
-    eosTokenIDs = tokenIDs(fields["eos_token_id"])
-    padTokenID = try fields.integer("pad_token_id")
-    doSample = try fields.bool("do_sample")
-    temperature = try fields.number("temperature")
-    topK = try fields.integer("top_k")
-    topP = try fields.number("top_p")
-    repetitionPenalty = try fields.number("repetition_penalty")
-    maxNewTokens = try fields.integer("max_new_tokens")
+extension ModelFamily.BiasRule {
+  fileprivate func holds(configured: Bool) -> Bool {
+    switch self {
+    case .always: true
+    case .never: false
+    case .asConfigured: configured
+    }
   }
 }
 
 extension ModelFiles {
   /// The decoder's configuration.
   /// - Throws: when there is no `config.json` or it describes something else than a decoder we can run.
-  package func modelConfiguration() throws -> ModelConfiguration {
+  package func modelConfiguration(families: [ModelFamily] = ModelFamily.builtIn) throws -> ModelConfiguration
+  {
     guard let json = try json(named: "config.json") else {
-      throw CheckpointError(path: location, detail: "has no config.json", category: .cannotOpenInput)
+      throw FileError(.cannotOpen, path: location, detail: "has no config.json")
     }
-    return try ModelConfiguration(json, label: label(of: "config.json"))
-  }
-
-  /// Defaults for generation; empty when there is no `generation_config.json`.
-  package func generationConfiguration() throws -> GenerationConfiguration {
-    guard let json = try json(named: "generation_config.json") else { return GenerationConfiguration() }
-    return try GenerationConfiguration(json, label: label(of: "generation_config.json"))
+    return try ModelConfiguration(json, label: label(of: "config.json"), families: families)
   }
 }

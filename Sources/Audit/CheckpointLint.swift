@@ -7,7 +7,6 @@ import Models
 import Safetensors
 import Tensors
 import Tokenization
-import Transformer
 
 /// What is wrong with a GPTQ checkpoint, and which engines will load it, found without computing anything.
 package struct CheckpointLint: Sendable {
@@ -59,9 +58,9 @@ package struct CheckpointLint: Sendable {
         .warning, "is_marlin_format", "is_marlin_format is set, if only to false: GPTQModel 7 refuses the key"
       )
     }
-    var facts = modules(table, DecoderConfiguration(model), quantization)
+    var facts = modules(table, TensorIndex(model), quantization)
     facts.namesMarlin = namesMarlin
-    tensors(table, DecoderConfiguration(model), quantization)
+    tensors(table, TensorIndex(model))
     vocabulary(files, model)
     judge(model, quantization, facts: facts)
   }
@@ -94,61 +93,50 @@ package struct CheckpointLint: Sendable {
     var contradictsZeroFormat = false
     var marlinShape: String?
     var namesMarlin = false
+
+    mutating func add(_ name: String, shape: (out: Int, in: Int), groupSize: Int) {
+      if shape.in % groupSize != 0 {
+        shortGroups = shortGroups ?? "\(name) has \(shape.in) inputs in groups of \(groupSize)"
+      }
+      if shape.out % 64 != 0 || shape.in % 128 != 0 {
+        marlinShape = marlinShape ?? "\(name) is \(shape.out)x\(shape.in)"
+      }
+    }
   }
 
   // MARK: Modules
 
   private mutating func modules(
-    _ table: TensorTable, _ c: DecoderConfiguration, _ quantization: QuantizeConfiguration
+    _ table: TensorTable, _ index: TensorIndex, _ quantization: QuantizeConfiguration
   ) -> Facts {
     var facts = Facts()
     var contradictions: [String] = []
-    for layer in 0..<c.layerCount {
-      for stage in DecoderNames.stages(c.qkvLayout) {
+    for layer in 0..<index.configuration.hiddenLayers {
+      for (_, modules) in index.stages {
         var orders: [(name: String, order: [Int32])] = []
-        for part in stage {
-          let name = "\(DecoderNames.layer(layer)).\(part)"
-          let shape = DecoderNames.shape(of: part, c)
+        for kind in modules {
+          let module = ModuleID(kind, layer: layer)
+          let name = index.name(of: module)
           // A module kept in floats is no fault; a module with neither is named by its missing codes.
           if table["\(name).weight"] != nil && table["\(name).qweight"] == nil { continue }
-          do {
-            let p = try AutoGPTQModule.parameters(
-              name, from: table, configuration: quantization, out: shape.out, in: shape.in)
-            _ = try table.required(
-              "\(name).qweight", shape: [shape.in * quantization.bits / 32, shape.out])
-            if let warning = p.warning { contradictions.append(warning) }
-            if p.warning != nil, !repairs.contains(.zeroPointFormat(quantization.zeroPointFormat.other)) {
-              repairs.append(.zeroPointFormat(quantization.zeroPointFormat.other))
+          guard
+            let p = parameters(name, shape: index.shape(of: module), table: table, quantization: quantization)
+          else { continue }
+          if let warning = p.warning {
+            contradictions.append(warning)
+            propose(.zeroPointFormat(quantization.zeroPointFormat.other))
+          }
+          facts.add(name, shape: index.shape(of: module), groupSize: p.groupSize)
+          if !(p.groupIndex.indices.allSatisfy { Int(p.groupIndex[$0]) == $0 / p.groupSize }) {
+            facts.isActOrder = true
+            if !quantization.descendingActivation {
+              propose(.declareActOrder)
+              add(
+                .error, "g_idx",
+                "\(name).g_idx is not in order, though desc_act is false: engines ignore it then")
             }
-            let plain = (0..<shape.in).allSatisfy { Int(p.groupIndex[$0]) == $0 / p.groupSize }
-            if !plain {
-              facts.isActOrder = true
-              if !quantization.descendingActivation {
-                if !repairs.contains(.declareActOrder) { repairs.append(.declareActOrder) }
-                add(
-                  .error, "g_idx",
-                  "\(name).g_idx is not in order, though desc_act is false: engines ignore it then")
-              }
-            }
-            if shape.in % p.groupSize != 0 {
-              facts.shortGroups =
-                facts.shortGroups ?? "\(name) has \(shape.in) inputs in groups of \(p.groupSize)"
-            }
-            if shape.out % 64 != 0 || shape.in % 128 != 0 {
-              facts.marlinShape = facts.marlinShape ?? "\(name) is \(shape.out)x\(shape.in)"
-            }
-            orders.append((name, p.groupIndex))
-          } catch let error as DiagnosedError {
-            let text = error.description
-            let rule =
-              text.contains(".scales")
-              ? "scales"
-              : text.contains(".g_idx")
-                ? "g_idx"
-                : text.contains(".qzeros")
-                  ? "zero-points" : "shape"
-            add(.error, rule, text)
-          } catch { add(.error, "module", "\(name): \(error)") }
+          }
+          orders.append((name, p.groupIndex))
         }
         if let first = orders.first, let other = orders.first(where: { $0.order != first.order }) {
           add(
@@ -168,19 +156,42 @@ package struct CheckpointLint: Sendable {
     return facts
   }
 
+  /// What the module's tensors say; nil when they break a rule, which becomes a finding.
+  private mutating func parameters(
+    _ name: String, shape: (out: Int, in: Int), table: TensorTable, quantization: QuantizeConfiguration
+  ) -> AutoGPTQModule.Parameters? {
+    do {
+      let p = try AutoGPTQModule.parameters(
+        name, from: table, configuration: quantization, out: shape.out, in: shape.in)
+      _ = try table.required("\(name).qweight", shape: [shape.in * quantization.bits / 32, shape.out])
+      return p
+    } catch let error as CheckpointError {
+      add(.error, CheckpointLint.rule(ofTensor: error.tensor, in: name), error.description)
+    } catch { add(.error, "module", "\(name): \(error)") }
+    return nil
+  }
+
+  /// The rule that a fault of a module's tensor breaks.
+  private static func rule(ofTensor tensor: String?, in module: String) -> String {
+    switch tensor {
+    case "\(module).scales": "scales"
+    case "\(module).g_idx": "g_idx"
+    case "\(module).qzeros": "zero-points"
+    default: "shape"
+    }
+  }
+
+  private mutating func propose(_ repair: CheckpointRepair) {
+    if !repairs.contains(repair) { repairs.append(repair) }
+  }
+
   // MARK: Other tensors
 
-  private mutating func tensors(
-    _ table: TensorTable, _ c: DecoderConfiguration, _ quantization: QuantizeConfiguration
-  ) {
-    var known: Set<String> = []
-    for layer in 0..<c.layerCount {
-      for part in DecoderNames.stages(c.qkvLayout).flatMap({ $0 }) {
-        for suffix in AutoGPTQModule.suffixes {
-          known.insert("\(DecoderNames.layer(layer)).\(part).\(suffix)")
-        }
-      }
-    }
+  private mutating func tensors(_ table: TensorTable, _ index: TensorIndex) {
+    let known = Set(
+      index.projections.flatMap { module in
+        AutoGPTQModule.suffixes.map { "\(index.name(of: module)).\($0)" }
+      })
     for tensor in table.inFileOrder {
       if tensor.dtype.isFloat {
         if known.contains(tensor.name) { continue }
@@ -191,12 +202,12 @@ package struct CheckpointLint: Sendable {
           "\(tensor.name) (\(tensor.dtype.rawValue)) belongs to no quantized module of this model")
       }
     }
-    for name in [DecoderNames.embedding + ".weight", DecoderNames.head + ".weight"] {
-      guard let tensor = table[name] else { continue }
-      if tensor.shape != [c.vocabularySize, c.hiddenSize] {
+    for id in [TensorID(.embedding), TensorID(.head)] {
+      guard let tensor = table[index.name(of: id)], let expected = index.tensor(id)?.shape else { continue }
+      if tensor.shape != expected {
         add(
           .error, "vocabulary",
-          "\(name) has shape \(tensor.shape), the configuration says [\(c.vocabularySize), \(c.hiddenSize)]")
+          "\(tensor.name) has shape \(tensor.shape), the configuration says \(expected)")
       }
     }
   }
@@ -237,7 +248,7 @@ package struct CheckpointLint: Sendable {
 
   private mutating func judge(_ model: ModelConfiguration, _ q: QuantizeConfiguration, facts: Facts) {
     let broken = findings.first { $0.severity == .error && $0.rule != "zero-point-format" }?.text
-    let isZhinao = DecoderConfiguration(model).qkvLayout == .interleaved
+    let isZhinao = model.family.needsRemoteCode
     let remoteCode = isZhinao ? "needs the model's own code, or zhinao-convert --to stock" : ""
     let format: String? =
       facts.contradictsZeroFormat ? "the declared zero-point format is not the stored one" : nil

@@ -1,7 +1,6 @@
 import Files
 import JSON
 import Models
-import Tensors
 
 /// What a check of every byte of a model found.
 package struct IntegrityReport: Equatable, Sendable {
@@ -26,25 +25,10 @@ package struct IntegrityReport: Equatable, Sendable {
     -> IntegrityReport
   {
     let model = try OpenedModel(path: path)
-    var report = IntegrityReport(path: path, kind: model.kind.rawValue, tensors: 0, bytes: 0)
-    if let packed = model.weights as? PackedWeights {
-      report.tensors = packed.file.header.tensors.count
-      report.bytes = packed.file.file.byteCount
-      report.problems = packed.file.problems { progress($0, report.bytes) }
-    } else if let folder = model.weights as? FolderWeights {
-      report.tensors = folder.table.names.count
-      report.bytes = folder.table.byteCount
-      var done = 0
-      for tensor in folder.table.inFileOrder {
-        if let problem = FiniteCheck.problem(tensor) { report.problems.append(problem) }
-        done += tensor.info.byteCount
-        progress(done, report.bytes)
-      }
-    } else if let gguf = model.weights as? GGUFWeights {
-      report.tensors = gguf.file.tensors.count
-      report.bytes = gguf.file.file.byteCount
-      report.problems = gguf.problems { done, _ in progress(done, report.bytes) }
-    }
+    let extent = model.store.extent
+    var report = IntegrityReport(
+      path: path, kind: model.kind.rawValue, tensors: extent.tensors, bytes: extent.byteCount)
+    report.problems = model.store.problems { progress($0, extent.byteCount) }.map(\.description)
     // Shapes, zero points, group numbers: whatever building the decoder would refuse.
     do { _ = try model.decoder() } catch let error as DiagnosedError {
       report.problems.append(error.description)
@@ -56,7 +40,7 @@ package struct IntegrityReport: Equatable, Sendable {
         report.problems.append(error.description)
       }
     }
-    report.notes += (model.weights as? FolderWeights)?.warnings ?? []
+    report.notes += model.store.warnings
     return report
   }
 }

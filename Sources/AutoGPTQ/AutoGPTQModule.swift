@@ -29,21 +29,24 @@ package enum AutoGPTQModule {
   }
 
   /// Little-endian bytes of one of the module's tensors, by suffix.
-  package static func bytes(of suffix: String, _ m: QuantizedMatrix, format: ZeroPointFormat) -> [UInt8] {
+  package static func bytes(of suffix: String, _ tensor: IntPanelTensor, format: ZeroPointFormat) -> [UInt8] {
+    let layout = tensor.layout
     switch suffix {
     case "qweight":
-      let words = AlignedBuffer<UInt32>(count: m.inFeatures * m.bits / 32 * m.outFeatures)
-      m.codes.withUnsafeBufferPointer { codes in
-        guard let base = codes.baseAddress else { return }
-        CodePacking.packRows(
-          base, rows: m.inFeatures, columns: m.outFeatures, bits: m.bits, into: words.pointer)
+      let count = layout.inFeatures * layout.bits / 32 * layout.outFeatures
+      return [UInt8](unsafeUninitializedCapacity: count * 4) { buffer, initialized in
+        initialized = count * 4
+        guard let base = buffer.baseAddress else { return }
+        UnsafeMutableRawPointer(base).withMemoryRebound(to: UInt32.self, capacity: count) {
+          CodePacking.packRows(tensor, into: $0)
+        }
       }
-      return Array(UnsafeRawBufferPointer(words.buffer))
     case "qzeros":
-      return CodePacking.packZeros(m.zeros, columns: m.outFeatures, bits: m.bits, format: format)
-        .withUnsafeBytes { Array($0) }
-    case "scales": return m.scales.withUnsafeBytes { Array($0) }
-    case "g_idx": return m.groupIndex.withUnsafeBytes { Array($0) }
+      return CodePacking.packZeros(
+        tensor.zeros, columns: layout.outFeatures, bits: layout.bits, format: format
+      ).withUnsafeBytes { Array($0) }
+    case "scales": return tensor.scales.withUnsafeBytes { Array($0) }
+    case "g_idx": return tensor.groupIndex.withUnsafeBytes { Array($0) }
     default: preconditionFailure("not a tensor of a quantized module: \(suffix)")
     }
   }

@@ -1,4 +1,5 @@
 import Compute
+import Tensors
 
 /// Packing of 2-, 3-, 4- and 8-bit codes into 32-bit words as AutoGPTQ does: 32 consecutive codes are a little-endian
 /// bit stream of `32 * bits` bits, cut into `bits` words (`Formats/autogptq-int4.md`).
@@ -15,38 +16,59 @@ package enum CodePacking {
     return words
   }
 
-  /// Codes `[rows][columns]` → words `[rows * bits / 32][columns]`, packed along the rows. `rows` is a multiple of 32.
+  /// The codes of a matrix → words `[inFeatures * bits / 32][outFeatures]`, packed along the channels.
   package static func packRows(
-    _ codes: UnsafePointer<UInt8>, rows: Int, columns: Int, bits: Int,
-    into words: UnsafeMutablePointer<UInt32>,
-    pool: WorkerPool = .shared
+    _ tensor: IntPanelTensor, into words: UnsafeMutablePointer<UInt32>, pool: WorkerPool = .shared
   ) {
-    precondition(rows % 32 == 0)
-    let source = SharedPointer(codes)
+    let layout = tensor.layout
+    precondition(layout.inFeatures % 32 == 0)
     let target = DisjointWrites(words)
-    pool.runRanges(rows / 32) { range in
+    var places = (0..<layout.inFeatures).map(layout.place(ofInput:))
+    if layout.isPermuted {
+      let stored = places
+      for (k, channel) in tensor.channels.enumerated() { places[channel] = stored[k] }
+    }
+    defer { withExtendedLifetime(tensor) {} }
+    pool.runRanges(layout.inFeatures / 32) { [places] range in
       for block in range {
-        let from = source.pointer + block * 32 * columns
-        let to = target.pointer + block * bits * columns
-        (UnsafeMutableRawPointer(to)).initializeMemory(
-          as: UInt8.self, repeating: 0, count: bits * columns * 4)
-        for row in 0..<32 {
-          let line = from + row * columns
-          let position = row * bits
-          let low = to + position / 32 * columns
-          let shift = UInt32(position % 32)
-          for n in 0..<columns { low[n] |= UInt32(line[n]) << shift }
-          let fitting = 32 - Int(shift)
-          if fitting < bits {
-            let high = low + columns
-            for n in 0..<columns { high[n] |= UInt32(line[n]) >> UInt32(fitting) }
-          }
+        let lines = target.pointer + block * layout.bits * layout.outFeatures
+        for panel in 0..<layout.panelCount {
+          let first = panel * panelWidth
+          packBlock(
+            tensor, panel: panel, places[block * 32..<block * 32 + 32], into: lines + first,
+            outputs: min(panelWidth, layout.outFeatures - first))
         }
       }
     }
   }
 
-  /// The inverse of ``packRows(_:rows:columns:bits:into:pool:)``.
+  /// 32 channels of one panel → `bits` lines of words, `outFeatures` words apart.
+  private static func packBlock(
+    _ tensor: IntPanelTensor, panel: Int, _ places: ArraySlice<IntPanelLayout.Place>,
+    into lines: UnsafeMutablePointer<UInt32>, outputs: Int
+  ) {
+    let bits = tensor.layout.bits
+    var line = lines
+    var word = SIMD16<UInt32>.zero
+    var shift = 0
+    for place in places {
+      let codes = tensor.codes(panel: panel, at: place)
+      word |= codes &<< SIMD16(repeating: UInt32(shift))
+      shift += bits
+      guard shift >= 32 else { continue }
+      if outputs == panelWidth {
+        UnsafeMutableRawPointer(line).storeBytes(of: word, as: SIMD16<UInt32>.self)
+      } else {
+        for r in 0..<outputs { line[r] = word[r] }
+      }
+      line += tensor.layout.outFeatures
+      shift -= 32
+      // What did not fit begins the next word.
+      word = shift == 0 ? .zero : codes &>> SIMD16(repeating: UInt32(bits - shift))
+    }
+  }
+
+  /// Words `[rows * bits / 32][columns]` → codes `[rows][columns]`. `rows` is a multiple of 32.
   package static func unpackRows(
     _ words: UnsafePointer<UInt32>, rows: Int, columns: Int, bits: Int,
     into codes: UnsafeMutablePointer<UInt8>,

@@ -1,5 +1,3 @@
-import CKernels
-
 extension Kernels {
   // MARK: Element types
 

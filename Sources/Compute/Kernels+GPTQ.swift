@@ -1,5 +1,3 @@
-import CKernels
-
 extension Kernels {
   /// One block of GPTQ's column sweep on some panels of 16 output rows (`Formats/autogptq-int4.md`, "The algorithm"):
   /// `q = scale * (clamp(round(w / scale) + zero, 0, maximumCode) - zero)`, `e = (w - q) / U[i, i]`, then `w[j] -= e * U[i, j]` for

@@ -1,5 +1,3 @@
-import CKernels
-
 // Products of floats. Shapes: C is `[m, n]`, A is `[m, k]`, B is `[n, k]` in panels of 16 outputs, so that element (n, k) is at
 // `n / 16 * bPanelStride + k * 16 + n % 16`. Every stride counts elements.
 

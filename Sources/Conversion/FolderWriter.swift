@@ -31,16 +31,23 @@ package struct FolderWriter {
 
   /// The tensors to be written, in order.
   package var plans: [TensorPlan] {
-    contents.entries.flatMap { entry -> [TensorPlan] in
+    let index = contents.index
+    return contents.entries.flatMap { entry -> [TensorPlan] in
       switch entry.form {
       case .rows(let stored, _), .panels(let stored, _), .made(let stored, _):
-        [TensorPlan(entry.name, target(stored), entry.shape)]
+        return [TensorPlan(index.name(of: entry.key), target(stored), entry.shape)]
       case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
-        AutoGPTQModule.plans(
-          entry.name.module, bits: layout.bits, groupCount: layout.groupCount, out: layout.outFeatures,
+        return AutoGPTQModule.plans(
+          moduleName(entry), bits: layout.bits, groupCount: layout.groupCount, out: layout.outFeatures,
           in: layout.inFeatures)
       }
     }
+  }
+
+  /// - Precondition: integer matrices are of modules that the architecture's table has.
+  fileprivate func moduleName(_ entry: ModelEntry) -> String {
+    guard let id = entry.key.id else { preconditionFailure("\(entry.key) is no module of this model") }
+    return contents.index.name(of: id.module)
   }
 
   private func target(_ stored: DType) -> DType {
@@ -54,9 +61,9 @@ package struct FolderWriter {
     for entry in contents.entries {
       switch entry.form {
       case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
-        guard entry.name.module != DecoderNames.head else {
+        guard entry.key.id?.module != .head else {
           throw ModelError(
-            path: contents.path, tensor: entry.name,
+            path: contents.path, tensor: moduleName(entry),
             detail:
               "has \(layout.bits) bits; a folder keeps the head in floats: quantize again with --head-bits 16"
           )
@@ -64,7 +71,7 @@ package struct FolderWriter {
         if let obstacle = AutoGPTQModule.obstacle(
           bits: layout.bits, out: layout.outFeatures, in: layout.inFeatures)
         {
-          throw ModelError(path: contents.path, tensor: entry.name.module, detail: obstacle)
+          throw ModelError(path: contents.path, tensor: moduleName(entry), detail: obstacle)
         }
       default: continue
       }
@@ -83,6 +90,8 @@ package struct FolderWriter {
         done += bytes.count
         progress(done, total)
       }
+      // Pages already written would count as memory of this process until its end.
+      contents.releasePages()
     }
     try writeFiles(into: folder, toolVersion: toolVersion)
     for file in extraFiles { try AtomicFile.write(file.text, to: folder.stagedPath(file.name)) }
@@ -104,7 +113,7 @@ package struct FolderWriter {
     where ModelFileNames.belongsToModel(name) && name != "quantize_config.json" {
       guard let bytes = try contents.files.bytes(named: name) else { continue }
       if name.contains("/") {
-        let parent = (folder.stagedPath(name) as NSString).deletingLastPathComponent
+        let parent = PathParts(folder.stagedPath(name)).folder
         do {
           try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
         } catch {
@@ -146,12 +155,17 @@ package struct FolderWriter {
 /// written one after the other.
 private struct EntrySource {
   let writer: FolderWriter
+  /// Floats by the names of their tensors, integers by those of their modules.
   private let entries: [String: ModelEntry]
-  private var module: (name: String, matrix: QuantizedMatrix)?
+  private var module: (name: String, tensor: IntPanelTensor)?
 
   init(writer: FolderWriter) {
     self.writer = writer
-    entries = Dictionary(uniqueKeysWithValues: writer.contents.entries.map { ($0.name, $0) })
+    let index = writer.contents.index
+    entries = Dictionary(
+      uniqueKeysWithValues: writer.contents.entries.map { entry in
+        (entry.dtype == nil ? writer.moduleName(entry) : index.name(of: entry.key), entry)
+      })
   }
 
   mutating func emit(_ plan: TensorPlan, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws {
@@ -186,16 +200,16 @@ private struct EntrySource {
       default: break
       }
     }
-    let name = plan.name.module
+    let dot = plan.name.utf8.lastIndex(of: UInt8(ascii: ".")) ?? plan.name.endIndex
+    let (name, suffix) = (String(plan.name[..<dot]), String(plan.name[dot...].utf8.dropFirst()) ?? "")
     if module?.name != name {
-      guard let matrix = try entries[name + ".weight"]?.quantizedMatrix(pool: pool) else {
+      guard let tensor = try entries[name]?.intPanelTensor(pool: pool) else {
         preconditionFailure("no entry for \(name)")
       }
-      module = (name, matrix)
+      module = (name, tensor)
     }
-    guard let matrix = module?.matrix else { return }
-    let suffix = String(plan.name.dropFirst(name.count + 1))
-    try AutoGPTQModule.bytes(of: suffix, matrix, format: writer.zeroPointFormat).withUnsafeBytes {
+    guard let tensor = module?.tensor else { return }
+    try AutoGPTQModule.bytes(of: suffix, tensor, format: writer.zeroPointFormat).withUnsafeBytes {
       try emit($0)
     }
   }

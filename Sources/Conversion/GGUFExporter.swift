@@ -1,9 +1,10 @@
+import Architecture
 import Compute
 import Foundation
 import GGUF
 import Models
+import Tensors
 import Tokenization
-import Transformer
 
 /// Writes a model as one GGUF file that llama.cpp runs (`Formats/gguf.md`): Zhinao and Qwen2 models as `qwen2`, Llama
 /// models as `llama`. Integer matrices keep their codes.
@@ -14,7 +15,9 @@ package struct GGUFExporter {
   /// Type for asymmetric codes, one of ``GGUFCodes/asymmetricTypes``.
   package let asymmetricType: GGUFTensorType
   package let pool: WorkerPool
-  private let order: DecoderTensorOrder
+  private let index: TensorIndex
+  /// The table of the family in whose layout llama.cpp knows the decoder.
+  private let target: TensorIndex
 
   package static let floatTypes: [GGUFTensorType] = [.f32, .f16, .bf16, .q8_0]
 
@@ -26,12 +29,17 @@ package struct GGUFExporter {
     self.floatType = floatType
     self.asymmetricType = asymmetricType
     self.pool = pool
-    order = DecoderTensorOrder(contents.configuration)
+    index = contents.index
+    var stock = contents.configuration
+    stock.family = stock.family.stockLayout
+    target = TensorIndex(stock)
   }
 
   /// A tensor to be written and what it is made of.
   struct Part {
     var plan: GGUFTensorPlan
+    /// What the tensor is in the layout that llama.cpp knows.
+    var key: TensorKey
     var entry: ModelEntry
     /// Row i is row `rows[i]` of the entry; nil: all, in order.
     var rows: [Int]?
@@ -53,13 +61,14 @@ package struct GGUFExporter {
     try refuseWhatCannotBeSaid()
     var parts: [Part] = []
     for entry in contents.entries { parts += try self.parts(of: entry) }
-    parts = parts.map { (GGUFNames.rank($0.plan.name), $0) }
-      .sorted { $0.0.lexicographicallyPrecedes($1.0) }.map(\.1)
-    if let factors = GGUFNames.frequencyFactors(contents.configuration) {
+    parts = parts.map { (target.rank($0.key), $0) }.sorted { $0.0 < $1.0 }.map(\.1)
+    if let factors = GGUFRows.frequencyFactors(contents.configuration) {
       let buffer = AlignedBuffer(factors)
       let bytes = UnsafeBytes(UnsafeRawBufferPointer(buffer.buffer), owner: buffer)
-      let entry = ModelEntry(name: GGUFNames.frequencies, shape: [factors.count], form: .rows(.f32, bytes))
-      parts.append(Part(plan: GGUFTensorPlan(entry.name, .f32, entry.shape), entry: entry))
+      let key = TensorKey.other(GGUFRows.frequencies)
+      let entry = ModelEntry(key: key, shape: [factors.count], form: .rows(.f32, bytes))
+      parts.append(
+        Part(plan: GGUFTensorPlan(GGUFRows.frequencies, .f32, entry.shape), key: key, entry: entry))
     }
     var plan = Plan(fields: metadata(parts), parts: parts, notes: [])
     if let tokenizer {
@@ -96,23 +105,34 @@ package struct GGUFExporter {
     func refuse(_ what: String) -> ModelError {
       ModelError(path: contents.path, detail: "\(what), which llama.cpp does not compute")
     }
+    guard target.configuration.family.gguf != nil else {
+      throw refuse("is a \(c.family.name) model")
+    }
     if c.partialRotaryFactor != 1 { throw refuse("rotates only a part of each head") }
     if c.logitScale != 1 { throw refuse("scales its logits") }
-    if c.family != .llama && (c.outputBias || c.mlpBias) { throw refuse("has biases outside of q, k and v") }
-    if case .llama3 = c.ropeScaling, c.family != .llama {
+    if !dialect.hasOtherBiases && (c.outputBias || c.mlpBias) {
+      throw refuse("has biases outside of q, k and v")
+    }
+    if case .llama3 = c.ropeScaling, !dialect.hasFrequencyFactors {
       throw refuse("scales rotary frequencies by Llama 3's rule")
     }
   }
 
-  private var architecture: String { contents.configuration.family == .llama ? "llama" : "qwen2" }
+  private var dialect: ModelFamily.GGUFDialect {
+    guard let dialect = target.configuration.family.gguf else {
+      preconditionFailure(
+        "\(target.configuration.family.name) has no name in GGUF; plan(tokenizer:) refuses it")
+    }
+    return dialect
+  }
 
   private func metadata(_ parts: [Part]) -> [(String, GGUFField)] {
     let c = contents.configuration
-    func key(_ name: String) -> String { "\(architecture).\(name)" }
+    func key(_ name: String) -> String { "\(dialect.architecture).\(name)" }
     func number(_ name: String, _ value: Int) -> (String, GGUFField) { (key(name), .uint32(UInt32(value))) }
     let name = URL(fileURLWithPath: contents.path).deletingPathExtension().lastPathComponent
     var fields: [(String, GGUFField)] = [
-      ("general.architecture", .string(architecture)), ("general.type", .string("model")),
+      ("general.architecture", .string(dialect.architecture)), ("general.type", .string("model")),
       ("general.name", .string(name)), number("block_count", c.hiddenLayers),
       number("context_length", c.maxPositionEmbeddings), number("embedding_length", c.hiddenSize),
       number("feed_forward_length", c.intermediateSize), number("attention.head_count", c.attentionHeads),
@@ -138,7 +158,7 @@ package struct GGUFExporter {
   /// llama.cpp's number for what most of the weights are stored as; informative.
   private func fileType(_ parts: [Part]) -> UInt32 {
     var weights: [GGUFTensorType: Int] = [:]
-    for part in parts where part.plan.shape.count == 2 && part.entry.name.hasPrefix("model.layers.") {
+    for part in parts where part.plan.shape.count == 2 && part.key.id?.module.layer != nil {
       weights[part.plan.type, default: 0] += part.plan.byteCount
     }
     switch weights.max(by: { $0.value < $1.value })?.key {
@@ -155,69 +175,61 @@ package struct GGUFExporter {
   // MARK: Tensors
 
   private func parts(of entry: ModelEntry) throws -> [Part] {
-    let c = contents.configuration
-    let decoder = DecoderConfiguration(c)
-    guard try isWanted(entry) else { return [] }
+    let c = contents.configuration.decoder
+    guard let id = try wanted(entry) else { return [] }
     let type = try type(of: entry)
-    func part(_ name: String, rows: [Int]?) -> Part? {
-      GGUFNames.gguf(name).map { name in
+    func part(_ id: TensorID, rows: [Int]?) -> Part? {
+      target.ggufName(of: id).map { name in
         var shape = entry.shape
         if let rows { shape[0] = rows.count }
-        return Part(plan: GGUFTensorPlan(name, type, shape), entry: entry, rows: rows)
+        return Part(plan: GGUFTensorPlan(name, type, shape), key: .known(id), entry: entry, rows: rows)
       }
     }
-    func heads(_ count: Int, _ offset: (Int) -> Int) -> [Int] {
-      (0..<count).flatMap { head in (0..<c.headDim).map { offset(head) + $0 } }
-    }
-    let module = entry.name.module
-    if module.hasSuffix("self_attn.qkv_proj") {
-      let base = String(entry.name.dropLast(entry.name.count - module.count + "qkv_proj".count))
-      let suffix = String(entry.name.dropFirst(module.count))
-      return [
-        part("\(base)q_proj\(suffix)", rows: heads(c.attentionHeads, decoder.queryOffset)),
-        part("\(base)k_proj\(suffix)", rows: heads(c.kvHeads, decoder.keyOffset)),
-        part("\(base)v_proj\(suffix)", rows: heads(c.kvHeads, decoder.valueOffset)),
-      ].compactMap { $0 }
+    if id.module.kind == .fusedQKV {
+      return QKVRows(c).parts.compactMap {
+        part(TensorID($0.kind, id.part, layer: id.module.layer), rows: Array($0.ranges.joined()))
+      }
     }
     var rows: [Int]?
-    if GGUFNames.permutesQueries(c.family) {
-      if module.hasSuffix(".q_proj") {
-        rows = GGUFNames.neighbouringPairs(heads: c.attentionHeads, headDim: c.headDim)
-      } else if module.hasSuffix(".k_proj") {
-        rows = GGUFNames.neighbouringPairs(heads: c.kvHeads, headDim: c.headDim)
+    if dialect.rotatesNeighbours {
+      switch id.module.kind {
+      case .query: rows = GGUFRows.neighbouringPairs(heads: c.attentionHeads, headDim: c.headDim)
+      case .key: rows = GGUFRows.neighbouringPairs(heads: c.kvHeads, headDim: c.headDim)
+      default: break
       }
     }
-    return [part(entry.name, rows: rows)].compactMap { $0 }
+    return [part(id, rows: rows)].compactMap { $0 }
   }
 
-  /// Whether the decoder has the tensor. AutoGPTQ's biases of zeros it has not; others that it has not would change the
+  /// The tensor, if the decoder has it. AutoGPTQ's biases of zeros it has not; others that it has not would change the
   /// result elsewhere.
-  private func isWanted(_ entry: ModelEntry) throws -> Bool {
-    let c = contents.configuration
-    let module = entry.name.module
-    if entry.name.hasSuffix(".bias") {
-      let isExpected =
-        if module.hasSuffix("q_proj") || module.hasSuffix("k_proj") || module.hasSuffix("v_proj")
-          || module.hasSuffix("qkv_proj")
-        { c.qkvBias } else if module.hasSuffix("o_proj") { c.outputBias } else { c.mlpBias }
-      if isExpected { return true }
-      guard case .rows(_, let stored) = entry.form, stored.bytes.allSatisfy({ $0 == 0 }) else {
-        throw ModelError(
-          path: contents.path, tensor: entry.name, detail: "is a bias this architecture does not have")
-      }
-      return false
+  private func wanted(_ entry: ModelEntry) throws -> TensorID? {
+    guard let id = entry.key.id, let tensor = index.tensor(id) else {
+      if case .other(let name) = entry.key, name.hasSuffix(".bias") { try refuseBias(entry) }
+      return nil
     }
-    if module == DecoderNames.head && c.tieWordEmbeddings {
-      // A head of its own beside a tied embedding is the same matrix in fewer bits; floats are a copy.
-      if case .intPanels = entry.form { return true }
-      return false
+    if tensor.isRequired { return id }
+    if id.part == .bias {
+      try refuseBias(entry)
+      return nil
     }
-    return GGUFNames.gguf(entry.name) != nil || module.hasSuffix("self_attn.qkv_proj")
+    // A head of its own beside a tied embedding is the same matrix in fewer bits; floats are a copy.
+    if id.module == .head, case .intPanels = entry.form { return id }
+    return nil
+  }
+
+  /// - Throws: unless the bias is all zeros.
+  private func refuseBias(_ entry: ModelEntry) throws {
+    guard case .rows(_, let stored) = entry.form, stored.bytes.allSatisfy({ $0 == 0 }) else {
+      throw ModelError(
+        path: contents.path, tensor: index.name(of: entry.key),
+        detail: "is a bias this architecture does not have")
+    }
   }
 
   private func type(of entry: ModelEntry) throws -> GGUFTensorType {
     func refuse(_ detail: String) -> ModelError {
-      ModelError(path: contents.path, tensor: entry.name.module, detail: detail)
+      ModelError(path: contents.path, tensor: index.name(of: entry.key), detail: detail)
     }
     switch entry.form {
     case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):

@@ -1,3 +1,4 @@
+import Architecture
 import Compute
 import GGUF
 import Models
@@ -8,8 +9,8 @@ import Tensors
 struct GGUFPartSource {
   let path: String
   let pool: WorkerPool
-  private var matrix: (name: String, value: QuantizedMatrix)?
-  private var rows: (name: String, value: UnsafeBytes)?
+  private var matrix: (key: TensorKey, value: QuantizedMatrix)?
+  private var rows: (key: TensorKey, value: UnsafeBytes)?
 
   init(path: String, pool: WorkerPool) {
     (self.path, self.pool) = (path, pool)
@@ -22,17 +23,18 @@ struct GGUFPartSource {
       let matrix = try quantized(entry)
       if part.plan.type == .q4_1, let scale = matrix.scales.max(), HalfPrecision.value(of: scale) * 15 > 65504
       {
-        throw ModelError(path: path, tensor: entry.name, detail: "has minima that half precision cannot hold")
+        throw ModelError(
+          path: path, tensor: part.plan.name, detail: "has minima that half precision cannot hold")
       }
       let blocks = GGUFCodes.blocks(
         matrix, rows: part.rows ?? Array(0..<matrix.outFeatures), type: part.plan.type, pool: pool)
       try emit(UnsafeRawBufferPointer(blocks.buffer))
     case .rows(let stored, let bytes): try emitFloats(part, stored, bytes, emit)
-    case .made(let stored, let make): try emitFloats(part, stored, try made(entry.name, make), emit)
+    case .made(let stored, let make): try emitFloats(part, stored, try made(entry.key, make), emit)
     case .panels(let stored, let bytes):
       guard part.rows == nil else {
         let (shape, pool) = (entry.shape, pool)
-        let all = try made(entry.name) {
+        let all = try made(entry.key) {
           GGUFPartSource.rowMajor(bytes, stored, shape, 0..<shape[0], pool: pool)
         }
         return try emitFloats(part, stored, all, emit)
@@ -50,25 +52,23 @@ struct GGUFPartSource {
   // MARK: Integers
 
   private mutating func quantized(_ entry: ModelEntry) throws -> QuantizedMatrix {
-    if let matrix, matrix.name == entry.name { return matrix.value }
+    if let matrix, matrix.key == entry.key { return matrix.value }
     let found: QuantizedMatrix
     switch entry.form {
     case .quantized(_, let read): found = try read()
-    case .intPanels(let layout, let stored):
-      guard let base = stored.bytes.baseAddress else { preconditionFailure("an empty matrix") }
-      found = IntPanels.unpack(layout, at: base, pool: pool)
-    default: preconditionFailure("\(entry.name) is not an integer matrix that can be read")
+    case .intPanels(let layout, let stored): found = IntPanelTensor(layout, stored).unpacked(pool: pool)
+    default: preconditionFailure("\(entry.key) is not an integer matrix that can be read")
     }
-    matrix = (entry.name, found)
+    matrix = (entry.key, found)
     return found
   }
 
   // MARK: Floats
 
-  private mutating func made(_ name: String, _ make: () throws -> UnsafeBytes) throws -> UnsafeBytes {
-    if let rows, rows.name == name { return rows.value }
+  private mutating func made(_ key: TensorKey, _ make: () throws -> UnsafeBytes) throws -> UnsafeBytes {
+    if let rows, rows.key == key { return rows.value }
     let found = try make()
-    rows = (name, found)
+    rows = (key, found)
     return found
   }
 

@@ -1,8 +1,8 @@
+import Architecture
 import Compute
 import Models
 import Safetensors
 import Tensors
-import Transformer
 
 extension ModelContents {
   /// The model with an adapter merged in: `W + scale · B · A` in fp32, rounded once.
@@ -10,10 +10,12 @@ extension ModelContents {
   /// - Throws: when the adapter changes something that the model does not have, or has in integers.
   package func merging(_ adapter: LoRAAdapter, dtype: DType? = nil) throws -> ModelContents {
     var result = self
-    let index = Dictionary(
-      entries.enumerated().map { ($0.element.name, $0.offset) }, uniquingKeysWith: { a, _ in a })
+    let table = index
+    let places = Dictionary(
+      entries.enumerated().map { ($0.element.key, $0.offset) }, uniquingKeysWith: { a, _ in a })
     for (name, tensor) in adapter.replacements.sorted(by: { $0.key < $1.key }) {
-      guard let place = index[name], entries[place].shape == tensor.shape, let stored = entries[place].dtype
+      guard let place = places[table.key(named: name)], entries[place].shape == tensor.shape,
+        let stored = entries[place].dtype
       else {
         throw ModelError(
           path: adapter.path, tensor: tensor.name,
@@ -24,7 +26,7 @@ extension ModelContents {
     }
     var pieces: [Int: [LoRAPiece]] = [:]
     for (module, update) in adapter.updates.sorted(by: { $0.key < $1.key }) {
-      for (target, rows) in try targets(of: module, update, index, adapter) {
+      for (target, rows) in try targets(of: module, update, places, adapter) {
         pieces[target, default: []].append(
           LoRAPiece(update, rows: rows, path: adapter.path))
       }
@@ -33,12 +35,14 @@ extension ModelContents {
       let entry = result.entries[target]
       guard let stored = entry.dtype, [.f32, .f16, .bf16].contains(stored) else {
         throw ModelError(
-          path: path, tensor: entry.name,
+          path: path, tensor: table.name(of: entry.key),
           detail: "holds integers; merge into the float model and quantize that, or pass --dequantize")
       }
       let type = dtype ?? stored
       result.entries[target].form = .made(type) { [path] in
-        try LoRAMerge(entry: entry, stored: stored, pieces: pieces, path: path).merged(as: type)
+        try LoRAMerge(
+          entry: entry, name: table.name(of: entry.key), stored: stored, pieces: pieces, path: path
+        ).merged(as: type)
       }
     }
     return result
@@ -47,8 +51,9 @@ extension ModelContents {
   /// Entries that an update changes, each with the row of B for each of its rows (−1: none). A module of one layout of
   /// q, k and v is found in the other.
   private func targets(
-    of module: String, _ update: LoRAAdapter.Update, _ index: [String: Int], _ adapter: LoRAAdapter
+    of module: String, _ update: LoRAAdapter.Update, _ places: [TensorKey: Int], _ adapter: LoRAAdapter
   ) throws -> [(entry: Int, rows: [Int])] {
+    let table = index
     func fail(_ detail: String) -> ModelError {
       ModelError(path: adapter.path, tensor: module, detail: detail)
     }
@@ -56,30 +61,29 @@ extension ModelContents {
       let shape = entries[entry].shape
       guard shape.count == 2, shape[1] == update.a.shape[1], update.b.shape[0] == width else {
         throw fail(
-          "updates a matrix [\(update.b.shape[0]), \(update.a.shape[1])], \(entries[entry].name) is \(shape)")
+          "updates a matrix [\(update.b.shape[0]), \(update.a.shape[1])], \(table.name(of: entries[entry].key)) is \(shape)"
+        )
       }
       return (entry, rows)
     }
-    if let entry = index[module + ".weight"] {
+    if let entry = table.module(named: module).flatMap({ places[.known(TensorID($0))] }) {
       let count = entries[entry].shape[0]
       return [try checked(entry, Array(0..<count), width: count)]
     }
-    let layout = QKVRows(DecoderConfiguration(configuration))
-    let total = DecoderConfiguration(configuration).qkvWidth
-    if let part = layout.parts.first(where: { module.hasSuffix(".\($0.name)") }) {
-      let fused = module.dropLast(part.name.count) + QKVRows.fusedName
-      if let entry = index[fused + ".weight"] {
+    let layout = QKVRows(configuration.decoder)
+    let total = configuration.decoder.qkvWidth
+    if let id = QKVRows.module(named: module, configuration) {
+      if let part = layout.parts.first(where: { $0.kind == id.kind }),
+        let entry = places[.known(TensorID(.fusedQKV, layer: id.layer))]
+      {
         var rows = [Int](repeating: -1, count: total)
         for (row, place) in part.ranges.joined().enumerated() { rows[place] = row }
         return [try checked(entry, rows, width: part.ranges.joined().count)]
       }
-    }
-    if module.hasSuffix(".\(QKVRows.fusedName)") {
-      let prefix = module.dropLast(QKVRows.fusedName.count)
       let found = layout.parts.compactMap { part in
-        index[prefix + part.name + ".weight"].map { ($0, Array(part.ranges.joined())) }
+        places[.known(TensorID(part.kind, layer: id.layer))].map { ($0, Array(part.ranges.joined())) }
       }
-      if found.count == layout.parts.count {
+      if id.kind == .fusedQKV, found.count == layout.parts.count {
         return try found.map { try checked($0.0, $0.1, width: total) }
       }
     }
@@ -130,6 +134,7 @@ private struct LoRAPiece: Sendable {
 /// Computes one merged weight.
 private struct LoRAMerge {
   let entry: ModelEntry
+  let name: String
   let stored: DType
   let pieces: [LoRAPiece]
   let path: String
@@ -161,7 +166,7 @@ private struct LoRAMerge {
     let bytes = UnsafeRawBufferPointer(result.buffer)
     if let index = FiniteCheck.firstNotFinite(bytes, dtype: type, pool: pool) {
       throw ModelError(
-        path: path, tensor: entry.name, detail: "element \(index) is not finite after the adapter is merged")
+        path: path, tensor: name, detail: "element \(index) is not finite after the adapter is merged")
     }
     return UnsafeBytes(bytes, owner: result)
   }

@@ -1,10 +1,10 @@
+import Architecture
 import Compute
 import Foundation
 import JSON
 import Models
 import PackedModel
 import Tensors
-import Transformer
 
 /// Writes a model as one `.zhinao` file.
 package struct ModelPacker {
@@ -14,7 +14,7 @@ package struct ModelPacker {
   package let pool: WorkerPool
   /// Whether the file gets a ``SelfCheckRecord``.
   package let recordsSelfCheck: Bool
-  private let order: DecoderTensorOrder
+  private let index: TensorIndex
 
   package init(
     _ contents: ModelContents, dtype: DType? = nil, recordsSelfCheck: Bool = true, pool: WorkerPool = .shared
@@ -23,7 +23,7 @@ package struct ModelPacker {
     self.contents = contents
     self.dtype = dtype
     self.pool = pool
-    order = DecoderTensorOrder(contents.configuration)
+    index = contents.index
   }
 
   /// What the file will hold, without places and checksums.
@@ -38,12 +38,14 @@ package struct ModelPacker {
       bytes.append(content)
     }
     if recordsSelfCheck {
-      let count = SelfCheckRecord.byteCount(DecoderConfiguration(contents.configuration))
+      let count = SelfCheckRecord.byteCount(contents.configuration.decoder)
       names.append(PackedFile(name: SelfCheckRecord.fileName, byteCount: count))
       bytes.append([UInt8](repeating: 0, count: count))
     }
     let provenance = record(of: provenance, digests: nil)
-    let tensors = contents.entries.map { PackedTensor($0.name, shape: $0.shape, encoding: encoding(of: $0)) }
+    let tensors = contents.entries.map {
+      PackedTensor(index.name(of: $0.key), shape: $0.shape, encoding: encoding(of: $0))
+    }
     return (
       PackedHeader(
         generator: generator, files: names, tensors: tensors, quantization: contents.quantization,
@@ -56,7 +58,8 @@ package struct ModelPacker {
     case .rows(let stored, _), .made(let stored, _):
       let type = target(stored)
       let isMatrix =
-        entry.shape.count == 2 && [.f32, .f16, .bf16].contains(type) && order.isMultiplied(entry.name)
+        entry.shape.count == 2 && [.f32, .f16, .bf16].contains(type)
+        && entry.key.id.map(index.isMultiplied) == true
       return isMatrix ? .panels(type) : .rows(type)
     case .panels(let stored, _): return .panels(target(stored))
     case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
@@ -83,7 +86,7 @@ package struct ModelPacker {
     to path: String, generator: String, provenance: JSONObject, progress: (Int, Int) -> Void = { _, _ in }
   ) throws {
     let (header, files) = try header(generator: generator, provenance: provenance)
-    let entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name, $0) })
+    let entries = Dictionary(uniqueKeysWithValues: contents.entries.map { (index.name(of: $0.key), $0) })
     let hashing = contents.sources?.startHashing()
     let total = header.tensors.reduce(0) { $0 + $1.byteCount }
     var done = 0
@@ -106,7 +109,7 @@ package struct ModelPacker {
     ) { tensor, emit in
       guard let entry = entries[tensor.name] else { return }
       // The layer before, while its weights are in the cache.
-      if let layer = order.layer(of: tensor.name) { trace?.advance(to: layer) }
+      if let layer = entry.key.id?.module.layer { trace?.advance(to: layer) }
       try self.emit(entry, as: tensor) { bytes in
         try emit(bytes)
         done += bytes.count
@@ -133,12 +136,11 @@ package struct ModelPacker {
     case .intPanels(_, let stored): try emit(stored.bytes)
     case .stream(_, let make): try make(emit)
     case .quantized(let layout, let matrix):
-      let matrix = try matrix()
-      precondition(IntPanelLayout(matrix) == layout, "the layout of \(entry.name) changed")
-      let packed = IntPanels.pack(matrix, pool: pool)
-      try emit(UnsafeRawBufferPointer(packed.buffer))
+      let packed = IntPanelTensor(packing: try matrix(), isSymmetric: layout.isSymmetric, pool: pool)
+      precondition(packed.layout == layout, "the layout of \(entry.key) changed")
+      try withExtendedLifetime(packed) { try emit(packed.bytes) }
     case .panels(let stored, let bytes):
-      try FloatCast(entry.name, path: contents.path, pool: pool)
+      try FloatCast(tensor.name, path: contents.path, pool: pool)
         .forEachChunk(bytes.bytes, from: stored, to: target(stored), emit)
     case .made(let stored, let make):
       var made = entry
@@ -148,10 +150,10 @@ package struct ModelPacker {
       func refuseWhatIsNotFinite() throws {
         if let index = FiniteCheck.firstNotFinite(bytes.bytes, dtype: stored, pool: pool) {
           throw ModelError(
-            path: contents.path, tensor: entry.name, detail: "element \(index) is NaN or infinite")
+            path: contents.path, tensor: tensor.name, detail: "element \(index) is NaN or infinite")
         }
       }
-      let cast = FloatCast(entry.name, path: contents.path, pool: pool)
+      let cast = FloatCast(tensor.name, path: contents.path, pool: pool)
       guard case .panels(let type) = tensor.encoding, let base = bytes.bytes.baseAddress else {
         try refuseWhatIsNotFinite()
         return try cast.forEachChunk(bytes.bytes, from: stored, to: target(stored), emit)

@@ -1,15 +1,13 @@
+import Architecture
 import Files
 import Models
-import Transformer
 
 /// Which rows of one layout of the attention's input projections are which of the other.
 struct QKVRows {
-  /// Rows of the fused matrix that are `q_proj`, `k_proj`, `v_proj`, by their names.
-  let parts: [(name: String, ranges: [Range<Int>])]
+  /// Rows of the fused matrix that are queries, keys and values.
+  let parts: [(kind: ModuleKind, ranges: [Range<Int>])]
   /// Rows of q, k and v one after the other that are the fused matrix.
   let fused: [Range<Int>]
-
-  static let fusedName = "qkv_proj"
 
   init(_ configuration: DecoderConfiguration) {
     var (interleaved, separate) = (configuration, configuration)
@@ -18,15 +16,24 @@ struct QKVRows {
     func head(_ offset: Int) -> Range<Int> { offset..<offset + configuration.headDim }
     let (heads, kvHeads) = (0..<configuration.attentionHeads, 0..<configuration.kvHeads)
     parts = [
-      ("q_proj", heads.map { head(interleaved.queryOffset($0)) }),
-      ("k_proj", kvHeads.map { head(interleaved.keyOffset($0)) }),
-      ("v_proj", kvHeads.map { head(interleaved.valueOffset($0)) }),
+      (.query, heads.map { head(interleaved.queryOffset($0)) }),
+      (.key, kvHeads.map { head(interleaved.keyOffset($0)) }),
+      (.value, kvHeads.map { head(interleaved.valueOffset($0)) }),
     ]
     let group = configuration.queriesPerKV
     fused = kvHeads.flatMap { kv in
       (kv * group..<(kv + 1) * group).map { head(separate.queryOffset($0)) }
         + [head(separate.keyOffset(kv)), head(separate.valueOffset(kv))]
     }
+  }
+}
+
+extension QKVRows {
+  /// A projection of queries, keys and values that `name` means in the layout which this model does not have.
+  static func module(named name: String, _ configuration: ModelConfiguration) -> ModuleID? {
+    var other = configuration
+    other.family = configuration.qkvLayout == .interleaved ? .qwen2 : .zhinao
+    return TensorIndex(other).module(named: name)
   }
 }
 
@@ -43,72 +50,67 @@ extension ModelContents {
   /// The same model in another layout; nothing is computed, rows change places.
   /// - Throws: when the model has something that the other layout cannot say.
   package func inLayout(_ layout: ModelLayout) throws -> ModelContents {
-    switch (layout, configuration.family) {
-    case (.stock, .zhinao): try split()
-    case (.stock, .llama), (.stock, .qwen2), (.zhinao, .zhinao): self
-    case (.zhinao, .qwen2): try fused()
-    case (.zhinao, .llama):
+    let family = configuration.family
+    switch layout {
+    case .stock: return family.stockLayout == family ? self : try split()
+    case .zhinao:
+      if family == .zhinao { return self }
+      if family == ModelFamily.zhinao.stockLayout { return try fused() }
       throw ModelError(
         path: path,
-        detail: "is a Llama model, which has no biases for queries, keys and values; only a Qwen2 model can "
-          + "become a Zhinao model")
+        detail: "is a \(family.name) model, whose decoder differs from 360Zhinao's; only a "
+          + "\(ModelFamily.zhinao.stockLayout.name) model can become a Zhinao model")
     }
   }
 
   private func split() throws -> ModelContents {
     var result = try replacingFiles(StockFiles(self).stock())
-    let rows = QKVRows(DecoderConfiguration(configuration))
-    let count = DecoderConfiguration(configuration).qkvWidth
+    let rows = QKVRows(configuration.decoder)
+    let count = configuration.decoder.qkvWidth
     result.entries = try entries.flatMap { entry -> [ModelEntry] in
-      guard entry.name.contains(".self_attn.\(QKVRows.fusedName).") else { return [entry] }
+      guard let id = entry.key.id, id.module.kind == .fusedQKV else { return [entry] }
       guard entry.shape.first == count else {
         throw ModelError(
-          path: path, tensor: entry.name, detail: "has shape \(entry.shape), expected \(count) rows")
+          path: path, tensor: index.name(of: id), detail: "has shape \(entry.shape), expected \(count) rows")
       }
       return rows.parts.map { part in
-        let name = entry.name.replacing(".\(QKVRows.fusedName).", with: ".\(part.name).")
-        return entry.selectingRows(part.ranges, as: name)
+        entry.selectingRows(part.ranges, as: .known(TensorID(part.kind, id.part, layer: id.module.layer)))
       }
     }
-    return try result.ordered()
+    try result.order()
+    return result
   }
 
   private func fused() throws -> ModelContents {
     var result = try replacingFiles(StockFiles(self).zhinao())
-    let rows = QKVRows(DecoderConfiguration(configuration))
-    let names = rows.parts.map { ".self_attn.\($0.name)." }
-    let byName = Dictionary(entries.map { ($0.name, $0) }, uniquingKeysWith: { a, _ in a })
+    let rows = QKVRows(configuration.decoder)
+    let byKey = Dictionary(entries.map { ($0.key, $0) }, uniquingKeysWith: { a, _ in a })
     result.entries = try entries.compactMap { entry in
-      guard let index = names.firstIndex(where: entry.name.contains) else { return entry }
+      guard let id = entry.key.id, rows.parts.contains(where: { $0.kind == id.module.kind }) else {
+        return entry
+      }
       // One of the three stands for all.
-      guard index == 0 else { return nil }
-      let parts = try names.enumerated().map { part, name in
-        let wanted = entry.name.replacing(names[0], with: name)
-        let count = rows.parts[part].ranges.reduce(0) { $0 + $1.count }
-        guard let found = byName[wanted], found.shape == [count] + entry.shape.dropFirst() else {
-          throw ModelError(path: path, tensor: wanted, detail: "is missing or has another shape")
+      guard id.module.kind == rows.parts[0].kind else { return nil }
+      let ids = rows.parts.map { TensorID($0.kind, id.part, layer: id.module.layer) }
+      let parts = try zip(rows.parts, ids).map { part, id in
+        let count = part.ranges.reduce(0) { $0 + $1.count }
+        guard let found = byKey[.known(id)], found.shape == [count] + entry.shape.dropFirst() else {
+          throw ModelError(path: path, tensor: index.name(of: id), detail: "is missing or has another shape")
         }
         return found
       }
-      let name = entry.name.replacing(names[0], with: ".self_attn.\(QKVRows.fusedName).")
-      return try ModelEntry.joiningRows(of: parts, rows.fused, as: name, path: path)
+      return try ModelEntry.joiningRows(
+        of: parts, rows.fused, as: .known(TensorID(.fusedQKV, id.part, layer: id.module.layer)),
+        names: ids.map(index.name(of:)).joined(separator: ", "), path: path)
     }
-    return try result.ordered()
+    try result.order()
+    return result
   }
 
   private func replacingFiles(_ files: EmbeddedFiles) throws -> ModelContents {
     var result = self
     result.files = files
     result.configuration = try files.modelConfiguration()
-    return result
-  }
-
-  /// Entries in the order of a forward pass of the configuration, all that it needs being there.
-  private func ordered() throws -> ModelContents {
-    var result = self
-    let order = DecoderTensorOrder(configuration)
-    result.entries.sort { (order.rank($0.name), $0.name) < (order.rank($1.name), $1.name) }
-    try order.check(result.entries, tied: configuration.tieWordEmbeddings, path: path)
     return result
   }
 }

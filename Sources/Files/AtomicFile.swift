@@ -10,17 +10,21 @@ package final class AtomicFile {
   package private(set) var byteCount: Int = 0
 
   private var descriptor: Int32
+  /// Keeps other processes from writing the same file meanwhile.
+  private var lock: OutputLock?
   /// Writes pieces behind the caller's back, so that making the next piece and writing this one overlap.
   private let writer: BackgroundWriter
 
   /// - Parameter expectedByteCount: when known, refused at once if the disk has less room.
+  /// - Throws: ``FileError/Reason/cannotWrite``, also when another process is writing the same file.
   package init(path: String, expectedByteCount: Int? = nil) throws {
     self.path = path
-    let folder = AtomicFile.folder(of: path)
+    let parts = PathParts(path)
     let temporaryPath = "\(path).\(getpid()).tmp"
     self.temporaryPath = temporaryPath
-    OutputLock.removeAbandoned(prefix: (path as NSString).lastPathComponent, inFolder: folder)
-    if let expected = expectedByteCount, let free = freeBytes(inFolder: folder), free < UInt64(expected) {
+    lock = try OutputLock(output: path)
+    OutputLock.removeAbandoned(prefix: parts.name, inFolder: parts.folder)
+    if let expected = expectedByteCount, let free = freeBytes(inFolder: parts.folder), free < UInt64(expected) {
       throw FileError(
         .cannotWrite, path: path,
         detail: "needs \(expected) bytes, the disk has \(free) free; make room and run the same command again"
@@ -76,7 +80,8 @@ package final class AtomicFile {
     close(descriptor)
     descriptor = -1
     PendingOutputs.remove(temporaryPath)
-    try AtomicFile.syncFolder(AtomicFile.folder(of: path))
+    lock = nil
+    try AtomicFile.syncFolder(PathParts(path).folder)
   }
 
   /// Forgets everything written. Safe to call twice and after `commit()`.
@@ -89,6 +94,7 @@ package final class AtomicFile {
     close(descriptor)
     descriptor = -1
     PendingOutputs.discard(temporaryPath)
+    lock = nil
   }
 
   /// Writes `bytes` to `path` in one step.
@@ -110,10 +116,5 @@ package final class AtomicFile {
     guard fsync(descriptor) == 0 else {
       throw FileError.fromErrno(.inputOutput, path: folder, doing: "cannot sync folder")
     }
-  }
-
-  static func folder(of path: String) -> String {
-    let folder = (path as NSString).deletingLastPathComponent
-    return folder.isEmpty ? "." : folder
   }
 }

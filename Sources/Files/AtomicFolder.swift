@@ -9,20 +9,27 @@ package final class AtomicFolder {
   private var committed = false
   /// Holds the lock of the staging folder.
   private var descriptor: Int32 = -1
+  /// Keeps other processes from writing the same folder meanwhile.
+  private var lock: OutputLock?
 
   /// - Parameter replacing: whether an existing folder at `path` may be replaced. An existing *empty* folder always
   ///   may.
   package init(path: String, replacing: Bool = false) throws {
-    var trimmed = path
-    while trimmed.count > 1 && trimmed.hasSuffix("/") { trimmed.removeLast() }
+    let trimmed = PathParts.withoutTrailingSlashes(path)
     self.path = trimmed
-    let parent = AtomicFile.folder(of: trimmed)
-    let name = (trimmed as NSString).lastPathComponent
+    let parent = PathParts(trimmed).folder
+    let name = PathParts(trimmed).name
     let stagingPath = "\(parent)/.\(name).\(getpid()).tmp"
     self.stagingPath = stagingPath
+    let manager = FileManager.default
+    do {
+      try manager.createDirectory(atPath: parent, withIntermediateDirectories: true)
+    } catch {
+      throw FileError(.cannotWrite, path: trimmed, detail: "cannot create: \(error.localizedDescription)")
+    }
+    lock = try OutputLock(output: trimmed)
     OutputLock.removeAbandoned(prefix: ".\(name)", inFolder: parent)
     AtomicFolder.restoreAside(name: name, inFolder: parent)
-    let manager = FileManager.default
     if let existing = try? manager.contentsOfDirectory(atPath: trimmed), !existing.isEmpty, !replacing {
       throw FileError(
         .cannotWrite, path: trimmed, detail: "exists and is not empty; remove it or pass --overwrite")
@@ -30,11 +37,6 @@ package final class AtomicFolder {
       && (try? manager.contentsOfDirectory(atPath: trimmed)) == nil
     {
       throw FileError(.cannotWrite, path: trimmed, detail: "exists and is not a folder")
-    }
-    do {
-      try manager.createDirectory(atPath: parent, withIntermediateDirectories: true)
-    } catch {
-      throw FileError(.cannotWrite, path: trimmed, detail: "cannot create: \(error.localizedDescription)")
     }
     descriptor = try OutputLock.openLocked(output: trimmed) {
       mkdir(stagingPath, 0o755)
@@ -71,7 +73,8 @@ package final class AtomicFolder {
     close(descriptor)
     descriptor = -1
     PendingOutputs.remove(stagingPath)
-    try AtomicFile.syncFolder(AtomicFile.folder(of: path))
+    lock = nil
+    try AtomicFile.syncFolder(PathParts(path).folder)
   }
 
   package func discard() {
@@ -79,6 +82,7 @@ package final class AtomicFolder {
     PendingOutputs.discard(stagingPath)
     if descriptor >= 0 { close(descriptor) }
     descriptor = -1
+    lock = nil
   }
 
   /// What a process killed in the middle of `commit()` had put aside goes back to its name, or away if there is a new one.

@@ -29,8 +29,7 @@ package struct FileError: DiagnosedError, Equatable {
     var advice = ""
     if code == ENOSPC || code == EDQUOT {
       reason = .cannotWrite
-      let folder = (path as NSString).deletingLastPathComponent
-      if let free = freeBytes(inFolder: folder.isEmpty ? "." : folder) {
+      if let free = freeBytes(inFolder: PathParts(path).folder) {
         advice = " (\(free) bytes free); make room and run the same command again"
       }
     }

@@ -1,3 +1,4 @@
+import Architecture
 import Transformer
 
 /// How a server's caches store keys and values: the one place that chooses.

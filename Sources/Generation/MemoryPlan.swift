@@ -1,5 +1,5 @@
+import Architecture
 import Foundation
-import Transformer
 
 /// How the memory of a serving process is divided, known before the first request.
 package struct MemoryPlan: Equatable, Sendable {

@@ -1,3 +1,4 @@
+import Architecture
 import Compute
 import Tensors
 
@@ -6,9 +7,18 @@ extension ModelEntry {
   package func quantizedMatrix(pool: WorkerPool = .shared) throws -> QuantizedMatrix? {
     switch form {
     case .quantized(_, let read): return try read()
-    case .intPanels(let layout, let stored):
-      return stored.bytes.baseAddress.map { IntPanels.unpack(layout, at: $0, pool: pool) }
-    case .stream: preconditionFailure("\(name) is written piece by piece; it cannot be read")
+    case .intPanels(let layout, let stored): return IntPanelTensor(layout, stored).unpacked(pool: pool)
+    case .stream: preconditionFailure("\(key) is written piece by piece; it cannot be read")
+    case .rows, .panels, .made: return nil
+    }
+  }
+
+  /// An integer matrix in the order that kernels read; nil when the entry holds floats.
+  package func intPanelTensor(pool: WorkerPool = .shared) throws -> IntPanelTensor? {
+    switch form {
+    case .intPanels(let layout, let stored): return IntPanelTensor(layout, stored)
+    case .quantized(_, let read): return IntPanelTensor(packing: try read(), pool: pool)
+    case .stream: preconditionFailure("\(key) is written piece by piece; it cannot be read")
     case .rows, .panels, .made: return nil
     }
   }
@@ -27,7 +37,7 @@ extension ModelEntry {
           pool: pool)
       }
       return UnsafeBytes(UnsafeRawBufferPointer(rows.buffer), owner: rows)
-    case .intPanels, .quantized, .stream: preconditionFailure("\(name) holds integers")
+    case .intPanels, .quantized, .stream: preconditionFailure("\(key) holds integers")
     }
   }
 
@@ -40,7 +50,7 @@ extension ModelEntry {
 
   /// The rows `ranges` of this tensor, in that order, as a tensor of its own; read when they are asked for. Rows are
   /// outputs: elements of a bias, columns of `qweight`.
-  package func selectingRows(_ ranges: [Range<Int>], as name: String) -> ModelEntry {
+  package func selectingRows(_ ranges: [Range<Int>], as key: TensorKey) -> ModelEntry {
     let entry = self
     let count = ranges.reduce(0) { $0 + $1.count }
     let shape = [count] + self.shape.dropFirst()
@@ -49,18 +59,18 @@ extension ModelEntry {
         bits: layout.bits, groupSize: layout.groupSize, outFeatures: count, inFeatures: layout.inFeatures,
         isSymmetric: layout.isSymmetric, isPermuted: layout.isPermuted)
       return ModelEntry(
-        name: name, shape: shape,
+        key: key, shape: shape,
         form: .quantized(selected) {
           guard let matrix = try entry.quantizedMatrix() else {
-            preconditionFailure("\(entry.name) has a layout")
+            preconditionFailure("\(entry.key) has a layout")
           }
           return matrix.selectingOutputs(ranges)
         })
     }
-    guard let dtype else { preconditionFailure("\(self.name) is neither floats nor integers") }
+    guard let dtype else { preconditionFailure("\(self.key) is neither floats nor integers") }
     let rowBytes = shape.dropFirst().reduce(dtype.byteCount, *)
     return ModelEntry(
-      name: name, shape: shape,
+      key: key, shape: shape,
       form: .made(dtype) {
         let source = try entry.rowMajorBytes()
         return withExtendedLifetime(source.owner) { gathered([source.bytes], ranges, rowBytes: rowBytes) }
@@ -68,12 +78,12 @@ extension ModelEntry {
   }
 
   /// Tensors of the same inputs as one: the rows `ranges`, in that order, of all their rows one after the other.
+  /// - Parameter names: what to call the parts in messages.
   /// - Throws: when they are of different types, or integers with different groups.
   package static func joiningRows(
-    of parts: [ModelEntry], _ ranges: [Range<Int>], as name: String, path: String
+    of parts: [ModelEntry], _ ranges: [Range<Int>], as key: TensorKey, names: String, path: String
   ) throws -> ModelEntry {
     let shape = [ranges.reduce(0) { $0 + $1.count }] + parts[0].shape.dropFirst()
-    let names = parts.map(\.name).joined(separator: ", ")
     if let layout = parts[0].layout {
       let differ = ModelError(
         path: path, tensor: names,
@@ -88,7 +98,7 @@ extension ModelEntry {
         bits: layout.bits, groupSize: layout.groupSize, outFeatures: shape[0], inFeatures: layout.inFeatures,
         isSymmetric: layouts.allSatisfy(\.isSymmetric), isPermuted: layout.isPermuted)
       return ModelEntry(
-        name: name, shape: shape,
+        key: key, shape: shape,
         form: .quantized(joined) {
           guard let matrix = QuantizedMatrix.joiningOutputs(try parts.compactMap { try $0.quantizedMatrix() })
           else { throw differ }
@@ -100,7 +110,7 @@ extension ModelEntry {
     }
     let rowBytes = shape.dropFirst().reduce(dtype.byteCount, *)
     return ModelEntry(
-      name: name, shape: shape,
+      key: key, shape: shape,
       form: .made(dtype) {
         let sources = try parts.map { try $0.rowMajorBytes() }
         return withExtendedLifetime(sources.map(\.owner)) {

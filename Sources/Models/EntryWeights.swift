@@ -1,10 +1,12 @@
+import Architecture
 import Compute
 import Tensors
 
 /// Float weights used where the entries of a model's contents lie in memory, before anything is written.
 package struct EntryWeights: WeightSource {
   package let path: String
-  private let entries: [String: ModelEntry]
+  private let entries: [TensorKey: ModelEntry]
+  private let index: TensorIndex
 
   /// - Parameter dtype: what floats will be brought to; nil: kept.
   /// - Returns: nil unless every tensor is in memory with the values a packed file will have.
@@ -16,14 +18,18 @@ package struct EntryWeights: WeightSource {
       }
     }
     path = contents.path
-    entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.name, $0) })
+    index = contents.index
+    entries = Dictionary(uniqueKeysWithValues: contents.entries.map { ($0.key, $0) })
   }
 
   package func releasePages() {}
 
-  package func matrix(_ module: String, out: Int, in inFeatures: Int) throws -> WeightMatrix {
-    let name = "\(module).weight"
-    guard let entry = entries[name], entry.shape == [out, inFeatures], let dtype = entry.dtype,
+  package func label(of id: TensorID) -> String { index.name(of: id) }
+
+  package func matrix(_ module: ModuleID, out: Int, in inFeatures: Int) throws -> WeightMatrix {
+    let name = label(of: TensorID(module))
+    guard let entry = entries[.known(TensorID(module))], entry.shape == [out, inFeatures],
+      let dtype = entry.dtype,
       [.f32, .f16, .bf16].contains(dtype)
     else {
       throw ModelError(
@@ -47,8 +53,9 @@ package struct EntryWeights: WeightSource {
     throw ModelError(path: path, tensor: name, detail: "is empty")
   }
 
-  package func vector(_ name: String, count: Int) throws -> AlignedBuffer<Float>? {
-    guard let entry = entries[name] else { return nil }
+  package func vector(_ id: TensorID, count: Int) throws -> AlignedBuffer<Float>? {
+    let name = label(of: id)
+    guard let entry = entries[.known(id)] else { return nil }
     guard case .rows(let dtype, let stored) = entry.form, entry.shape == [count] else {
       throw ModelError(path: path, tensor: name, detail: "is not a vector of \(count) floats")
     }

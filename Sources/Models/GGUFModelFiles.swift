@@ -19,10 +19,11 @@ struct GGUFModelFiles: ModelFiles {
   var location: String { file.path }
 
   /// - Parameter weightType: the type that the configuration declares when the embedding is not stored as floats.
-  init(file: GGUFFile, weightType: DType) throws {
+  init(file: GGUFFile, weightType: DType, families: [ModelFamily] = ModelFamily.builtIn) throws {
     self.file = file
     configuration = Array(
-      (try GGUFConfiguration(file).json(weightType: weightType).serialized(indent: 2) + "\n").utf8)
+      (try GGUFConfiguration(file, families: families).json(weightType: weightType).serialized(indent: 2)
+        + "\n").utf8)
     let specials = try GGUFSpecialTokens(file)
     generation = Array((specials.generationConfiguration.serialized(indent: 2) + "\n").utf8)
     do {
@@ -54,21 +55,26 @@ struct GGUFModelFiles: ModelFiles {
   }
 }
 
-/// The shape of a decoder from the metadata of a `llama` or `qwen2` file.
+/// The shape of a decoder from the metadata of a file of a known family.
 struct GGUFConfiguration {
   let file: GGUFFile
-  let architecture: String
+  private let family: ModelFamily
+  private let families: [ModelFamily]
+  private let architecture: String
 
-  init(_ file: GGUFFile) throws {
+  init(_ file: GGUFFile, families: [ModelFamily]) throws {
     self.file = file
     guard let architecture = try file.string("general.architecture") else {
       throw CheckpointError(path: file.path, detail: "metadata general.architecture is missing")
     }
-    guard ["llama", "qwen2"].contains(architecture) else {
+    guard let family = families.first(where: { $0.gguf?.architecture == architecture }) else {
+      let known = families.compactMap { $0.gguf?.architecture }.joined(separator: ", ")
       throw CheckpointError(
-        path: file.path, detail: "holds a model of architecture \"\(architecture)\"; read are llama and qwen2"
-      )
+        path: file.path,
+        detail: "holds a model of architecture \"\(architecture)\"; the supported architectures are \(known)")
     }
+    self.family = family
+    self.families = families
     self.architecture = architecture
     if let experts = try file.integer("\(architecture).expert_count"), experts > 0 {
       throw CheckpointError(path: file.path, detail: "holds a mixture of experts, which this decoder is not")
@@ -89,10 +95,9 @@ struct GGUFConfiguration {
         path: file.path, tensor: "token_embd.weight", detail: "is missing or not a matrix")
     }
     let type = embedding.type.dtype ?? weightType
-    let isLlama = architecture == "llama"
     var object = JSONObject([
-      ("architectures", .array([.string(isLlama ? "LlamaForCausalLM" : "Qwen2ForCausalLM")])),
-      ("model_type", .string(architecture)), ("hidden_act", "silu"),
+      ("architectures", .array([.string(family.modelClass)])),
+      ("model_type", .string(family.name)), ("hidden_act", "silu"),
       ("hidden_size", try required("embedding_length")),
       ("intermediate_size", try required("feed_forward_length")),
       ("num_hidden_layers", try required("block_count")),
@@ -116,7 +121,7 @@ struct GGUFConfiguration {
       }
       object["head_dim"] = .init(headDim)
     }
-    if isLlama {
+    if family.gguf?.hasOtherBiases == true {
       object["attention_bias"] = .bool(file.tensor("blk.0.attn_q.bias") != nil)
       object["mlp_bias"] = .bool(file.tensor("blk.0.ffn_up.bias") != nil)
     }
@@ -147,7 +152,7 @@ struct GGUFConfiguration {
         path: file.path,
         detail: "metadata \(key("rope.scaling.type")) is \"\(type)\"; read are none and linear")
     }
-    guard let tensor = file.tensor(GGUFNames.frequencies) else { return }
+    guard let tensor = file.tensor(GGUFRows.frequencies) else { return }
     // The factors that Llama 3 was published with; others cannot be told from one another's results.
     for factor in [8.0, 32.0] {
       var candidate = object
@@ -155,8 +160,8 @@ struct GGUFConfiguration {
         "rope_type": "llama3", "factor": .init(factor), "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
       ]
-      let c = try ModelConfiguration(.object(candidate), label: file.path)
-      if let factors = GGUFNames.frequencyFactors(c), isEqual(tensor, factors) {
+      let c = try ModelConfiguration(.object(candidate), label: file.path, families: families)
+      if let factors = GGUFRows.frequencyFactors(c), isEqual(tensor, factors) {
         object = candidate
         return
       }

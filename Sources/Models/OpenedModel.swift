@@ -12,18 +12,13 @@ import Transformer
 
 /// A model, whatever it is stored as: a Hugging Face folder, an AutoGPTQ folder, a `.zhinao` file or a GGUF file.
 package struct OpenedModel: Sendable {
-  package enum Kind: String, Sendable {
-    case checkpoint = "Hugging Face checkpoint"
-    case autoGPTQ = "AutoGPTQ checkpoint"
-    case packed = ".zhinao file"
-    case gguf = "GGUF file"
-  }
   package let path: String
-  package let kind: Kind
-  package let configuration: ModelConfiguration
-  package let quantization: QuantizeConfiguration?
-  package let files: any ModelFiles
-  package let weights: any WeightSource
+  package let store: any ModelStore
+
+  package var kind: ModelKind { store.kind }
+  package var configuration: ModelConfiguration { store.configuration }
+  package var quantization: QuantizeConfiguration? { store.quantization }
+  package var files: any ModelFiles { store.files }
 
   /// How much of a model is checked when it is opened.
   package enum Verification: String, CaseIterable, Sendable {
@@ -39,9 +34,10 @@ package struct OpenedModel: Sendable {
   /// - Parameters:
   ///   - dequantizedType: what the blocks of a GGUF file become: bf16, f16 or f32.
   ///   - keepsCodes: blocks of a GGUF file that GPTQ's integers can express stay integers.
+  ///   - families: those among which the configuration's `model_type` chooses.
   package init(
     path: String, verification: Verification = .header, dequantizedType: DType = .bf16,
-    keepsCodes: Bool = false
+    keepsCodes: Bool = false, families: [ModelFamily] = ModelFamily.builtIn
   ) throws {
     self.path = path
     var isFolder: ObjCBool = false
@@ -54,48 +50,27 @@ package struct OpenedModel: Sendable {
       throw refusal
     }
     if isFolder.boolValue {
-      let files = FolderFiles(path)
-      self.files = files
-      configuration = try files.modelConfiguration()
-      quantization = try files.quantizeConfiguration()
-      let table = try TensorTable(path: path)
-      weights = FolderWeights(table: table, quantization: quantization)
-      kind = quantization == nil ? .checkpoint : .autoGPTQ
+      store = try FolderStore(path: path, families: families)
     } else if path.hasSuffix(".safetensors") {
       throw ModelError(
         path: path, detail: "is a single safetensors file; give the folder that also holds config.json")
     } else if path.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
-      let file = try GGUFFile(path: path)
-      files = try GGUFModelFiles(file: file, weightType: dequantizedType)
-      configuration = try files.modelConfiguration()
-      let gguf = try GGUFWeights(
-        file: file, configuration: configuration, dequantizedType: dequantizedType, keepsCodes: keepsCodes)
-      quantization = gguf.quantization
-      weights = gguf
-      kind = .gguf
+      store = try GGUFStore(
+        file: try GGUFFile(path: path), dequantizedType: dequantizedType, keepsCodes: keepsCodes,
+        families: families)
     } else {
-      let file = try PackedModelFile(path: path, checkingHeader: verification != .none)
-      files = file.files
-      configuration = try file.files.modelConfiguration()
-      quantization = file.header.quantization
-      weights = PackedWeights(file: file)
-      kind = .packed
+      store = try PackedStore(
+        file: PackedModelFile(path: path, checkingHeader: verification != .none), families: families)
     }
-    if verification == .full, let problem = firstProblem() { throw ModelError(path: path, detail: problem) }
+    if verification == .full, let problem = store.problems(progress: { _ in }).first {
+      throw ModelError(path: path, detail: problem.description)
+    }
   }
 
-  /// What is wrong with the weights' bytes, or nil.
-  private func firstProblem() -> String? {
-    if let packed = weights as? PackedWeights { return packed.file.problems().first }
-    if let gguf = weights as? GGUFWeights { return gguf.problems { _, _ in }.first }
-    guard let folder = weights as? FolderWeights else { return nil }
-    return folder.table.inFileOrder.lazy.compactMap { FiniteCheck.problem($0) }.first
-  }
-
-  package var decoderConfiguration: DecoderConfiguration { DecoderConfiguration(configuration) }
+  package var decoderConfiguration: DecoderConfiguration { configuration.decoder }
 
   package func builder(arithmetic: Int4Arithmetic = .exact) -> DecoderBuilder {
-    DecoderBuilder(configuration, weights: weights, arithmetic: arithmetic)
+    DecoderBuilder(configuration, weights: store, arithmetic: arithmetic)
   }
 
   /// The decoder, its weights used where they are mapped.

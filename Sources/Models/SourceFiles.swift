@@ -20,14 +20,13 @@ package struct SourceFiles: Sendable {
       let size = (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int) ?? 0
       entries.append(Entry(name: name, path: path, byteCount: size))
     }
-    if let folder = model.weights as? FolderWeights {
-      for file in folder.table.files { add(URL(fileURLWithPath: file.path).lastPathComponent, file.path) }
+    for path in model.store.weightFiles { add(URL(fileURLWithPath: path).lastPathComponent, path) }
+    // A packed file or a GGUF file holds the small files itself.
+    if model.kind == .checkpoint || model.kind == .autoGPTQ {
       for name in model.files.names
       where ModelFileNames.belongsToModel(name) || name.hasSuffix(".safetensors.index.json") {
         add(name, "\(model.files.location)/\(name)")
       }
-    } else {
-      add(URL(fileURLWithPath: model.path).lastPathComponent, model.path)
     }
     self.entries = entries.sorted { $0.name < $1.name }
   }

@@ -1,6 +1,5 @@
 import Compute
 import Files
-import Tensors
 
 /// CRC-32 with several threads: pieces are shared among threads and joined.
 package enum ParallelChecksum {

@@ -1,3 +1,4 @@
+import Architecture
 import Compute
 import Transformer
 
@@ -33,9 +34,7 @@ package final class CalibrationActivations {
     func buffer(_ count: Int) throws -> AlignedBuffer<Float> {
       guard let scratch else { return AlignedBuffer(count: count) }
       guard let buffer = AlignedBuffer<Float>(count: count, inFileOfFolder: scratch) else {
-        throw QuantizationError(
-          "\(scratch): cannot hold \(count * 4) bytes of activations; name another folder with --scratch",
-          category: .cannotWrite)
+        throw QuantizationError.scratchTooSmall(folder: scratch, byteCount: count * 4)
       }
       return buffer
     }
@@ -69,5 +68,16 @@ package final class CalibrationActivations {
     close()
     self.chunks = chunks
     work = LayerBuffers(configuration, rows: chunks.map(\.rows).max() ?? 0)
+  }
+
+  /// A chunk's rows and the memory of the steps. What closes a half-block (the inputs of o and down) outlives the chunk:
+  /// every token has a place for it.
+  func rows(of chunk: Chunk) -> BlockRows {
+    var rows = BlockRows(
+      x: hidden.pointer + chunk.firstRow * configuration.hiddenSize, count: chunk.rows,
+      sequences: chunk.slices, work: work)
+    rows.attention = inner.pointer + chunk.firstRow * configuration.attentionWidth
+    rows.gate = inner.pointer + chunk.firstRow * configuration.intermediateSize
+    return rows
   }
 }

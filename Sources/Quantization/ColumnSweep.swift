@@ -15,8 +15,8 @@ final class ColumnSweep: Sendable {
   private let groups: Int
   /// Of this sweep and the next.
   let memory: SweepMemory
-  private let target: QuantizedMatrix.Memory
-  /// Of the whole matrix.
+  private let target: IntPanelBuilder
+  /// Of the whole matrix; a multiple of ``panelWidth``.
   private let firstOutput: Int
   /// `[panel][column of the sweep][16]`: W; what the sweep has passed is W − Q.
   private let weights: AlignedBuffer<Float>
@@ -33,7 +33,7 @@ final class ColumnSweep: Sendable {
   ///   - memory: of an earlier sweep, or new.
   ///   - target: of all outputs of W; those of `matrix` start at `firstOutput`.
   init(
-    _ solver: Solver, weights matrix: WeightMatrix, memory: SweepMemory, target: QuantizedMatrix.Memory,
+    _ solver: Solver, weights matrix: WeightMatrix, memory: SweepMemory, target: IntPanelBuilder,
     firstOutput: Int
   ) {
     self.target = target
@@ -62,6 +62,8 @@ final class ColumnSweep: Sendable {
   }
 
   private var panelFloats: Int { inFeatures * panelWidth }
+  /// Of the whole matrix.
+  private var firstPanel: Int { firstOutput / panelWidth }
 
   /// In the order of the outputs.
   func addLosses(to sum: inout Double) {
@@ -85,9 +87,9 @@ final class ColumnSweep: Sendable {
     let values = UnsafeBufferPointer(start: weights.pointer + panel * panelFloats, count: panelFloats)
     let place = values.firstIndex { !$0.isFinite } ?? 0
     let output = firstOutput + panel * panelWidth + place % panelWidth
-    throw QuantizationError(
-      "\(module).weight: element [\(output), \(place / panelWidth)] is "
-        + "\(weights[panel * panelFloats + place]); a model with such weights cannot be quantized")
+    throw QuantizationError.weightNotFinite(
+      module: module, output: output, input: place / panelWidth,
+      value: weights[panel * panelFloats + place])
   }
 
   // MARK: GPTQ
@@ -131,13 +133,17 @@ final class ColumnSweep: Sendable {
         groupOf: block.map { column in
           let column = columns.lowerBound + column
           return Int32((recipe.staticGroups ? hessian.order?[column] ?? column : column) / groupSize)
+        },
+        places: block.map { column in
+          let column = columns.lowerBound + column
+          return target.place(ofChannel: hessian.order?[column] ?? column)
         })
     }
     let correction = correction(of: columns, factor: hessian.factor, inverse: inverse)
     let tasks = panelsOfTasks(columns: columns.count)
     let found = AlignedBuffer<ParameterFinder.Findings>(count: tasks.count)
     pool.run(tasks.count) { task in
-      found[task] = sweep(panels: tasks[task], columns, blocks, correction, order: hessian.order)
+      found[task] = sweep(panels: tasks[task], columns, blocks, correction)
     }
     return found.buffer.reduce(into: ParameterFinder.Findings()) { $0 += $1 }
   }
@@ -176,8 +182,7 @@ final class ColumnSweep: Sendable {
 
   /// The columns of one span of some panels, on the calling thread.
   private func sweep(
-    panels range: Range<Int>, _ columns: Range<Int>, _ blocks: [SweptBlock], _ correction: Correction?,
-    order: [Int]?
+    panels range: Range<Int>, _ columns: Range<Int>, _ blocks: [SweptBlock], _ correction: Correction?
   ) -> ParameterFinder.Findings {
     var findings = ParameterFinder.Findings()
     let stride = columns.count * panelWidth
@@ -206,8 +211,7 @@ final class ColumnSweep: Sendable {
         // What was taken away is not needed any more.
         let errors = products
         sweep(
-          block, panels: range, corrected, stride: stride, first: columns.lowerBound, order: order,
-          errors: errors)
+          block, panels: range, corrected, stride: stride, first: columns.lowerBound, errors: errors)
         block.feedback?.multiply(
           panels: range.count, by: errors, bPanelStride: block.columns.count * panelWidth,
           into: corrected + block.columns.upperBound * panelWidth, cPanelStride: stride, mode: .subtract)
@@ -218,7 +222,7 @@ final class ColumnSweep: Sendable {
 
   private func sweep(
     _ block: SweptBlock, panels range: Range<Int>, _ corrected: UnsafeMutablePointer<Float>, stride: Int,
-    first: Int, order: [Int]?, errors: UnsafeMutablePointer<Float>
+    first: Int, errors: UnsafeMutablePointer<Float>
   ) {
     let count = block.columns.count
     let column = first + block.columns.lowerBound
@@ -234,11 +238,12 @@ final class ColumnSweep: Sendable {
         scales: scales.pointer + parameters, zeros: zeros.pointer + parameters,
         parameterStride: groups * panelWidth, groupOf: block.groupOf, maximumCode: recipe.maximumCode,
         codes: codes, errors: errors, losses: losses.pointer + range.lowerBound * panelWidth)
-      for j in 0..<count {
-        let line = target.codes(ofChannel: order?[column + j] ?? column + j) + firstOutput
-        for (place, panel) in range.enumerated() {
-          (line + panel * panelWidth).update(
-            from: codes + place * size + j * panelWidth, count: min(panelWidth, out - panel * panelWidth))
+      let made = UnsafeRawPointer(codes)
+      for (place, panel) in range.enumerated() {
+        for j in 0..<count {
+          let line = made.loadUnaligned(
+            fromByteOffset: place * size + j * panelWidth, as: SIMD16<UInt8>.self)
+          target.set(line, panel: firstPanel + panel, at: block.places[j])
         }
       }
     }
@@ -307,7 +312,7 @@ final class ColumnSweep: Sendable {
       for panel in range {
         let lanes = min(panelWidth, out - panel * panelWidth)
         for column in 0..<inFeatures {
-          let codes = target.codes(ofChannel: column) + firstOutput + panel * panelWidth
+          var codes = SIMD16<UInt8>.zero
           let parameters = (panel * groups + column / groupSize) * panelWidth
           let at = panel * panelFloats + column * panelWidth
           for lane in 0..<lanes {
@@ -318,6 +323,7 @@ final class ColumnSweep: Sendable {
             let error = Double(w - scale * (code - zero))
             losses[panel * panelWidth + lane] += error * error / 2
           }
+          target.set(codes, panel: firstPanel + panel, at: target.place(ofChannel: column))
         }
       }
     }
@@ -326,14 +332,14 @@ final class ColumnSweep: Sendable {
 
   // MARK: Result
 
-  /// Writes scales and zero points where the codes are.
+  /// Puts scales and zero points beside the codes.
   func storeParameters() {
-    let stride = target.outFeatures
     for group in 0..<groups {
       for n in 0..<out {
         let at = (n / panelWidth * groups + group) * panelWidth + n % panelWidth
-        target.scales[group * stride + firstOutput + n] = HalfPrecision.bits(of: scales[at])
-        target.zeros[group * stride + firstOutput + n] = UInt8(zeros[at])
+        target.set(
+          scale: HalfPrecision.bits(of: scales[at]), zero: UInt8(zeros[at]), output: firstOutput + n,
+          group: group)
       }
     }
   }

@@ -1,3 +1,4 @@
+import Architecture
 import Compute
 import Models
 import Tensors
@@ -12,43 +13,42 @@ package enum HeadQuantizer {
   /// Replaces the head, or adds one beside a tied embedding.
   /// - Throws: when the shape cannot be stored, or a weight is not finite.
   package static func apply(bits: Int, to contents: inout ModelContents, pool: WorkerPool = .shared) throws {
-    let name =
-      (contents.configuration.tieWordEmbeddings ? DecoderNames.embedding : DecoderNames.head) + ".weight"
-    guard let entry = contents.entries.first(where: { $0.name == name }) else { return }
+    let source = TensorKey.known(TensorID(contents.configuration.tieWordEmbeddings ? .embedding : .head))
+    guard let entry = contents.entries.first(where: { $0.key == source }) else { return }
     let (out, inFeatures) = (entry.shape[0], entry.shape[1])
     let recipe = QuantizationRecipe(
       method: .rtn, bits: bits,
       groupSize: inFeatures % groupSize == 0 || inFeatures > groupSize ? groupSize : -1)
     let group = recipe.groupSize(forInputs: inFeatures)
     if let obstacle = IntPanelLayout.obstacle(bits: bits, groupSize: group, in: inFeatures) {
-      throw QuantizationError("the head cannot be stored in \(bits) bits: \(obstacle)")
+      throw QuantizationError.headCannotBeStored(bits: bits, obstacle: obstacle)
     }
-    let source: WeightMatrix
+    let weights: WeightMatrix
     switch entry.form {
     case .rows(let dtype, let bytes):
       guard let base = bytes.bytes.baseAddress, [.f32, .f16, .bf16].contains(dtype) else { return }
-      source = .rows(
+      weights = .rows(
         RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: bytes.owner))
     case .panels(let dtype, let bytes):
       guard let base = bytes.bytes.baseAddress else { return }
-      source = .panels(
+      weights = .panels(
         PanelMatrix(
           elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: bytes.owner))
     case .made(let dtype, let make):
       let made = try make()
       guard let base = made.bytes.baseAddress else { return }
-      source = .rows(
+      weights = .rows(
         RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: made.owner))
-    default: throw QuantizationError("\(contents.path): the head is quantized already")
+    default: throw QuantizationError.headAlreadyQuantized(path: contents.path)
     }
     let layout = IntPanelLayout(
       bits: bits, groupSize: group, outFeatures: out, inFeatures: inFeatures, isSymmetric: true,
       isPermuted: false)
     let solver = Solver(recipe: recipe, pool: pool)
     let head = ModelEntry(
-      name: DecoderNames.head + ".weight", shape: entry.shape,
-      form: .stream(layout) { emit in try stream(source, layout, solver, emit) })
-    if let index = contents.entries.firstIndex(where: { $0.name == head.name }) {
+      key: .known(TensorID(.head)), shape: entry.shape,
+      form: .stream(layout) { emit in try stream(weights, layout, solver, emit) })
+    if let index = contents.entries.firstIndex(where: { $0.key == head.key }) {
       contents.entries[index] = head
     } else {
       contents.entries.append(head)
@@ -66,13 +66,13 @@ package enum HeadQuantizer {
     var scales: [UInt8] = []
     for first in stride(from: 0, to: layout.outFeatures, by: rowsAtATime) {
       let count = min(rowsAtATime, layout.outFeatures - first)
-      let (matrix, _) = try solver.solve(
-        source.outputs(first..<first + count), hessian: nil, module: DecoderNames.head)
-      let part = IntPanelLayout(matrix)
-      let packed = IntPanels.pack(matrix, pool: solver.pool)
-      let bytes = UnsafeRawBufferPointer(packed.buffer)
-      try emit(UnsafeRawBufferPointer(rebasing: bytes[..<part.codeByteCount]))
-      scales += bytes[part.scalesOffset..<part.scalesOffset + part.scalesByteCount]
+      let (tensor, _) = try solver.solve(
+        source.outputs(first..<first + count), hessian: nil, module: "head")
+      let part = tensor.layout
+      try withExtendedLifetime(tensor) {
+        try emit(UnsafeRawBufferPointer(rebasing: tensor.bytes[..<part.codeByteCount]))
+        scales += tensor.bytes[part.scalesOffset..<part.scalesOffset + part.scalesByteCount]
+      }
     }
     try zeros(layout.scalesOffset - layout.codeByteCount)
     try scales.withUnsafeBytes { try emit($0) }

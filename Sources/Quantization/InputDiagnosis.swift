@@ -8,14 +8,31 @@ package struct InputDiagnosis: Equatable, Sendable {
   package var tokens: Int
   package var channels: Int
   /// Channels that were zero in every token.
-  package var dead: [Int]
+  package var dead: Excerpt<Int>
   /// Channels that are a multiple of an earlier one (correlation above 0.99999), with that one.
-  package var twins: [Twin]
+  package var twins: Excerpt<Twin>
   /// Channels whose energy is more than 100 times the median, strongest first, with that ratio.
-  package var outliers: [Outlier]
+  package var outliers: Excerpt<Outlier>
   /// Channels that keep more energy than twice the damping once all later ones are known; a numerical rank. Set by
-  /// ``measureRank(_:order:damping:)``.
+  /// ``measureRank(_:order:dead:damping:)``.
   package var effectiveRank: Int?
+
+  /// The first few of a list, and how many there are.
+  package struct Excerpt<Element: Equatable & Sendable>: Equatable, Sendable {
+    package let first: [Element]
+    package let count: Int
+    private static var most: Int { 16 }
+
+    init(_ all: [Element]) {
+      first = Array(all.prefix(Excerpt.most))
+      count = all.count
+    }
+
+    init(first: [Element], count: Int) {
+      self.first = first
+      self.count = count
+    }
+  }
 
   package struct Twin: Equatable, Sendable {
     package var channel: Int
@@ -33,16 +50,16 @@ package struct InputDiagnosis: Equatable, Sendable {
     self.tokens = tokens
     let n = diagonal.count
     channels = n
-    dead = diagonal.indices.filter { diagonal[$0] == 0 }
+    dead = Excerpt(diagonal.indices.filter { diagonal[$0] == 0 })
     let living = diagonal.filter { $0 > 0 }.sorted()
     let median = living.isEmpty ? 0 : Double(living[living.count / 2])
-    outliers =
+    outliers = Excerpt(
       median == 0
-      ? []
-      : diagonal.indices.filter { Double(diagonal[$0]) > 100 * median }
-        .map { Outlier(channel: $0, ratio: Double(diagonal[$0]) / median) }
-        .sorted { ($1.ratio, $0.channel) < ($0.ratio, $1.channel) }
-    twins = InputDiagnosis.twins(h, diagonal, pool)
+        ? []
+        : diagonal.indices.filter { Double(diagonal[$0]) > 100 * median }
+          .map { Outlier(channel: $0, ratio: Double(diagonal[$0]) / median) }
+          .sorted { ($1.ratio, $0.channel) < ($0.ratio, $1.channel) })
+    twins = Excerpt(InputDiagnosis.twins(h, diagonal, pool))
   }
 
   private static func twins(_ h: UnsafePointer<Float>, _ diagonal: [Float], _ pool: WorkerPool) -> [Twin] {
@@ -78,10 +95,10 @@ package struct InputDiagnosis: Equatable, Sendable {
   /// - Parameters:
   ///   - factor: R with R·Rᵀ = H + damping·1: R[c,c]² is what column c has left when the later ones are known.
   ///   - order: channel of each of the factor's columns; nil: the same.
-  mutating func measureRank(_ factor: CholeskyFactor, order: [Int]?, damping: Float) {
-    let dead = Set(dead)
+  ///   - dead: whether each channel was always zero.
+  mutating func measureRank(_ factor: CholeskyFactor, order: [Int]?, dead: [Bool], damping: Float) {
     let free = (0..<factor.order).count {
-      factor[$0, $0] * factor[$0, $0] > 2 * damping && !dead.contains(order?[$0] ?? $0)
+      factor[$0, $0] * factor[$0, $0] > 2 * damping && !dead[order?[$0] ?? $0]
     }
     effectiveRank = min(free, tokens)
   }
@@ -90,14 +107,43 @@ package struct InputDiagnosis: Equatable, Sendable {
     [
       "tokens": .init(tokens), "channels": .init(channels),
       "effective_rank": effectiveRank.map { .init($0) } ?? .null,
-      "dead": .array(dead.prefix(16).map { .init($0) }), "dead_count": .init(dead.count),
-      "duplicates": .array(twins.prefix(16).map { ["channel": .init($0.channel), "of": .init($0.of)] }),
+      "dead": .array(dead.first.map { .init($0) }), "dead_count": .init(dead.count),
+      "duplicates": .array(twins.first.map { ["channel": .init($0.channel), "of": .init($0.of)] }),
       "duplicate_count": .init(twins.count),
       "outliers": .array(
-        outliers.prefix(16).map {
+        outliers.first.map {
           ["channel": .init($0.channel), "energy_over_median": .init(($0.ratio * 10).rounded() / 10)]
         }), "outlier_count": .init(outliers.count),
     ]
+  }
+
+  /// Reads what ``json`` gives.
+  init(_ fields: JSONFields) throws(JSONFieldError) {
+    func objects(_ key: String) throws(JSONFieldError) -> [JSONFields] {
+      var result: [JSONFields] = []
+      for (index, value) in (fields[key]?.arrayValue ?? []).enumerated() {
+        result.append(
+          try JSONFields(
+            value, document: fields.document, prefix: "\(fields.prefix)\(key)[\(index)]."))
+      }
+      return result
+    }
+    tokens = try fields.requiredInteger("tokens")
+    channels = try fields.requiredInteger("channels")
+    effectiveRank = try fields.integer("effective_rank")
+    dead = Excerpt(
+      first: try fields.integers("dead", in: 0 ... .max, most: .max) ?? [],
+      count: try fields.requiredInteger("dead_count"))
+    twins = Excerpt(
+      first: try objects("duplicates").map { twin throws(JSONFieldError) in
+        Twin(channel: try twin.requiredInteger("channel"), of: try twin.requiredInteger("of"))
+      }, count: try fields.requiredInteger("duplicate_count"))
+    outliers = Excerpt(
+      first: try objects("outliers").map { outlier throws(JSONFieldError) in
+        Outlier(
+          channel: try outlier.requiredInteger("channel"),
+          ratio: try outlier.requiredNumber("energy_over_median"))
+      }, count: try fields.requiredInteger("outlier_count"))
   }
 
   /// Why H may be singular or ill-conditioned, a sentence each; empty when nothing stands out.
@@ -108,54 +154,21 @@ package struct InputDiagnosis: Equatable, Sendable {
         "saw \(tokens) tokens for \(channels) channels, so H has rank \(tokens) at most; give \((channels + tokens - 1) / max(1, tokens)) times the calibration text"
       )
     }
-    if let first = dead.first {
+    if let first = dead.first.first {
       reasons.append("\(dead.count) channels are always zero (the first: \(first))")
     }
-    if let first = twins.first {
+    if let first = twins.first.first {
       reasons.append(
         "\(twins.count) channels are multiples of others (the first: \(first.channel) of \(first.of))")
     }
     if let rank = effectiveRank, rank * 2 < channels {
       reasons.append("only \(rank) of \(channels) channels vary on their own beyond the damping")
     }
-    if let first = outliers.first {
+    if let first = outliers.first.first {
       reasons.append(
         "\(outliers.count) channels stand out (the first: \(first.channel), \(Int(first.ratio.rounded())) times the median energy)"
       )
     }
     return reasons
-  }
-}
-
-/// Modules of a finished quantization that need a person's attention, and why.
-package enum Diagnosis {
-  /// A module's loss is out of line above this many times the median of the same module in all layers.
-  package static let lossFactor = 10.0
-
-  /// - Parameter modules: module reports, as JSON.
-  /// - Returns: for each module with a finding, its sentences.
-  package static func findings(_ modules: [JSONValue]) -> [(module: String, findings: [String])] {
-    var losses: [String: [Double]] = [:]
-    func kind(_ module: JSONValue) -> String {
-      (module["module"]?.stringValue ?? "").split(separator: ".").suffix(1).joined()
-    }
-    for module in modules { losses[kind(module), default: []].append(module["avg_loss"]?.doubleValue ?? 0) }
-    let medians = losses.mapValues { values in values.sorted()[values.count / 2] }
-    return modules.compactMap { module in
-      var found: [String] = []
-      let loss = module["avg_loss"]?.doubleValue ?? 0
-      if let median = medians[kind(module)], median > 0, loss > lossFactor * median {
-        found.append("its loss is \(Int((loss / median).rounded())) times the median of \(kind(module))")
-      }
-      if let warnings = module["warnings"]?.arrayValue, !warnings.isEmpty {
-        found.append("damping was raised to \(module["damp_percent"]?.doubleValue ?? 0)")
-      }
-      let reasons = module["reasons"]?.arrayValue?.compactMap(\.stringValue) ?? []
-      let isSingular =
-        (module["inputs"]?["tokens"]?.intValue ?? 1) < (module["inputs"]?["channels"]?.intValue ?? 0)
-      let hasDead = (module["dead_channels"]?.intValue ?? 0) > 0
-      guard !found.isEmpty || isSingular || hasDead else { return nil }
-      return (module["module"]?.stringValue ?? "", found + reasons)
-    }
   }
 }

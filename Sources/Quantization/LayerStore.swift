@@ -1,21 +1,39 @@
-import AutoGPTQ
 import Compute
 import Files
 import Foundation
 import JSON
-import Safetensors
+import PackedModel
 import Synchronization
 import Tensors
 
+/// One quantized module of a finished layer.
+package struct QuantizedModule: Sendable {
+  package var name: String
+  package var tensor: IntPanelTensor
+  package var report: ModuleReport
+
+  package init(name: String, tensor: IntPanelTensor, report: ModuleReport) {
+    self.name = name
+    self.tensor = tensor
+    self.report = report
+  }
+}
+
 /// Finished layers of a quantization, on disk: what a run that died left behind, and what the outputs are made from.
 ///
-/// `OUTPUT.partial/` holds `recipe.json` (what is being computed), one `layer-N.safetensors` for each finished layer
-/// (AutoGPTQ tensors with v2 zero points, and the modules' reports), and `hidden-N.bin`, the activations that go into
-/// layer N. Every file appears whole or not at all, so a run may die at any moment.
+/// `OUTPUT.partial/` holds `recipe.json` (the format's version and what is being computed), one `layer-N.zhinao` for each
+/// finished layer (its matrices in the order of packed files, and the modules' reports), and `hidden-N.bin`, the activations
+/// that go into layer N. Every file appears whole or not at all, so a run may die at any moment.
 package final class LayerStore: Sendable {
+  /// Of the folder. 1, which did not name itself, held AutoGPTQ's tensors.
+  package static let version = 2
+  private static let versionKey = "format_version"
+  private static let reportsName = "reports.json"
+
   package let path: String
-  private let configuration: QuantizeConfiguration
   private let shareForHidden: Double
+  /// Files of finished layers, mapped.
+  private let opened = Mutex<[Int: PackedModelFile]>([:])
 
   /// Opens the folder, or makes it.
   /// - Parameters:
@@ -23,36 +41,42 @@ package final class LayerStore: Sendable {
   ///     named.
   ///   - shareForHidden: how much of the time may go into keeping activations; infinity keeps them after every layer, so that
   ///     a run that died redoes no more than a layer.
-  package init(
-    path: String, identity: JSONObject, recipe: QuantizationRecipe, shareForHidden: Double = .infinity
-  ) throws {
+  /// - Throws: ``QuantizationError/otherStoreVersion(folder:found:expected:)`` and
+  ///   ``QuantizationError/otherQuantization(folder:key:found:expected:)``.
+  package init(path: String, identity: JSONObject, shareForHidden: Double = .infinity) throws {
     self.path = path
     self.shareForHidden = shareForHidden
-    configuration = recipe.quantizeConfiguration(format: .v2)
     let manager = FileManager.default
     let manifest = "\(path)/recipe.json"
     if manager.fileExists(atPath: manifest) {
       let found = try JSONValue.parse(file: manifest).objectValue ?? JSONObject()
+      let version = found[LayerStore.versionKey]?.intValue ?? 1
+      guard version == LayerStore.version else {
+        throw QuantizationError.otherStoreVersion(
+          folder: path, found: version, expected: LayerStore.version)
+      }
       for (key, value) in identity.members where found[key] != value {
-        throw QuantizationError(
-          "\(path) holds an unfinished quantization with another \(key): \(LayerStore.brief(found[key])) there, "
-            + "\(LayerStore.brief(value)) now; finish it with the same command, or remove the folder",
-          category: .cannotWrite)
+        throw QuantizationError.otherQuantization(
+          folder: path, key: key, found: LayerStore.brief(found[key]), expected: LayerStore.brief(value))
       }
       return
     }
     do { try manager.createDirectory(atPath: path, withIntermediateDirectories: true) } catch {
       throw FileError(.cannotWrite, path: path, detail: "cannot create: \(error.localizedDescription)")
     }
-    try AtomicFile.write(JSONValue.object(identity).serialized(indent: 2) + "\n", to: manifest)
+    let members =
+      [(LayerStore.versionKey, JSONValue(LayerStore.version))] + identity.members.map { ($0.0, $0.1) }
+    try AtomicFile.write(JSONValue.object(JSONObject(members)).serialized(indent: 2) + "\n", to: manifest)
   }
 
   private static func brief(_ value: JSONValue?) -> String {
     let text = value?.serialized() ?? "nothing"
-    return text.count > 80 ? String(text.prefix(77)) + "…" : text
+    guard text.unicodeScalars.count > 80 else { return text }
+    return String(String.UnicodeScalarView(text.unicodeScalars.prefix(77))) + "…"
   }
 
-  private func layerPath(_ layer: Int) -> String { "\(path)/layer-\(layer).safetensors" }
+  private static func layerPath(_ layer: Int, in path: String) -> String { "\(path)/layer-\(layer).zhinao" }
+  private func layerPath(_ layer: Int) -> String { LayerStore.layerPath(layer, in: path) }
   private func hiddenPath(_ layer: Int) -> String { "\(path)/hidden-\(layer).bin" }
 
   /// How many layers, from the first on, are finished.
@@ -60,45 +84,67 @@ package final class LayerStore: Sendable {
 
   package static func finishedLayers(in path: String) -> Int {
     var count = 0
-    while FileManager.default.fileExists(atPath: "\(path)/layer-\(count).safetensors") { count += 1 }
+    while FileManager.default.fileExists(atPath: layerPath(count, in: path)) { count += 1 }
     return count
   }
 
   // MARK: Layers
 
-  package func save(layer: Int, modules: [(name: String, matrix: QuantizedMatrix, report: ModuleReport)])
-    throws
-  {
-    var plans: [TensorPlan] = []
-    for module in modules {
-      plans += AutoGPTQModule.plans(
-        module.name, bits: module.matrix.bits, groupCount: module.matrix.groupCount,
-        out: module.matrix.outFeatures,
-        in: module.matrix.inFeatures)
-    }
-    let matrices = Dictionary(uniqueKeysWithValues: modules.map { ($0.name, $0.matrix) })
-    let reports = JSONValue.array(modules.map(\.report.json)).serialized()
-    try SafetensorsWriter.write(
-      to: layerPath(layer), tensors: plans, metadata: [("format", "pt"), ("reports", reports)]
-    ) { plan, emit in
-      guard let matrix = matrices[plan.name.module] else { return }
-      let suffix = String(plan.name.dropFirst(plan.name.module.count + 1))
-      try AutoGPTQModule.bytes(of: suffix, matrix, format: .v2).withUnsafeBytes { try emit($0) }
+  package func save(layer: Int, modules: [QuantizedModule], pool: WorkerPool = .shared) throws {
+    let reports = Array(JSONValue.array(modules.map(\.report.json)).serialized().utf8)
+    let tensors = Dictionary(uniqueKeysWithValues: modules.map { ($0.name, $0.tensor) })
+    let header = PackedHeader(
+      generator: "layer store", files: [PackedFile(name: LayerStore.reportsName, byteCount: reports.count)],
+      tensors: modules.map { module in
+        let layout = module.tensor.layout
+        return PackedTensor(
+          module.name, shape: [layout.outFeatures, layout.inFeatures], encoding: .intPanels(layout))
+      }, quantization: nil, provenance: JSONObject())
+    try PackedModelWriter.write(to: layerPath(layer), header: header, contents: [reports], pool: pool) {
+      tensor, emit in
+      guard let tensor = tensors[tensor.name] else { return }
+      try emit(tensor.bytes)
     }
   }
 
-  package func matrix(_ module: String, layer: Int, out: Int, in inFeatures: Int) throws -> QuantizedMatrix {
-    try AutoGPTQModule.read(
-      module, from: TensorTable(path: layerPath(layer)), configuration: configuration, out: out,
-      in: inFeatures
-    ).matrix
+  private func file(ofLayer layer: Int) throws -> PackedModelFile {
+    try opened.withLock { files in
+      if let file = files[layer] { return file }
+      let file = try PackedModelFile(path: layerPath(layer))
+      files[layer] = file
+      return file
+    }
   }
 
-  /// The reports of a finished layer, as they were written.
-  package func reports(layer: Int) throws -> [JSONValue] {
-    let file = try SafetensorsFile(path: layerPath(layer))
-    guard let text = file.metadata.first(where: { $0.key == "reports" })?.value else { return [] }
-    return try JSONValue.parse(text).arrayValue ?? []
+  /// A matrix of a finished layer, where it is mapped.
+  package func tensor(_ module: String, layer: Int, shape: (out: Int, in: Int)) throws -> IntPanelTensor {
+    let file = try file(ofLayer: layer)
+    guard let tensor = file.tensor(module), tensor.shape == [shape.out, shape.in],
+      case .intPanels(let layout) = tensor.encoding
+    else {
+      throw QuantizationError.damagedLayer(
+        path: file.path, detail: "does not hold \(module) with shape [\(shape.out), \(shape.in)]")
+    }
+    // Checks the permutation, which products use unseen.
+    _ = try file.intPanels(tensor, layout)
+    return IntPanelTensor(layout, UnsafeBytes(file.bytes(of: tensor), owner: file.file))
+  }
+
+  /// The reports of a finished layer.
+  package func reports(layer: Int) throws -> [ModuleReport] {
+    let file = try file(ofLayer: layer)
+    guard let entry = file.header.files.first(where: { $0.name == LayerStore.reportsName }) else {
+      throw QuantizationError.damagedLayer(path: file.path, detail: "does not hold \(LayerStore.reportsName)")
+    }
+    let label = "\(file.path): \(LayerStore.reportsName)"
+    let bytes = UnsafeRawBufferPointer(rebasing: file.file.bytes[entry.range])
+    let values = try withExtendedLifetime(file) { try JSONValue.parse(bytes).arrayValue ?? [] }
+    return try values.map { try ModuleReport(JSONFields($0, document: label)) }
+  }
+
+  /// Gives resident pages of the layers' files back to the system.
+  package func releasePages() {
+    for file in opened.withLock({ Array($0.values) }) { file.file.releasePages() }
   }
 
   // MARK: Activations

@@ -1,3 +1,4 @@
+import Architecture
 import AutoGPTQ
 import Calibration
 import Compute
@@ -11,19 +12,21 @@ import Transformer
 /// Quantizes a decoder layer by layer: one layer's weights and one stage's Hessian in memory at a time.
 package struct ModelQuantizer {
   package let model: OpenedModel
+  /// Of the model.
+  package let contents: ModelContents
   package let recipe: QuantizationRecipe
   package let calibration: CalibrationSet
   package let pool: WorkerPool
+  private let index: TensorIndex
   /// Folder whose disk holds the activations; nil: memory.
   package let scratch: String?
 
-  /// What is being done, for a progress bar: stages done and stages in all, and the layer.
-  package typealias Progress = (_ done: Int, _ total: Int, _ layer: Int) -> Void
-
+  /// - Throws: ``QuantizationError`` when the recipe makes no sense, or the model cannot be quantized with it.
   package init(
-    model: OpenedModel, recipe: QuantizationRecipe, calibration: CalibrationSet, scratch: String? = nil,
-    pool: WorkerPool = .shared
+    model: OpenedModel, contents: ModelContents, recipe: QuantizationRecipe, calibration: CalibrationSet,
+    scratch: String? = nil, pool: WorkerPool = .shared
   ) throws {
+    self.contents = contents
     self.scratch = scratch
     try recipe.validate()
     self.model = model
@@ -31,33 +34,30 @@ package struct ModelQuantizer {
     self.calibration = calibration
     self.pool = pool
     if let quantization = model.quantization {
-      throw QuantizationError(
-        "\(model.path): is quantized to \(quantization.bits) bits already; give the float model")
+      throw QuantizationError.alreadyQuantized(path: model.path, bits: quantization.bits)
     }
-    let c = model.decoderConfiguration
-    for stage in DecoderNames.stages(c.qkvLayout) {
-      for module in stage {
-        let shape = DecoderNames.shape(of: module, c)
-        if let obstacle = AutoGPTQModule.obstacle(bits: recipe.bits, out: shape.out, in: shape.in) {
-          throw QuantizationError("\(module) \(obstacle); it cannot be stored in \(recipe.bits) bits")
-        }
+    index = TensorIndex(model.configuration)
+    // One layer is like the others.
+    for kind in index.stages.flatMap(\.modules) {
+      let module = ModuleID(kind, layer: 0)
+      let shape = index.shape(of: module)
+      if let obstacle = AutoGPTQModule.obstacle(bits: recipe.bits, out: shape.out, in: shape.in) {
+        throw QuantizationError.cannotBeStored(
+          module: index.name(of: module), bits: recipe.bits, obstacle: obstacle)
       }
     }
   }
 
   /// What the run will take.
-  package func plan() throws -> QuantizationPlan {
+  package func plan() -> QuantizationPlan {
     let c = model.decoderConfiguration
-    let modules = Set(
-      (0..<c.layerCount).flatMap { layer in
-        DecoderNames.stages(c.qkvLayout).flatMap { $0 }.map { "\(DecoderNames.layer(layer)).\($0).weight" }
-      })
-    let others = try ModelContents(model).entries.filter { !modules.contains($0.name) }
+    let modules = Set(index.projections.map { TensorKey.known(TensorID($0)) })
+    let others = contents.entries.filter { !modules.contains($0.key) }
     let bytes = others.reduce(0) { $0 + $1.shape.reduce($1.dtype?.byteCount ?? 0, *) }
     // Rounding to nearest multiplies nothing.
     let flops = recipe.method == .gptq ? QuantizationPlan.measuredFlops(c, pool: pool) : 1
     return QuantizationPlan(
-      c, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
+      index, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
       usesScratch: scratch != nil, flopsPerSecond: flops,
       forwardFlopsPerSecond: recipe.method != .gptq || recipe.calibrationArithmetic == .fp32
         ? nil : QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool),
@@ -75,14 +75,8 @@ package struct ModelQuantizer {
   /// Names, sizes and a checksum over samples of each source file: cheap, and different for any other model.
   private func sourceIdentity() throws -> JSONValue {
     var files: [(String, JSONValue)] = []
-    if let folder = model.weights as? FolderWeights {
-      for file in folder.table.files {
-        files.append((URL(fileURLWithPath: file.path).lastPathComponent, sample(file.file)))
-      }
-    } else if let packed = model.weights as? PackedWeights {
-      files.append((URL(fileURLWithPath: packed.path).lastPathComponent, sample(packed.file.file)))
-    } else if let gguf = model.weights as? GGUFWeights {
-      files.append((URL(fileURLWithPath: gguf.path).lastPathComponent, sample(gguf.file.file)))
+    for path in model.store.weightFiles {
+      files.append((URL(fileURLWithPath: path).lastPathComponent, sample(try MappedFile(path: path))))
     }
     if let bytes = try model.files.bytes(named: "config.json") {
       files.append(("config.json", .string(bytes.withUnsafeBytes { Checksum.sha256($0) })))
@@ -105,16 +99,18 @@ package struct ModelQuantizer {
   // MARK: The run
 
   /// Quantizes all layers that `store` does not have yet.
-  package func run(into store: LayerStore, progress: @escaping Progress = { _, _, _ in }) throws {
+  package func run(into store: LayerStore, observer: any QuantizationObserver = NoObserver()) throws {
     let c = model.decoderConfiguration
     let first = store.finishedLayers
     guard first < c.layerCount else { return }
-    let total = c.layerCount * LayerStage.allCases.count
     let builder = model.builder()
     if recipe.method == .rtn {
       for index in first..<c.layerCount {
-        try roundLayer(index, builder: builder, store: store, total, progress)
-        model.weights.releasePages()
+        observer.layerStarted(index, of: c.layerCount)
+        try store.save(
+          layer: index, modules: roundLayer(index, builder: builder, observer: observer), pool: pool)
+        observer.layerFinished(index, of: c.layerCount)
+        model.store.releasePages()
       }
       return
     }
@@ -125,28 +121,30 @@ package struct ModelQuantizer {
     // Finished layers after the last kept activations are run once more.
     for index in (kept ?? 0)..<first {
       try replay(index, builder: builder, store: store, activations: activations)
-      model.weights.releasePages()
+      model.store.releasePages()
+      store.releasePages()
     }
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
     let saving = SideTask()
     defer { try? saving.wait() }
     for index in first..<c.layerCount {
+      observer.layerStarted(index, of: c.layerCount)
       var layer = try builder.layer(index)
       layer.setFloatArithmetic(recipe.calibrationArithmetic)
       let worker = LayerQuantizer(
-        recipe: recipe, configuration: c, index: index, isLast: index + 1 == c.layerCount,
-        sequences: calibration.windows.count, pool: pool, beforeHiddenChanges: { try saving.wait() },
-        stageDone: { progress(index * LayerStage.allCases.count + $0, total, index) })
+        recipe: recipe, table: self.index, index: index, sequences: calibration.windows.count, pool: pool,
+        observer: observer, beforeHiddenChanges: { try saving.wait() })
       let modules = try worker.run(&layer, StagedLayer(steps: steps, activations: activations))
       let hidden = activations.hidden
       let keepsHidden = index + 1 < c.layerCount && store.isHiddenDue(byteCount: hidden.count * 4)
-      try saving.start {
+      try saving.start { [pool] in
         // In this order: activations are of use only with all layers before them.
-        try store.save(layer: index, modules: modules)
+        try store.save(layer: index, modules: modules, pool: pool)
         if keepsHidden { try store.save(hidden: hidden, before: index + 1) }
       }
+      observer.layerFinished(index, of: c.layerCount)
       // The layer's weights are not read again.
-      model.weights.releasePages()
+      model.store.releasePages()
     }
     try saving.wait()
   }
@@ -172,140 +170,127 @@ package struct ModelQuantizer {
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
     var layer = try builder.layer(index)
     layer.setFloatArithmetic(recipe.calibrationArithmetic)
-    for module in DecoderNames.stages(c.qkvLayout).flatMap({ $0 }) {
-      let shape = DecoderNames.shape(of: module, c)
-      let name = "\(DecoderNames.layer(index)).\(module)"
-      layer.setWeight(
-        of: module,
-        .intPanels(
-          IntPanels.inMemory(try store.matrix(name, layer: index, out: shape.out, in: shape.in), pool: pool)))
+    for kind in self.index.stages.flatMap(\.modules) {
+      let module = ModuleID(kind, layer: index)
+      let tensor = try store.tensor(
+        self.index.name(of: module), layer: index, shape: self.index.shape(of: module))
+      layer[kind].weight = .intPanels(tensor.matrix)
     }
     try StagedLayer(steps: steps, activations: activations).run(&layer, index: index, observe: nil) { _, _ in
     }
   }
 
-  private func roundLayer(
-    _ index: Int, builder: DecoderBuilder, store: LayerStore, _ total: Int, _ progress: Progress
-  ) throws {
+  private func roundLayer(_ index: Int, builder: DecoderBuilder, observer: any QuantizationObserver) throws
+    -> [QuantizedModule]
+  {
     let layer = try builder.layer(index)
     let solver = Solver(recipe: recipe, pool: pool)
-    var modules: [(name: String, matrix: QuantizedMatrix, report: ModuleReport)] = []
-    for (stage, names) in DecoderNames.stages(builder.configuration.qkvLayout).enumerated() {
-      for module in names {
-        let name = "\(DecoderNames.layer(index)).\(module)"
-        let (matrix, report) = try solver.solve(layer.weight(of: module), hessian: nil, module: name)
-        modules.append((name, matrix, report))
+    var modules: [QuantizedModule] = []
+    for (stage, kinds) in self.index.stages {
+      for kind in kinds {
+        let name = self.index.name(of: ModuleID(kind, layer: index))
+        let (tensor, report) = try solver.solve(layer[kind].weight, hessian: nil, module: name)
+        observer.moduleSolved(report)
+        modules.append(QuantizedModule(name: name, tensor: tensor, report: report))
       }
-      progress(index * LayerStage.allCases.count + stage + 1, total, index)
+      observer.stageFinished(of: stage, layer: index, layerCount: builder.configuration.layerCount)
     }
-    try store.save(layer: index, modules: modules)
+    return modules
+  }
+}
+
+extension QuantizationObserver {
+  fileprivate func stageFinished(of stage: TensorRule.Stage, layer: Int, layerCount: Int) {
+    let count = TensorRule.Stage.allCases.count
+    stageFinished(layer * count + stage.rawValue + 1, of: layerCount * count)
   }
 }
 
 /// Quantizes the modules of one layer while the calibration tokens pass through it.
 private struct LayerQuantizer {
   let recipe: QuantizationRecipe
-  let configuration: DecoderConfiguration
+  let table: TensorIndex
   let index: Int
-  /// Nobody reads the last layer's output.
-  let isLast: Bool
   let sequences: Int
   let pool: WorkerPool
+  let observer: any QuantizationObserver
   /// The layer before may still be writing them to a disk.
   let beforeHiddenChanges: () throws -> Void
-  let stageDone: (Int) -> Void
 
-  typealias Module = (name: String, matrix: QuantizedMatrix, report: ModuleReport)
+  /// Nobody reads the last layer's output.
+  private var isLast: Bool { index + 1 == table.configuration.hiddenLayers }
 
-  func run(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [Module] {
-    let stages = DecoderNames.stages(configuration.qkvLayout)
-    var modules: [Module] = []
-    if recipe.trueSequential {
-      var hessian: Hessian?
-      try staged.run(&layer, index: index, needsOutput: !isLast) { stage, x, rows in
-        if hessian == nil { hessian = Hessian(order: stage.inFeatures(configuration)) }
-        hessian?.add(x, rows: rows, pool: pool)
-      } replace: { stage, layer in
-        if stage == .o { try beforeHiddenChanges() }
-        guard let used = hessian else { return }
-        hessian = nil
-        modules += try solve(stages[stage.rawValue], in: &layer, hessian: used)
-        stageDone(stage.rawValue + 1)
-      }
-      return modules
+  private func modules(of stage: TensorRule.Stage) -> [ModuleKind] {
+    table.stages.first { $0.stage == stage }?.modules ?? []
+  }
+
+  /// Width of the input that the modules of a stage share.
+  private func order(_ stage: TensorRule.Stage) -> Int {
+    modules(of: stage).first.map { table.shape(of: ModuleID($0, layer: index)).in } ?? 0
+  }
+
+  func run(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
+    recipe.trueSequential ? try runInSequence(&layer, staged) : try runAtOnce(&layer, staged)
+  }
+
+  /// Each stage sees what the quantized stages before it make of its input.
+  private func runInSequence(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
+    var modules: [QuantizedModule] = []
+    var hessian: Hessian?
+    try staged.run(&layer, index: index, needsOutput: !isLast) { stage, x, rows in
+      if hessian == nil { hessian = Hessian(order: order(stage)) }
+      hessian?.add(x, rows: rows, pool: pool)
+    } replace: { stage, layer in
+      if stage == .attentionOutput { try beforeHiddenChanges() }
+      guard let used = hessian else { return }
+      hessian = nil
+      modules += try solve(stage, in: &layer, hessian: used)
     }
-    // All Hessians from the float layer, then the quantized layer's output in a second pass.
-    let before = AlignedBuffer<Float>(count: staged.activations.hidden.count)
-    before.pointer.update(from: staged.activations.hidden.pointer, count: before.count)
-    var hessians: [LayerStage: Hessian] = [:]
+    return modules
+  }
+
+  /// All Hessians come from the float layer, and the quantized layer's output from a second pass.
+  private func runAtOnce(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
+    var modules: [QuantizedModule] = []
+    let hidden = staged.activations.hidden
+    let before = AlignedBuffer<Float>(count: hidden.count)
+    before.pointer.update(from: hidden.pointer, count: before.count)
+    var hessians: [TensorRule.Stage: Hessian] = [:]
     try staged.run(&layer, index: index, needsOutput: false) { stage, x, rows in
-      let hessian = hessians[stage] ?? Hessian(order: stage.inFeatures(configuration))
+      let hessian = hessians[stage] ?? Hessian(order: order(stage))
       hessians[stage] = hessian
       hessian.add(x, rows: rows, pool: pool)
     } replace: { stage, _ in
-      if stage == .o { try beforeHiddenChanges() }
+      if stage == .attentionOutput { try beforeHiddenChanges() }
     }
-    for stage in LayerStage.allCases {
+    for stage in TensorRule.Stage.allCases {
       guard let hessian = hessians.removeValue(forKey: stage) else { continue }
-      modules += try solve(stages[stage.rawValue], in: &layer, hessian: hessian)
-      stageDone(stage.rawValue + 1)
+      modules += try solve(stage, in: &layer, hessian: hessian)
     }
     guard !isLast else { return modules }
-    staged.activations.hidden.pointer.update(from: before.pointer, count: before.count)
+    hidden.pointer.update(from: before.pointer, count: before.count)
     try staged.run(&layer, index: index, observe: nil) { _, _ in }
     return modules
   }
 
-  private func solve(_ names: [String], in layer: inout DecoderLayer, hessian: Hessian) throws -> [Module] {
-    let prefix = DecoderNames.layer(index)
+  private func solve(_ stage: TensorRule.Stage, in layer: inout DecoderLayer, hessian: Hessian) throws
+    -> [QuantizedModule]
+  {
+    let kinds = modules(of: stage)
+    func name(_ kind: ModuleKind) -> String { table.name(of: ModuleID(kind, layer: index)) }
     let prepared = try PreparedHessian(
-      hessian, sequences: sequences, recipe: recipe, name: "\(prefix).\(names[0])", pool: pool)
+      hessian, sequences: sequences, recipe: recipe, name: name(kinds[0]), pool: pool)
     let solver = Solver(recipe: recipe, pool: pool)
-    var modules: [Module] = []
-    for name in names {
-      var (matrix, report) = try solver.solve(
-        layer.weight(of: name), hessian: prepared, module: "\(prefix).\(name)")
+    var modules: [QuantizedModule] = []
+    for kind in kinds {
+      var (tensor, report) = try solver.solve(layer[kind].weight, hessian: prepared, module: name(kind))
       report.warnings += prepared.warnings
+      observer.moduleSolved(report)
+      modules.append(QuantizedModule(name: name(kind), tensor: tensor, report: report))
       // What follows sees what the finished file will compute.
-      layer.setWeight(of: name, .intPanels(IntPanels.inMemory(matrix, pool: pool)))
-      modules.append(("\(prefix).\(name)", matrix, report))
+      layer[kind].weight = .intPanels(tensor.matrix)
     }
+    observer.stageFinished(of: stage, layer: index, layerCount: table.configuration.hiddenLayers)
     return modules
-  }
-}
-
-extension DecoderLayer {
-  /// The weight of a module, by the name a checkpoint gives it inside the layer.
-  package func weight(of module: String) -> WeightMatrix {
-    switch (module, qkv) {
-    case ("self_attn.qkv_proj", .fused(let linear)): linear.weight
-    case ("self_attn.q_proj", .separate(let q, _, _)): q.weight
-    case ("self_attn.k_proj", .separate(_, let k, _)): k.weight
-    case ("self_attn.v_proj", .separate(_, _, let v)): v.weight
-    case ("self_attn.o_proj", _): o.weight
-    case ("mlp.gate_proj", _): gate.weight
-    case ("mlp.up_proj", _): up.weight
-    case ("mlp.down_proj", _): down.weight
-    default: preconditionFailure("no such module in this layer: \(module)")
-    }
-  }
-
-  package mutating func setWeight(of module: String, _ weight: WeightMatrix) {
-    func with(_ linear: Linear) -> Linear {
-      var linear = linear
-      linear.weight = weight
-      return linear
-    }
-    switch (module, qkv) {
-    case ("self_attn.qkv_proj", .fused(let linear)): qkv = .fused(with(linear))
-    case ("self_attn.q_proj", .separate(let q, let k, let v)): qkv = .separate(q: with(q), k: k, v: v)
-    case ("self_attn.k_proj", .separate(let q, let k, let v)): qkv = .separate(q: q, k: with(k), v: v)
-    case ("self_attn.v_proj", .separate(let q, let k, let v)): qkv = .separate(q: q, k: k, v: with(v))
-    case ("self_attn.o_proj", _): o.weight = weight
-    case ("mlp.gate_proj", _): gate.weight = weight
-    case ("mlp.up_proj", _): up.weight = weight
-    case ("mlp.down_proj", _): down.weight = weight
-    default: preconditionFailure("no such module in this layer: \(module)")
-    }
   }
 }

@@ -1,9 +1,8 @@
+import Architecture
 import Compute
 import Foundation
 import JSON
-import Models
 import Tensors
-import Transformer
 
 /// What a quantization will take, known before it starts.
 package struct QuantizationPlan: Equatable, Sendable {
@@ -22,10 +21,11 @@ package struct QuantizationPlan: Equatable, Sendable {
   ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:_:pool:)``.
   ///   - forwardFlopsPerSecond: and those of the forward pass, in its arithmetic; nil: the same.
   package init(
-    _ c: DecoderConfiguration, recipe: QuantizationRecipe, windowLengths: [Int], otherBytes: Int,
+    _ index: TensorIndex, recipe: QuantizationRecipe, windowLengths: [Int], otherBytes: Int,
     usesScratch: Bool, flopsPerSecond: Double, forwardFlopsPerSecond: Double? = nil,
     pool: WorkerPool = .shared
   ) {
+    let c = index.configuration.decoder
     let tokens = windowLengths.reduce(0, +)
     let longest = windowLengths.max() ?? 0
     let chunk = min(tokens, max(longest, CalibrationActivations.chunkRows))
@@ -41,11 +41,11 @@ package struct QuantizationPlan: Equatable, Sendable {
     let squares = windowLengths.reduce(0.0) { $0 + Double($1) * Double($1 + 1) }
     var products = isGPTQ ? 2 * squares * Double(c.attentionWidth) : 0
     var output = otherBytes
-    for stage in DecoderNames.stages(c.qkvLayout) {
+    for (_, modules) in index.stages {
       var widest = 0
       var inFeatures = 0
-      for module in stage {
-        let shape = DecoderNames.shape(of: module, c)
+      for kind in modules {
+        let shape = index.shape(of: ModuleID(kind, layer: 0))
         inFeatures = shape.in
         widest = max(widest, shape.out)
         let weights = Double(shape.out) * Double(shape.in)

@@ -1,5 +1,4 @@
 import AutoGPTQ
-import Files
 import JSON
 import Tensors
 
@@ -53,17 +52,18 @@ package struct QuantizationRecipe: Equatable, Sendable {
 
   /// - Throws: ``QuantizationError`` naming the setting that makes no sense.
   package func validate() throws {
-    func bad(_ detail: String) -> QuantizationError { QuantizationError(detail, category: .usage) }
-    guard [2, 3, 4, 8].contains(bits) else { throw bad("--bits \(bits): expected 2, 3, 4 or 8") }
-    guard groupSize == -1 || (groupSize > 0 && groupSize % 32 == 0) else {
-      throw bad("--group-size \(groupSize): expected -1 or a multiple of 32 (32, 64, 128 are usual)")
+    func require(_ holds: Bool, _ option: String, _ value: some CustomStringConvertible, _ expected: String)
+      throws
+    {
+      if !holds { throw QuantizationError.setting(option: option, value: "\(value)", expected: expected) }
     }
-    guard dampPercent > 0, dampPercent < 1 else {
-      throw bad("--damp \(dampPercent): expected a number between 0 and 1")
-    }
-    guard dampIncrement >= 0, dampIncrement < 1 else {
-      throw bad("--damp-increment \(dampIncrement): expected a number from 0 to 1")
-    }
+    try require([2, 3, 4, 8].contains(bits), "--bits", bits, "2, 3, 4 or 8")
+    try require(
+      groupSize == -1 || (groupSize > 0 && groupSize % 32 == 0), "--group-size", groupSize,
+      "-1 or a multiple of 32 (32, 64, 128 are usual)")
+    try require(dampPercent > 0 && dampPercent < 1, "--damp", dampPercent, "a number between 0 and 1")
+    try require(
+      dampIncrement >= 0 && dampIncrement < 1, "--damp-increment", dampIncrement, "a number from 0 to 1")
   }
 
   package func groupSize(forInputs inFeatures: Int) -> Int { groupSize == -1 ? inFeatures : groupSize }
@@ -85,23 +85,10 @@ package struct QuantizationRecipe: Equatable, Sendable {
       ("damp_percent", .init(dampPercent)), ("damp_increment", .init(dampIncrement)),
       ("true_sequential", .bool(trueSequential)), ("mirror_positive_groups", .bool(mirrorsPositiveGroups)),
     ])
-    // Named only where it is not what runs before it existed had.
+    // Omitted when it has its default value, so that recipes written by older versions still match.
     if calibrationArithmetic != .fp32 {
       members["calibration_arithmetic"] = .string(calibrationArithmetic.rawValue)
     }
     return .object(members)
   }
-}
-
-/// Why a quantization cannot be done.
-package struct QuantizationError: DiagnosedError, Equatable {
-  package var detail: String
-  package var category: FailureCategory
-
-  package init(_ detail: String, category: FailureCategory = .badInput) {
-    self.detail = detail
-    self.category = category
-  }
-
-  package var description: String { detail }
 }

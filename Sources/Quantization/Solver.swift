@@ -1,39 +1,6 @@
 import Compute
 import Foundation
-import JSON
 import Tensors
-
-/// What one module's quantization found.
-package struct ModuleReport: Equatable, Sendable {
-  package var module: String
-  /// Σ over all weights of (w − q)² / U[c,c]² / 2: how much the output error grows, in AutoGPTQ's terms.
-  package var sumLosses: Double
-  /// `sumLosses` per calibration sequence: AutoGPTQ's "avg loss".
-  package var averageLoss: Double
-  package var seconds: Double
-  /// What was used in the end; more than asked when the Hessian was not positive definite.
-  package var dampPercent: Double
-  package var deadChannels: Int
-  package var positiveGroups: Int
-  package var tinyScales: Int
-  /// Whether the last group is shorter than the others: some engines refuse that.
-  package var hasShortGroup: Bool
-  package var warnings: [String]
-  /// What its inputs looked like; nil when none were used.
-  package var inputs: InputDiagnosis?
-
-  package var json: JSONValue {
-    [
-      "inputs": inputs?.json ?? .null,
-      "reasons": .array((inputs?.reasons ?? []).map { .string($0) }),
-      "module": .string(module), "avg_loss": .init(averageLoss), "sum_losses": .init(sumLosses),
-      "seconds": .init((seconds * 1000).rounded() / 1000), "damp_percent": .init(dampPercent),
-      "dead_channels": .init(deadChannels), "all_positive_groups": .init(positiveGroups),
-      "subnormal_scales": .init(tinyScales), "short_last_group": .bool(hasShortGroup),
-      "warnings": .array(warnings.map { .string($0) }),
-    ]
-  }
-}
 
 /// The order columns are handled in and the factor they are corrected with: the same for all modules that share a
 /// Hessian.
@@ -61,9 +28,7 @@ package struct PreparedHessian {
     let diagonal = hessian.diagonal
     guard diagonal.allSatisfy(\.isFinite) else {
       let channel = diagonal.firstIndex { !$0.isFinite } ?? 0
-      throw QuantizationError(
-        "\(name): the calibration inputs of channel \(channel) are not finite; a weight before it may be NaN or infinite"
-      )
+      throw QuantizationError.inputsNotFinite(module: name, channel: channel)
     }
     var diagnosis = InputDiagnosis(h.pointer, diagonal: diagonal, tokens: hessian.rows, pool: pool)
     var dead = [Bool](repeating: false, count: n)
@@ -95,14 +60,11 @@ package struct PreparedHessian {
       for k in 0..<n { h[k * n + k] = values[k] + Float(damp) * mean }
       if let factor = Factorization.cholesky(ofUpperTriangle: h, order: n, pool: pool) {
         self.factor = factor
-        diagnosis.measureRank(factor, order: order, damping: Float(damp) * mean)
+        diagnosis.measureRank(factor, order: order, dead: dead, damping: Float(damp) * mean)
         break
       }
       guard recipe.dampIncrement > 0, damp + recipe.dampIncrement < 1 else {
-        throw QuantizationError(
-          "\(name): the Hessian is not positive definite with damp \(damp); give more calibration text or a larger --damp"
-            + diagnosis.reasons.map { "; \($0)" }.joined()
-        )
+        throw QuantizationError.notPositiveDefinite(module: name, damp: damp, reasons: diagnosis.reasons)
       }
       damp += recipe.dampIncrement
     }
@@ -175,40 +137,51 @@ package struct Solver {
   ///   - weights: `[out, in]`, any float order.
   ///   - hessian: of the module's inputs; nil: round to nearest.
   package func solve(_ weights: WeightMatrix, hessian: PreparedHessian?, module: String) throws -> (
-    matrix: QuantizedMatrix, report: ModuleReport
+    tensor: IntPanelTensor, report: ModuleReport
   ) {
     let start = Date()
     var findings = ParameterFinder.Findings()
     var loss = 0.0
     var memory = self.memory.take()
     defer { self.memory.giveBack(memory) }
-    let matrix = try QuantizedMatrix(like: weights, recipe: recipe, order: hessian?.order) { target in
-      for outputs in parts(of: weights) {
-        let part = outputs.count == weights.outFeatures ? weights : weights.outputs(outputs)
-        let sweep = ColumnSweep(
-          self, weights: part, memory: memory, target: target, firstOutput: outputs.lowerBound)
-        defer { memory = sweep.memory }
-        try sweep.checkFinite(module: module)
-        findings += hessian.map { sweep.run($0) } ?? sweep.roundToNearest()
-        sweep.storeParameters()
-        sweep.addLosses(to: &loss)
-      }
+    let target = IntPanelBuilder(
+      bits: recipe.bits, groupSize: recipe.groupSize(forInputs: weights.inFeatures),
+      outFeatures: weights.outFeatures, isSymmetric: recipe.isSymmetric,
+      groupIndex: groupIndex(inFeatures: weights.inFeatures, order: hessian?.order))
+    for outputs in parts(of: weights) {
+      let part = outputs.count == weights.outFeatures ? weights : weights.outputs(outputs)
+      let sweep = ColumnSweep(
+        self, weights: part, memory: memory, target: target, firstOutput: outputs.lowerBound)
+      defer { memory = sweep.memory }
+      try sweep.checkFinite(module: module)
+      findings += hessian.map { sweep.run($0) } ?? sweep.roundToNearest()
+      sweep.storeParameters()
+      sweep.addLosses(to: &loss)
     }
-    if let index = matrix.scales.firstIndex(where: { $0 & 0x7C00 == 0x7C00 }) {
-      throw QuantizationError(
-        "\(module): the scale of output \(index % matrix.outFeatures) is beyond what half precision holds; its weights are too large"
-      )
+    let tensor = target.finished(omittingMiddleZeros: true)
+    if let index = tensor.scales.firstIndex(where: { $0 & 0x7C00 == 0x7C00 }) {
+      throw QuantizationError.scaleTooLarge(module: module, output: index % weights.outFeatures)
     }
     if recipe.mirrorsPositiveGroups { findings.positiveGroups = 0 }
     return (
-      matrix,
+      tensor,
       ModuleReport(
         module: module, sumLosses: loss, averageLoss: loss / Double(hessian?.sequences ?? 1),
         seconds: Date().timeIntervalSince(start), dampPercent: hessian?.dampPercent ?? 0,
         deadChannels: hessian?.deadCount ?? 0, positiveGroups: findings.positiveGroups,
-        tinyScales: findings.tinyScales, hasShortGroup: matrix.inFeatures % matrix.groupSize != 0,
-        warnings: [], inputs: hessian?.diagnosis)
+        tinyScales: findings.tinyScales,
+        hasShortGroup: tensor.layout.inFeatures % tensor.layout.groupSize != 0, warnings: [],
+        inputs: hessian?.diagnosis, reasons: hessian?.diagnosis.reasons ?? [])
     )
+  }
+
+  /// The group of each channel. Act-order forms groups of columns in the order of the sweep, unless they are static.
+  private func groupIndex(inFeatures: Int, order: [Int]?) -> [Int32] {
+    let groupSize = recipe.groupSize(forInputs: inFeatures)
+    var index = (0..<inFeatures).map { Int32($0 / groupSize) }
+    guard let order, !recipe.staticGroups else { return index }
+    for (column, channel) in order.enumerated() { index[channel] = Int32(column / groupSize) }
+    return index
   }
 
   /// Outputs that are swept together, the first part being the largest. Rows of W do not depend on each other, and the memory

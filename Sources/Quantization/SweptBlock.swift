@@ -11,6 +11,8 @@ struct SweptBlock: Sendable {
   let groups: Range<Int>
   /// Whose parameters each column uses.
   let groupOf: [Int32]
+  /// Where the codes of each column go.
+  let places: [IntPanelLayout.Place]
   /// What the block's errors take away from the span's later columns; nil when there are none.
   let feedback: PackedLeftSide?
   private let inverse: AlignedBuffer<Float>
@@ -20,11 +22,12 @@ struct SweptBlock: Sendable {
   ///   - groupSize: of groups whose parameters are found on the way; nil: all are known.
   init(
     _ columns: Range<Int>, of span: Range<Int>, inverse: AlignedBuffer<Float>, pool: WorkerPool,
-    groupsStarting groupSize: Int?, groupOf: [Int32]
+    groupsStarting groupSize: Int?, groupOf: [Int32], places: [IntPanelLayout.Place]
   ) {
     self.columns = columns
     self.inverse = inverse
     self.groupOf = groupOf
+    self.places = places
     width = span.count
     let start = span.lowerBound + columns.lowerBound
     groups =

@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import Terminal
 
@@ -9,15 +10,7 @@ package enum Format {
   package static func number(_ value: Double, digits: Int) -> String { String(format: "%.\(digits)f", value) }
 
   /// Decimal units, as disks and networks count.
-  package static func bytes(_ count: Int) -> String {
-    let value = Double(count)
-    switch count {
-    case 1_000_000_000...: return number(value / 1e9, digits: 2) + " GB"
-    case 1_000_000...: return number(value / 1e6, digits: 1) + " MB"
-    case 1000...: return number(value / 1e3, digits: 1) + " kB"
-    default: return "\(count) bytes"
-    }
-  }
+  package static func bytes(_ count: Int) -> String { ByteCount.text(count) }
 
   /// `6GiB`, `500 MB`, `1000`: bytes; nil when it is none of those.
   package static func byteCount(_ text: String) -> Int? {

@@ -1,5 +1,4 @@
 import Compute
-import Tensors
 
 extension LayerSteps {
   /// Rows of queries and columns of keys of one block of scores. Key blocks start at fixed positions, so a token's result

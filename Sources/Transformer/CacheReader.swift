@@ -1,5 +1,5 @@
+import Architecture
 import Compute
-import Tensors
 
 /// Products with the keys and values of one head, whatever they are stored as.
 ///

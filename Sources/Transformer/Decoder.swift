@@ -1,3 +1,4 @@
+import Architecture
 import Compute
 import Tensors
 
@@ -106,27 +107,8 @@ package final class Decoder: LanguageModel {
   package func run(
     _ layer: DecoderLayer, index: Int, x: AlignedBuffer<Float>, sequences: [SequenceSlice], work: LayerBuffers
   ) {
-    let rows = work.rows
-    steps.normalize(x.pointer, weight: layer.inputNorm, rows: rows, into: work.normed.pointer)
-    steps.projectQKV(work.normed.pointer, rows: rows, projection: layer.qkv, into: work.qkv.pointer)
-    Linear.announce(layer.o, outputs: layer.o.outFeatures, pool: steps.pool)
-    steps.attend(work.qkv.pointer, sequences: sequences, layer: index, into: work.attention.pointer)
-    layer.o.apply(
-      work.attention.pointer, rows: rows, into: work.normed.pointer, yRowStride: configuration.hiddenSize,
-      pool: steps.pool)
-    Linear.announce(layer.gate, outputs: 2 * configuration.intermediateSize, pool: steps.pool)
-    steps.addResidual(work.normed.pointer, rows: rows, to: x.pointer)
-    steps.normalize(x.pointer, weight: layer.postAttentionNorm, rows: rows, into: work.normed.pointer)
-    let width = configuration.intermediateSize
-    Linear.apply(
-      [(layer.gate, work.gate.pointer, width), (layer.up, work.up.pointer, width)], to: work.normed.pointer,
-      rows: rows, pool: steps.pool)
-    Linear.announce(layer.down, outputs: layer.down.outFeatures, pool: steps.pool)
-    steps.activate(gate: work.gate.pointer, up: work.up.pointer, rows: rows, into: work.gate.pointer)
-    layer.down.apply(
-      work.gate.pointer, rows: rows, into: work.normed.pointer, yRowStride: configuration.hiddenSize,
-      pool: steps.pool)
-    steps.addResidual(work.normed.pointer, rows: rows, to: x.pointer)
+    let rows = BlockRows(x: x.pointer, count: work.rows, sequences: sequences, work: work)
+    for step in BlockStep.allCases { steps.run(step, of: layer, index: index, on: rows) }
   }
 }
 

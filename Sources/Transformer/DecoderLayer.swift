@@ -1,3 +1,4 @@
+import Architecture
 import Compute
 import Tensors
 
@@ -60,6 +61,39 @@ extension DecoderLayer {
     set(&gate)
     set(&up)
     set(&down)
+  }
+}
+
+extension DecoderLayer {
+  /// The projection of that kind.
+  /// - Precondition: the layer has it; ``TensorIndex/stages`` of its architecture says which it has.
+  package subscript(kind: ModuleKind) -> Linear {
+    get {
+      switch (kind, qkv) {
+      case (.fusedQKV, .fused(let linear)): return linear
+      case (.query, .separate(let q, _, _)): return q
+      case (.key, .separate(_, let k, _)): return k
+      case (.value, .separate(_, _, let v)): return v
+      case (.attentionOutput, _): return o
+      case (.gate, _): return gate
+      case (.up, _): return up
+      case (.down, _): return down
+      default: preconditionFailure("this layer has no projection \(kind.rawValue)")
+      }
+    }
+    set {
+      switch (kind, qkv) {
+      case (.fusedQKV, .fused): qkv = .fused(newValue)
+      case (.query, .separate(_, let k, let v)): qkv = .separate(q: newValue, k: k, v: v)
+      case (.key, .separate(let q, _, let v)): qkv = .separate(q: q, k: newValue, v: v)
+      case (.value, .separate(let q, let k, _)): qkv = .separate(q: q, k: k, v: newValue)
+      case (.attentionOutput, _): o = newValue
+      case (.gate, _): gate = newValue
+      case (.up, _): up = newValue
+      case (.down, _): down = newValue
+      default: preconditionFailure("this layer has no projection \(kind.rawValue)")
+      }
+    }
   }
 }
 

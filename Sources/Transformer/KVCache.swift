@@ -1,5 +1,5 @@
+import Architecture
 import Compute
-import Tensors
 
 /// What keys and values are stored as.
 package enum KVCacheType: String, CaseIterable, Sendable {

@@ -6,7 +6,6 @@ import Conversion
 import Files
 import Foundation
 import JSON
-import Models
 import PackedModel
 import Safetensors
 import Tensors
@@ -56,14 +55,14 @@ struct MakeModelCommand: ParsableCommand {
     compute.apply()
     let json = configurationJSON
     let configuration = try ModelConfiguration(json, label: "config.json")
-    let order = DecoderTensorOrder(configuration)
+    let index = TensorIndex(configuration)
     let files = EmbeddedFiles(
       location: destination,
       contents: [
         "config.json": Array((json.serialized(indent: 2) + "\n").utf8), "vocab/360.tiktoken": vocabulary,
       ])
-    let tensors = order.all.map { name, shape in
-      PackedTensor(name, shape: shape, encoding: encoding(name, shape, order))
+    let tensors = index.required.map {
+      PackedTensor(index.name(of: $0.id), shape: $0.shape, encoding: encoding($0, index))
     }
     let bar = ProgressReporter("make-model", unit: "bytes")
     let total = tensors.reduce(0) { $0 + $1.byteCount }
@@ -115,18 +114,18 @@ struct MakeModelCommand: ParsableCommand {
     Output.print("\(destination): \(tensors.count) tensors, \(Format.bytes(total))")
   }
 
-  private func encoding(_ name: String, _ shape: [Int], _ order: DecoderTensorOrder) -> PackedTensor.Encoding
-  {
+  private func encoding(_ tensor: TensorIndex.Tensor, _ index: TensorIndex) -> PackedTensor.Encoding {
+    let shape = tensor.shape
     guard shape.count == 2 else { return .rows(.bf16) }
-    let isHead = name == "lm_head.weight" && headBits != 16
-    if encoding == .int4 && (name.contains(".layers.") || isHead) {
+    let isHead = tensor.role == .head && headBits != 16
+    if encoding == .int4 && (tensor.role == .projection || isHead) {
       return .intPanels(
         IntPanelLayout(
           bits: isHead ? headBits : 4, groupSize: 128, outFeatures: shape[0], inFeatures: shape[1],
           isSymmetric: true,
           isPermuted: false))
     }
-    return order.isRead(name) ? .panels(.bf16) : .rows(.bf16)
+    return index.isMultiplied(tensor.id) ? .panels(.bf16) : .rows(.bf16)
   }
 
   private var configurationJSON: JSONValue {

@@ -3,7 +3,6 @@ import Compute
 import Foundation
 import JSON
 import Models
-import PackedModel
 import Tensors
 import ToolSupport
 import Transformer
@@ -74,9 +73,9 @@ struct ModelCommand: ParsableCommand {
     for _ in 0..<repetitions {
       peaks.append(work.inBytes ? Limits.peakByteOperations() : Limits.peakFlops())
       prompts.append(Double(promptTokens) / prompt(decoder, promptCache))
-      if let packed = opened.weights as? PackedWeights { bandwidths.append(bandwidth(packed.file)) }
+      if let mapped = opened.store.mappedWeights { bandwidths.append(bandwidth(mapped)) }
       generations.append(Double(newTokens) / generate(decoder, cache, newTokens))
-      if let packed = opened.weights as? PackedWeights { bandwidths.append(bandwidth(packed.file)) }
+      if let mapped = opened.store.mappedWeights { bandwidths.append(bandwidth(mapped)) }
     }
     let generation = Timing.median(generations)
     let measured = Timing.median(bandwidths)
@@ -151,10 +150,10 @@ struct ModelCommand: ParsableCommand {
   /// products of bytes.
   private func products(_ opened: OpenedModel) -> (operations: Double, inBytes: Bool) {
     guard let contents = try? ModelContents(opened) else { return (0, false) }
-    let order = DecoderTensorOrder(opened.configuration)
-    let layers = contents.entries.filter {
-      $0.shape.count == 2 && order.isRead($0.name) && !$0.name.contains("embed_tokens")
-        && $0.name != "lm_head.weight"
+    let index = contents.index
+    let layers = contents.entries.filter { entry in
+      guard let id = entry.key.id, id.module.layer != nil else { return false }
+      return entry.shape.count == 2 && index.isMultiplied(id)
     }
     let inBytes = layers.contains {
       switch $0.form {
@@ -169,14 +168,13 @@ struct ModelCommand: ParsableCommand {
   /// Bytes of weights that one generated token reads: every matrix but the embedding, of which it reads a row.
   private func weightBytes(_ opened: OpenedModel) -> Int {
     guard let contents = try? ModelContents(opened) else { return 0 }
-    let order = DecoderTensorOrder(opened.configuration)
-    let hasHead = contents.entries.contains { $0.name == "lm_head.weight" }
+    let index = contents.index
+    let hasHead = contents.entries.contains { $0.key.id?.module == .head }
     return contents.entries.reduce(0) { sum, entry in
       // An integer head stands in for the embedding that is tied to it.
-      let isHead = entry.name == "lm_head.weight"
-      guard isHead || (order.isRead(entry.name) && !(hasHead && entry.name.contains("embed_tokens"))) else {
-        return sum
-      }
+      guard let id = entry.key.id,
+        id.module == .head || index.isMultiplied(id) && !(hasHead && id.module == .embedding)
+      else { return sum }
       switch entry.form {
       case .rows(_, let bytes), .panels(_, let bytes), .intPanels(_, let bytes):
         return sum + bytes.bytes.count
@@ -187,10 +185,7 @@ struct ModelCommand: ParsableCommand {
   }
 
   /// Of the file's own pages, at most two gigabytes of them; the best of some, since the first brings pages in.
-  private func bandwidth(_ file: PackedModelFile) -> Double {
-    let count = min(file.file.byteCount - file.dataStart, 2 << 30)
-    return Limits.readBandwidth(
-      UnsafeRawBufferPointer(rebasing: file.file.bytes[file.dataStart..<file.dataStart + count]),
-      repetitions: 4)
+  private func bandwidth(_ mapped: UnsafeBytes) -> Double {
+    Limits.readBandwidth(UnsafeRawBufferPointer(rebasing: mapped.bytes.prefix(2 << 30)), repetitions: 4)
   }
 }

@@ -91,7 +91,7 @@ struct Inspection {
     [
       (
         "model",
-        "\(c.family.rawValue), \(c.hiddenLayers) layers, hidden \(c.hiddenSize), inner \(c.intermediateSize), "
+        "\(c.family.name), \(c.hiddenLayers) layers, hidden \(c.hiddenSize), inner \(c.intermediateSize), "
           + "\(c.attentionHeads) heads of \(c.headDim), \(c.kvHeads) key/value heads, vocabulary \(c.vocabularySize), "
           + "context \(c.maxPositionEmbeddings), rope base \(c.ropeTheta)"
       )

@@ -9,18 +9,33 @@ import ToolSupport
 
 @main
 enum Entry {
-  static func main() {
-    // A command with a positional argument of its own cannot have subcommands beside it, so this one is told apart here.
-    let arguments = Array(CommandLine.arguments.dropFirst())
-    if arguments.first == "solve" { ToolMain.run(SolveCommand.self, arguments: Array(arguments.dropFirst())) }
-    ToolMain.run(Quantize.self, arguments: arguments)
-  }
+  static func main() { ToolMain.run(ZhinaoQuantize.self) }
 }
 
-struct Quantize: ParsableCommand {
+/// The command itself has no arguments, so that its subcommands can have them. Its help is the default subcommand's.
+struct ZhinaoQuantize: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "zhinao-quantize",
     abstract: "Quantize a model to 2, 3, 4 or 8 bits with calibration text.",
+    usage: QuantizeModelCommand.usage,
+    version: ToolVersion.generator,
+    subcommands: [QuantizeModelCommand.self, SolveCommand.self],
+    defaultSubcommand: QuantizeModelCommand.self,
+    helpNames: [])
+}
+
+struct QuantizeModelCommand: ParsableCommand {
+  static let usage = """
+    zhinao-quantize [<options>] <model>
+    zhinao-quantize --demo
+    zhinao-quantize solve [<options>]
+    """
+
+  static let configuration = CommandConfiguration(
+    // A name that is unlikely to be that of a model's folder.
+    commandName: "quantize-model",
+    abstract: "Quantize a model to 2, 3, 4 or 8 bits with calibration text.",
+    usage: usage,
     discussion: """
       GPTQ as AutoGPTQ 0.7.1 computes it, on the CPU, layer by layer. Writes a packed .zhinao file, a folder that \
       AutoGPTQ, GPTQModel, transformers and vLLM load, or both. A run that dies continues with the same command.
@@ -30,9 +45,10 @@ struct Quantize: ParsableCommand {
         zhinao-quantize MODEL_DIR --calibration corpus.txt.gz --bits 4 --group-size 32 --no-sym -o out.zhinao
         zhinao-quantize MODEL_DIR --method rtn -o baseline.zhinao
         zhinao-quantize --demo
-        zhinao-quantize solve --weights W.safetensors --inputs X.safetensors -o out.safetensors
+
+      'zhinao-quantize solve' quantizes one Linear, for research and parity; see 'zhinao-quantize solve --help'.
       """,
-    version: ToolVersion.generator)
+    helpNames: [.short, .long])
 
   @Argument(help: "Hugging Face folder, float .zhinao file, or .gguf file.")
   var model: String?
@@ -48,27 +64,38 @@ struct Quantize: ParsableCommand {
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
-  func run() throws {
-    compute.apply()
-    if demo { return try Demo().run(json: output.json) }
-    guard let model else { throw ValidationError("Give a MODEL, or --demo.") }
+  func validate() throws {
+    if demo { return }
+    guard model != nil else { throw ValidationError("Give a MODEL, or --demo.") }
     guard outputs.packed != nil || outputs.gptqOutput != nil else {
       throw ValidationError("Give -o FILE.zhinao, --gptq-output FOLDER, or both.")
     }
-    let recipe = recipe.recipe
-    try recipe.validate()
-    if recipe.method == .gptq && calibration.files.isEmpty {
+    guard recipe.method == .rtn || !calibration.files.isEmpty else {
       throw ValidationError("Give --calibration FILE, or --method rtn, which needs none.")
     }
-    try outputs.checkWritable()
-    let job = QuantizationJob(
-      modelPath: model, verification: opening.verify, digests: digests, recipe: recipe,
-      calibrationPaths: calibration.files,
-      calibrationOptions: calibration.options,
-      outputs: outputs.outputs)
-    let summary = try job.run()
-    output.show(summary.json) { summary.text }
   }
+
+  func run() throws {
+    compute.apply()
+    guard let model, !demo else { return try Demo().run(output) }
+    let result = try QuantizationJob(
+      modelPath: model, verification: opening.verify, recipe: recipe.recipe,
+      calibrationPaths: calibration.files,
+      calibrationOptions: calibration.options, outputs: outputs.outputs,
+      memoryLimit: outputs.memoryLimit.flatMap(Format.byteCount), scratch: outputs.scratch,
+      tool: .thisTool
+    ).run(observer: QuantizationProgress())
+    for warning in result.report.warnings { Output.warn(warning) }
+    let files = try digests.digests(of: result.written.map(\.path))
+    output.show(QuantizationText.json(result, digests: files)) {
+      QuantizationText.lines(result) + DigestOptions.lines(files)
+    }
+  }
+}
+
+extension QuantizationJob.ToolIdentity {
+  static let thisTool = QuantizationJob.ToolIdentity(
+    generator: ToolVersion.generator, version: ToolVersion.current)
 }
 
 /// Which text is used, and how.
@@ -210,35 +237,14 @@ struct OutputArguments: ParsableArguments {
         "--memory-limit \(memoryLimit): expected a number with B, kB, MB, GB, KiB, MiB or GiB.")
     }
     guard [4, 8, 16].contains(headBits) else { throw ValidationError("--head-bits: expected 16, 8 or 4.") }
-    guard shardSize >= 1 else { throw ValidationError("--shard-size: expected at least 1.") }
-  }
-
-  /// Finds out before hours of work, not after.
-  func checkWritable() throws {
-    let manager = FileManager.default
-    if let packed, manager.fileExists(atPath: packed), !overwrite {
-      throw FileError(.cannotWrite, path: packed, detail: "exists; remove it or pass --overwrite")
-    }
-    if let gptqOutput, let entries = try? manager.contentsOfDirectory(atPath: gptqOutput), !entries.isEmpty,
-      !overwrite
-    {
-      throw FileError(
-        .cannotWrite, path: gptqOutput, detail: "exists and is not empty; remove it or pass --overwrite")
-    }
-    for path in [packed, gptqOutput].compactMap({ $0 }) {
-      let parent = URL(fileURLWithPath: path).deletingLastPathComponent().path
-      guard manager.isWritableFile(atPath: parent) else {
-        throw FileError(
-          .cannotWrite, path: path, detail: "cannot be created: \(parent) is not a folder one can write to")
-      }
+    guard shardSize >= 1, shardSize <= 1_000_000_000 else {
+      throw ValidationError("--shard-size: expected a number from 1 to 1000000000.")
     }
   }
 
   var outputs: QuantizationJob.Outputs {
     QuantizationJob.Outputs(
       packed: packed, folder: gptqOutput, format: checkpointFormat, shardByteLimit: shardSize * 1_000_000,
-      headBits: headBits,
-      memoryLimit: memoryLimit.flatMap(Format.byteCount), scratch: scratch,
-      overwrite: overwrite)
+      headBits: headBits, overwrites: overwrite)
   }
 }

@@ -37,7 +37,7 @@ struct IntegrityCommand: ParsableCommand {
     if let provenance {
       let check = try ProvenanceCheck(path: model, source: provenance)
       json["provenance"] = check.json
-      report.problems += check.problems
+      report.problems += check.problems.map(\.description)
       report.notes.append(
         "\(check.files.count { $0.state == .same }) source files have the recorded SHA-256; "
           + "\(check.tensorsCompared) tensors made again from them"

@@ -17,7 +17,7 @@ import Testing
     let c = try Self.configuration([])
     #expect(c.kvHeads == 4 && c.headDim == 16 && c.ropeTheta == 10000 && !c.tieWordEmbeddings && !c.qkvBias)
     let z = try Self.configuration([("model_type", "zhinao"), ("rope_theta", 5e7)])
-    #expect(z.qkvBias && !z.outputBias && z.qkvLayout == .interleavedFused && z.ropeTheta == 5e7)
+    #expect(z.qkvBias && !z.outputBias && z.qkvLayout == .interleaved && z.ropeTheta == 5e7)
     let q = try Self.configuration([
       ("model_type", "qwen2"), ("sliding_window", 4096), ("use_sliding_window", false),
     ])

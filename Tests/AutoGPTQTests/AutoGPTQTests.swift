@@ -6,6 +6,17 @@ import TestSupport
 import Testing
 
 @Suite struct CodePackingTests {
+  /// - Parameter codes: `[inputs][columns]`.
+  static func tensor(_ codes: [UInt8], columns: Int, bits: Int) -> IntPanelTensor {
+    let inputs = codes.count / columns
+    return IntPanelTensor(
+      packing: QuantizedMatrix(
+        bits: bits, groupSize: inputs, inFeatures: inputs, outFeatures: columns, codes: codes,
+        scales: [UInt16](repeating: 1, count: columns),
+        zeros: [UInt8](repeating: UInt8(1 << (bits - 1)), count: columns),
+        groupIndex: [Int32](repeating: 0, count: inputs)))
+  }
+
   @Test(
     arguments: [
       (2, [0x1B1B_1B1B, 0x1B1B_1B1B]), (3, [0x5397_7053, 0x7053_9770, 0x9770_5397]),
@@ -23,7 +34,7 @@ import Testing
     #expect(CodePacking.words(codes, bits: bits) == words)
     // Packed along rows, one column; packed along columns, one row.
     var packed = [UInt32](repeating: 0, count: bits)
-    CodePacking.packRows(codes, rows: 32, columns: 1, bits: bits, into: &packed)
+    CodePacking.packRows(Self.tensor(codes, columns: 1, bits: bits), into: &packed)
     #expect(packed == words)
     #expect(CodePacking.packZeros(codes, columns: 32, bits: bits, format: .v2) == words)
   }
@@ -33,10 +44,10 @@ import Testing
     var generator = SplitMix64(seed: 5)
     let (rows, columns) = (96, 40)
     let codes = (0..<rows * columns).map { _ in
-      UInt8.random(in: 0..<UInt8(1 << bits == 256 ? 255 : 1 << bits), using: &generator)
+      UInt8.random(in: 0...UInt8((1 << bits) - 1), using: &generator)
     }
     var words = [UInt32](repeating: 0, count: rows * bits / 32 * columns)
-    CodePacking.packRows(codes, rows: rows, columns: columns, bits: bits, into: &words)
+    CodePacking.packRows(Self.tensor(codes, columns: columns, bits: bits), into: &words)
     var back = [UInt8](repeating: 0, count: codes.count)
     CodePacking.unpackRows(words, rows: rows, columns: columns, bits: bits, into: &back)
     #expect(back == codes)
@@ -67,15 +78,19 @@ import Testing
     randomMatrix(bits: bits, symmetric: symmetric, permuted: permuted, out: 64, inputs: 128, group: 32)
   }
 
-  static func save(_ m: QuantizedMatrix, format: ZeroPointFormat, to path: String) throws {
+  /// - Parameter groupIndex: what the file says instead of the matrix's own.
+  static func save(
+    _ m: QuantizedMatrix, format: ZeroPointFormat, groupIndex: [Int32]? = nil, to path: String
+  ) throws {
+    let tensor = IntPanelTensor(packing: m)
     try SafetensorsWriter.write(
       to: path,
       tensors: AutoGPTQModule.plans(
         "m", bits: m.bits, groupCount: m.groupCount, out: m.outFeatures, in: m.inFeatures)
     ) { plan, emit in
-      try AutoGPTQModule.bytes(of: String(plan.name.dropFirst(2)), m, format: format).withUnsafeBytes {
-        try emit($0)
-      }
+      let suffix = String(plan.name.dropFirst(2))
+      if suffix == "g_idx", let groupIndex { return try groupIndex.withUnsafeBytes { try emit($0) } }
+      try AutoGPTQModule.bytes(of: suffix, tensor, format: format).withUnsafeBytes { try emit($0) }
     }
   }
 
@@ -115,7 +130,8 @@ import Testing
     ) { plan, emit in
       let suffix = String(plan.name.dropFirst(2))
       guard suffix == "qzeros" else {
-        return try AutoGPTQModule.bytes(of: suffix, m, format: .v1).withUnsafeBytes { try emit($0) }
+        return try AutoGPTQModule.bytes(of: suffix, IntPanelTensor(packing: m), format: .v1)
+          .withUnsafeBytes { try emit($0) }
       }
       let words = CodePacking.packZeros(m.zeros, columns: 64, bits: 4, format: .v2).map { $0 &- 0x1111_1111 }
       try words.withUnsafeBytes { try emit($0) }
@@ -130,22 +146,23 @@ import Testing
   @Test func impossibleTensorsAreRefused() throws {
     let folder = try TemporaryFolder()
     let path = folder.file("x.safetensors")
-    func refusal(_ change: (inout QuantizedMatrix) -> Void, symmetric: Bool = true) throws -> String {
+    func refusal(_ change: (inout QuantizedMatrix, inout [Int32]) -> Void) throws -> String {
       var m = Self.matrix(bits: 4, symmetric: true, permuted: false)
-      change(&m)
-      try Self.save(m, format: .v1, to: path)
+      var groupIndex = m.groupIndex
+      change(&m, &groupIndex)
+      try Self.save(m, format: .v1, groupIndex: groupIndex, to: path)
       let error = #expect(throws: CheckpointError.self) {
         try AutoGPTQModule.read(
           "m", from: TensorTable(path: path),
-          configuration: QuantizeConfiguration(groupSize: 32, isSymmetric: symmetric), out: 64, in: 128)
+          configuration: QuantizeConfiguration(groupSize: 32), out: 64, in: 128)
       }
       return error?.description ?? ""
     }
-    #expect(try refusal { $0.groupIndex[5] = 4 }.contains("channel 5"))
-    #expect(try refusal { $0.groupIndex[5] = 1 }.contains("group"))
-    #expect(try refusal { $0.zeros[7] = 3 }.contains("zero points"))
-    #expect(try refusal { $0.scales[0] = 0 }.contains("positive"))
-    #expect(try refusal { $0.scales[9] = 0x7C00 }.contains("positive"))
+    #expect(try refusal { $1[5] = 4 }.contains("channel 5"))
+    #expect(try refusal { $1[5] = 1 }.contains("group"))
+    #expect(try refusal { m, _ in m.zeros[7] = 3 }.contains("zero points"))
+    #expect(try refusal { m, _ in m.scales[0] = 0 }.contains("positive"))
+    #expect(try refusal { m, _ in m.scales[9] = 0x7C00 }.contains("positive"))
   }
 }
 

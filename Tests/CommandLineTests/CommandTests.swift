@@ -232,7 +232,8 @@ struct Tool {
     let changed = try prove(float)
     #expect(changed.code == 65)
     #expect(
-      changed.output.contains("model-00002-of-00002.safetensors is not the file this model was made from"))
+      changed.output.contains(
+        "model-00002-of-00002.safetensors is not the file that this model was made from"))
     #expect(changed.output.contains("the source gives other bytes"))
   }
 
@@ -542,6 +543,45 @@ struct Tool {
     #expect(try Tool.run("zhinao-quantize", [Self.gqa, "--method", "rtn", "-o", path]).code == 73)
     #expect(try String(contentsOfFile: path, encoding: .utf8) == "mine")
     #expect(try Tool.run("zhinao-convert", [Self.gqa, "-o", path, "--overwrite"]).code == 0)
+  }
+
+  /// This process holds the outputs, as a quantization under way does. The missing model shows that nothing is done first.
+  @Test func outputsOfAnotherProcessAreRefusedAtOnce() throws {
+    let folder = try TemporaryFolder()
+    let (file, gptq) = (folder.file("x.zhinao"), folder.file("gptq"))
+    let locks = try [file, gptq].map(OutputLock.init(output:))
+    for arguments in [
+      ["-o", file], ["--gptq-output", gptq + "/"], ["-o", folder.file("y"), "--gptq-output", gptq],
+    ] {
+      let tool = try Tool.run("zhinao-quantize", ["/nowhere", "--method", "rtn"] + arguments)
+      #expect(tool.code == 73)
+      #expect(tool.errors.contains("process \(getpid()) is writing it"), "\(tool.errors)")
+    }
+    for output in [file, gptq] {
+      let tool = try Tool.run("zhinao-convert", [Self.gqa, "-o", output])
+      #expect(tool.code == 73)
+      #expect(tool.errors.contains("process \(getpid()) is writing it"), "\(tool.errors)")
+    }
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
+        == [".gptq.lock", ".x.zhinao.lock"])
+    withExtendedLifetime(locks) {}
+  }
+
+  /// A folder may be called like a subcommand's cousin, and options may come first.
+  @Test func theModelNeedsNoSubcommand() throws {
+    let folder = try TemporaryFolder()
+    try FileManager.default.copyItem(atPath: Self.gqa, toPath: folder.file("quantize"))
+    let tool = try Tool.run(
+      "zhinao-quantize",
+      ["--method", "rtn", "--group-size", "32", folder.file("quantize"), "-o", folder.file("x.zhinao")])
+    #expect(tool.code == 0, "\(tool.errors)")
+    for help in [["--help"], ["-h"]] {
+      let tool = try Tool.run("zhinao-quantize", help)
+      #expect(tool.code == 0 && tool.output.contains("--calibration") && tool.output.contains("solve"))
+    }
+    #expect(try Tool.run("zhinao-quantize", ["--version"]).output.hasPrefix("zhinao-toolchain"))
+    #expect(try Tool.run("zhinao-quantize", ["solve", "--help"]).output.contains("zhinao-quantize solve"))
   }
 
   @Test func damageIsFound() throws {

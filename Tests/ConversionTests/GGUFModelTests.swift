@@ -1,3 +1,4 @@
+import Architecture
 import Audit
 import AutoGPTQ
 import Conversion
@@ -17,20 +18,32 @@ import Tokenization
   /// (`Fixtures/gguf_fixtures.py`).
   static let path = Fixture.path("gguf/llama.gguf")
 
+  /// The server's memory plan counts what stays in memory: the mapped file, and what its blocks become.
+  @Test func weightsOfAFileCountAsResident() throws {
+    let file = try #require(try FileManager.default.attributesOfItem(atPath: Self.path)[.size] as? Int)
+    let store = try OpenedModel(path: Self.path, dequantizedType: .f32).store
+    // Blocks become floats; rows of queries and keys change places, so that they are copies.
+    let copies = try GGUFFile(path: Self.path).tensors.filter {
+      $0.type.dtype == nil || $0.name.contains("attn_q.") || $0.name.contains("attn_k.")
+    }
+    #expect(!copies.isEmpty)
+    let copied = copies.reduce(0) { $0 + $1.shape.reduce(($1.type.dtype ?? .f32).byteCount, *) }
+    #expect(store.residentBytes == file + copied)
+  }
+
   @Test func tensorsHaveHuggingFaceNamesAndOrder() throws {
     let model = try OpenedModel(path: Self.path, dequantizedType: .f32)
     #expect(model.kind == .gguf)
     let expected = try SafetensorsFile(path: Fixture.path("gguf/llama.safetensors"))
     for tensor in expected.tensors {
       let floats = expected.bytes(of: tensor)
+      let id = try #require(TensorIndex(model.configuration).key(named: tensor.name).id)
       let found: [Float]
       if tensor.shape.count == 1 {
-        found = try #require(try model.weights.vector(tensor.name, count: tensor.shape[0])).array
+        found = try #require(try model.store.vector(id, count: tensor.shape[0])).array
       } else {
-        found = try model.weights.matrix(
-          String(tensor.name.dropLast(7)), out: tensor.shape[0], in: tensor.shape[1]
-        )
-        .rowMajorFloats().array
+        found = try model.store.matrix(id.module, out: tensor.shape[0], in: tensor.shape[1])
+          .rowMajorFloats().array
       }
       let wrong = found.indices.filter {
         found[$0].bitPattern != floats.loadUnaligned(fromByteOffset: 4 * $0, as: UInt32.self)
@@ -167,27 +180,17 @@ import Tokenization
   static func quantized(bits: Int, symmetric: Bool, group: Int, permuted: Bool) throws -> ModelContents {
     let model = try OpenedModel(path: gqa)
     var contents = try ModelContents(model)
-    let c = model.decoderConfiguration
-    var layouts: [String: IntPanelLayout] = [:]
-    for layer in 0..<c.layerCount {
-      for part in DecoderNames.stages(c.qkvLayout).flatMap({ $0 }) {
-        let shape = DecoderNames.shape(of: part, c)
-        layouts["\(DecoderNames.layer(layer)).\(part)"] = IntPanelLayout(
-          randomMatrix(
-            bits: bits, symmetric: symmetric, permuted: permuted, out: shape.out, inputs: shape.in,
-            group: group))
-      }
+    let index = contents.index
+    var tensors: [ModuleID: IntPanelTensor] = [:]
+    for module in index.projections {
+      let shape = index.shape(of: module)
+      tensors[module] = IntPanelTensor(
+        packing: randomMatrix(
+          bits: bits, symmetric: symmetric, permuted: permuted, out: shape.out, inputs: shape.in,
+          group: group))
     }
-    let known = layouts
     contents.quantize(
-      known, as: QuantizeConfiguration(bits: bits, groupSize: group, isSymmetric: symmetric)
-    ) { module in
-      let layout = known[module]!
-      return randomMatrix(
-        bits: bits, symmetric: symmetric, permuted: permuted, out: layout.outFeatures,
-        inputs: layout.inFeatures,
-        group: group)
-    }
+      tensors, as: QuantizeConfiguration(bits: bits, groupSize: group, isSymmetric: symmetric))
     return contents
   }
 }
@@ -268,13 +271,10 @@ import Tokenization
     let q = try #require(model.quantization)
     #expect(q.bits == bits && q.groupSize == group && q.isSymmetric == symmetric)
     let back = try ModelContents(model)
-    for module in ["self_attn.o_proj", "mlp.down_proj"] {
-      let name = "model.layers.1.\(module).weight"
+    for kind in [ModuleKind.attentionOutput, .down] {
+      let key = TensorKey.known(TensorID(kind, layer: 1))
       func matrix(_ contents: ModelContents) throws -> QuantizedMatrix? {
-        guard case .quantized(_, let read)? = contents.entries.first(where: { $0.name == name })?.form else {
-          return nil
-        }
-        return try read()
+        try contents.entries.first { $0.key == key }?.quantizedMatrix()
       }
       #expect(try matrix(back) != nil && matrix(back) == matrix(contents))
     }

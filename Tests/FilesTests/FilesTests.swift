@@ -107,6 +107,44 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["x"])
   }
 
+  /// As a process of another machine holds it, and one that was killed no longer does.
+  @Test func anOutputThatAnotherProcessHoldsIsRefusedWithItsName() throws {
+    let folder = try TemporaryFolder()
+    for name in ["x", "out"] {
+      #expect(
+        FileManager.default.createFile(
+          atPath: folder.file(".\(name).lock"), contents: Data("4000001 elsewhere\n".utf8)))
+    }
+    let held = ["x", "out"].map { open(folder.file(".\($0).lock"), O_RDONLY) }
+    for descriptor in held { #expect(flock(descriptor, LOCK_EX | LOCK_NB) == 0) }
+    let refusals = [
+      #expect(throws: FileError.self) { try AtomicFile(path: folder.file("x")) },
+      #expect(throws: FileError.self) { try AtomicFolder(path: folder.file("out") + "/") },
+      #expect(throws: FileError.self) { try OutputLock(output: folder.file("x")) },
+    ]
+    for error in refusals {
+      #expect(error?.category == .cannotWrite)
+      #expect(
+        error?.description.contains("process 4000001 on elsewhere") == true, "\(error?.description ?? "")")
+    }
+    for descriptor in held { close(descriptor) }
+    try AtomicFile.write("1", to: folder.file("x"))
+    _ = try AtomicFolder(path: folder.file("out"))
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["x"])
+  }
+
+  @Test func aJobMayWriteWhatItHolds() throws {
+    let folder = try TemporaryFolder()
+    do {
+      let lock = try OutputLock(output: folder.file("x"))
+      try AtomicFile.write("1", to: folder.file("x"))
+      #expect(
+        try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted() == [".x.lock", "x"])
+      withExtendedLifetime(lock) {}
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["x"])
+  }
+
   @Test func tooLittleRoomIsKnownBeforehand() throws {
     let folder = try TemporaryFolder()
     let error = #expect(throws: FileError.self) {
@@ -114,6 +152,17 @@ import Testing
     }
     #expect(error?.category == .cannotWrite)
     #expect(error?.description.contains("free") == true)
+  }
+}
+
+@Suite struct PathTests {
+  @Test(arguments: [
+    ("g", ".", "g"), ("a/b", "a", "b"), ("/a", "/", "a"), ("a//b//", "a", "b"), ("./g/", ".", "g"), ("/", "/", ""),
+    ("词/表\u{301}", "词", "表\u{301}"), ("a/\u{301}b", "a", "\u{301}b"),
+  ])
+  func pathsAreCutAtTheirLastSlash(path: String, folder: String, name: String) {
+    let parts = PathParts(path)
+    #expect(Array(parts.folder.utf8) == Array(folder.utf8) && Array(parts.name.utf8) == Array(name.utf8))
   }
 }
 

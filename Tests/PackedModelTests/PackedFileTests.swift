@@ -13,7 +13,7 @@ import Testing
   /// A small file with one tensor of each encoding.
   static func write(to path: String) throws {
     let m = randomMatrix(bits: 4, symmetric: false, permuted: true, out: 32, inputs: 64, group: 32)
-    let packed = IntPanels.pack(m)
+    let packed = IntPanelTensor(packing: m)
     let contents: [[UInt8]] = [Array("{}".utf8), Array("词表".utf8)]
     let header = PackedHeader(
       generator: "test",
@@ -23,11 +23,11 @@ import Testing
       tensors: [
         PackedTensor("norm.weight", shape: [24], encoding: .rows(.f32)),
         PackedTensor("a.weight", shape: [20, 40], encoding: .panels(.bf16)),
-        PackedTensor("b.weight", shape: [32, 64], encoding: .intPanels(IntPanelLayout(m))),
+        PackedTensor("b.weight", shape: [32, 64], encoding: .intPanels(packed.layout)),
       ], quantization: QuantizeConfiguration(groupSize: 32, isSymmetric: false, zeroPointFormat: .v2),
       provenance: JSONObject([("source", "x")]))
     try PackedModelWriter.write(to: path, header: header, contents: contents) { tensor, emit in
-      if tensor.name == "b.weight" { return try emit(UnsafeRawBufferPointer(packed.buffer)) }
+      if tensor.name == "b.weight" { return try emit(packed.bytes) }
       try [UInt8](repeating: 7, count: tensor.byteCount).withUnsafeBytes { try emit($0) }
     }
   }

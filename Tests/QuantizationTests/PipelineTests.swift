@@ -1,10 +1,13 @@
 import Calibration
 import Compute
 import Conversion
+import Files
 import Foundation
+import JSON
 import Models
+import PackedModel
 import Quantization
-import Safetensors
+import Synchronization
 import Tensors
 import TestSupport
 import Testing
@@ -16,17 +19,18 @@ import Testing
       paths: [Fixture.tinyZhinao + "/calibration.jsonl"], tokenizer: model.tokenizer(), template: nil,
       vocabularySize: 3072, options: CalibrationOptions(sequenceLength: 128, samples: 12))
     return try ModelQuantizer(
-      model: model, recipe: recipe, calibration: calibration, pool: WorkerPool(threads: threads))
+      model: model, contents: ModelContents(model), recipe: recipe, calibration: calibration,
+      pool: WorkerPool(threads: threads))
   }
 
   static func store(_ quantizer: ModelQuantizer, _ path: String) throws -> LayerStore {
-    try LayerStore(path: path, identity: quantizer.identity(), recipe: quantizer.recipe)
+    try LayerStore(path: path, identity: quantizer.identity())
   }
 
   static func weights(_ path: String) throws -> [Data] {
     try (0..<2).flatMap { layer in
-      let file = try SafetensorsFile(path: "\(path)/layer-\(layer).safetensors")
-      return file.tensors.map { Data(file.bytes(of: $0)) }
+      let file = try PackedModelFile(path: "\(path)/layer-\(layer).zhinao")
+      return file.header.tensors.map { Data(file.bytes(of: $0)) }
     }
   }
 
@@ -53,9 +57,9 @@ import Testing
       let part = folder.file("part\(keepsHidden)")
       try quantizer.run(
         into: LayerStore(
-          path: part, identity: quantizer.identity(), recipe: quantizer.recipe,
+          path: part, identity: quantizer.identity(),
           shareForHidden: keepsHidden ? .infinity : 0))
-      try FileManager.default.removeItem(atPath: part + "/layer-1.safetensors")
+      try FileManager.default.removeItem(atPath: part + "/layer-1.zhinao")
       #expect(FileManager.default.fileExists(atPath: part + "/hidden-1.bin") == keepsHidden)
       let again = try Self.store(quantizer, part)
       #expect(again.finishedLayers == 1)
@@ -70,7 +74,107 @@ import Testing
     _ = try Self.store(quantizer, folder.file("p"))
     let other = try Self.job(QuantizationRecipe(groupSize: 64))
     let error = #expect(throws: QuantizationError.self) { try Self.store(other, folder.file("p")) }
-    #expect(error?.description.contains("recipe") == true)
+    guard case .otherQuantization(_, "recipe", _, _)? = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+  }
+
+  /// What a version before formats had numbers left behind holds layers in another form.
+  @Test(arguments: [nil, 1, LayerStore.version + 1])
+  func anotherFormatOfTheStoreIsRefusedByName(version: Int?) throws {
+    let folder = try TemporaryFolder()
+    let quantizer = try Self.job(QuantizationRecipe(groupSize: 32))
+    let path = folder.file("p")
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    var manifest = try quantizer.identity()
+    manifest["format_version"] = version.map { .init($0) }
+    try AtomicFile.write(JSONValue.object(manifest).serialized(), to: path + "/recipe.json")
+    let error = #expect(throws: QuantizationError.self) { try Self.store(quantizer, path) }
+    #expect(
+      error == .otherStoreVersion(folder: path, found: version ?? 1, expected: LayerStore.version))
+    #expect(error?.description.contains("remove the folder") == true)
+    #expect(error?.category == .cannotWrite)
+  }
+
+  @Test func aLayersFileThatIsNotWhatItShouldBeIsNamed() throws {
+    let folder = try TemporaryFolder()
+    let quantizer = try Self.job(QuantizationRecipe(method: .rtn, groupSize: 32))
+    let store = try Self.store(quantizer, folder.file("p"))
+    try quantizer.run(into: store)
+    // As if layer 1 were layer 0.
+    try FileManager.default.removeItem(atPath: store.path + "/layer-1.zhinao")
+    try FileManager.default.copyItem(
+      atPath: store.path + "/layer-0.zhinao", toPath: store.path + "/layer-1.zhinao")
+    let error = #expect(throws: QuantizationError.self) {
+      try QuantizedOutputs(quantizer, store: Self.store(quantizer, store.path))
+    }
+    #expect(error?.description.contains("layer-1.zhinao") == true, "\(String(describing: error))")
+  }
+
+  @Test func reportsComeBackAsTheyWere() throws {
+    let folder = try TemporaryFolder()
+    let quantizer = try Self.job(QuantizationRecipe(groupSize: 32, descendingActivation: true))
+    let store = try Self.store(quantizer, folder.file("p"))
+    let observer = Recorder()
+    try quantizer.run(into: store, observer: observer)
+    let solved = observer.events.withLock(\.reports)
+    let reopened = try Self.store(quantizer, store.path)
+    let kept = try (0..<2).flatMap { try reopened.reports(layer: $0) }
+    #expect(kept.map(\.json) == solved.map(\.json))
+    #expect(kept.count == 10 && kept.allSatisfy { $0.inputs != nil })
+  }
+
+  @Test func observersAreToldWhatHappensInOrder() throws {
+    let folder = try TemporaryFolder()
+    let observer = Recorder()
+    let path = folder.file("x.zhinao")
+    var job = QuantizationJob(
+      modelPath: Fixture.path("tiny-zhinao-gqa"), recipe: QuantizationRecipe(groupSize: 32),
+      calibrationPaths: [Fixture.tinyZhinao + "/calibration.jsonl"],
+      calibrationOptions: CalibrationOptions(sequenceLength: 128, samples: 4),
+      outputs: QuantizationJob.Outputs(packed: path, folder: folder.file("g")),
+      tool: QuantizationJob.ToolIdentity(generator: "t", version: "1"))
+    let result = try job.run(observer: observer)
+    let layer = [
+      "solved qkv_proj", "solved o_proj", "solved gate_proj", "solved up_proj", "solved down_proj",
+    ]
+    #expect(
+      observer.events.withLock(\.names)
+        == ["calibration", "plan", "store 0", "layer 0"] + layer + ["layer 0 done", "layer 1"] + layer
+        + ["layer 1 done", "wrote gptq_output", "wrote output", "wrote report"])
+    #expect(result.report.modules.count == 10 && result.resumedLayers == 0)
+    #expect(result.written.map(\.path) == [folder.file("g"), path, path + ".report.json"])
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
+        == ["g", "x.zhinao", "x.zhinao.report.json"])
+    // It exists now.
+    #expect(throws: FileError.self) { try job.run() }
+    job.outputs.overwrites = true
+    job.memoryLimit = 1_000_000
+    let refusal = #expect(throws: QuantizationError.self) { try job.run() }
+    #expect(refusal?.category == .usage && refusal?.description.contains("--scratch") == false)
+  }
+
+  final class Recorder: QuantizationObserver, Sendable {
+    struct Events: Sendable {
+      var names: [String] = []
+      var reports: [ModuleReport] = []
+    }
+    let events = Mutex(Events())
+
+    private func add(_ name: String) { events.withLock { $0.names.append(name) } }
+
+    func calibrationRead(_ report: CalibrationReport) { add("calibration") }
+    func planMade(_ plan: QuantizationPlan) { add("plan") }
+    func storeOpened(at path: String, finishedLayers: Int) { add("store \(finishedLayers)") }
+    func layerStarted(_ layer: Int, of count: Int) { add("layer \(layer)") }
+    func moduleSolved(_ report: ModuleReport) {
+      events.withLock { $0.reports.append(report) }
+      add("solved \(report.module.split(separator: ".").last ?? "")")
+    }
+    func layerFinished(_ layer: Int, of count: Int) { add("layer \(layer) done") }
+    func outputWritten(_ output: QuantizationOutput, path: String) { add("wrote \(output.rawValue)") }
   }
 
   @Test func methodsDifferInTheRightDirection() throws {
@@ -104,8 +208,9 @@ import Testing
     try FolderWriter(outputs.contents, zeroPointFormat: .v1).write(
       to: folder.file("g"), replacing: false, toolVersion: "t")
     #expect(throws: QuantizationError.self) {
-      try ModelQuantizer(
-        model: OpenedModel(path: folder.file("g")), recipe: QuantizationRecipe(groupSize: 32),
+      let model = try OpenedModel(path: folder.file("g"))
+      return try ModelQuantizer(
+        model: model, contents: ModelContents(model), recipe: QuantizationRecipe(groupSize: 32),
         calibration: quantizer.calibration)
     }
   }

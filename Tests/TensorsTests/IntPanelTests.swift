@@ -11,18 +11,18 @@ import Testing
       let m = randomMatrix(
         bits: bits, symmetric: kind.symmetric, permuted: kind.permuted, out: out, inputs: inputs, group: group
       )
-      let packed = IntPanels.pack(m)
-      let layout = IntPanelLayout(m)
-      #expect(packed.count == layout.byteCount)
-      #expect(IntPanels.unpack(layout, at: packed.pointer) == m)
+      let packed = IntPanelTensor(packing: m)
+      #expect(packed.layout == IntPanelLayout(m))
+      #expect(packed.unpacked() == m)
     }
   }
 
   @Test func theDocumentedByteHoldsTheDocumentedCode() {
     let m = randomMatrix(bits: 4, symmetric: true, permuted: false, out: 32, inputs: 64, group: 32)
-    let packed = IntPanels.pack(m)
+    let packed = IntPanelTensor(packing: m)
     // Output 21, input 13: panel 1, block 13 / 8 = 1, input 5 of the block: field 1, byte (21 - 16) * 4 + 1.
-    let byte = packed[64 * 8 + 64 + 5 * 4 + 1]
+    let offset: Int = 64 * 8 + 64 + 5 * 4 + 1
+    let byte = withExtendedLifetime(packed) { packed.bytes[offset] }
     #expect(byte >> 4 == m.codes[13 * 32 + 21])
   }
 

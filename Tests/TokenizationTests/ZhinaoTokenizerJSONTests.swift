@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 import Tokenization
 
-/// The Zhinao tokenizer as `tokenizer.json`: the ids and texts of tiktoken again. `Tests/Interop` shows the same of the
+/// The Zhinao tokenizer as `tokenizer.json`: the ids and texts of tiktoken again. `Tests/External/Interop` shows the same of the
 /// `tokenizers` library.
 @Suite struct ZhinaoTokenizerJSONTests {
   private static let vocabularies = [

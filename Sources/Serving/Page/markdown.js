@@ -1,5 +1,5 @@
 "use strict";
-// Markdown into nodes. Text of models only ever becomes text nodes: nothing here parses HTML.
+// Turns Markdown into DOM nodes. Text of models only becomes text nodes; nothing here parses HTML.
 
 const make = (tag, className, text) => {
   const element = document.createElement(tag);

@@ -1,5 +1,5 @@
 "use strict";
-// The chat page. Text of users and models only ever becomes text nodes: nothing here parses HTML.
+// The chat page. Text of users and models only becomes text nodes; nothing here parses HTML.
 
 const words = {
   en: {
@@ -37,7 +37,7 @@ let language = recall(localStorage, "language", navigator.language.startsWith("z
 let theme = recall(localStorage, "theme", matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 /** Turns: {role, content, note}. */
 let turns = recall(sessionStorage, "turns", []);
-let running = null; // AbortController of the answer under way
+let running = null; // the AbortController of the running answer
 let speed = null; // [tokens, tokens per second] of the last answer, or "waiting"
 const say = (key) => words[language][key];
 
@@ -46,7 +46,7 @@ const say = (key) => words[language][key];
 async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
-  } catch { // no permission, or not a secure context
+  } catch { // There is no permission, or the context is not secure.
     const area = document.body.appendChild(make("textarea"));
     area.value = text;
     area.select();
@@ -202,7 +202,7 @@ async function answer() {
     if (controller.signal.aborted) turn.note = "stopped";
     else notify(error instanceof TypeError ? say("offline") : error.message);
   }
-  if (running !== controller) return; // cleared meanwhile
+  if (running !== controller) return; // The conversation was cleared in the meantime.
   running = null;
   item.classList.remove("streaming");
   draw();

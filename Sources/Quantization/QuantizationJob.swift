@@ -1,0 +1,214 @@
+import AutoGPTQ
+import Calibration
+import Conversion
+import Files
+import Foundation
+import JSON
+import Models
+import PackedModel
+import Tokenization
+
+/// A quantization from a model on disk to its outputs: read, calibrate, plan, quantize, write, report. A run that died
+/// continues when the same job is run again.
+package struct QuantizationJob: Sendable {
+  /// What is written.
+  package struct Outputs: Sendable {
+    /// `.zhinao` file.
+    package var packed: String?
+    /// Folder as AutoGPTQ writes it.
+    package var folder: String?
+    /// Of the folder's zero points; nil: v1 for symmetric quantization, v2 otherwise.
+    package var format: ZeroPointFormat?
+    package var shardByteLimit: Int
+    /// Of the packed file's output head; 16: as it is.
+    package var headBits: Int
+    /// Whether outputs that exist are replaced.
+    package var overwrites: Bool
+
+    package init(
+      packed: String? = nil, folder: String? = nil, format: ZeroPointFormat? = nil,
+      shardByteLimit: Int = FolderWriter.defaultShardByteLimit, headBits: Int = 16, overwrites: Bool = false
+    ) {
+      self.packed = packed
+      self.folder = folder
+      self.format = format
+      self.shardByteLimit = shardByteLimit
+      self.headBits = headBits
+      self.overwrites = overwrites
+    }
+  }
+
+  package var modelPath: String
+  package var verification: OpenedModel.Verification
+  package var recipe: QuantizationRecipe
+  package var calibrationPaths: [String]
+  package var calibrationOptions: CalibrationOptions
+  package var outputs: Outputs
+  /// A run that would need more is refused; nil: no limit.
+  package var memoryLimit: Int?
+  /// Folder whose disk holds the activations; nil: memory.
+  package var scratch: String?
+  /// What outputs say made them.
+  package var tool: ToolIdentity
+
+  /// Name and version of the program, as outputs have them.
+  package struct ToolIdentity: Sendable {
+    package var generator: String
+    package var version: String
+
+    package init(generator: String, version: String) {
+      self.generator = generator
+      self.version = version
+    }
+  }
+
+  package init(
+    modelPath: String, verification: OpenedModel.Verification = .header, recipe: QuantizationRecipe,
+    calibrationPaths: [String] = [], calibrationOptions: CalibrationOptions = CalibrationOptions(),
+    outputs: Outputs, memoryLimit: Int? = nil, scratch: String? = nil, tool: ToolIdentity
+  ) {
+    self.modelPath = modelPath
+    self.verification = verification
+    self.recipe = recipe
+    self.calibrationPaths = calibrationPaths
+    self.calibrationOptions = calibrationOptions
+    self.outputs = outputs
+    self.memoryLimit = memoryLimit
+    self.scratch = scratch
+    self.tool = tool
+  }
+
+  /// What a run made.
+  package struct Result: Sendable {
+    /// In the order in which they were written.
+    package var written: [(output: QuantizationOutput, path: String)]
+    package var report: QuantizationReport
+    /// Layers that were finished when the run began.
+    package var resumedLayers: Int
+    /// Of the run, its outputs included.
+    package var seconds: Double
+  }
+
+  /// Runs the job, or the rest of it.
+  /// - Throws: among others ``FileError/Reason/cannotWrite`` at once when another process is writing one of the outputs, and
+  ///   ``QuantizationError``.
+  package func run(observer: any QuantizationObserver = NoObserver()) throws -> Result {
+    let start = Date()
+    try recipe.validate()
+    let locks = try outputs.claimed()
+    return try withExtendedLifetime(locks) {
+      let quantizer = try makeQuantizer(observer)
+      try announce(quantizer.plan(), to: observer)
+      let store = try LayerStore(path: outputs.storePath, identity: quantizer.identity())
+      let resumed = store.finishedLayers
+      observer.storeOpened(at: store.path, finishedLayers: resumed)
+      do {
+        try quantizer.run(into: store, observer: observer)
+        var result = try write(quantizer, store: store, start: start, observer: observer)
+        store.remove()
+        result.resumedLayers = resumed
+        result.seconds = Date().timeIntervalSince(start)
+        return result
+      } catch {
+        store.removeIfEmpty()
+        throw error
+      }
+    }
+  }
+
+  private func makeQuantizer(_ observer: any QuantizationObserver) throws -> ModelQuantizer {
+    let model = try OpenedModel(path: modelPath, verification: verification)
+    let contents = try ModelContents(model)
+    return try ModelQuantizer(
+      model: model, contents: contents, recipe: recipe, calibration: try calibration(model, observer),
+      scratch: scratch)
+  }
+
+  private func calibration(_ model: OpenedModel, _ observer: any QuantizationObserver) throws
+    -> CalibrationSet
+  {
+    guard recipe.method == .gptq else {
+      return CalibrationSet(windows: [], report: CalibrationReport(sources: []))
+    }
+    let tokenizer = try model.tokenizer()
+    let calibration = try CalibrationSet.load(
+      paths: calibrationPaths, tokenizer: tokenizer,
+      template: ChatTemplate.detected(tokenizer: tokenizer, files: model.files),
+      vocabularySize: model.configuration.vocabularySize, options: calibrationOptions)
+    observer.calibrationRead(calibration.report)
+    return calibration
+  }
+
+  /// Refuses a plan that cannot keep to the limit.
+  private func announce(_ plan: QuantizationPlan, to observer: any QuantizationObserver) throws {
+    if let memoryLimit, plan.peakMemoryBytes > memoryLimit {
+      throw QuantizationError.memoryLimit(
+        needed: plan.peakMemoryBytes, limit: memoryLimit,
+        withScratch: scratch == nil ? plan.peakWithScratchBytes : nil)
+    }
+    observer.planMade(plan)
+  }
+
+  private func write(
+    _ quantizer: ModelQuantizer, store: LayerStore, start: Date, observer: any QuantizationObserver
+  ) throws -> Result {
+    let made = try QuantizedOutputs(quantizer, store: store, requestedFormat: outputs.format)
+    let report = try made.report(
+      generator: tool.generator, seconds: Date().timeIntervalSince(start))
+    let reportText = report.json.serialized(indent: 2) + "\n"
+    var result = Result(written: [], report: report, resumedLayers: 0, seconds: 0)
+    func finished(_ output: QuantizationOutput, _ path: String) {
+      result.written.append((output, path))
+      observer.outputWritten(output, path: path)
+    }
+    if let folder = outputs.folder {
+      try FolderWriter(
+        made.contents, shardByteLimit: outputs.shardByteLimit, zeroPointFormat: made.zeroPointFormat
+      ).write(
+        to: folder, replacing: outputs.overwrites, toolVersion: tool.version,
+        extraFiles: [("quantization_report.json", reportText)]
+      ) { observer.writing(.folder, $0, of: $1) }
+      finished(.folder, folder)
+    }
+    if let packed = outputs.packed {
+      var contents = made.contents
+      if outputs.headBits != 16 { try HeadQuantizer.apply(bits: outputs.headBits, to: &contents) }
+      try ModelPacker(contents).write(
+        to: packed, generator: tool.generator, provenance: made.provenance()
+      ) { observer.writing(.packed, $0, of: $1) }
+      finished(.packed, packed)
+      try AtomicFile.write(reportText, to: packed + ".report.json")
+      finished(.report, packed + ".report.json")
+    }
+    return result
+  }
+}
+
+extension QuantizationJob.Outputs {
+  /// Folder of the layers that are finished: beside the first output.
+  var storePath: String {
+    PathParts.withoutTrailingSlashes(packed ?? folder ?? "quantization") + ".partial"
+  }
+
+  /// Locks the outputs, and finds out before hours of work whether they can be written.
+  func claimed() throws -> [OutputLock] {
+    let manager = FileManager.default
+    let locks = try [packed, folder].compactMap { $0 }.map { path in
+      let parent = PathParts(path).folder
+      guard manager.isWritableFile(atPath: parent) else {
+        throw FileError(
+          .cannotWrite, path: path, detail: "cannot be created: \(parent) is not a folder one can write to")
+      }
+      return try OutputLock(output: path)
+    }
+    guard !overwrites else { return locks }
+    if let packed, manager.fileExists(atPath: packed) {
+      throw FileError(.cannotWrite, path: packed, detail: "exists; remove it or pass --overwrite")
+    }
+    if let folder, let entries = try? manager.contentsOfDirectory(atPath: folder), !entries.isEmpty {
+      throw FileError(
+        .cannotWrite, path: folder, detail: "exists and is not empty; remove it or pass --overwrite")
+    }
+    return locks
+  }
+}

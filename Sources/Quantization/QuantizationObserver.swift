@@ -1,0 +1,46 @@
+import Calibration
+
+/// Who follows a quantization. Calls come from the thread that runs it, in the order of the events; each does nothing unless
+/// it is implemented.
+package protocol QuantizationObserver {
+  func calibrationRead(_ report: CalibrationReport)
+  /// What the run will take, before the work begins.
+  func planMade(_ plan: QuantizationPlan)
+  /// The folder of finished layers is open. Above 0, `finishedLayers` were there already and the run continues after them.
+  func storeOpened(at path: String, finishedLayers: Int)
+  func layerStarted(_ layer: Int, of count: Int)
+  func moduleSolved(_ report: ModuleReport)
+  /// A stage of a layer is done; stages of all layers are counted.
+  func stageFinished(_ done: Int, of total: Int)
+  func layerFinished(_ layer: Int, of count: Int)
+  /// An output is being written: bytes so far and in all.
+  func writing(_ output: QuantizationOutput, _ done: Int, of total: Int)
+  func outputWritten(_ output: QuantizationOutput, path: String)
+}
+
+/// A kind of output of a quantization.
+package enum QuantizationOutput: String, Sendable {
+  /// A folder as AutoGPTQ writes it.
+  case folder = "gptq_output"
+  /// A `.zhinao` file.
+  case packed = "output"
+  /// The report beside a `.zhinao` file.
+  case report
+}
+
+extension QuantizationObserver {
+  package func calibrationRead(_ report: CalibrationReport) {}
+  package func planMade(_ plan: QuantizationPlan) {}
+  package func storeOpened(at path: String, finishedLayers: Int) {}
+  package func layerStarted(_ layer: Int, of count: Int) {}
+  package func moduleSolved(_ report: ModuleReport) {}
+  package func stageFinished(_ done: Int, of total: Int) {}
+  package func layerFinished(_ layer: Int, of count: Int) {}
+  package func writing(_ output: QuantizationOutput, _ done: Int, of total: Int) {}
+  package func outputWritten(_ output: QuantizationOutput, path: String) {}
+}
+
+/// Follows nothing.
+package struct NoObserver: QuantizationObserver {
+  package init() {}
+}

@@ -1,0 +1,84 @@
+import Calibration
+import Foundation
+import JSON
+import Quantization
+import Synchronization
+import ToolSupport
+
+/// What a quantization prints at its end.
+enum QuantizationText {
+  static func json(_ result: QuantizationJob.Result, digests: [(path: String, sha256: String)]) -> JSONValue {
+    var json = JSONObject(result.written.map { ($0.output.rawValue, .string($0.path)) })
+    json["modules"] = .init(result.report.modules.count)
+    json["resumed_layers"] = .init(result.resumedLayers)
+    json["total_loss"] = .init(result.report.totalLoss)
+    json["seconds"] = .init(result.seconds)
+    if !digests.isEmpty { json["sha256"] = DigestOptions.json(digests) }
+    json["diagnosis"] = QuantizationReport.json(result.report.diagnosis)
+    json["warnings"] = .array(result.report.warnings.map { .string($0) })
+    return .object(json)
+  }
+
+  static func lines(_ result: QuantizationJob.Result) -> String {
+    let recipe = result.report.recipe
+    return result.written.map(\.path).joined(separator: "\n")
+      + "\n\(result.report.modules.count) modules quantized to \(recipe.bits) bits with \(recipe.method.rawValue) in "
+      + Format.duration(result.seconds) + table(result.report.diagnosis)
+  }
+
+  /// The modules that need attention; empty when none does.
+  private static func table(_ diagnosis: [Diagnosis]) -> String {
+    guard !diagnosis.isEmpty else { return "" }
+    let shown = diagnosis.prefix(12).map { [$0.module, $0.findings.joined(separator: "; ")] }
+    let more = diagnosis.count > 12 ? "\n… and \(diagnosis.count - 12) more in the report" : ""
+    return "\n\n" + Format.table([["module", "diagnosis"]] + shown) + more
+  }
+
+  static func line(_ plan: QuantizationPlan) -> String {
+    "plan: \(Format.bytes(plan.peakMemoryBytes)) of memory"
+      + (plan.scratchBytes > 0 ? ", \(Format.bytes(plan.scratchBytes)) of scratch" : "")
+      + ", about \(Format.duration(plan.seconds)), output \(Format.bytes(plan.outputBytes))"
+  }
+
+  static func line(_ source: CalibrationReport.Source) -> String {
+    "\(source.path): \(source.records) records (\(source.kind)), \(source.tokensUsed) of \(source.tokensFound) "
+      + "tokens used in \(source.windowsUsed) windows"
+  }
+}
+
+/// Shows on standard error how far a quantization is, and says what is kept when it is interrupted.
+final class QuantizationProgress: QuantizationObserver {
+  private let stages = ProgressReporter("quantize", unit: "stages")
+  private var outputs: [QuantizationOutput: ProgressReporter] = [:]
+
+  func calibrationRead(_ report: CalibrationReport) {
+    for source in report.sources { Output.remark(QuantizationText.line(source)) }
+  }
+
+  func planMade(_ plan: QuantizationPlan) { Output.remark(QuantizationText.line(plan)) }
+
+  func storeOpened(at path: String, finishedLayers: Int) {
+    if finishedLayers > 0 {
+      Output.note("continuing after \(finishedLayers) finished layers in \(path)")
+    }
+    Interruption.farewell.withLock { farewell in
+      farewell = {
+        guard LayerStore.finishedLayers(in: path) > 0 else {
+          try? FileManager.default.removeItem(atPath: path)
+          return nil
+        }
+        return "finished layers are kept in \(path); the same command continues there"
+      }
+    }
+  }
+
+  func stageFinished(_ done: Int, of total: Int) { stages.update(done, of: total) }
+
+  func writing(_ output: QuantizationOutput, _ done: Int, of total: Int) {
+    let reporter =
+      outputs[output]
+      ?? ProgressReporter(output == .folder ? "write folder" : "write", unit: "bytes")
+    outputs[output] = reporter
+    reporter.update(done, of: total)
+  }
+}

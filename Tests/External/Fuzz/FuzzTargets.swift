@@ -1,0 +1,151 @@
+import Architecture
+import AutoGPTQ
+import Calibration
+import Conversion
+import Files
+import Foundation
+import GGUF
+import JSON
+import Models
+import PackedModel
+import Safetensors
+import Tensors
+import Tokenization
+
+/// Readers of files from strangers, each as a function of the file's bytes. A thrown error is the right answer to a bad
+/// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
+enum FuzzTarget: String, CaseIterable {
+  case safetensors, packed, gguf, tokenizer, config, calibration
+
+  func run(_ bytes: UnsafeRawBufferPointer) {
+    do {
+      switch self {
+      case .safetensors: try FuzzTarget.safetensors(bytes)
+      case .packed: try FuzzTarget.packed(bytes)
+      case .gguf: try FuzzTarget.gguf(bytes)
+      case .tokenizer: try FuzzTarget.tokenizer(bytes)
+      case .config: try FuzzTarget.config(bytes)
+      case .calibration: try FuzzTarget.calibration(bytes)
+      }
+    } catch {
+      // Every error must be able to say what is wrong.
+      precondition(!"\(error)".isEmpty)
+    }
+  }
+
+  private static let folder: String = {
+    let base = FileManager.default.fileExists(atPath: "/dev/shm") ? "/dev/shm" : NSTemporaryDirectory()
+    let path = "\(base)/zhinao-fuzz-\(ProcessInfo.processInfo.processIdentifier)"
+    try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    return path
+  }()
+
+  private static func file(_ name: String, _ bytes: UnsafeRawBufferPointer) -> String {
+    let path = "\(folder)/\(name)"
+    // A mapped file must not change under its reader: make a new one each time.
+    unlink(path)
+    let descriptor = open(path, O_CREAT | O_WRONLY | O_TRUNC, 0o600)
+    _ = write(descriptor, bytes.baseAddress, bytes.count)
+    close(descriptor)
+    return path
+  }
+
+  private static func safetensors(_ bytes: UnsafeRawBufferPointer) throws {
+    let opened = try SafetensorsFile(path: file("model.safetensors", bytes))
+    for tensor in opened.tensors {
+      let content = opened.bytes(of: tensor)
+      if let first = content.first, let last = content.last { precondition(Int(first) + Int(last) >= 0) }
+      _ = FiniteCheck.firstNotFinite(content, dtype: tensor.dtype)
+    }
+  }
+
+  /// The header's checksums are made right first, or nothing behind them would ever be reached.
+  private static func packed(_ bytes: UnsafeRawBufferPointer) throws {
+    var content = Array(bytes)
+    func put<T: FixedWidthInteger>(_ value: T, at offset: Int) {
+      withUnsafeBytes(of: value.littleEndian) {
+        for (i, byte) in $0.enumerated() { content[offset + i] = byte }
+      }
+    }
+    if content.count > 66 {
+      let header = Int(content[12]) | Int(content[13]) << 8 | Int(content[14]) << 16
+      put(UInt64(content.count), at: 16)
+      if 64 + header <= content.count {
+        put(content[64..<64 + header].withUnsafeBytes { Checksum.crc32($0) }, at: 24)
+      }
+      put(content[0..<28].withUnsafeBytes { Checksum.crc32($0) }, at: 28)
+    }
+    let path = content.withUnsafeBytes { file("model.zhinao", $0) }
+    let opened = try PackedModelFile(path: path)
+    _ = opened.problems()
+    try run(OpenedModel(path: path))
+  }
+
+  /// Everything a command does with a model file: whole values, tokenizer, a forward pass when it is small.
+  private static func gguf(_ bytes: UnsafeRawBufferPointer) throws {
+    let path = file("model.gguf", bytes)
+    let opened = try GGUFFile(path: path)
+    for (key, value) in opened.metadata {
+      guard case .array = value else { continue }
+      _ = try? opened.strings(key)
+      _ = try? opened.integers(key)
+    }
+    for tensor in opened.tensors {
+      let content = opened.bytes(of: tensor)
+      if let first = content.first, let last = content.last { precondition(Int(first) + Int(last) >= 0) }
+    }
+    let model = try OpenedModel(path: path)
+    _ = try ModelContents(model)
+    let tokenizer = try? model.tokenizer()
+    let exporter = GGUFExporter(try ModelContents(model))
+    _ = try? exporter.plan(tokenizer: tokenizer)
+    try run(model)
+  }
+
+  private static func run(_ model: OpenedModel) throws {
+    if let tokenizer = try? model.tokenizer() { _ = tokenizer.encode("a  b") }
+    let decoder = try model.decoder()
+    let c = decoder.configuration
+    if c.layerCount <= 4 && c.hiddenSize <= 256 && c.vocabularySize <= 2000 && c.intermediateSize <= 1024 {
+      let cache = decoder.makeCache(capacity: 4)
+      let hidden = decoder.hiddenStates(
+        [0, c.vocabularySize - 1, 1].filter { $0 < c.vocabularySize }, cache: cache)
+      _ = decoder.logits(hidden, rows: 0..<1)
+    }
+  }
+
+  private static func tokenizer(_ bytes: UnsafeRawBufferPointer) throws {
+    let isJSON = bytes.first == UInt8(ascii: "{")
+    let tokenizer = try TokenizerLoader.load(
+      file: file(isJSON ? "tokenizer.json" : "vocabulary.tiktoken", bytes))
+    for text in ["Hello  world\n\n 123 don't <|im_end|> [br]", "智脑　你好，\u{1F600}e\u{301}   x"] {
+      for specials in [SpecialTokens.recognized, .plain] {
+        let ids = tokenizer.encode(text, specials: specials, addingAffixes: true)
+        for id in ids { precondition(id >= 0 && id < tokenizer.tokenCount) }
+        _ = try tokenizer.decode(ids, skippingSpecials: false)
+      }
+    }
+  }
+
+  private static func config(_ bytes: UnsafeRawBufferPointer) throws {
+    let json = try JSONValue.parse(bytes)
+    _ = try? QuantizeConfiguration(json, label: "quantize_config.json")
+    let configuration = try ModelConfiguration(json, label: "config.json")
+    _ = configuration.decoder
+  }
+
+  private static func calibration(_ bytes: UnsafeRawBufferPointer) throws {
+    guard let kind = bytes.first else { return }
+    let name = ["a.jsonl", "a.json", "a.txt", "a.jsonl.gz"][Int(kind) % 4]
+    let path = file(name, UnsafeRawBufferPointer(rebasing: bytes.dropFirst()))
+    _ = try CalibrationSet.load(
+      paths: [path], tokenizer: bytesTokenizer, template: .chatML(defaultSystem: nil), vocabularySize: 300,
+      options: CalibrationOptions(sequenceLength: 8, samples: 4))
+  }
+
+  /// A Zhinao tokenizer whose tokens are the 256 bytes.
+  private static let bytesTokenizer: any Tokenizer = {
+    let lines = (0..<256).map { "\(Data([UInt8($0)]).base64EncodedString()) \($0)" }
+    return try! ZhinaoTokenizer(vocabulary: Array(lines.joined(separator: "\n").utf8), path: "bytes.tiktoken")
+  }()
+}

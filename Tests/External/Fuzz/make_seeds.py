@@ -1,0 +1,153 @@
+"""Makes the first inputs of the fuzzers, which are valid files of every kind: make_seeds.py FOLDER CONVERT. CONVERT is the
+built zhinao-convert, which makes .zhinao files."""
+
+import base64, gzip, json, os, random, struct, subprocess, sys
+
+folder, convert = sys.argv[1], sys.argv[2]
+random.seed(1)
+
+
+def put(kind, name, content):
+    os.makedirs(f"{folder}/{kind}", exist_ok=True)
+    with open(f"{folder}/{kind}/{name}", "wb") as f:
+        f.write(content if isinstance(content, bytes) else content.encode())
+
+
+def safetensors(tensors, metadata=None):
+    header, data = ({"__metadata__": metadata} if metadata else {}), b""
+    for name, (dtype, shape, content) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def floats(*shape):
+    count = 1
+    for n in shape:
+        count *= n
+    return ("F32", list(shape), struct.pack(f"<{count}f", *(random.gauss(0, 0.1) for _ in range(count))))
+
+
+H, I, V = 32, 32, 300
+config = {
+    "architectures": ["ZhinaoForCausalLM"], "model_type": "zhinao", "vocab_size": V, "hidden_size": H,
+    "intermediate_size": I, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+    "tie_word_embeddings": False, "torch_dtype": "float32", "eos_token_id": 259, "use_flash_attn": False,
+}
+vocabulary = "\n".join(f"{base64.b64encode(bytes([i])).decode()} {i}" for i in range(256))
+vocabulary += "\n" + "\n".join(f"{base64.b64encode(t.encode()).decode()} {256 + i}" for i, t in enumerate(["he", "ll", "hell"]))
+quantization = {"bits": 4, "group_size": 32, "damp_percent": 0.01, "desc_act": False, "sym": True, "true_sequential": True, "static_groups": False, "model_name_or_path": None, "model_file_base_name": None}
+llama = {**config, "architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}}
+llama.pop("use_flash_attn")
+
+put("safetensors", "two", safetensors({"a": floats(2, 3), "b": ("BF16", [4], b"\0" * 8)}, {"format": "pt"}))
+put("safetensors", "types", safetensors({t: (t, [1], b"\1" * n) for t, n in [("F64", 8), ("F16", 2), ("I64", 8), ("I32", 4), ("U8", 1), ("BOOL", 1)]}))
+put("safetensors", "empty", safetensors({"a": ("F32", [0], b"")}))
+
+weights = {
+    "model.embed_tokens.weight": floats(V, H), "model.layers.0.input_layernorm.weight": floats(H),
+    "model.layers.0.self_attn.qkv_proj.weight": floats(3 * H, H), "model.layers.0.self_attn.qkv_proj.bias": floats(3 * H),
+    "model.layers.0.self_attn.o_proj.weight": floats(H, H), "model.layers.0.post_attention_layernorm.weight": floats(H),
+    "model.layers.0.mlp.gate_proj.weight": floats(I, H), "model.layers.0.mlp.up_proj.weight": floats(I, H),
+    "model.layers.0.mlp.down_proj.weight": floats(H, I), "model.norm.weight": floats(H), "lm_head.weight": floats(V, H),
+}
+model = f"{folder}/model"
+os.makedirs(f"{model}/vocab", exist_ok=True)
+open(f"{model}/config.json", "w").write(json.dumps(config))
+open(f"{model}/vocab/360.tiktoken", "w").write(vocabulary)
+open(f"{model}/model.safetensors", "wb").write(safetensors(weights, {"format": "pt"}))
+os.makedirs(f"{folder}/packed", exist_ok=True)
+subprocess.run([convert, model, "-o", f"{folder}/packed/float.zhinao", "--quiet"], check=True)
+
+# The same model with Int4 tensors, as AutoGPTQ stores them.
+quantized = {}
+for name, entry in weights.items():
+    shape = entry[1]
+    if len(shape) != 2 or "layers" not in name:
+        quantized[name] = entry
+        continue
+    n, k = shape
+    base = name.removesuffix(".weight")
+    word = lambda count, value=None: b"".join(struct.pack("<i", random.randint(-2**31, 2**31 - 1) if value is None else value) for _ in range(count))
+    quantized[base + ".qweight"] = ("I32", [k // 8, n], word(k // 8 * n))
+    quantized[base + ".qzeros"] = ("I32", [k // 32, n // 8], word(k // 32 * n // 8, 0x77777777))
+    quantized[base + ".scales"] = ("F16", [k // 32, n], struct.pack("<e", 0.01) * (k // 32 * n))
+    quantized[base + ".g_idx"] = ("I32", [k], b"".join(struct.pack("<i", i // 32) for i in range(k)))
+open(f"{model}/model.safetensors", "wb").write(safetensors(quantized, {"format": "pt"}))
+open(f"{model}/quantize_config.json", "w").write(json.dumps(quantization))
+subprocess.run([convert, model, "-o", f"{folder}/packed/int4.zhinao", "--quiet"], check=True)
+
+alphabet = [chr(c) for c in list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))] + [chr(256 + i) for i in range(68)]
+tokenizer = {
+    "version": "1.0", "truncation": None, "padding": None,
+    "added_tokens": [{"id": 258, "content": "<|im_end|>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}],
+    "normalizer": {"type": "NFC"},
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    "post_processor": None, "decoder": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+              "vocab": {**{c: i for i, c in enumerate(alphabet)}, "he": 256, "ll": 257}, "merges": ["h e", "l l"]},
+}
+put("tokenizer", "tiktoken", vocabulary)
+put("tokenizer", "json", json.dumps(tokenizer, ensure_ascii=False))
+tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, tokenizer["pre_tokenizer"]]}
+tokenizer["model"]["merges"] = [["h", "e"], ["l", "l"]]
+put("tokenizer", "sequence", json.dumps(tokenizer, ensure_ascii=False))
+put("config", "zhinao", json.dumps(config))
+put("config", "llama", json.dumps(llama))
+put("config", "quantize", json.dumps(quantization))
+put("config", "both", json.dumps({**llama, "quantization_config": {**quantization, "quant_method": "gptq"}}))
+lines = '{"text": "hello world, hello"}\n{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "\\u4f60\\u597d"}]}\n{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}\n{"input_ids": [1, 2, 3, 4, 5, 6, 7, 8]}\n'
+put("calibration", "jsonl", b"\0" + lines.encode())
+put("calibration", "json", b"\1" + ("[" + ",".join(lines.strip().split("\n")) + "]").encode())
+put("calibration", "text", b"\2" + "running text 你好 ".encode() * 5)
+put("calibration", "gz", b"\3" + gzip.compress(lines.encode(), mtime=0))
+
+
+def gguf(values, tensors):
+    """values: (key, type, bytes); tensors: (name, dimensions fastest first, type, bytes)."""
+    text = lambda t: struct.pack("<Q", len(t.encode())) + t.encode()
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
+    for key, kind, content in values:
+        out += text(key) + struct.pack("<I", kind) + content
+    data = b""
+    for name, dims, kind, content in tensors:
+        out += text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, len(data))
+        data += content + b"\0" * (-len(content) % 32)
+    return out + b"\0" * (-len(out) % 32) + data
+
+
+def gguf_model(architecture, matrix_type, matrix_block):
+    number = lambda key, n: (f"{architecture}.{key}", 4, struct.pack("<I", n))
+    text = lambda t: struct.pack("<Q", len(t.encode())) + t.encode()
+    string = lambda key, t: (key, 8, text(t))
+    strings = lambda key, all: (key, 9, struct.pack("<IQ", 8, len(all)) + b"".join(map(text, all)))
+    letters = [chr(c) for c in range(97, 123)] + ["ab", "Ġ", "<|im_start|>", "<|im_end|>", "  "]
+    kinds = [1] * 28 + [3, 3, 4]
+    values = [string("general.architecture", architecture), number("block_count", 1), number("context_length", 16),
+              number("embedding_length", 32), number("feed_forward_length", 32), number("attention.head_count", 2),
+              number("attention.head_count_kv", 1), (f"{architecture}.rope.freq_base", 6, struct.pack("<f", 1e4)),
+              string("tokenizer.ggml.model", "gpt2"), string("tokenizer.ggml.pre", "qwen2" if architecture == "qwen2" else "smollm"),
+              strings("tokenizer.ggml.tokens", letters), ("tokenizer.ggml.token_type", 9, struct.pack(f"<IQ{len(kinds)}i", 5, len(kinds), *kinds)),
+              strings("tokenizer.ggml.merges", ["a b"]), ("tokenizer.ggml.eos_token_id", 4, struct.pack("<I", 29)),
+              string("tokenizer.chat_template", "<|im_start|>system\\nhi<|im_end|>")]
+    matrix = lambda name, n: (f"{name}.weight", [32, n], matrix_type, matrix_block * n)
+    vector = lambda name, n=32: (name, [n], 0, struct.pack("<f", 0.5) * n)
+    tensors = [matrix("token_embd", len(letters)), vector("output_norm.weight"), vector("blk.0.attn_norm.weight"),
+               vector("blk.0.ffn_norm.weight"), matrix("blk.0.attn_q", 32), matrix("blk.0.attn_k", 16), matrix("blk.0.attn_v", 16),
+               matrix("blk.0.attn_output", 32), matrix("blk.0.ffn_gate", 32), matrix("blk.0.ffn_up", 32), matrix("blk.0.ffn_down", 32)]
+    if architecture == "qwen2":
+        tensors += [vector("blk.0.attn_q.bias"), vector("blk.0.attn_k.bias", 16), vector("blk.0.attn_v.bias", 16)]
+    return gguf(values, tensors)
+
+
+scale = struct.pack("<e", 0.01)
+for name, kind, block in [("q4_0", 2, scale + b"\x37" * 16), ("q4_1", 3, scale * 2 + b"\x37" * 16), ("q5_0", 6, scale + b"\x37" * 20),
+                          ("q5_1", 7, scale * 2 + b"\x37" * 20), ("q8_0", 8, scale + b"\x37" * 32), ("f16", 1, scale * 32),
+                          ("bf16", 30, b"\0\x3c" * 32), ("f32", 0, struct.pack("<f", 0.01) * 32)]:
+    put("gguf", f"llama-{name}", gguf_model("llama", kind, block))
+    put("gguf", f"qwen2-{name}", gguf_model("qwen2", kind, block))
+put("gguf", "k-quants", gguf([("general.alignment", 4, struct.pack("<I", 32)), ("n", 9, struct.pack("<IQIQB", 9, 1, 0, 1, 7))], [
+    ("a", [256], 12, b"\1" * 144), ("b", [256], 13, b"\1" * 176), ("c", [256], 14, b"\1" * 210)]))
