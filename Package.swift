@@ -11,11 +11,13 @@ let libraries: [Target] = [
     name: "CKernels",
     cSettings: [.define("_GNU_SOURCE", .when(platforms: [.linux]))],
     linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
+  .target(name: "CSignals", cSettings: [.define("_GNU_SOURCE", .when(platforms: [.linux]))]),
 
   // MARK: The outside world
-  .target(name: "Files", dependencies: ["CZlib", .product(name: "Crypto", package: "swift-crypto")]),
+  .target(
+    name: "Files", dependencies: ["CZlib", "CSignals", .product(name: "Crypto", package: "swift-crypto")]),
   .target(name: "JSON", dependencies: ["Files"]),
-  .target(name: "Terminal"),
+  .target(name: "Terminal", dependencies: ["Files"]),
 
   // MARK: Numbers
   .target(name: "Compute", dependencies: ["CKernels"]),
@@ -42,32 +44,33 @@ let libraries: [Target] = [
     name: "Conversion",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "PackedModel", "Tokenization",
-      "Architecture", "Transformer", "Models",
+      "Architecture", "Models",
     ]),
   .target(
     name: "Audit",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "PackedModel", "Tokenization",
-      "Architecture", "Transformer", "Models", "Conversion",
+      "Architecture", "Models", "Conversion",
     ]),
 
   // MARK: What people do with it
   .target(name: "Calibration", dependencies: ["Files", "JSON", "Tokenization"]),
   .target(
-    name: "Quantization",
-    dependencies: [
-      "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "Architecture",
-      "Transformer", "Models", "Calibration",
-    ]),
-  .target(
     name: "Evaluation",
     dependencies: ["Files", "JSON", "Compute", "Tokenization", "Transformer"]),
   .target(
-    name: "Generation", dependencies: ["Files", "Compute", "Architecture", "Transformer", "Tokenization"]),
+    name: "Quantization",
+    dependencies: [
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "PackedModel", "Tokenization",
+      "Architecture", "Transformer", "Models", "Conversion", "Calibration", "Evaluation",
+    ]),
+  .target(
+    name: "Generation",
+    dependencies: ["Files", "Compute", "Architecture", "Transformer", "Tokenization"]),
   .target(
     name: "Serving",
     dependencies: [
-      "Files", "JSON", "Tensors", "Architecture", "Models", "Tokenization", "Generation",
+      "Files", "JSON", "Tensors", "Transformer", "Models", "Tokenization", "Generation",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -86,7 +89,7 @@ let libraries: [Target] = [
   .target(
     name: "ToolSupport",
     dependencies: [
-      "Files", "JSON", "Terminal", "Compute", "Tensors", "AutoGPTQ", "Models", "Transformer",
+      "CSignals", "Files", "JSON", "Terminal", "Compute", "Tensors", "AutoGPTQ", "Models", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 ]
@@ -104,7 +107,7 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-quantize",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "AutoGPTQ", "Models", "Calibration",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "AutoGPTQ", "Transformer", "Calibration",
       "Quantization",
     ],
     resources: [.copy("Resources/tiny-zhinao")]),
@@ -118,8 +121,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-chat",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Architecture", "Terminal", "Tokenization",
-      "Transformer", "Models", "Generation", "Dialogue",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Transformer",
+      "Models", "Generation", "Dialogue",
     ]),
   .executableTarget(
     name: "zhinao-serve",
@@ -132,13 +135,13 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors",
       "AutoGPTQ", "PackedModel", "Tokenization", "Architecture", "Transformer", "Models", "Conversion",
-      "Quantization",
+      "Quantization", "Generation",
     ]),
 ]
 
 let testedLibraries = libraries.filter {
   $0.type == .regular
-    && !["CKernels", "ToolSupport", "Audit"].contains($0.name)
+    && !["CKernels", "CSignals", "Audit"].contains($0.name)
 }
 // What tests use beside the library they test.
 let testDependencies: [String: [Target.Dependency]] = [
@@ -149,14 +152,16 @@ let testDependencies: [String: [Target.Dependency]] = [
   "PackedModel": ["Safetensors"],
   "Quantization": ["Conversion"],
   "Models": ["Conversion"],
+  "Serving": [.product(name: "HummingbirdTesting", package: "hummingbird")],
 ]
-
 let tests: [Target] =
   [
     .target(
       name: "TestSupport",
       dependencies: [
         "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture",
+        "Tokenization",
+        "Transformer",
       ],
       path: "Tests/TestSupport")
   ]

@@ -76,10 +76,10 @@ package struct ProvenanceCheck: Sendable {
       problems.append(.recordsNoSources(path: packed.path))
       return
     }
-    var left = Dictionary(uniqueKeysWithValues: sources.entries.map { ($0.name, $0) })
+    var left = Dictionary(uniqueKeysWithValues: sources.entries.map { ($0.name.bytes, $0) })
     for entry in recorded {
       guard let name = entry["name"]?.stringValue, let digest = entry["sha256"]?.stringValue else { continue }
-      guard let found = left.removeValue(forKey: name) else {
+      guard let found = left.removeValue(forKey: name.bytes) else {
         files.append(File(name: name, state: .missing))
         problems.append(.sourceMissing(name: name, source: source))
         continue
@@ -91,7 +91,7 @@ package struct ProvenanceCheck: Sendable {
         problems.append(.sourceDiffers(name: name))
       }
     }
-    for name in left.keys.sorted() {
+    for name in left.keys.sorted().map(\.text) {
       files.append(File(name: name, state: .unrecorded))
       if name.hasSuffix(".safetensors") {
         problems.append(.weightsUnrecorded(name: name))
@@ -103,7 +103,8 @@ package struct ProvenanceCheck: Sendable {
     _ packed: PackedModelFile, _ contents: ModelContents, pool: WorkerPool
   ) throws {
     let index = contents.index
-    let entries = Dictionary(uniqueKeysWithValues: contents.entries.map { (index.name(of: $0.key), $0) })
+    let entries = Dictionary(
+      uniqueKeysWithValues: contents.entries.map { (index.name(of: $0.key).bytes, $0) })
     for tensor in packed.header.tensors {
       guard let entry = entries[tensor.name], entry.shape == tensor.shape else {
         problems.append(.tensorAbsent(name: tensor.name))

@@ -1,4 +1,4 @@
-import Compute
+import Files
 import Safetensors
 import Tensors
 

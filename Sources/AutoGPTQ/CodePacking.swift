@@ -23,13 +23,12 @@ package enum CodePacking {
     let layout = tensor.layout
     precondition(layout.inFeatures % 32 == 0)
     let target = DisjointWrites(words)
-    var places = (0..<layout.inFeatures).map(layout.place(ofInput:))
-    if layout.isPermuted {
-      let stored = places
-      for (k, channel) in tensor.channels.enumerated() { places[channel] = stored[k] }
-    }
+    let stored = (0..<layout.inFeatures).map(layout.place(ofInput:))
+    var ofChannels = stored
+    for (k, channel) in tensor.channels.enumerated() { ofChannels[channel] = stored[k] }
+    let places = ofChannels
     defer { withExtendedLifetime(tensor) {} }
-    pool.runRanges(layout.inFeatures / 32) { [places] range in
+    pool.runRanges(layout.inFeatures / 32) { range in
       for block in range {
         let lines = target.pointer + block * layout.bits * layout.outFeatures
         for panel in 0..<layout.panelCount {

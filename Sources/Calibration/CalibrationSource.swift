@@ -21,8 +21,7 @@ enum CalibrationRecord {
 enum CalibrationSource {
   static func records(ofFile path: String) throws -> [CalibrationRecord] {
     let bytes = try Gzip.contents(ofFile: path)
-    var name = path
-    if name.hasSuffix(".gz") { name.removeLast(3) }
+    let name = (path.bytes.dropping(suffix: ".gz") ?? path).bytes
     if name.hasSuffix(".jsonl") || name.hasSuffix(".ndjson") { return try lines(bytes, path: path) }
     if name.hasSuffix(".json") { return try document(bytes, path: path) }
     guard let text = String(validating: bytes, as: UTF8.self) else {

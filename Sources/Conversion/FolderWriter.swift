@@ -112,7 +112,7 @@ package struct FolderWriter {
     for name in contents.files.names
     where ModelFileNames.belongsToModel(name) && name != "quantize_config.json" {
       guard let bytes = try contents.files.bytes(named: name) else { continue }
-      if name.contains("/") {
+      if name.bytes.contains("/") {
         let parent = PathParts(folder.stagedPath(name)).folder
         do {
           try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
@@ -156,7 +156,7 @@ package struct FolderWriter {
 private struct EntrySource {
   let writer: FolderWriter
   /// Floats by the names of their tensors, integers by those of their modules.
-  private let entries: [String: ModelEntry]
+  private let entries: [ByteText: ModelEntry]
   private var module: (name: String, tensor: IntPanelTensor)?
 
   init(writer: FolderWriter) {
@@ -164,7 +164,7 @@ private struct EntrySource {
     let index = writer.contents.index
     entries = Dictionary(
       uniqueKeysWithValues: writer.contents.entries.map { entry in
-        (entry.dtype == nil ? writer.moduleName(entry) : index.name(of: entry.key), entry)
+        ((entry.dtype == nil ? writer.moduleName(entry) : index.name(of: entry.key)).bytes, entry)
       })
   }
 

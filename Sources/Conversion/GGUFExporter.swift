@@ -1,5 +1,6 @@
 import Architecture
 import Compute
+import Files
 import Foundation
 import GGUF
 import Models
@@ -84,7 +85,7 @@ package struct GGUFExporter {
   }
 
   package func write(_ plan: Plan, to path: String, progress: (Int, Int) -> Void = { _, _ in }) throws {
-    let parts = Dictionary(uniqueKeysWithValues: plan.parts.map { ($0.plan.name, $0) })
+    let parts = Dictionary(uniqueKeysWithValues: plan.parts.map { ($0.plan.name.bytes, $0) })
     let total = plan.tensors.reduce(0) { $0 + $1.byteCount }
     var done = 0
     var source = GGUFPartSource(path: contents.path, pool: pool)

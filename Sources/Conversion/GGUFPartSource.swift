@@ -1,5 +1,6 @@
 import Architecture
 import Compute
+import Files
 import GGUF
 import Models
 import Tensors

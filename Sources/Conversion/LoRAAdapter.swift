@@ -16,9 +16,9 @@ package struct LoRAAdapter: Sendable {
 
   package let path: String
   /// By the module's name in the base model, for example `model.layers.0.self_attn.q_proj`.
-  package let updates: [String: Update]
+  package let updates: [ByteText: Update]
   /// Tensors that replace the base model's, by name.
-  package let replacements: [String: StoredTensor]
+  package let replacements: [ByteText: StoredTensor]
 
   /// - Parameter path: a folder with `adapter_config.json` and `adapter_model.safetensors`.
   /// - Throws: when it holds anything but plain LoRA weights, which a merge would get wrong.
@@ -37,8 +37,8 @@ package struct LoRAAdapter: Sendable {
           path: path, detail: "has no adapter_model.safetensors", category: .cannotOpenInput)
     }
     let table = try TensorTable(path: "\(path)/adapter_model.safetensors")
-    var pairs: [String: (a: StoredTensor?, b: StoredTensor?)] = [:]
-    var replacements: [String: StoredTensor] = [:]
+    var pairs: [ByteText: (a: StoredTensor?, b: StoredTensor?)] = [:]
+    var replacements: [ByteText: StoredTensor] = [:]
     for tensor in table.inFileOrder {
       guard [.f32, .f16, .bf16].contains(tensor.dtype) else {
         throw CheckpointError(
@@ -56,7 +56,8 @@ package struct LoRAAdapter: Sendable {
       }
     }
     updates = try Dictionary(
-      uniqueKeysWithValues: pairs.map { name, pair in
+      uniqueKeysWithValues: pairs.map { key, pair in
+        let name = key.text
         guard let a = pair.a, let b = pair.b, a.shape.count == 2, b.shape.count == 2,
           a.shape[0] == b.shape[1]
         else {
@@ -70,7 +71,7 @@ package struct LoRAAdapter: Sendable {
             path: table.path, tensor: a.name,
             detail: "has rank \(a.shape[0]), adapter_config.json says \(rank)")
         }
-        return (name, Update(a: a, b: b, scale: try settings.scale(of: name)))
+        return (key, Update(a: a, b: b, scale: try settings.scale(of: name)))
       })
     self.replacements = replacements
     if updates.isEmpty && replacements.isEmpty {
@@ -84,15 +85,16 @@ package struct LoRAAdapter: Sendable {
   /// adapter's own name (`lora_A.default.weight`).
   private static func parsed(_ name: String) -> (String, Part?) {
     var name = name
-    while name.hasPrefix("base_model.model.") { name.removeFirst("base_model.model.".count) }
-    name = name.replacing(".base_layer.", with: ".").replacing(".modules_to_save.default.", with: ".")
+    while let inner = name.bytes.dropping(prefix: "base_model.model.") { name = inner }
+    name = name.bytes.replacing(".base_layer.", with: ".").bytes.replacing(
+      ".modules_to_save.default.", with: ".")
     for (mark, part) in [(".lora_A.", Part.a), (".lora_B.", .b)] {
-      guard let range = name.firstRange(of: mark) else { continue }
-      let rest = name[range.upperBound...].split(separator: ".")
+      guard let range = name.bytes.range(of: mark) else { continue }
+      let rest = name[range.upperBound...].bytes.split(separator: ".")
       guard rest.last == "weight", rest.count <= 2 else { return (name, nil) }
       return (String(name[..<range.lowerBound]), part)
     }
-    return (name, name.contains("lora_") ? nil : .whole)
+    return (name, name.bytes.contains("lora_") ? nil : .whole)
   }
 }
 
@@ -128,7 +130,7 @@ struct LoRASettings {
     }
     if let bias = object["bias"]?.stringValue, bias != "none" { throw refuse("bias is \(bias)") }
     if let start = object["init_lora_weights"]?.stringValue,
-      ["pissa", "olora", "corda", "loftq", "lora_ga"].contains(where: start.hasPrefix)
+      ["pissa", "olora", "corda", "loftq", "lora_ga"].contains(where: start.bytes.hasPrefix)
     {
       throw refuse("init_lora_weights is \(start): the base model's weights were changed")
     }
@@ -174,8 +176,9 @@ struct ModulePattern {
   private let isWhole: Bool
 
   init?(_ text: String) {
-    isWhole = text.hasPrefix("^")
-    name = String(text.dropFirst(isWhole ? 1 : 0)).replacing("\\.", with: ".")
+    let whole = text.bytes.dropping(prefix: "^")
+    isWhole = whole != nil
+    name = (whole ?? text).bytes.replacing("\\.", with: ".")
     let isPlain = name.unicodeScalars.allSatisfy {
       ("a"..."z").contains($0) || ("A"..."Z").contains($0) || ("0"..."9").contains($0) || $0 == "_"
         || $0 == "."
@@ -185,6 +188,6 @@ struct ModulePattern {
   }
 
   func matches(_ module: String) -> Bool {
-    module == name || (!isWhole && module.hasSuffix("." + name))
+    module.hasSameBytes(as: name) || (!isWhole && module.bytes.hasSuffix("." + name))
   }
 }

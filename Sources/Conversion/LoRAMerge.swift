@@ -1,5 +1,6 @@
 import Architecture
 import Compute
+import Files
 import Models
 import Safetensors
 import Tensors
@@ -14,7 +15,7 @@ extension ModelContents {
     let places = Dictionary(
       entries.enumerated().map { ($0.element.key, $0.offset) }, uniquingKeysWith: { a, _ in a })
     for (name, tensor) in adapter.replacements.sorted(by: { $0.key < $1.key }) {
-      guard let place = places[table.key(named: name)], entries[place].shape == tensor.shape,
+      guard let place = places[table.key(named: name.text)], entries[place].shape == tensor.shape,
         let stored = entries[place].dtype
       else {
         throw ModelError(
@@ -26,7 +27,7 @@ extension ModelContents {
     }
     var pieces: [Int: [LoRAPiece]] = [:]
     for (module, update) in adapter.updates.sorted(by: { $0.key < $1.key }) {
-      for (target, rows) in try targets(of: module, update, places, adapter) {
+      for (target, rows) in try targets(of: module.text, update, places, adapter) {
         pieces[target, default: []].append(
           LoRAPiece(update, rows: rows, path: adapter.path))
       }

@@ -1,5 +1,6 @@
 import Architecture
 import Compute
+import Files
 import Foundation
 import JSON
 import Models
@@ -86,14 +87,15 @@ package struct ModelPacker {
     to path: String, generator: String, provenance: JSONObject, progress: (Int, Int) -> Void = { _, _ in }
   ) throws {
     let (header, files) = try header(generator: generator, provenance: provenance)
-    let entries = Dictionary(uniqueKeysWithValues: contents.entries.map { (index.name(of: $0.key), $0) })
+    let entries = Dictionary(
+      uniqueKeysWithValues: contents.entries.map { (index.name(of: $0.key).bytes, $0) })
     let hashing = contents.sources?.startHashing()
     let total = header.tensors.reduce(0) { $0 + $1.byteCount }
     var done = 0
     let pool = pool
     var trace = try earlyTrace()
     let finish: (String) throws -> PackedModelWriter.Completion = { path in
-      var files: [String: [UInt8]] = [:]
+      var files: [ByteText: [UInt8]] = [:]
       if recordsSelfCheck {
         let record =
           if let traces = trace?.finish() { SelfCheckRecord(traces: traces) } else {

@@ -54,7 +54,7 @@ struct StockFiles {
   /// - Throws: when the configuration says something that Qwen2 has no words for.
   func stock() throws -> EmbeddedFiles {
     try refuseWhatQwen2Cannot()
-    var contents = try kept { $0.hasSuffix(".py") || $0.hasSuffix(".tiktoken") }
+    var contents = try kept { $0.bytes.hasSuffix(".py") || $0.bytes.hasSuffix(".tiktoken") }
     var config = model.json
     config["auto_map"] = nil
     config["architectures"] = ["Qwen2ForCausalLM"]
@@ -154,8 +154,8 @@ struct StockFiles {
 
   // MARK: Both
 
-  private func kept(except isDropped: (String) -> Bool) throws -> [String: [UInt8]] {
-    var contents: [String: [UInt8]] = [:]
+  private func kept(except isDropped: (String) -> Bool) throws -> [ByteText: [UInt8]] {
+    var contents: [ByteText: [UInt8]] = [:]
     for name in files.names where ModelFileNames.belongsToModel(name) && !isDropped(name) {
       contents[name] = try files.bytes(named: name)
     }

@@ -1,3 +1,5 @@
+import Files
+
 /// What a line typed at the prompt asks for.
 package enum ChatCommand: Equatable, Sendable {
   /// Text for the model.
@@ -22,24 +24,26 @@ package enum ChatCommand: Equatable, Sendable {
 
   /// The words of the 360Zhinao demo stand alone; everything else starts with a slash. Two slashes: text that starts
   /// with one.
+  ///
+  /// A line is read by Unicode scalars: a combining mark behind a slash or a space does not hide it.
   package init(_ line: String) {
-    let trimmed = line.trimmingWhitespace
+    let trimmed = line.bytes.trimmed
     switch trimmed {
     case "": self = .nothing
     case "clear": self = .clear
     case "stream": self = .stream
     case "vim": self = .edit
     case "exit": self = .exit
-    case _ where trimmed.hasPrefix("//"): self = .message(String(trimmed.dropFirst()))
-    case _ where trimmed.hasPrefix("/"): self = ChatCommand(slash: trimmed)
+    case _ where trimmed.bytes.hasPrefix("//"): self = .message(String(Substring(trimmed.utf8.dropFirst())))
+    case _ where trimmed.bytes.hasPrefix("/"): self = ChatCommand(slash: trimmed)
     default: self = .message(line)
     }
   }
 
-  private init(slash line: Substring) {
-    let name = line.prefix { !$0.isWhitespace }
-    let rest = String(line.dropFirst(name.count)).trimmingWhitespace
-    let argument = rest.isEmpty ? nil : String(rest)
+  private init(slash line: String) {
+    let name = String(line.unicodeScalars.prefix { !ByteText.isWhitespace($0) })
+    let rest = line.bytes.dropping(prefix: name)?.bytes.trimmed ?? ""
+    let argument = rest.isEmpty ? nil : rest
     switch name {
     case "/clear": self = .clear
     case "/stream": self = .stream
@@ -51,16 +55,7 @@ package enum ChatCommand: Equatable, Sendable {
     case "/system": self = .system(argument == "-" ? "" : argument)
     case "/save": self = argument.map { .save($0) } ?? .incomplete("/save")
     case "/load": self = argument.map { .load($0) } ?? .incomplete("/load")
-    default: self = .unknown(String(name))
+    default: self = .unknown(name)
     }
-  }
-}
-
-extension String {
-  fileprivate var trimmingWhitespace: Substring {
-    guard let first = firstIndex(where: { !$0.isWhitespace }),
-      let last = lastIndex(where: { !$0.isWhitespace })
-    else { return "" }
-    return self[first...last]
   }
 }

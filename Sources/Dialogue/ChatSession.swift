@@ -37,18 +37,17 @@ package final class ChatSession {
   package private(set) var firstTurn = 0
   package private(set) var lastAnswer: Answer?
   /// Tokens there is room for.
-  package var capacity: Int { cache.capacity }
+  package var capacity: Int { caches.contextLimit }
   /// Tokens of the conversation that the model holds. After another conversation began they are not its own, even if it will use
   /// some of them.
-  package var contextTokens: Int { lastAnswer == nil ? 0 : cache.count }
+  package var contextTokens: Int { lastAnswer == nil ? 0 : caches.latestTokens }
 
   private let generator: TextGenerator
   private let template: ChatTemplate?
   private let contents: SpecialTokens
   private let stopTokens: Set<Int>
-  private let cache: KVCache
-  /// The ids in `cache`.
-  private var cachedIDs: [Int] = []
+  /// One cache.
+  private var caches: CachePool
 
   /// - Parameters:
   ///   - template: nil: each text is continued by itself, nothing is remembered.
@@ -63,7 +62,7 @@ package final class ChatSession {
     self.template = template
     self.contents = contents
     self.stopTokens = stopTokens
-    cache = model.makeCache(capacity: capacity, type: cacheType)
+    caches = CachePool(model: model, contextLimit: capacity, type: cacheType)
     conversation = Conversation(system: system)
   }
 
@@ -105,7 +104,7 @@ package final class ChatSession {
     settings: Settings, isCancelled: () -> Bool = { false }, onText: (String) -> Void = { _ in }
   ) throws -> Answer {
     guard let last = conversation.userTurns.last else {
-      throw GenerationError("there is nothing to answer yet", category: .usage)
+      throw GenerationError.nothingToAnswer
     }
     return try keepingConversationOnFailure {
       conversation.turns.removeSubrange((last + 1)...)
@@ -130,20 +129,20 @@ package final class ChatSession {
   {
     let firstBefore = firstTurn
     let ids = try fittingPrompt(reserve: min(settings.maximumNewTokens, capacity / 4))
-    // The last token always runs: its logits are what the answer starts from.
-    let reused = min(ChatSession.commonPrefix(cachedIDs, ids), ids.count - 1)
-    cache.truncate(to: reused)
-    cachedIDs = Array(ids[..<reused])
-    var produced: [Int] = []
-    defer { cachedIDs = Array((ids + produced).prefix(cache.count)) }
+    let request = GenerationRequest(
+      prompt: ids, sampling: settings.sampling, stopTokens: stopTokens,
+      maximumNewTokens: settings.maximumNewTokens)
+    guard let sequence = caches.acquire(request) else {
+      preconditionFailure("the only cache is in use: a session answers one message at a time")
+    }
+    defer { caches.release(sequence) }
+    let reused = sequence.tokens.count
     let result = try generator.generate(
-      prompt: Array(ids[reused...]), past: cachedIDs, cache: cache, sampling: settings.sampling,
-      stopTokens: stopTokens, maximumNewTokens: settings.maximumNewTokens,
+      request, in: sequence,
       onText: { piece in
         onText(piece)
         return true
       }, isCancelled: isCancelled)
-    produced = result.tokens
     conversation.turns.append(ChatMessage(role: "assistant", content: result.text))
     let answer = Answer(
       result: result, promptTokens: ids.count, reusedTokens: reused, droppedTurns: firstTurn - firstBefore,
@@ -164,11 +163,9 @@ package final class ChatSession {
       firstTurn = firstStart(in: starts, fitting: capacity / 2) ?? starts.last ?? firstTurn
       ids = prompt(from: firstTurn)
     }
-    guard !ids.isEmpty else { throw GenerationError("the text has no tokens", category: .usage) }
+    guard !ids.isEmpty else { throw GenerationError.emptyPrompt }
     guard ids.count < capacity else {
-      throw GenerationError(
-        "the message and its frame are \(ids.count) tokens, the context has room for \(capacity - 1); shorten it or "
-          + "give a larger --context-size")
+      throw GenerationError.messageTooLong(tokens: ids.count, limit: capacity - 1)
     }
     return ids
   }
@@ -191,9 +188,5 @@ package final class ChatSession {
     return template.encode(
       conversation.messages(from: turn), tokenizer: generator.tokenizer, contents: contents,
       addingGenerationPrompt: true)
-  }
-
-  static func commonPrefix(_ a: [Int], _ b: [Int]) -> Int {
-    zip(a, b).prefix { $0 == $1 }.count
   }
 }

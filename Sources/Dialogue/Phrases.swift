@@ -1,3 +1,5 @@
+import Files
+
 /// What the interactive chat says, in the person's language.
 package struct Phrases: Sendable {
   package enum Language: Equatable, Sendable {
@@ -7,7 +9,7 @@ package struct Phrases: Sendable {
     /// The language of messages, from the locale's environment variables (POSIX, 8.2).
     package init(environment: [String: String]) {
       let locale = ["LC_ALL", "LC_MESSAGES", "LANG"].lazy.compactMap { environment[$0] }.first { !$0.isEmpty }
-      self = locale?.lowercased().hasPrefix("zh") == true ? .chinese : .english
+      self = locale?.lowercased().bytes.hasPrefix("zh") == true ? .chinese : .english
     }
   }
   package let language: Language

@@ -34,7 +34,7 @@ package struct WindowProtocol: Equatable, Sendable {
     var end = 0
     for start in Swift.stride(from: 0, to: count, by: stride) {
       if let maximumWindows, windows.count == maximumWindows { break }
-      let last = min(start + length, count)
+      let last = count - start <= length ? count : start + length
       if stride == length && last - start < length { break }
       let firstScored = max(end, start + 1)
       if last > firstScored {

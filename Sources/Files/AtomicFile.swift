@@ -24,7 +24,8 @@ package final class AtomicFile {
     self.temporaryPath = temporaryPath
     lock = try OutputLock(output: path)
     OutputLock.removeAbandoned(prefix: parts.name, inFolder: parts.folder)
-    if let expected = expectedByteCount, let free = freeBytes(inFolder: parts.folder), free < UInt64(expected) {
+    if let expected = expectedByteCount, let free = freeBytes(inFolder: parts.folder), free < UInt64(expected)
+    {
       throw FileError(
         .cannotWrite, path: path,
         detail: "needs \(expected) bytes, the disk has \(free) free; make room and run the same command again"

@@ -15,7 +15,7 @@ package final class AtomicFolder {
   /// - Parameter replacing: whether an existing folder at `path` may be replaced. An existing *empty* folder always
   ///   may.
   package init(path: String, replacing: Bool = false) throws {
-    let trimmed = PathParts.withoutTrailingSlashes(path)
+    let trimmed = path.withoutTrailingSlashes
     self.path = trimmed
     let parent = PathParts(trimmed).folder
     let name = PathParts(trimmed).name
@@ -89,9 +89,10 @@ package final class AtomicFolder {
   private static func restoreAside(name: String, inFolder parent: String) {
     let manager = FileManager.default
     for entry in (try? manager.contentsOfDirectory(atPath: parent)) ?? []
-    where entry.hasPrefix(".\(name).") && entry.hasSuffix(".tmp.old") {
-      let staging = "\(parent)/\(entry.dropLast(4))"
-      guard !manager.fileExists(atPath: staging) else { continue }
+    where entry.bytes.hasPrefix(".\(name).") && entry.bytes.hasSuffix(".tmp.old") {
+      guard let staging = entry.bytes.dropping(suffix: ".old").map({ "\(parent)/\($0)" }),
+        !manager.fileExists(atPath: staging)
+      else { continue }
       let aside = "\(parent)/\(entry)"
       if rename(aside, "\(parent)/\(name)") != 0 { try? manager.removeItem(atPath: aside) }
     }

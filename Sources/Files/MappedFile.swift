@@ -1,5 +1,5 @@
+import CSignals
 import Foundation
-import Synchronization
 
 /// A whole file mapped read-only into memory; nothing is read until it is touched.
 ///
@@ -34,22 +34,13 @@ package final class MappedFile: @unchecked Sendable {
       throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot map \(count) bytes")
     }
     bytes = UnsafeRawBufferPointer(start: base, count: count)
-    MappedFile.mapped.withLock { $0[UInt(bitPattern: base)] = (count, path) }
-  }
-
-  private static let mapped = Mutex<[UInt: (count: Int, path: String)]>([:])
-
-  /// The mapped file that an address of memory belongs to, and the byte of that file: for messages about reads that fail.
-  package static func location(ofAddress address: UInt) -> (path: String, offset: Int)? {
-    mapped.withLock { files in
-      files.first { address >= $0.key && address - $0.key < UInt($0.value.count) }
-        .map { ($0.value.path, Int(address - $0.key)) }
-    }
+    // When a read of this memory fails, the handler of SIGBUS says which file it was.
+    _ = zn_mapped_file_add(base, count, path)
   }
 
   deinit {
     if let base = bytes.baseAddress {
-      MappedFile.mapped.withLock { _ = $0.removeValue(forKey: UInt(bitPattern: base)) }
+      zn_mapped_file_remove(base)
       munmap(UnsafeMutableRawPointer(mutating: base), bytes.count)
     }
   }

@@ -22,9 +22,7 @@ extension ModelFiles {
 package struct FolderFiles: ModelFiles {
   package let location: String
   package init(_ folder: String) {
-    var folder = folder
-    while folder.count > 1 && folder.hasSuffix("/") { folder.removeLast() }
-    location = folder
+    location = folder.withoutTrailingSlashes
   }
 
   package var names: [String] {
@@ -33,7 +31,7 @@ package struct FolderFiles: ModelFiles {
       var isFolder: ObjCBool = false
       return FileManager.default.fileExists(atPath: "\(location)/\(name)", isDirectory: &isFolder)
         && !isFolder.boolValue
-    }.sorted()
+    }.sorted { $0.bytes < $1.bytes }
   }
 
   package func bytes(named name: String) throws -> [UInt8]? {
@@ -47,11 +45,11 @@ package struct FolderFiles: ModelFiles {
 /// Files held in memory, as a packed model embeds them.
 package struct EmbeddedFiles: ModelFiles {
   package let location: String
-  package let contents: [String: [UInt8]]
-  package init(location: String, contents: [String: [UInt8]]) {
+  package let contents: [ByteText: [UInt8]]
+  package init(location: String, contents: [ByteText: [UInt8]]) {
     self.location = location
     self.contents = contents
   }
-  package var names: [String] { contents.keys.sorted() }
+  package var names: [String] { contents.keys.sorted().map(\.text) }
   package func bytes(named name: String) throws -> [UInt8]? { contents[name] }
 }

@@ -113,9 +113,9 @@ package final class OutputLock: Sendable {
   /// Deletes `PREFIX.PID.tmp` in `folder`, files and folders that no living process holds.
   static func removeAbandoned(prefix: String, inFolder folder: String) {
     for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] {
-      guard name.hasPrefix(prefix + "."), name.hasSuffix(".tmp") else { continue }
-      let process = name.dropFirst(prefix.count + 1).dropLast(4)
-      guard !process.isEmpty, process.allSatisfy({ $0.isASCII && $0.isNumber }) else { continue }
+      guard let process = name.bytes.dropping(prefix: prefix + ".")?.bytes.dropping(suffix: ".tmp"),
+        !process.isEmpty, process.utf8.allSatisfy((UInt8(ascii: "0")...UInt8(ascii: "9")).contains)
+      else { continue }
       let path = "\(folder)/\(name)"
       let descriptor = Foundation.open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
       guard descriptor >= 0 else { continue }

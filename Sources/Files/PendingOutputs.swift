@@ -3,14 +3,14 @@ import Synchronization
 
 /// The temporary files and folders of outputs under way, so that a command told to stop can remove them.
 package enum PendingOutputs {
-  private static let paths = Mutex<Set<String>>([])
+  private static let paths = Mutex<Set<ByteText>>([])
 
-  static func add(_ path: String) { paths.withLock { _ = $0.insert(path) } }
-  static func remove(_ path: String) { paths.withLock { _ = $0.remove(path) } }
+  static func add(_ path: String) { paths.withLock { _ = $0.insert(path.bytes) } }
+  static func remove(_ path: String) { paths.withLock { _ = $0.remove(path.bytes) } }
 
   /// Deletes one pending output, if it is still pending.
   static func discard(_ path: String) {
-    let known = paths.withLock { $0.remove(path) != nil }
+    let known = paths.withLock { $0.remove(path.bytes) != nil }
     if known { try? FileManager.default.removeItem(atPath: path) }
   }
 
@@ -25,7 +25,7 @@ package enum PendingOutputs {
       defer { set = [] }
       return set
     }) {
-      try? FileManager.default.removeItem(atPath: path)
+      try? FileManager.default.removeItem(atPath: path.text)
     }
   }
 }

@@ -11,8 +11,8 @@ package final class GGUFFile: Sendable {
   package let metadata: [(key: String, value: GGUFValue)]
   /// In the order of their data.
   package let tensors: [GGUFTensor]
-  private let values: [String: Int]
-  private let index: [String: Int]
+  private let values: [ByteText: Int]
+  private let index: [ByteText: Int]
 
   package var path: String { file.path }
 
@@ -31,8 +31,8 @@ package final class GGUFFile: Sendable {
     version = reader.version
     metadata = reader.metadata
     tensors = reader.tensors
-    values = Dictionary(uniqueKeysWithValues: metadata.enumerated().map { ($0.element.key, $0.offset) })
-    index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($0.element.name, $0.offset) })
+    values = Dictionary(uniqueKeysWithValues: metadata.enumerated().map { ($0.element.key.bytes, $0.offset) })
+    index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($0.element.name.bytes, $0.offset) })
   }
 
   package func tensor(_ name: String) -> GGUFTensor? { index[name].map { tensors[$0] } }

@@ -1,3 +1,4 @@
+import Files
 import Safetensors
 import Tensors
 
@@ -135,12 +136,13 @@ struct GGUFReader {
   }
 
   private mutating func readMetadata(_ count: Int) throws {
-    var keys: Set<String> = []
+    var keys: Set<ByteText> = []
     for index in 0..<count {
       let key = try cursor.string("key \(index) of the metadata")
-      guard !key.isEmpty, key.utf8.count < 65536, keys.insert(key).inserted else {
+      guard !key.isEmpty, key.utf8.count < 65536, keys.insert(key.bytes).inserted else {
         throw cursor.bad(
-          "key \(index) of the metadata (\"\(key.prefix(64))\") is empty, too long, or there twice (F4)")
+          "key \(index) of the metadata (\"\(key.bytes.prefix(scalars: 64))\") is empty, too long, or there twice (F4)"
+        )
       }
       let type = try cursor.type(of: key)
       metadata.append((key, try cursor.value(type, of: key, depth: 0)))
@@ -154,11 +156,11 @@ struct GGUFReader {
   }
 
   private mutating func readTensors(_ count: Int) throws {
-    var names: Set<String> = []
+    var names: Set<ByteText> = []
     var found: [(tensor: GGUFTensor, offset: UInt64)] = []
     for index in 0..<count {
       let name = try cursor.string("the name of tensor \(index)")
-      guard !name.isEmpty, name.utf8.count <= GGUFReader.longestName, names.insert(name).inserted else {
+      guard !name.isEmpty, name.utf8.count <= GGUFReader.longestName, names.insert(name.bytes).inserted else {
         throw cursor.bad("tensor \(index) has a name that is empty, too long, or there twice (F8)")
       }
       found.append(try description(name))

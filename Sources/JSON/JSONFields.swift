@@ -14,6 +14,8 @@ package struct JSONFieldError: DiagnosedError, Equatable {
     case unknown
     /// A rule of the reader's own, as the end of a sentence whose subject is the field.
     case refused(String)
+    /// The value is well formed and asks for something that the reader does not do. `reason` is a clause of its own.
+    case unsupported(reason: String)
   }
   package var reason: Reason
   /// The file or the body, for messages.
@@ -37,6 +39,7 @@ package struct JSONFieldError: DiagnosedError, Equatable {
     case .unexpected(let found, let expected): "is \(found), expected \(expected)"
     case .unknown: "is not a known field"
     case .refused(let detail): detail
+    case .unsupported(let reason): "is not supported: \(reason)"
     }
   }
 
@@ -87,6 +90,17 @@ package struct JSONFields: Sendable {
 
   package func unexpected(_ key: String, expected: String) -> JSONFieldError {
     error(key, .unexpected(found: JSONFields.excerpt(object[key] ?? .null), expected: expected))
+  }
+
+  package func unsupported(_ key: String, because reason: String) -> JSONFieldError {
+    error(key, .unsupported(reason: reason))
+  }
+
+  /// Refuses, by name, a member whose value asks for something that the reader does not do.
+  package func refuseUnsupported(
+    _ key: String, because reason: String, unless isHarmless: (JSONValue) -> Bool = { _ in false }
+  ) throws(JSONFieldError) {
+    if let value = self[key], !isHarmless(value) { throw unsupported(key, because: reason) }
   }
 
   /// The text of a value, cut where it would fill a screen.
@@ -163,6 +177,17 @@ package struct JSONFields: Sendable {
   package func object(_ key: String) throws(JSONFieldError) -> JSONFields? {
     guard let value = self[key] else { return nil }
     return try JSONFields(value, document: document, prefix: "\(prefix)\(key).")
+  }
+
+  /// The fields of each element of a member that is an array of objects; nil when absent.
+  package func objects(_ key: String) throws(JSONFieldError) -> [JSONFields]? {
+    guard let value = self[key] else { return nil }
+    guard let array = value.arrayValue else { throw unexpected(key, expected: "an array of objects") }
+    var objects: [JSONFields] = []
+    for (index, element) in array.enumerated() {
+      objects.append(try JSONFields(element, document: document, prefix: "\(prefix)\(key)[\(index)]."))
+    }
+    return objects
   }
 
   /// One string or an array of at most `most` of them; empty when absent.

@@ -1,6 +1,8 @@
+import Files
+
 /// A JSON document as it was written: member order and number spelling are kept, so that a configuration can be
 /// read, extended and written back without touching what it does not concern.
-package enum JSONValue: Equatable, Sendable {
+package enum JSONValue: Sendable {
   case null
   case bool(Bool)
   /// The number's own text, for example `1e-05`.
@@ -10,10 +12,11 @@ package enum JSONValue: Equatable, Sendable {
   case object(JSONObject)
 }
 
-/// Members of a JSON object in the order of the document. Keys are unique.
+/// Members of a JSON object in the order of the document. Keys are unique; as in every other reader of JSON, they are compared byte by
+/// byte.
 package struct JSONObject: Equatable, Sendable {
   package private(set) var members: [(key: String, value: JSONValue)] = []
-  private var indexOfKey: [String: Int] = [:]
+  private var indexOfKey: [ByteText: Int] = [:]
 
   package init() {}
   package init(_ members: [(String, JSONValue)]) {
@@ -43,7 +46,22 @@ package struct JSONObject: Equatable, Sendable {
 
   package static func == (a: JSONObject, b: JSONObject) -> Bool {
     a.members.count == b.members.count
-      && zip(a.members, b.members).allSatisfy { $0.key == $1.key && $0.value == $1.value }
+      && zip(a.members, b.members).allSatisfy { $0.key.hasSameBytes(as: $1.key) && $0.value == $1.value }
+  }
+}
+
+extension JSONValue: Equatable {
+  /// Whether both are the same document, member order and spelling of numbers included.
+  package static func == (a: JSONValue, b: JSONValue) -> Bool {
+    switch (a, b) {
+    case (.null, .null): true
+    case (.bool(let a), .bool(let b)): a == b
+    case (.number(let a), .number(let b)): a == b
+    case (.string(let a), .string(let b)): a.hasSameBytes(as: b)
+    case (.array(let a), .array(let b)): a == b
+    case (.object(let a), .object(let b)): a == b
+    default: false
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 import Architecture
 import Compute
+import Files
 import Tensors
 
 extension ModelEntry {

@@ -1,5 +1,6 @@
 import Architecture
 import Compute
+import Files
 import Tensors
 
 /// Float weights used where the entries of a model's contents lie in memory, before anything is written.

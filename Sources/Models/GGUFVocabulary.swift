@@ -42,7 +42,7 @@ package struct GGUFVocabulary {
         }
       kinds.append(kind.rawValue)
     }
-    guard Set(tokens).count == tokens.count else {
+    guard Set(tokens.map(\.bytes)).count == tokens.count else {
       throw bad("two of its tokens have the same text, which llama.cpp refuses")
     }
     fields += [

@@ -1,6 +1,5 @@
 import Architecture
 import AutoGPTQ
-import Compute
 import Files
 import Tensors
 

@@ -1,20 +1,23 @@
+import Files
+
 /// Which files of a folder belong to a model.
 package enum ModelFileNames {
   /// The files that make a folder a model: configuration, tokenizer, template, code, licence. Not its weights, and not
   /// whatever else lies there.
   package static func belongsToModel(_ name: String) -> Bool {
-    let known: Set<String> = [
+    let known: Set<ByteText> = [
       "config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json",
       "special_tokens_map.json",
       "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
       "chat_template.json",
       "quantize_config.json",
     ]
-    let base = name.split(separator: "/").last.map(String.init) ?? name
-    if name.hasPrefix(".") || name.contains("/.") { return false }
-    return known.contains(name) || base.hasSuffix(".tiktoken")
-      || (base.hasSuffix(".model") && !name.contains("/"))
-      || (base.hasSuffix(".py") && !name.contains("/")) || base.hasPrefix("LICENSE")
+    let text = name.bytes
+    if text.hasPrefix(".") || text.contains("/.") { return false }
+    let isAtTop = !text.contains("/")
+    let base = (text.split(separator: "/").last { !$0.isEmpty } ?? name).bytes
+    return known.contains(name) || base.hasSuffix(".tiktoken") || base.hasPrefix("LICENSE")
       || base.hasPrefix("NOTICE")
+      || (isAtTop && (base.hasSuffix(".model") || base.hasSuffix(".py")))
   }
 }

@@ -51,10 +51,10 @@ package struct OpenedModel: Sendable {
     }
     if isFolder.boolValue {
       store = try FolderStore(path: path, families: families)
-    } else if path.hasSuffix(".safetensors") {
+    } else if path.bytes.hasSuffix(".safetensors") {
       throw ModelError(
         path: path, detail: "is a single safetensors file; give the folder that also holds config.json")
-    } else if path.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
+    } else if path.bytes.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
       store = try GGUFStore(
         file: try GGUFFile(path: path), dequantizedType: dequantizedType, keepsCodes: keepsCodes,
         families: families)

@@ -20,15 +20,15 @@ package struct SourceFiles: Sendable {
       let size = (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int) ?? 0
       entries.append(Entry(name: name, path: path, byteCount: size))
     }
-    for path in model.store.weightFiles { add(URL(fileURLWithPath: path).lastPathComponent, path) }
+    for path in model.store.weightFiles { add(PathParts(path).name, path) }
     // A packed file or a GGUF file holds the small files itself.
     if model.kind == .checkpoint || model.kind == .autoGPTQ {
       for name in model.files.names
-      where ModelFileNames.belongsToModel(name) || name.hasSuffix(".safetensors.index.json") {
+      where ModelFileNames.belongsToModel(name) || name.bytes.hasSuffix(".safetensors.index.json") {
         add(name, "\(model.files.location)/\(name)")
       }
     }
-    self.entries = entries.sorted { $0.name < $1.name }
+    self.entries = entries.sorted { $0.name.bytes < $1.name.bytes }
   }
 
   /// The record, with `digests` in the order of the entries; nil: zeros, as long as digests are.

@@ -106,9 +106,7 @@ struct PackedHeaderReader {
   /// Relative, no way out of the folder it is unpacked into, no control characters.
   static func isSafe(_ name: String) -> Bool {
     !name.isEmpty && name.utf8.count <= 255 && !name.unicodeScalars.contains { $0.value < 32 || $0 == "\\" }
-      && name.split(separator: "/", omittingEmptySubsequences: false).allSatisfy {
-        !["", ".", ".."].contains($0)
-      }
+      && name.bytes.split(separator: "/").allSatisfy { !["", ".", ".."].contains($0) }
   }
 
   private func readTensor(_ value: JSONValue) throws -> PackedTensor {
@@ -167,12 +165,12 @@ struct PackedHeaderReader {
   }
 
   private func checkPlaces(_ header: PackedHeader, dataStart: Int) throws {
-    var names: Set<String> = []
-    for name in header.files.map(\.name) where !names.insert(name).inserted {
+    var names: Set<ByteText> = []
+    for name in header.files.map(\.name) where !names.insert(name.bytes).inserted {
       throw broken(8, "file \(name) appears twice")
     }
     names = []
-    for name in header.tensors.map(\.name) where !names.insert(name).inserted {
+    for name in header.tensors.map(\.name) where !names.insert(name.bytes).inserted {
       throw broken(8, "tensor \(name) appears twice")
     }
     var end = dataStart

@@ -6,7 +6,7 @@ package final class PackedModelFile: Sendable {
   package let file: MappedFile
   package let header: PackedHeader
   package let dataStart: Int
-  private let index: [String: Int]
+  private let index: [ByteText: Int]
 
   package var path: String { file.path }
 
@@ -19,7 +19,8 @@ package final class PackedModelFile: Sendable {
     self.file = file
     self.header = header
     self.dataStart = dataStart
-    index = Dictionary(uniqueKeysWithValues: header.tensors.enumerated().map { ($0.element.name, $0.offset) })
+    index = Dictionary(
+      uniqueKeysWithValues: header.tensors.enumerated().map { ($0.element.name.bytes, $0.offset) })
   }
 
   package func tensor(_ name: String) -> PackedTensor? { index[name].map { header.tensors[$0] } }
@@ -33,7 +34,7 @@ package final class PackedModelFile: Sendable {
     EmbeddedFiles(
       location: path,
       contents: Dictionary(
-        uniqueKeysWithValues: header.files.map { ($0.name, Array(file.bytes[$0.range])) }))
+        uniqueKeysWithValues: header.files.map { ($0.name.bytes, Array(file.bytes[$0.range])) }))
   }
 
   /// An integer matrix where it lies, its permutation checked: a channel number out of range would read elsewhere.

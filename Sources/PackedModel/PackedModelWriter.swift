@@ -13,10 +13,10 @@ package enum PackedModelWriter {
   /// What is known only when everything else is written.
   package struct Completion {
     /// New contents, of the same length, for some of the files inside.
-    package var files: [String: [UInt8]]
+    package var files: [ByteText: [UInt8]]
     /// As long as the one it replaces when written out; nil keeps that.
     package var provenance: JSONObject?
-    package init(files: [String: [UInt8]] = [:], provenance: JSONObject? = nil) {
+    package init(files: [ByteText: [UInt8]] = [:], provenance: JSONObject? = nil) {
       self.files = files
       self.provenance = provenance
     }
@@ -77,7 +77,7 @@ package enum PackedModelWriter {
       let completion = try finish(file.temporaryPath)
       header.provenance = completion.provenance ?? header.provenance
       for (name, bytes) in completion.files {
-        guard let i = header.files.firstIndex(where: { $0.name == name }) else {
+        guard let i = header.files.firstIndex(where: { $0.name.bytes == name }) else {
           preconditionFailure("no such file: \(name)")
         }
         precondition(bytes.count == header.files[i].byteCount, "\(name) changed its length")

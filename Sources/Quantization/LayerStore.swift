@@ -61,6 +61,7 @@ package final class LayerStore: Sendable {
       }
       return
     }
+    LayerStore.removeLeftovers(in: path)
     do { try manager.createDirectory(atPath: path, withIntermediateDirectories: true) } catch {
       throw FileError(.cannotWrite, path: path, detail: "cannot create: \(error.localizedDescription)")
     }
@@ -190,7 +191,24 @@ package final class LayerStore: Sendable {
   }
 
   /// Removes the folder: the outputs are complete.
-  package func remove() { try? FileManager.default.removeItem(atPath: path) }
+  package func remove() {
+    // From the last layer down and the manifest last, so that what a process leaves that is killed meanwhile is a valid store.
+    for layer in (0..<finishedLayers).reversed() {
+      unlink(layerPath(layer))
+      unlink(hiddenPath(layer))
+    }
+    try? FileManager.default.removeItem(atPath: path)
+  }
+
+  /// Without a manifest nobody knows what layers in the folder were computed from.
+  private static func removeLeftovers(in path: String) {
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    where (name.hasPrefix("layer-") && name.hasSuffix(".zhinao"))
+      || (name.hasPrefix("hidden-") && name.hasSuffix(".bin"))
+    {
+      unlink("\(path)/\(name)")
+    }
+  }
 
   /// Removes the folder if no layer in it is finished.
   package func removeIfEmpty() { if finishedLayers == 0 { remove() } }

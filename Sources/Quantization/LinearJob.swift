@@ -3,7 +3,6 @@ import Compute
 import Foundation
 import Safetensors
 import Tensors
-import Transformer
 
 /// Quantizes one Linear whose weights and inputs are files, for research and parity.
 package struct LinearJob: Sendable {

@@ -1,4 +1,3 @@
-import Calibration
 import Conversion
 import Evaluation
 import Files

@@ -6,7 +6,6 @@ import Files
 import Foundation
 import JSON
 import Models
-import Tensors
 import Transformer
 
 /// Quantizes a decoder layer by layer: one layer's weights and one stage's Hessian in memory at a time.
@@ -76,7 +75,7 @@ package struct ModelQuantizer {
   private func sourceIdentity() throws -> JSONValue {
     var files: [(String, JSONValue)] = []
     for path in model.store.weightFiles {
-      files.append((URL(fileURLWithPath: path).lastPathComponent, sample(try MappedFile(path: path))))
+      files.append((PathParts(path).name, sample(try MappedFile(path: path))))
     }
     if let bytes = try model.files.bytes(named: "config.json") {
       files.append(("config.json", .string(bytes.withUnsafeBytes { Checksum.sha256($0) })))

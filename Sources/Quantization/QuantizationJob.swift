@@ -3,9 +3,7 @@ import Calibration
 import Conversion
 import Files
 import Foundation
-import JSON
 import Models
-import PackedModel
 import Tokenization
 
 /// A quantization from a model on disk to its outputs: read, calibrate, plan, quantize, write, report. A run that died

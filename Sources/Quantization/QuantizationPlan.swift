@@ -36,6 +36,8 @@ package struct QuantizationPlan: Equatable, Sendable {
     let isGPTQ = recipe.method == .gptq
 
     var solving = 0
+    // A layer's codes stay until they are on disk.
+    var codes = 0
     var forward = 0.0
     // Attention sums QKᵀ and PV over half a square of each window, in fp32.
     let squares = windowLengths.reduce(0.0) { $0 + Double($1) * Double($1 + 1) }
@@ -49,22 +51,24 @@ package struct QuantizationPlan: Equatable, Sendable {
         inFeatures = shape.in
         widest = max(widest, shape.out)
         let weights = Double(shape.out) * Double(shape.in)
+        let bits = IntPanelLayout.fieldBits(forCodesOf: recipe.bits)
+        codes += shape.out * shape.in * bits / 8
         forward += 2 * Double(tokens) * weights
         products += isGPTQ ? weights * Double(shape.in) : 0
         let groups =
           (shape.in + recipe.groupSize(forInputs: shape.in) - 1) / recipe.groupSize(forInputs: shape.in)
         output +=
           c.layerCount
-          * (shape.out * shape.in * (recipe.bits == 3 ? 4 : recipe.bits) / 8 + groups * shape.out * 2)
+          * (shape.out * shape.in * bits / 8 + groups * shape.out * 2)
       }
       let k = inFeatures
       // H, whose factor takes its place, and H in another order for act-order; packed pieces of it; then floats of a
-      // part of the widest module, all its codes twice, one of them packed, and a span of the factor, which is still there.
+      // part of the widest module, and a span of the factor, which is still there.
       let span = isGPTQ ? Solver(recipe: recipe).spanWidth(inFeatures: k) : 0
       let matrices =
         isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 2 : 1) + 4 * k * 1536 + 8 * span * span : 0
       let part = min(widest, Solver.outputsOfPart(threads: pool.threadCount))
-      let module = part * k * 4 + widest * k * 2 + widest * 512 + (span + 8) * k * 4
+      let module = part * k * 4 + widest * 512 + (span + 8) * k * 4
       solving = max(solving, matrices + module)
       if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2 }
     }
@@ -73,7 +77,7 @@ package struct QuantizationPlan: Equatable, Sendable {
       4 * min(chunk, 2048) * wide
       + (recipe.calibrationArithmetic == .bf16 ? LinearAlgebra.roundedByteCount : 0)
     let fixed = 48 << 20
-    peakWithScratchBytes = work + caches + solving + packing + fixed
+    peakWithScratchBytes = work + caches + solving + codes + packing + fixed
     peakMemoryBytes = peakWithScratchBytes + (usesScratch ? 0 : activations)
     scratchBytes = usesScratch ? activations : 0
     outputBytes = output

@@ -1,3 +1,4 @@
+import Files
 import Foundation
 
 /// Weights in forms that are not read, and what to do with them.
@@ -13,7 +14,7 @@ package enum ForeignWeights {
         )
         : names.first(where: isPickle).map { refuse(adapterAdvice($0)) }
     }
-    if names.contains(where: { $0.hasSuffix(".safetensors") }) { return nil }
+    if names.contains(where: { $0.bytes.hasSuffix(".safetensors") }) { return nil }
     if names.contains(where: isPartOfZeRO) || inner(path, names).contains(where: isPartOfZeRO) {
       return refuse(
         "is a DeepSpeed ZeRO checkpoint: its weights lie in pieces among optimizer states. Make safetensors of it with "
@@ -25,17 +26,18 @@ package enum ForeignWeights {
 
   /// Why a file cannot be used as a model; nil when its name tells nothing.
   package static func refusal(ofFile path: String) -> CheckpointError? {
-    let name = URL(fileURLWithPath: path).lastPathComponent
+    let name = PathParts(path).name
     guard isPickle(name) else { return nil }
     return CheckpointError(path: path, detail: pickleAdvice(name))
   }
 
   private static func isPickle(_ name: String) -> Bool {
-    [".bin", ".pt", ".pth", ".ckpt", ".pkl"].contains { name.hasSuffix($0) } && name != "training_args.bin"
+    [".bin", ".pt", ".pth", ".ckpt", ".pkl"].contains { name.bytes.hasSuffix($0) }
+      && name != "training_args.bin"
   }
 
   private static func isPartOfZeRO(_ name: String) -> Bool {
-    name == "zero_to_fp32.py" || name.contains("zero_pp_rank_") || name.hasPrefix("global_step")
+    name == "zero_to_fp32.py" || name.bytes.contains("zero_pp_rank_") || name.bytes.hasPrefix("global_step")
   }
 
   /// Names one level below, where `latest` says which step's folder to take.

@@ -21,7 +21,7 @@ package final class SafetensorsFile: Sendable {
   package let tensors: [TensorInfo]
   /// `__metadata__`, in the file's order.
   package let metadata: [(key: String, value: String)]
-  private let index: [String: Int]
+  private let index: [ByteText: Int]
 
   /// The reference implementation's own limit.
   package static let maximumHeaderByteCount = 100_000_000
@@ -35,7 +35,7 @@ package final class SafetensorsFile: Sendable {
       try SafetensorsFile.parse(file.bytes, path: path)
     }
     self.file = file
-    index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($0.element.name, $0.offset) })
+    index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($0.element.name.bytes, $0.offset) })
   }
 
   package func tensor(_ name: String) -> TensorInfo? { index[name].map { tensors[$0] } }

@@ -25,7 +25,7 @@ package enum SafetensorsWriter {
 
   /// The order of the reference writer: wide elements first, then by name.
   package static func ordered(_ tensors: [TensorPlan]) -> [TensorPlan] {
-    tensors.sorted { ($1.dtype.byteCount, $0.name) < ($0.dtype.byteCount, $1.name) }
+    tensors.sorted { ($1.dtype.byteCount, $0.name.bytes) < ($0.dtype.byteCount, $1.name.bytes) }
   }
 
   /// Length field and JSON header, padded with spaces to a multiple of 8.
@@ -107,7 +107,7 @@ package enum SafetensorsWriter {
     guard shards.count > 1 else { return }
     let index: JSONValue = [
       "metadata": ["total_size": .init(tensors.reduce(0) { $0 + $1.byteCount })],
-      "weight_map": .object(JSONObject(map.sorted { $0.0 < $1.0 }.map { ($0.0, .string($0.1)) })),
+      "weight_map": .object(JSONObject(map.sorted { $0.0.bytes < $1.0.bytes }.map { ($0.0, .string($0.1)) })),
     ]
     try AtomicFile.write(index.serialized(indent: 2) + "\n", to: "\(folder)/\(indexName)")
   }

@@ -19,7 +19,7 @@ package final class TensorTable: Sendable {
   package let path: String
   package let files: [SafetensorsFile]
   package let names: [String]
-  private let table: [String: StoredTensor]
+  private let table: [ByteText: StoredTensor]
 
   /// - Parameter path: a folder as Hugging Face serves it, or one `.safetensors` file.
   package init(path: String) throws {
@@ -28,28 +28,28 @@ package final class TensorTable: Sendable {
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
       throw FileError(.cannotOpen, path: path, detail: "no such file or folder")
     }
-    let shards: [String: [String]?]
+    let shards: [ByteText: [String]?]
     if isFolder.boolValue {
       shards = try TensorTable.shards(inFolder: path)
     } else {
-      shards = [path: nil]
+      shards = [path.bytes: nil]
     }
-    var table: [String: StoredTensor] = [:]
+    var table: [ByteText: StoredTensor] = [:]
     var files: [SafetensorsFile] = []
     for (shard, listed) in shards.sorted(by: { $0.key < $1.key }) {
-      let file = try SafetensorsFile(path: shard)
+      let file = try SafetensorsFile(path: shard.text)
       files.append(file)
       for name in listed ?? file.tensors.map(\.name) {
         guard let info = file.tensor(name) else {
           throw CheckpointError(
-            path: shard, tensor: name, detail: "is missing, though the index says it is in this shard")
+            path: shard.text, tensor: name, detail: "is missing, though the index says it is in this shard")
         }
         table[name] = StoredTensor(info: info, file: file)
       }
     }
     self.table = table
     self.files = files
-    names = table.keys.sorted()
+    names = table.keys.sorted().map(\.text)
   }
 
   package subscript(name: String) -> StoredTensor? { table[name] }
@@ -77,25 +77,28 @@ package final class TensorTable: Sendable {
   // MARK: Which files
 
   /// Paths of the shards with the tensors an index lists for each; nil: all the file has.
-  private static func shards(inFolder folder: String) throws -> [String: [String]?] {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder))?.sorted() ?? []
+  private static func shards(inFolder folder: String) throws -> [ByteText: [String]?] {
+    let names =
+      (try? FileManager.default.contentsOfDirectory(atPath: folder))?.sorted { $0.bytes < $1.bytes } ?? []
     let files = FolderFiles(folder)
     var bases = ["model"]
     let configuration = try files.json(named: "quantize_config.json")
-    if let base = configuration?["model_file_base_name"]?.stringValue, !base.contains("/") {
+    if let base = configuration?["model_file_base_name"]?.stringValue, !base.bytes.contains("/") {
       bases.insert(base, at: 0)
     }
-    if let quantized = names.first(where: { $0.hasPrefix("gptq_model-") && $0.hasSuffix(".safetensors") }) {
-      bases.append(String(quantized.dropLast(".safetensors".count)))
+    if let quantized = names.first(where: {
+      $0.bytes.hasPrefix("gptq_model-") && $0.bytes.hasSuffix(".safetensors")
+    }) {
+      bases.append(quantized.bytes.dropping(suffix: ".safetensors") ?? quantized)
     }
     for base in bases {
       let index = "\(base).safetensors.index.json"
       if names.contains(index) { return try shards(index: index, files: files) }
-      if names.contains("\(base).safetensors") { return ["\(folder)/\(base).safetensors": nil] }
+      if names.contains("\(base).safetensors") { return ["\(folder)/\(base).safetensors".bytes: nil] }
     }
-    let single = names.filter { $0.hasSuffix(".safetensors") }
+    let single = names.filter { $0.bytes.hasSuffix(".safetensors") }
     switch single.count {
-    case 1: return ["\(folder)/\(single[0])": nil]
+    case 1: return ["\(folder)/\(single[0])".bytes: nil]
     case 0:
       throw ForeignWeights.refusal(ofFolder: folder)
         ?? CheckpointError(
@@ -109,24 +112,25 @@ package final class TensorTable: Sendable {
     }
   }
 
-  private static func shards(index: String, files: FolderFiles) throws -> [String: [String]?] {
+  private static func shards(index: String, files: FolderFiles) throws -> [ByteText: [String]?] {
     let path = files.label(of: index)
     guard let map = try files.json(named: index)?["weight_map"]?.objectValue else {
       throw CheckpointError(path: path, detail: "has no weight_map object")
     }
-    var shards: [String: [String]] = [:]
+    var shards: [ByteText: [String]] = [:]
     for (tensor, value) in map.members {
-      guard let name = value.stringValue, !name.isEmpty, !name.contains("/"), name != "..",
-        !name.contains("\0")
+      guard let name = value.stringValue, !name.isEmpty, !name.bytes.contains("/"), name != "..",
+        !name.bytes.contains("\0")
       else {
         throw CheckpointError(
           path: path, tensor: tensor, detail: "is not mapped to a file name of this folder")
       }
       shards["\(files.location)/\(name)", default: []].append(tensor)
     }
-    for shard in shards.keys.sorted() where !FileManager.default.fileExists(atPath: shard) {
+    for shard in shards.keys.sorted() where !FileManager.default.fileExists(atPath: shard.text) {
       throw CheckpointError(
-        path: shard, detail: "shard is missing; \(index) puts \(shards[shard]?.count ?? 0) tensors in it",
+        path: shard.text,
+        detail: "shard is missing; \(index) puts \(shards[shard]?.count ?? 0) tensors in it",
         category: .cannotOpenInput)
     }
     return shards.mapValues { $0 }

@@ -1,4 +1,3 @@
-import Generation
 import HTTPTypes
 import JSON
 
@@ -27,30 +26,6 @@ package struct APIError: Error, Equatable {
     self.retryAfter = retryAfter
     self.allow = allow
     self.closesConnection = closesConnection
-  }
-
-  /// A field that is wrong: 400.
-  static func invalid(_ parameter: String, _ detail: String, code: String? = nil) -> APIError {
-    APIError(.badRequest, "\(parameter): \(detail)", parameter: parameter, code: code)
-  }
-
-  /// A field that is right but asks for what this server does not do: 400.
-  static func unsupported(_ parameter: String, _ detail: String) -> APIError {
-    APIError(.badRequest, "\(parameter): \(detail)", parameter: parameter, code: "unsupported_parameter")
-  }
-
-  init(_ error: SchedulingError) {
-    let text = error.description
-    self =
-      switch error {
-      case .emptyPrompt, .unknownToken: APIError(.badRequest, text, parameter: "prompt")
-      case .promptTooLong: APIError(.badRequest, text, code: "context_length_exceeded")
-      case .queueFull(_, let seconds):
-        APIError(.tooManyRequests, text, code: "queue_full", retryAfter: seconds)
-      case .shuttingDown: APIError(.serviceUnavailable, text, code: "shutting_down", retryAfter: 5)
-      case .timedOut: APIError(.serviceUnavailable, text, code: "timed_out", retryAfter: 5)
-      case .notFinite: APIError(.internalServerError, text, code: "not_finite")
-      }
   }
 
   private var type: String {

@@ -15,7 +15,7 @@ final class Metrics: Sendable {
   }
 
   func text(models: [ServedModel]) -> String {
-    var page = Page()
+    var page = PrometheusPage()
     let counts = responses.withLock { $0 }
     page.family("zhinao_http_requests_total", "counter", "Requests by path and status.")
     for (response, count) in counts.sorted(by: { ($0.key.path, $0.key.status) < ($1.key.path, $1.key.status) }
@@ -36,7 +36,8 @@ final class Metrics: Sendable {
     family("zhinao_requests_waiting", "gauge", "Sequences that wait for their turn.") { $0.waiting }
     family("zhinao_cache_tokens", "gauge", "Tokens the caches are charged for.") { $0.cachedTokens }
     page.family("zhinao_cache_tokens_limit", "gauge", "Tokens the caches may hold.")
-    page.family("zhinao_context_tokens_limit", "gauge", "Most tokens of a prompt and its answer.")
+    page.family(
+      "zhinao_context_tokens_limit", "gauge", "The maximum number of tokens of a prompt and its answer.")
     for (model, _) in all {
       page.sample("zhinao_cache_tokens_limit", ["model": model.name], model.engine.limits.budgetTokens)
       page.sample("zhinao_context_tokens_limit", ["model": model.name], model.engine.limits.contextLimit)
@@ -62,42 +63,17 @@ final class Metrics: Sendable {
     return page.text
   }
 
-  private struct Page {
-    /// Families in order, each with its samples: Prometheus wants them together.
-    private var order: [String] = []
-    private var families: [String: String] = [:]
-
-    var text: String { order.map { families[$0] ?? "" }.joined() }
-
-    mutating func family(_ name: String, _ kind: String, _ help: String) {
-      order.append(name)
-      families[name] = "# HELP \(name) \(help)\n# TYPE \(name) \(kind)\n"
-    }
-
-    mutating func sample(_ name: String, family: String? = nil, _ labels: [String: String], _ value: Any) {
-      let inside = labels.sorted { $0.key < $1.key }.map { "\($0.key)=\"\(Page.escaped($0.value))\"" }
-      let braces = inside.isEmpty ? "" : "{" + inside.joined(separator: ",") + "}"
-      families[family ?? name, default: ""] += "\(name)\(braces) \(value)\n"
-    }
-
-    mutating func histogram(_ name: String, _ model: String, _ histogram: Histogram) {
-      var sum = 0
-      for (bound, count) in zip(histogram.bounds.map { "\($0)" } + ["+Inf"], histogram.counts) {
-        sum += count
-        sample(name + "_bucket", family: name, ["model": model, "le": bound], sum)
-      }
-      sample(name + "_sum", family: name, ["model": model], histogram.sum)
-      sample(name + "_count", family: name, ["model": model], histogram.count)
-    }
-
-    private static func escaped(_ text: String) -> String {
-      text.replacingOccurrences(of: "\\", with: "\\\\").replacingOccurrences(of: "\"", with: "\\\"")
-        .replacingOccurrences(of: "\n", with: "\\n")
-    }
-  }
-
   private static func residentBytes() -> Int? {
     guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return nil }
     return text.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * Int(getpagesize()) }
+  }
+}
+
+/// Prometheus' text format.
+package enum PrometheusText {
+  /// A label's value between its quotes: backslashes, quotes and line feeds escaped, whatever follows them.
+  package static func labelValue(_ text: String) -> String {
+    text.bytes.replacing("\\", with: "\\\\").bytes.replacing("\"", with: "\\\"").bytes.replacing(
+      "\n", with: "\\n")
   }
 }

@@ -28,7 +28,8 @@ package struct IntPanelLayout: Equatable, Sendable {
   }
 
   /// Width of a stored field: 3-bit codes take 4 bits.
-  package var fieldBits: Int { bits == 3 ? 4 : bits }
+  package var fieldBits: Int { IntPanelLayout.fieldBits(forCodesOf: bits) }
+  package static func fieldBits(forCodesOf bits: Int) -> Int { bits == 3 ? 4 : bits }
   /// Zero points are left out when every one is the middle of the field.
   package var storesZeros: Bool { !isSymmetric || fieldBits != bits }
   package var panelCount: Int { (outFeatures + panelWidth - 1) / panelWidth }

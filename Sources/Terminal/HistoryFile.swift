@@ -1,3 +1,4 @@
+import Files
 import Foundation
 
 /// Lines a person entered, kept from one session to the next: one a line, `\` as `\\` and line feeds as `\n`. Readable by its
@@ -21,7 +22,7 @@ package struct HistoryFile: Sendable {
 
   /// Where state of this user belongs (XDG Base Directory Specification); nil without a home.
   package static func usualPath(environment: [String: String]) -> String? {
-    if let state = environment["XDG_STATE_HOME"], state.hasPrefix("/") {
+    if let state = environment["XDG_STATE_HOME"], state.bytes.hasPrefix("/") {
       return state + "/zhinao/chat_history"
     }
     guard let home = environment["HOME"], !home.isEmpty else { return nil }
@@ -48,7 +49,7 @@ package struct HistoryFile: Sendable {
 
   /// Adds a line at the end. Several sessions may do so at once.
   package func append(_ line: String) throws {
-    let folder = (path as NSString).deletingLastPathComponent
+    let folder = PathParts(path).folder
     if !folder.isEmpty {
       try? FileManager.default.createDirectory(
         atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
@@ -78,7 +79,7 @@ package struct HistoryFile: Sendable {
   private func failure(_ detail: String) -> Failure { Failure(path: path, detail: detail) }
 
   private static func escaped(_ line: String) -> String {
-    line.replacingOccurrences(of: "\\", with: "\\\\").replacingOccurrences(of: "\n", with: "\\n")
+    line.bytes.replacing("\\", with: "\\\\").bytes.replacing("\n", with: "\\n")
   }
 
   private static func unescaped(_ line: String) -> String {

@@ -1,3 +1,5 @@
+import Files
+
 /// Lines entered before, the oldest first, and the place in them while a person steps through.
 package struct LineHistory: Equatable, Sendable {
   package private(set) var lines: [String]
@@ -19,7 +21,7 @@ package struct LineHistory: Equatable, Sendable {
   @discardableResult
   package mutating func add(_ line: String) -> Bool {
     defer { leave() }
-    guard line.contains(where: { !$0.isWhitespace }), line != lines.last else { return false }
+    guard !line.bytes.isBlank, lines.last?.hasSameBytes(as: line) != true else { return false }
     lines.append(line)
     if lines.count > limit { lines.removeFirst(lines.count - limit) }
     return true

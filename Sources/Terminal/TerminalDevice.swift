@@ -27,6 +27,7 @@ package final class TerminalDevice: @unchecked Sendable {
   private let input: Int32
   private let output: Int32
   private let original: termios
+  private let gone = Atomic(false)
   private let mode = Mutex(Mode.original)
   private var wakeUp: [Int32] = [-1, -1]
   private var sources: [any DispatchSourceSignal] = []
@@ -65,6 +66,9 @@ package final class TerminalDevice: @unchecked Sendable {
     var byte = byte
     _ = Foundation.write(wakeUp[1], &byte, 1)
   }
+
+  /// Whether the terminal was found to have gone: its window is closed, or its connection has ended.
+  package var isGone: Bool { gone.load(ordering: .relaxed) }
 
   // MARK: Modes
 
@@ -120,7 +124,10 @@ package final class TerminalDevice: @unchecked Sendable {
       while done < bytes.count {
         let count = Foundation.write(output, bytes.baseAddress! + done, bytes.count - done)
         if count < 0 && errno == EINTR { continue }
-        guard count > 0 else { return }
+        guard count > 0 else {
+          if count < 0 && errno == EIO { gone.store(true, ordering: .relaxed) }
+          return
+        }
         done += count
       }
     }
@@ -143,6 +150,7 @@ package final class TerminalDevice: @unchecked Sendable {
         var bytes = [UInt8](repeating: 0, count: 4096)
         let count = read(input, &bytes, bytes.count)
         if count < 0 && (errno == EINTR || errno == EAGAIN) { continue }
+        if count < 0 || waiting[1].revents & Int16(POLLHUP) != 0 { gone.store(true, ordering: .relaxed) }
         guard count > 0 else { return .closed }
         return .bytes(Array(bytes[..<count]))
       }

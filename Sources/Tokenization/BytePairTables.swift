@@ -1,3 +1,4 @@
+import Files
 import JSON
 
 /// A byte-level BPE tokenizer laid open, for formats that keep it as tables.

@@ -1,3 +1,4 @@
+import Files
 import Foundation
 import JSON
 
@@ -5,7 +6,7 @@ import JSON
 package struct BytePairTokenizer: Tokenizer {
   package let path: String
   package let tokenCount: Int
-  package let specialTokens: [String: Int]
+  package let specialTokens: [ByteText: Int]
 
   private let vocabulary: ByteTable
   /// Bytes each id stands for; nil: no token has the id.
@@ -45,7 +46,7 @@ package struct BytePairTokenizer: Tokenizer {
     var table = ByteTable(
       capacity: model.vocabulary.count, byteCapacity: model.vocabulary.reduce(0) { $0 + $1.0.utf8.count })
     var entryIDs: [Int32] = []
-    var idOfText: [String: Int32] = [:]
+    var idOfText: [ByteText: Int32] = [:]
     idOfText.reserveCapacity(model.vocabulary.count)
     let addedIDs = Set(added.map(\.token.id))
     for (text, id) in model.vocabulary {
@@ -69,7 +70,7 @@ package struct BytePairTokenizer: Tokenizer {
         throw file.bad("token \(id) repeats another token")
       }
     }
-    var specials: [String: Int] = [:]
+    var specials: [ByteText: Int] = [:]
     for entry in added {
       tokens[entry.token.id] = entry.token.bytes
       isSpecial[entry.token.id] = entry.token.isSpecial

@@ -1,3 +1,5 @@
+import Files
+
 /// Byte strings to ids and back: one flat pool of bytes and an open-addressing hash table over it.
 ///
 /// A slot holds enough to decide without looking elsewhere: for up to eight bytes the string itself, for longer ones a

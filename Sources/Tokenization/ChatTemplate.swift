@@ -39,11 +39,11 @@ package enum ChatTemplate: Equatable, Sendable {
   /// `<|im_end|>`.
   private static func defaultSystem(ofTemplate template: String) -> String? {
     for newline in ["\\n", "\n"] {
-      guard let start = template.firstRange(of: "<|im_start|>system" + newline) else { continue }
-      let rest = template[start.upperBound...]
-      guard let end = rest.firstRange(of: "<|im_end|>") else { continue }
-      let text = rest[..<end.lowerBound]
-      if !text.contains("{") && !text.contains("'") && !text.contains("+") { return String(text) }
+      guard let start = template.bytes.range(of: "<|im_start|>system" + newline),
+        let end = template.bytes.range(of: "<|im_end|>", from: start.upperBound)
+      else { continue }
+      let text = template[start.upperBound..<end.lowerBound].bytes
+      if !text.contains("{") && !text.contains("'") && !text.contains("+") { return text.text }
     }
     return nil
   }
@@ -64,7 +64,7 @@ package enum ChatTemplate: Equatable, Sendable {
     switch self {
     case .chatML(let defaultSystem):
       var messages = messages
-      if let defaultSystem, messages.first?.role != "system" {
+      if let defaultSystem, messages.first?.role.hasSameBytes(as: "system") != true {
         messages.insert(ChatMessage(role: "system", content: defaultSystem), at: 0)
       }
       for message in messages {
@@ -90,7 +90,7 @@ package enum ChatTemplate: Equatable, Sendable {
       special("<|begin_of_text|>")
       for message in messages {
         header(message.role)
-        text(message.content.trimmingWhitespace, contents)
+        text(message.content.bytes.trimmed, contents)
         special("<|eot_id|>")
       }
       if addingGenerationPrompt { header("assistant") }
@@ -106,14 +106,5 @@ package enum ChatTemplate: Equatable, Sendable {
       case .llama3: ["<|eot_id|>", "<|end_of_text|>"]
       }
     return names.compactMap { tokenizer.specialTokens[$0] }
-  }
-}
-
-extension String {
-  fileprivate var trimmingWhitespace: String {
-    guard let first = firstIndex(where: { !$0.isWhitespace }),
-      let last = lastIndex(where: { !$0.isWhitespace })
-    else { return "" }
-    return String(self[first...last])
   }
 }

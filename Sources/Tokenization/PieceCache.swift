@@ -1,3 +1,5 @@
+import Files
+
 /// What the pieces of one text became, for when they come again: a table of fixed size, the newest piece wins.
 ///
 /// An entry says what there is to know of a short piece that is one token; of others it refers to the text and to the ids

@@ -1,3 +1,5 @@
+import Files
+
 /// Which special tokens a text may contain.
 package enum SpecialTokens: Sendable {
   /// The text of a special token becomes that token, wherever it stands. What the reference tokenizers do.
@@ -11,7 +13,7 @@ package protocol Tokenizer: Sendable {
   /// Ids run from 0 up to this, exclusive. The model's vocabulary may have more rows.
   var tokenCount: Int { get }
   /// Special tokens by their text.
-  var specialTokens: [String: Int] { get }
+  var specialTokens: [ByteText: Int] { get }
 
   /// Encodes `text`. Nothing is added at either end unless `addingAffixes` and the tokenizer's post-processor says so
   /// (for example Llama 3's `<|begin_of_text|>`).

@@ -1,3 +1,4 @@
+import Files
 import JSON
 
 /// Reads the parts of a `tokenizer.json`; whatever part it cannot honour it refuses by name.
@@ -44,8 +45,8 @@ struct TokenizerJSON {
       {
         return (left, right)
       }
-      if let text = value.stringValue, let space = text.firstIndex(of: " ") {
-        return (String(text[..<space]), String(text[text.index(after: space)...]))
+      if let text = value.stringValue, let space = text.bytes.range(of: " ") {
+        return (String(text[..<space.lowerBound]), String(text[space.upperBound...]))
       }
       throw bad("model.merges: entry \(index) is not a pair")
     }
@@ -148,8 +149,10 @@ struct TokenizerJSON {
     return (steps, addsPrefixSpace)
   }
 
-  private static let patterns: [String: SplitPattern] = Dictionary(
-    uniqueKeysWithValues: [.cl100k(digits: 3), .cl100k(digits: 1), .gpt2].map { ($0.regularExpression, $0) })
+  private static let patterns: [ByteText: SplitPattern] = Dictionary(
+    uniqueKeysWithValues: [.cl100k(digits: 3), .cl100k(digits: 1), .gpt2].map {
+      ($0.regularExpression.bytes, $0)
+    })
 
   /// Ids that the post-processor puts before and after a single text.
   func affixes(tokenCount: Int) throws -> (prefix: [Int], suffix: [Int]) {

@@ -6,7 +6,7 @@ package enum TokenizerLoader {
   /// - Throws: when there is none, or it breaks a rule of its format.
   package static func load(_ files: any ModelFiles) throws -> any Tokenizer {
     let names = files.names
-    let vocabularies = names.filter { $0.hasSuffix(".tiktoken") }
+    let vocabularies = names.filter { $0.bytes.hasSuffix(".tiktoken") }
     let preferred = vocabularies.contains("vocab/360.tiktoken") ? "vocab/360.tiktoken" : vocabularies.first
     if let preferred, vocabularies.count == 1 || preferred == "vocab/360.tiktoken",
       let bytes = try files.bytes(named: preferred)
@@ -27,7 +27,9 @@ package enum TokenizerLoader {
 
   /// The tokenizer of one vocabulary file, named `*.tiktoken` or `*.json`.
   package static func load(file path: String) throws -> any Tokenizer {
-    if path.hasSuffix(".json") { return try BytePairTokenizer(try JSONValue.parse(file: path), path: path) }
+    if path.bytes.hasSuffix(".json") {
+      return try BytePairTokenizer(try JSONValue.parse(file: path), path: path)
+    }
     return try ZhinaoTokenizer(vocabulary: try Gzip.contents(ofFile: path), path: path)
   }
 }

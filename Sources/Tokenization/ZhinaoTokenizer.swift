@@ -1,4 +1,4 @@
-import Foundation
+import Files
 
 /// The tokenizer of the 360Zhinao 7B and 1.8B models: a tiktoken vocabulary, eleven special tokens after it, and two
 /// replacements before encoding (`Docs/tokenizers.md`).
@@ -13,12 +13,16 @@ package struct ZhinaoTokenizer: Tokenizer {
   private static let lineBreaks = [ByteReplacement("[br]", "\n"), ByteReplacement("<br>", "\n")]
   /// Spaces that a token stands for, by its place among the special tokens.
   private static let spaces = [5: 2, 6: 3, 7: 4, 8: 8]
+  /// What decoding replaces, in the reference's order.
+  private static let spaceNames = spaces.sorted { $0.key < $1.key }.map { special, count in
+    ByteReplacement(specialNames[special], String(repeating: " ", count: count))
+  }
 
   /// The vocabulary file, for messages.
   package let path: String
   package let rankCount: Int
   package let tokenCount: Int
-  package let specialTokens: [String: Int]
+  package let specialTokens: [ByteText: Int]
   private let ranks: Ranks
   private let splitter: SpecialTokenSplitter
 
@@ -90,7 +94,9 @@ package struct ZhinaoTokenizer: Tokenizer {
     rankCount = count
     tokenCount = count + ZhinaoTokenizer.specialNames.count
     specialTokens = Dictionary(
-      uniqueKeysWithValues: ZhinaoTokenizer.specialNames.enumerated().map { ($0.element, count + $0.offset) })
+      uniqueKeysWithValues: ZhinaoTokenizer.specialNames.enumerated().map {
+        ($0.element.bytes, count + $0.offset)
+      })
     self.ranks = Ranks(ranks, bytes: single)
     splitter = SpecialTokenSplitter(
       ZhinaoTokenizer.specialNames.enumerated().map {
@@ -167,13 +173,9 @@ package struct ZhinaoTokenizer: Tokenizer {
       }
     }
     // As the reference: by name, in the finished text.
-    var text = String(decoding: bytes, as: UTF8.self)
+    let text = String(decoding: bytes, as: UTF8.self)
     guard text.utf8.contains(UInt8(ascii: "[")) else { return text }
-    for (special, count) in ZhinaoTokenizer.spaces.sorted(by: { $0.key < $1.key }) {
-      text = text.replacingOccurrences(
-        of: ZhinaoTokenizer.specialNames[special], with: String(repeating: " ", count: count))
-    }
-    return text
+    return String(decoding: ZhinaoTokenizer.spaceNames.apply(Array(text.utf8)), as: UTF8.self)
   }
 
   package func bytes(of id: Int, skippingSpecials: Bool) throws -> [UInt8]? {

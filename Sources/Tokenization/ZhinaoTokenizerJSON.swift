@@ -1,3 +1,4 @@
+import Files
 import JSON
 
 /// The Zhinao tokenizer in the terms of `tokenizer.json`, and back.
@@ -102,7 +103,8 @@ package enum ZhinaoTokenizerJSON {
     }
     let names = ZhinaoTokenizer.specialNames
     let model = try file.bytePairModel()
-    let entries = model.vocabulary.filter { !names.contains($0.0) }.sorted { $0.1 < $1.1 }
+    let entries = model.vocabulary.filter { entry in !names.contains { $0.hasSameBytes(as: entry.0) } }.sorted
+    { $0.1 < $1.1 }
     guard entries.enumerated().allSatisfy({ $0.offset == $0.element.1 }) else {
       throw bad("its ids are not 0 to \(entries.count - 1)")
     }
@@ -131,7 +133,7 @@ package enum ZhinaoTokenizerJSON {
     let isSame =
       merges.count == model.merges.count
       && zip(merges, model.merges).allSatisfy { pair, spelled in
-        entries[pair.left].0 == spelled.0 && entries[pair.right].0 == spelled.1
+        entries[pair.left].0.hasSameBytes(as: spelled.0) && entries[pair.right].0.hasSameBytes(as: spelled.1)
       }
     guard isSame, model.ignoresMerges else { throw bad("its merges are not those that its ids give") }
     return lines

@@ -14,13 +14,14 @@ package enum Format {
 
   /// `6GiB`, `500 MB`, `1000`: bytes; nil when it is none of those.
   package static func byteCount(_ text: String) -> Int? {
-    let digits = text.prefix { $0.isNumber || $0 == "." }
+    let digits = text.utf8.prefix { UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 || $0 == UInt8(ascii: ".") }
     let units: [String: Double] = [
       "": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "k": 1024, "m": 0x1p20, "g": 0x1p30, "kib": 1024,
       "mib": 0x1p20, "gib": 0x1p30,
     ]
-    let unit = text.dropFirst(digits.count).trimmingCharacters(in: .whitespaces).lowercased()
-    guard let value = Double(digits), value > 0, let factor = units[unit], value * factor < 0x1p60 else {
+    let unit = String(Substring(text.utf8.dropFirst(digits.count))).bytes.trimmed.lowercased()
+    guard let value = Double(Substring(digits)), value > 0, let factor = units[unit], value * factor < 0x1p60
+    else {
       return nil
     }
     return Int(value * factor)

@@ -2,12 +2,12 @@ import ArgumentParser
 import Tensors
 import Transformer
 
-/// `--kv-cache` of commands that generate.
+/// `--kv-cache`, for commands that run a model.
 package struct KVCacheOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Keys and values are kept as f32, f16 or int8 (default: f16; f32 with --arithmetic exact).",
-      valueName: "type"))
+      "The type in which the cache keeps keys and values: f32, f16 or int8. The default is f32 for perplexity and with "
+        + "--arithmetic exact, and f16 otherwise.", valueName: "type"))
   package var kvCache: KVCacheType?
 
   package init() {}
@@ -16,3 +16,5 @@ package struct KVCacheOptions: ParsableArguments {
     kvCache ?? (arithmetic == .exact ? .f32 : .f16)
   }
 }
+
+extension KVCacheType: ExpressibleByArgument {}

@@ -1,10 +1,7 @@
 import ArgumentParser
-import AutoGPTQ
 import Compute
 import Foundation
 import JSON
-import Tensors
-import Transformer
 
 /// Options of every command that computes.
 package struct ComputeOptions: ParsableArguments {
@@ -19,9 +16,7 @@ package struct ComputeOptions: ParsableArguments {
   package init() {}
 
   package func validate() throws {
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads: expected a number from 1 to 1024.")
-    }
+    try OptionRange.check("--threads", threads, 1...1024)
     guard Kernels.requestIsRunnable else {
       let asked = ProcessInfo.processInfo.environment["ZHINAO_ISA"] ?? ""
       throw ValidationError(
@@ -45,37 +40,7 @@ package struct OutputOptions: ParsableArguments {
   package init() {}
 
   /// Prints the JSON, or the lines made for people.
-  package func show(_ value: @autoclosure () -> JSONValue, text: () -> String) {
-    if json { Output.print(value().serialized(indent: 2)) } else { Output.print(text()) }
+  package func show(_ value: @autoclosure () -> JSONValue, text: () -> String) throws {
+    try Output.print(json ? value().serialized(indent: 2) : text())
   }
 }
-
-/// Standard output.
-package enum Output {
-  package static func print(_ text: String) {
-    FileHandle.standardOutput.write(Data((text + "\n").utf8))
-  }
-
-  /// Text without a line end, shown at once.
-  package static func stream(_ text: String) {
-    guard !text.isEmpty else { return }
-    FileHandle.standardOutput.write(Data(text.utf8))
-  }
-
-  /// A remark for the person, on standard error.
-  package static func note(_ text: String) {
-    ProgressReporter.clearCurrentLine()
-    FileHandle.standardError.write(Data((text + "\n").utf8))
-  }
-
-  /// A note that `--quiet` leaves out.
-  package static func remark(_ text: String) {
-    if !ProgressReporter.isSilent { note(text) }
-  }
-
-  package static func warn(_ text: String) { note("warning: \(text)") }
-}
-
-extension ZeroPointFormat: ExpressibleByArgument {}
-extension Int4Arithmetic: ExpressibleByArgument {}
-extension KVCacheType: ExpressibleByArgument {}

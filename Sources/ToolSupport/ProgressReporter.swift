@@ -1,16 +1,19 @@
+import CSignals
+import Files
 import Foundation
-import Synchronization
 
 /// Progress on standard error: a bar with rate and remaining time on a terminal, a plain line now and then elsewhere.
 package final class ProgressReporter {
   nonisolated(unsafe) package static var isSilent = false
-  nonisolated(unsafe) private static var lineIsOpen = false
+  nonisolated(unsafe) private static var lineIsOpen = false {
+    didSet { zn_signals_set_progress_line(lineIsOpen) }
+  }
 
   private let label: String
   private let unit: String
   private let start = Date()
   private var lastShown = Date.distantPast
-  private let isTerminal = isatty(STDERR_FILENO) == 1
+  private let isTerminal = StandardStream.error.isTerminal
 
   /// - Parameter unit: what is counted, in the plural: `windows`, `layers`; `bytes` is shown as MB.
   package init(_ label: String, unit: String) {
@@ -58,5 +61,5 @@ package final class ProgressReporter {
     write("\r\u{1B}[K")
   }
 
-  private static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+  private static func write(_ text: String) { StandardStream.error.writeIfPossible(text) }
 }

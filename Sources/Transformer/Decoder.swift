@@ -37,12 +37,6 @@ package final class Decoder: LanguageModel {
     KVCache(configuration: configuration, capacity: capacity, type: type)
   }
 
-  package func hiddenStates(_ tokens: [Int], cache: KVCache) -> AlignedBuffer<Float> {
-    hiddenStates(batch: [(tokens, cache)])
-  }
-
-  /// Runs several sequences at once, each after what its cache holds.
-  /// - Returns: final-norm hidden states of all the tokens, sequence after sequence: `[tokens, hiddenSize]`.
   package func hiddenStates(batch: [(tokens: [Int], cache: KVCache)]) -> AlignedBuffer<Float> {
     let x = embed(batch.flatMap(\.tokens))
     var slices: [SequenceSlice] = []

@@ -10,16 +10,23 @@ package protocol LanguageModel: Sendable {
   /// An empty cache for at most `capacity` tokens.
   func makeCache(capacity: Int, type: KVCacheType) -> KVCache
 
-  /// Runs `tokens` after those already in `cache` and appends them to it.
-  /// - Parameter tokens: ids in `0 ..< vocabularySize`; `cache.count + tokens.count <= cache.capacity`.
-  /// - Returns: hidden states after the final norm, `[tokens.count, hiddenSize]`.
-  func hiddenStates(_ tokens: [Int], cache: KVCache) -> AlignedBuffer<Float>
+  /// Runs several sequences at once, each after what its cache holds, and appends them to their caches.
+  /// - Parameter batch: for each sequence ids in `0 ..< vocabularySize`; `cache.count + tokens.count <= cache.capacity`. No
+  ///   cache appears twice.
+  /// - Returns: hidden states after the final norm of all the tokens, sequence after sequence: `[tokens, hiddenSize]`.
+  func hiddenStates(batch: [(tokens: [Int], cache: KVCache)]) -> AlignedBuffer<Float>
 
   /// Logits of some rows of what `hiddenStates` returned: `[rows.count, vocabularySize]`.
   func logits(_ hidden: AlignedBuffer<Float>, rows: Range<Int>) -> AlignedBuffer<Float>
 }
 
 extension LanguageModel {
+  /// Runs `tokens` after those already in `cache` and appends them to it.
+  /// - Returns: hidden states after the final norm, `[tokens.count, hiddenSize]`.
+  package func hiddenStates(_ tokens: [Int], cache: KVCache) -> AlignedBuffer<Float> {
+    hiddenStates(batch: [(tokens, cache)])
+  }
+
   /// An empty cache in fp32.
   package func makeCache(capacity: Int) -> KVCache { makeCache(capacity: capacity, type: .f32) }
 }

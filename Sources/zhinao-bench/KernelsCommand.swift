@@ -6,17 +6,22 @@ import ToolSupport
 
 struct KernelsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench kernels",
+    commandName: "kernels",
     abstract: "Products and factorizations beside the peak of this machine.",
     discussion: """
       EXAMPLE
         zhinao-bench kernels --json
       """)
 
-  @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
-  @Option(help: ArgumentHelp("Order of the factorization.", valueName: "n")) var order = 4096
+  @OptionGroup var repetitions: RepetitionOptions
+  @Option(parsing: .unconditional, help: ArgumentHelp("Order of the factorization.", valueName: "n"))
+  var order = 4096
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    try OptionRange.check("--order", order, 16...16384)
+  }
 
   func run() throws {
     compute.apply()
@@ -35,7 +40,7 @@ struct KernelsCommand: ParsableCommand {
       BracketedWork("upper factor of H⁻¹, n = \(order)", operations: 2 * pow(Double(order), 3) / 3),
     ]
     var bursts: [Double] = []
-    for _ in 0..<repetitions {
+    for _ in 0..<repetitions.count {
       bursts.append(Limits.peakFlops())
       works[0].measure {
         LinearAlgebra.multiply(
@@ -51,7 +56,7 @@ struct KernelsCommand: ParsableCommand {
     }
     let peak = Timing.median(works.flatMap(\.peaks))
     let burst = Timing.median(bursts)
-    output.show(
+    try output.show(
       [
         "measured_gflops": .init(peak / 1e9), "burst_gflops": .init(burst / 1e9),
         "threads": .init(WorkerPool.shared.threadCount), "isa": .string(WorkerPool.shared.kernels.name),

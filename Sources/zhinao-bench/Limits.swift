@@ -70,6 +70,8 @@ enum Limits {
     return Timing.best(repetitions) { max(read(2048), read(6144)) }
   }
 
+  static var physicalBytes: Int { Int(clamping: ProcessInfo.processInfo.physicalMemory) }
+
   /// Highest resident memory of this process so far, in bytes.
   static var peakResidentBytes: Int {
     var usage = rusage()

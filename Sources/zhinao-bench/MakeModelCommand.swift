@@ -13,7 +13,7 @@ import ToolSupport
 
 struct MakeModelCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench make-model",
+    commandName: "make-model",
     abstract: "Write a model of a given shape with random weights, for measuring.",
     discussion: """
       A path that ends in .zhinao is a packed file, any other a Hugging Face folder (bf16 only).
@@ -32,9 +32,12 @@ struct MakeModelCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("7b, 1.8b or tiny.", valueName: "shape")) var shape = Shape.tiny
   @Option(help: ArgumentHelp("bf16 or int4.", valueName: "encoding")) var encoding = Encoding.int4
-  @Option(help: ArgumentHelp("Bits of the head of an int4 model: 16, 8 or 4.", valueName: "n")) var headBits =
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Bits of the head of an int4 model: 16, 8 or 4.", valueName: "n")) var headBits =
     16
-  @Option(help: ArgumentHelp("Layers, instead of the shape's own.", valueName: "n")) var layers: Int?
+  @Option(parsing: .unconditional, help: ArgumentHelp("Layers, instead of the shape's own.", valueName: "n"))
+  var layers: Int?
   @Option(
     name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "path")
   )
@@ -42,11 +45,9 @@ struct MakeModelCommand: ParsableCommand {
   @OptionGroup var compute: ComputeOptions
 
   func validate() throws {
-    if let layers, layers < 1 || layers > 1000 {
-      throw ValidationError("--layers: expected a number from 1 to 1000.")
-    }
+    try OptionRange.check("--layers", layers, 1...1000)
     guard [4, 8, 16].contains(headBits) else { throw ValidationError("--head-bits: expected 16, 8 or 4.") }
-    if encoding == .int4 && !destination.hasSuffix(".zhinao") {
+    if encoding == .int4 && !destination.bytes.hasSuffix(".zhinao") {
       throw ValidationError("--encoding int4 needs an output that ends in .zhinao.")
     }
   }
@@ -71,7 +72,7 @@ struct MakeModelCommand: ParsableCommand {
       done += count
       bar.update(done, of: total)
     }
-    if destination.hasSuffix(".zhinao") {
+    if destination.bytes.hasSuffix(".zhinao") {
       let names = files.names
       let header = PackedHeader(
         generator: ToolVersion.generator,
@@ -111,7 +112,7 @@ struct MakeModelCommand: ParsableCommand {
       }
       try folder.commit()
     }
-    Output.print("\(destination): \(tensors.count) tensors, \(Format.bytes(total))")
+    try Output.print("\(destination): \(tensors.count) tensors, \(Format.bytes(total))")
   }
 
   private func encoding(_ tensor: TensorIndex.Tensor, _ index: TensorIndex) -> PackedTensor.Encoding {
@@ -169,7 +170,7 @@ private struct RandomWeights {
     switch tensor.encoding {
     case .rows, .panels:
       // ±0.0078 to ±0.03 for weights, about 1 for norms: sign and low exponent and mantissa bits at random.
-      let isNorm = tensor.shape.count == 1 && !tensor.name.hasSuffix("bias")
+      let isNorm = tensor.shape.count == 1 && !tensor.name.bytes.hasSuffix("bias")
       try fill(tensor.byteCount, emit) { bits in
         isNorm
           ? bits & 0x0003_0003_0003_0003 | 0x3F80_3F80_3F80_3F80

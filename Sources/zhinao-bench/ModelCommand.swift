@@ -1,5 +1,6 @@
 import ArgumentParser
 import Compute
+import Files
 import Foundation
 import JSON
 import Models
@@ -9,43 +10,54 @@ import Transformer
 
 struct ModelCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench",
-    abstract: "How fast a model runs here, and how near to what the machine can do.",
+    commandName: "model",
+    abstract: "Prompt and generation speed of a model.",
     discussion: """
       Prompt and generation speed, load time, memory; beside them the read bandwidth and the floating-point peak \
-      measured in the same run. Random token ids: speed does not depend on them. A prompt and a token come first, \
+      measured in the same run. The prompt is random token ids, the answer the most likely tokens, chosen as zhinao-chat \
+      chooses them: speed does not depend on which they are. A prompt and a token come first, \
       uncounted, so that what is counted finds memory already given to the process, as with llama-bench.
-
-      OTHER COMMANDS
-        zhinao-bench kernels                    products and factorizations beside the peak
-        zhinao-bench quantize                   GPTQ of single Linears
-        zhinao-bench tokenize VOCAB TEXT        encoding speed
-        zhinao-bench verify FILE                full verification beside zlib
-        zhinao-bench make-model --shape 7b --encoding int4 -o random.zhinao
 
       EXAMPLES
         zhinao-bench model-int4.zhinao
         zhinao-bench model-int4.zhinao --prompt-tokens 512 --new-tokens 64 --repetitions 5 --json
-      """,
-    version: ToolVersion.generator)
+      """)
 
   @Argument(help: "A .zhinao file (or a folder).") var model: String
-  @Option(help: ArgumentHelp("Tokens of the prompt.", valueName: "n")) var promptTokens = 512
-  @Option(help: ArgumentHelp("Tokens generated.", valueName: "n")) var newTokens = 64
-  @Option(help: ArgumentHelp("Tokens before the generated ones.", valueName: "n")) var contextTokens = 16
-  @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
+  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens of the prompt.", valueName: "n"))
+  var promptTokens = 512
+  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens generated.", valueName: "n"))
+  var newTokens = 64
+  @Option(parsing: .unconditional, help: ArgumentHelp("Tokens before the generated ones.", valueName: "n"))
+  var contextTokens = 16
+  @OptionGroup var repetitions: RepetitionOptions
   @Flag(help: "Count the first run, too: no prompt and token before it.") var noWarmup = false
-  @Option(help: ArgumentHelp("fast, q8_0 or exact.", valueName: "mode")) var arithmetic = Int4Arithmetic.fast
-  @Option(help: ArgumentHelp("Keys and values are kept as f32, f16 or int8.", valueName: "type"))
-  var kvCache = KVCacheType.f16
+  @OptionGroup var products: ArithmeticOptions
+  @OptionGroup var cache: KVCacheOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
+  private var arithmetic: Int4Arithmetic { products.arithmetic ?? .fast }
+  private var cacheType: KVCacheType { cache.type(beside: arithmetic) }
+
   func validate() throws {
-    guard promptTokens >= 1, newTokens >= 1, contextTokens >= 1, repetitions >= 1 else {
-      throw ValidationError("Token counts and repetitions: expected at least 1.")
+    for (option, count) in [
+      ("--prompt-tokens", promptTokens), ("--new-tokens", newTokens), ("--context-tokens", contextTokens),
+    ] {
+      try OptionRange.check(option, count, 1...1 << 20)
     }
+  }
+
+  /// - Throws: a usage error when a prompt or a generation does not fit into the model's context, or the caches into memory.
+  private func checkRoom(_ decoder: Decoder) throws {
+    let most = max(promptTokens, contextTokens + newTokens)
+    guard most <= decoder.contextLength else {
+      throw ValidationError("\(most) tokens do not fit into the model's context of \(decoder.contextLength).")
+    }
+    let tokens = promptTokens + contextTokens + newTokens + 2
+    let each = KVCache.byteCount(configuration: decoder.configuration, capacity: 1024, type: cacheType) / 1024
+    try MemoryCheck.require(tokens * each, for: "a cache for \(tokens) tokens")
   }
 
   func run() throws {
@@ -57,6 +69,7 @@ struct ModelCommand: ParsableCommand {
       decoder = try opened?.decoder(arithmetic: arithmetic)
     }
     guard let opened, let decoder else { return }
+    try checkRoom(decoder)
     let anonymous = Limits.anonymousBytes
     var prompts: [Double] = []
     var generations: [Double] = []
@@ -64,17 +77,18 @@ struct ModelCommand: ParsableCommand {
     var peaks: [Double] = []
     let work = products(opened)
     let bytesPerToken = weightBytes(opened)
-    let promptCache = decoder.makeCache(capacity: promptTokens + 1, type: kvCache)
-    let cache = decoder.makeCache(capacity: contextTokens + newTokens + 1, type: kvCache)
+    let prompt = GenerationSpeed(decoder, capacity: promptTokens + 1, cacheType: cacheType)
+    let answer = GenerationSpeed(decoder, capacity: contextTokens + newTokens + 1, cacheType: cacheType)
     if !noWarmup {
-      _ = prompt(decoder, promptCache)
-      _ = generate(decoder, cache, 1)
+      _ = try prompt.promptSeconds(promptTokens)
+      _ = try answer.generationSeconds(1, after: contextTokens)
     }
-    for _ in 0..<repetitions {
+    for _ in 0..<repetitions.count {
       peaks.append(work.inBytes ? Limits.peakByteOperations() : Limits.peakFlops())
-      prompts.append(Double(promptTokens) / prompt(decoder, promptCache))
+      prompts.append(Double(promptTokens) / (try prompt.promptSeconds(promptTokens)))
       if let mapped = opened.store.mappedWeights { bandwidths.append(bandwidth(mapped)) }
-      generations.append(Double(newTokens) / generate(decoder, cache, newTokens))
+      let seconds = try answer.generationSeconds(newTokens, after: contextTokens)
+      generations.append(Double(newTokens) / seconds)
       if let mapped = opened.store.mappedWeights { bandwidths.append(bandwidth(mapped)) }
     }
     let generation = Timing.median(generations)
@@ -94,10 +108,10 @@ struct ModelCommand: ParsableCommand {
       "anonymous_bytes_after_load": anonymous.map { .init($0) } ?? nil,
       "peak_rss_bytes": .init(Limits.peakResidentBytes), "threads": .init(WorkerPool.shared.threadCount),
       "isa": .string(WorkerPool.shared.kernels.name), "arithmetic": .string(arithmetic.rawValue),
-      "kv_cache": .string(kvCache.rawValue),
-      "repetitions": .init(repetitions),
+      "kv_cache": .string(cacheType.rawValue),
+      "repetitions": .init(repetitions.count),
     ]
-    output.show(json) {
+    try output.show(json) {
       Format.table([
         ["prompt of \(promptTokens)", Format.number(Timing.median(prompts), digits: 1) + " tokens/s"],
         [
@@ -120,29 +134,6 @@ struct ModelCommand: ParsableCommand {
         ["peak resident memory", Format.bytes(Limits.peakResidentBytes)],
         ["threads, instructions", "\(WorkerPool.shared.threadCount), \(WorkerPool.shared.kernels.name)"],
       ])
-    }
-  }
-
-  private func ids(_ count: Int, _ vocabulary: Int) -> [Int] {
-    (0..<count).map { ($0 * 7919 + 13) % vocabulary }
-  }
-
-  private func prompt(_ decoder: Decoder, _ cache: KVCache) -> Double {
-    cache.truncate(to: 0)
-    return Timing.seconds {
-      let hidden = decoder.hiddenStates(ids(promptTokens, decoder.vocabularySize), cache: cache)
-      _ = decoder.logits(hidden, rows: promptTokens - 1..<promptTokens)
-    }
-  }
-
-  private func generate(_ decoder: Decoder, _ cache: KVCache, _ tokens: Int) -> Double {
-    cache.truncate(to: 0)
-    _ = decoder.hiddenStates(ids(contextTokens, decoder.vocabularySize), cache: cache)
-    return Timing.seconds {
-      for id in ids(tokens, decoder.vocabularySize) {
-        let hidden = decoder.hiddenStates([id], cache: cache)
-        _ = decoder.logits(hidden, rows: 0..<1)
-      }
     }
   }
 

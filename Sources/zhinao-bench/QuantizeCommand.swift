@@ -1,5 +1,6 @@
 import ArgumentParser
 import Compute
+import Files
 import Foundation
 import Quantization
 import Tensors
@@ -7,14 +8,15 @@ import ToolSupport
 
 struct QuantizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench quantize",
+    commandName: "quantize",
     abstract: "GPTQ of single Linears: Hessian, factor, column loop.",
     discussion: """
       EXAMPLE
         zhinao-bench quantize --tokens 16384
       """)
 
-  @Option(help: ArgumentHelp("Calibration tokens.", valueName: "n")) var tokens = 16384
+  @Option(parsing: .unconditional, help: ArgumentHelp("Calibration tokens.", valueName: "n"))
+  var tokens = 16384
   @Option(
     help: ArgumentHelp(
       "Inputs x outputs; KxN+N: matrices that share their inputs, as gate and up do. Unless given, those of a 7B model.",
@@ -23,17 +25,35 @@ struct QuantizeCommand: ParsableCommand {
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
+  func validate() throws {
+    try OptionRange.check("--tokens", tokens, 1...1 << 20)
+    for text in shape {
+      let (inputs, outputs) = try QuantizeCommand.sizes(text)
+      // The Hessian, its factor and the factor's inverse, and the weights twice.
+      let floats = 3 * inputs * inputs + (2 * (outputs.max() ?? 0) + 2048) * inputs
+      try MemoryCheck.require(4 * floats, for: "--shape \(text)")
+    }
+  }
+
+  /// K and the Ns of `KxN+N`.
+  private static func sizes(_ text: String) throws -> (inputs: Int, outputs: [Int]) {
+    let sides = text.bytes.split(separator: "x")
+    let inputs = Int(sides[0]) ?? 0
+    let outputs = sides.count == 2 ? sides[1].bytes.split(separator: "+").map { Int($0) ?? 0 } : []
+    guard !outputs.isEmpty, ([inputs] + outputs).allSatisfy({ $0 > 0 && $0 % 32 == 0 && $0 <= 65536 }) else {
+      throw ValidationError("--shape \(text): expected KxN or KxN+N, multiples of 32 up to 65536.")
+    }
+    return (inputs, outputs)
+  }
+
   func run() throws {
     compute.apply()
     var rows: [(shape: String, hessian: Double, factor: Double, loop: Double)] = []
     for text in shape {
-      let parts = text.split(whereSeparator: { "x+".contains($0) }).compactMap { Int($0) }
-      guard parts.count >= 2, parts.allSatisfy({ $0 > 0 && $0 % 32 == 0 && $0 <= 65536 }),
-        text == "\(parts[0])x" + parts.dropFirst().map(String.init).joined(separator: "+")
-      else { throw ValidationError("--shape \(text): expected KxN or KxN+N, multiples of 32 up to 65536.") }
-      rows.append(try measure(text, parts[0], Array(parts.dropFirst())))
+      let (inputs, outputs) = try QuantizeCommand.sizes(text)
+      rows.append(try measure(text, inputs, outputs))
     }
-    output.show(
+    try output.show(
       .array(
         rows.map {
           [

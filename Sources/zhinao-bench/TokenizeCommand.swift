@@ -6,7 +6,7 @@ import ToolSupport
 
 struct TokenizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench tokenize",
+    commandName: "tokenize",
     abstract: "Encoding speed on a text.",
     discussion: """
       Every run encodes the whole text anew, from a string to an array of ids: what a run remembers of the text's
@@ -18,7 +18,7 @@ struct TokenizeCommand: ParsableCommand {
 
   @Argument(help: "Vocabulary (.tiktoken or tokenizer.json) or model folder.") var vocabulary: String
   @Argument(help: "Text.") var text: String
-  @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
+  @OptionGroup var repetitions: RepetitionOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
@@ -36,9 +36,9 @@ struct TokenizeCommand: ParsableCommand {
     }
     var tokens = 0
     let seconds = Timing.median(
-      (0..<repetitions).map { _ in Timing.seconds { tokens = tokenizer.encode(content).count } })
+      (0..<repetitions.count).map { _ in Timing.seconds { tokens = tokenizer.encode(content).count } })
     let rate = Double(content.utf8.count) / seconds
-    output.show([
+    try output.show([
       "bytes": .init(content.utf8.count), "tokens": .init(tokens), "seconds": .init(seconds),
       "bytes_per_second": .init(rate), "load_seconds": .init(load),
     ]) {

@@ -7,7 +7,7 @@ import ToolSupport
 
 struct VerifyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "zhinao-bench verify",
+    commandName: "verify",
     abstract: "Full verification of a .zhinao file beside zlib's own crc32 on the same threads.",
     discussion: """
       zlib's rate is measured on one megabyte per thread, which stays in cache; the file's on all of it, from the page \
@@ -18,7 +18,7 @@ struct VerifyCommand: ParsableCommand {
       """)
 
   @Argument(help: "A .zhinao file.") var model: String
-  @Option(help: ArgumentHelp("Medians of this many runs.", valueName: "n")) var repetitions = 5
+  @OptionGroup var repetitions: RepetitionOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
@@ -36,7 +36,7 @@ struct VerifyCommand: ParsableCommand {
     let rounds = 400
     var zlib: [Double] = []
     var whole: [Double] = []
-    for _ in 0..<repetitions {
+    for _ in 0..<repetitions.count {
       let seconds = Timing.seconds {
         pool.run(pool.threadCount) { thread in
           for _ in 0..<rounds { sums[thread] ^= Checksum.crc32(UnsafeRawBufferPointer(piece.buffer)) }
@@ -46,7 +46,7 @@ struct VerifyCommand: ParsableCommand {
       whole.append(Double(file.file.byteCount) / Timing.seconds { _ = file.problems() })
     }
     let (reference, rate) = (Timing.median(zlib), Timing.median(whole))
-    output.show([
+    try output.show([
       "open_seconds": .init(openSeconds), "zlib_gb_per_second": .init(reference / 1e9),
       "verify_gb_per_second": .init(rate / 1e9), "ratio_to_zlib": .init(rate / reference),
       "threads": .init(pool.threadCount), "bytes": .init(file.file.byteCount),

@@ -2,7 +2,8 @@ import Synchronization
 import ToolSupport
 
 /// In a conversation Ctrl-C stops the answer that is being made, not the program. At all times, so that pressing it once
-/// more than needed does no harm; at the prompt it is a key.
+/// more than needed does no harm; at the prompt it is a key. An answer also stops when the terminal has gone; reading the next line
+/// then ends the program.
 final class AnswerInterruption: Sendable {
   private let wasAsked = Atomic(false)
 

@@ -18,10 +18,11 @@ struct Chat: ParsableCommand {
     abstract: "Talk to a model.",
     discussion: """
       On a terminal, without --prompt: a conversation. /help lists its commands; Ctrl-C stops an answer, exit or Ctrl-D \
-      ends. Sampling is what the model's generation_config.json says, unless an option says otherwise. \
+      ends. Sampling is what the model's generation_config.json says, unless an option says otherwise: with do_sample, or, \
+      without it, as soon as it gives a temperature, top_k or top_p; otherwise the most likely token (Docs/chat.md). \
       Names of special tokens in what you type are text, unless --special-tokens.
 
-      With --prompt, or with text on standard input: one answer, for scripts. Greedy unless --temperature is given. Names of \
+      With --prompt, or with text on standard input: one answer, for scripts. The most likely token unless --temperature, --top-k or --top-p is given. Names of \
       special tokens in the prompt are tokens, as in the reference, unless --plain-text.
 
       EXAMPLES
@@ -62,15 +63,12 @@ struct Chat: ParsableCommand {
   var contents: Contents?
   @OptionGroup(title: "Sampling") var sampling: SamplingOptions
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
-      "Room for prompt and answer, in tokens (default: for one answer what it needs, in a conversation what fits "
-        + "into half of the memory; at most the model's).", valueName: "n"))
+      "Room for prompt and answer, in tokens, at most the model's (default: for one answer what it needs, in a "
+        + "conversation what fits into the available memory).", valueName: "n"))
   var contextSize: Int?
-  @Option(
-    help: ArgumentHelp(
-      "How integer weights are multiplied: fast (activations in 8 bits but for outliers), q8_0 (all in 8 bits, as llama.cpp) or exact (fp32).",
-      valueName: "mode"))
-  var arithmetic = Int4Arithmetic.fast
+  @OptionGroup var products: ArithmeticOptions
   @OptionGroup var keysAndValues: KVCacheOptions
   @Option(
     help: ArgumentHelp(
@@ -85,6 +83,7 @@ struct Chat: ParsableCommand {
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
+  var arithmetic: Int4Arithmetic { products.arithmetic ?? .fast }
   var cacheType: KVCacheType { keysAndValues.type(beside: arithmetic) }
 
   func validate() throws {

@@ -1,8 +1,9 @@
 import Dialogue
+import Files
 import Foundation
+import Generation
 import Terminal
 import ToolSupport
-import Transformer
 
 /// A conversation on a terminal.
 final class InteractiveChat {
@@ -29,7 +30,7 @@ final class InteractiveChat {
     let tokenizer = try opened.tokenizer()
     let template = try options.template(opened, tokenizer)
     let decoder = try opened.decoder(arithmetic: options.arithmetic)
-    let defaults = try opened.files.generationConfiguration()
+    let defaults = SamplingDefaults(try opened.files.generationConfiguration())
     settings = ChatSession.Settings(
       sampling: options.sampling.parameters(defaults: defaults),
       maximumNewTokens: options.sampling.limit(defaults: defaults))
@@ -39,7 +40,10 @@ final class InteractiveChat {
       stopTokens: try opened.stopTokens(tokenizer: tokenizer, template: template),
       capacity: min(
         decoder.contextLength,
-        options.contextSize ?? InteractiveChat.affordableContext(decoder, options.cacheType)),
+        options.contextSize
+          ?? MemoryPlan.conversationContext(
+            decoder.configuration, weightBytes: opened.store.residentBytes,
+            bytesPerToken: MemoryPlan.bytesPerToken(decoder.configuration, type: options.cacheType))),
       cacheType: options.cacheType, system: options.system)
     // Until here Ctrl-C ends the program: a large model may take long to open.
     interruption = AnswerInterruption()
@@ -56,15 +60,9 @@ final class InteractiveChat {
     }
     reader = LineReader(
       device: device, history: LineHistory(lines), isPlain: environment["TERM"] == "dumb")
-    let name = (opened.path as NSString).lastPathComponent
+    let name = PathParts(opened.path).name
     remarks.insert(phrases.welcome(model: name, capacity: session.capacity), at: 0)
     if template == nil { remarks.append(phrases.noTemplate) }
-  }
-
-  /// Tokens whose keys and values fit into half of the machine's memory; at least 512.
-  private static func affordableContext(_ decoder: Decoder, _ type: KVCacheType) -> Int {
-    let each = KVCache.byteCount(configuration: decoder.configuration, capacity: 1024, type: type) / 1024
-    return max(512, Int(ProcessInfo.processInfo.physicalMemory / 2) / max(1, each))
   }
 
   // MARK: The loop
@@ -81,7 +79,9 @@ final class InteractiveChat {
     for remark in remarks { say(remark) }
     while true {
       switch reader.readLine(prompt: phrases.user, style: style(.green)) {
-      case .ended: return
+      case .ended:
+        if device.isGone { throw StandardStreamError(.cannotRead(EIO), stream: "the terminal") }
+        return
       case .interrupted: say(phrases.howToEnd)
       case .line(let line):
         remember(line)
@@ -118,9 +118,9 @@ final class InteractiveChat {
     var endsLine = false
     var held = ""
     func show(_ text: String) {
-      guard let last = text.last else { return }
+      guard let last = text.utf8.last else { return }
       device.write(PrintableText.sanitized(text))
-      endsLine = last == "\n"
+      endsLine = last == UInt8(ascii: "\n")
     }
     interruption.reset()
     let outcome = Result {

@@ -40,8 +40,11 @@ extension InteractiveChat {
 
   private func edit() throws {
     let text = try editedText()
-    guard text.contains(where: { !$0.isWhitespace }) else { return say(phrases.nothingWritten) }
-    device.write(lines(text.split(separator: "\n", omittingEmptySubsequences: false).map { [String($0)] }))
+    guard text.unicodeScalars.contains(where: { !$0.properties.isWhitespace }) else {
+      return say(phrases.nothingWritten)
+    }
+    let written = text.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false)
+    device.write(lines(written.map { [String($0)] }))
     remember(text)
     answer(text)
   }

@@ -1,4 +1,3 @@
-import Architecture
 import Files
 import Foundation
 import Generation
@@ -6,6 +5,7 @@ import JSON
 import Terminal
 import Tokenization
 import ToolSupport
+import Transformer
 
 /// One prompt, one answer: for scripts.
 struct SingleAnswer {
@@ -19,19 +19,21 @@ struct SingleAnswer {
     let ids = promptIDs(tokenizer, template)
     let decoder = try opened.decoder(arithmetic: options.arithmetic)
     // A script gets the same answer whatever the model suggests for conversations.
-    let limit = options.sampling.limit(defaults: GenerationConfiguration())
-    let room = options.contextSize ?? min(decoder.contextLength, ids.count + limit + 1)
-    let isTerminal = isatty(STDOUT_FILENO) == 1
-    let result = try TextGenerator(model: decoder, tokenizer: tokenizer).generate(
-      prompt: ids, cache: decoder.makeCache(capacity: room, type: options.cacheType),
-      sampling: options.sampling.parameters(defaults: GenerationConfiguration()),
-      stopTokens: opened.stopTokens(tokenizer: tokenizer, template: template), maximumNewTokens: limit
-    ) { piece in
-      if !options.output.json { Output.stream(isTerminal ? PrintableText.sanitized(piece) : piece) }
+    let defaults = SamplingDefaults()
+    let request = GenerationRequest(
+      prompt: ids, sampling: options.sampling.parameters(defaults: defaults),
+      stopTokens: try opened.stopTokens(tokenizer: tokenizer, template: template),
+      maximumNewTokens: options.sampling.limit(defaults: defaults))
+    let room = contextSize(request, of: decoder)
+    let cache = CachedSequence(decoder.makeCache(capacity: room, type: options.cacheType))
+    let isTerminal = StandardStream.output.isTerminal
+    let result = try TextGenerator(model: decoder, tokenizer: tokenizer).generate(request, in: cache) {
+      piece in
+      if !options.output.json { try Output.stream(isTerminal ? PrintableText.sanitized(piece) : piece) }
       return true
     }
-    if options.output.json { return Output.print(json(result, prompt: ids).serialized(indent: 2)) }
-    Output.print("")
+    if options.output.json { return try Output.print(json(result, prompt: ids).serialized(indent: 2)) }
+    try Output.print("")
     let count = max(0, result.tokens.count - 1)
     Output.remark(
       "[\(result.promptTokens) prompt tokens, \(Format.rate(result.promptTokens, result.promptSeconds))/s; "
@@ -39,9 +41,15 @@ struct SingleAnswer {
         + "\(result.finishReason == .stop ? "stop token" : "limit reached")]")
   }
 
+  /// What was asked for, or what prompt and answer need; at most what the model was made for.
+  private func contextSize(_ request: GenerationRequest, of decoder: Decoder) -> Int {
+    let limit = decoder.contextLength
+    let needed = request.prompt.count + min(request.maximumNewTokens, limit) + 1
+    return min(options.contextSize ?? needed, limit)
+  }
+
   static func standardInput() throws -> String {
-    let bytes = FileHandle.standardInput.readDataToEndOfFile()
-    guard let text = String(data: bytes, encoding: .utf8) else {
+    guard let text = String(validating: try StandardInput.readToEnd(), as: UTF8.self) else {
       throw FileError(.badContent, path: "standard input", detail: "is not UTF-8 text")
     }
     return text

@@ -1,5 +1,4 @@
 import ArgumentParser
-import AutoGPTQ
 import Conversion
 import Files
 import Foundation
@@ -13,7 +12,7 @@ import ToolSupport
 
 @main
 enum Entry {
-  static func main() { ToolMain.run(Convert.self) }
+  static func main() { ToolMain.run(Convert.self, outlivesTerminal: true) }
 }
 
 enum TargetType: String, ExpressibleByArgument, CaseIterable {
@@ -86,10 +85,7 @@ struct Convert: ParsableCommand {
   var mergeLora: String?
   @Option(help: ArgumentHelp("Bring floats to bfloat16, float16 or float32.", valueName: "type"))
   var dtype: TargetType?
-  @Option(help: ArgumentHelp("Largest size of one safetensors file, in MB.", valueName: "MB"))
-  var shardSize = 5000
-  @Option(help: ArgumentHelp("Zero points of an AutoGPTQ folder: gptq (v1) or gptq_v2.", valueName: "format"))
-  var checkpointFormat: ZeroPointFormat?
+  @OptionGroup var folder: FolderOptions
   @Option(
     help: ArgumentHelp(
       "Float matrices of a GGUF file: auto (as stored), f32, f16, bf16 or q8_0.", valueName: "type"))
@@ -118,11 +114,12 @@ struct Convert: ParsableCommand {
 
   func validate() throws {
     guard inspect || destination != nil else { throw ValidationError("Give -o PATH, or --inspect.") }
-    if keepCodes, let destination, !destination.hasSuffix(".zhinao"), !destination.hasSuffix(".gguf") {
+    if keepCodes, let destination, !destination.bytes.hasSuffix(".zhinao"),
+      !destination.bytes.hasSuffix(".gguf")
+    {
       throw ValidationError(
         "--keep-codes: engines that read folders take positive scales only; use -o FILE.zhinao.")
     }
-    guard shardSize >= 1 else { throw ValidationError("--shard-size: expected at least 1.") }
   }
 
   func run() throws {
@@ -141,8 +138,8 @@ struct Convert: ParsableCommand {
       contents = try contents.merging(LoRAAdapter(path: mergeLora), dtype: targetType(contents))
     }
     if let to { contents = try contents.inLayout(to) }
-    let isPacked = destination.hasSuffix(".zhinao")
-    if destination.hasSuffix(".gguf") {
+    let isPacked = destination.bytes.hasSuffix(".zhinao")
+    if destination.bytes.hasSuffix(".gguf") {
       try writeGGUF(contents, tokenizer: tokenizer, to: destination)
       if dryRun { return }
     } else if dryRun {
@@ -162,7 +159,7 @@ struct Convert: ParsableCommand {
     }
     let seconds = Date().timeIntervalSince(start)
     let sums = try digests.digests(of: [destination])
-    output.show([
+    try output.show([
       "output": .string(destination), "tensors": .init(contents.entries.count), "seconds": .init(seconds),
       "sha256": DigestOptions.json(sums),
     ]) {
@@ -178,7 +175,7 @@ struct Convert: ParsableCommand {
   }
 
   private var provenance: JSONObject {
-    func name(_ path: String) -> JSONValue { .string(URL(fileURLWithPath: path).lastPathComponent) }
+    func name(_ path: String) -> JSONValue { .string(PathParts(path).name) }
     var object = JSONObject([("source", name(input))])
     object["adapter"] = mergeLora.map(name)
     return object
@@ -186,8 +183,8 @@ struct Convert: ParsableCommand {
 
   private func writer(_ contents: ModelContents) throws -> FolderWriter {
     let writer = FolderWriter(
-      contents, dtype: targetType(contents), shardByteLimit: shardSize * 1_000_000,
-      zeroPointFormat: checkpointFormat)
+      contents, dtype: targetType(contents), shardByteLimit: folder.shardByteLimit,
+      zeroPointFormat: folder.checkpointFormat)
     return writer
   }
 
@@ -213,7 +210,7 @@ struct Convert: ParsableCommand {
       contents, floatType: ggufType.type ?? targetType(contents).flatMap { GGUFTensorType($0) },
       asymmetricType: ggufAsymmetric.type)
     let plan = try exporter.plan(tokenizer: tokenizer)
-    if dryRun { return show(path, tensors: plan.tensors.count, bytes: plan.byteCount) }
+    if dryRun { return try show(path, tensors: plan.tensors.count, bytes: plan.byteCount) }
     try refuseExisting(path)
     for note in plan.notes { Output.remark("in llama.cpp: \(note)") }
     let bar = ProgressReporter("convert", unit: "bytes")
@@ -230,16 +227,16 @@ struct Convert: ParsableCommand {
       let plans = try writer(contents).plans
       (count, bytes) = (plans.count, plans.reduce(0) { $0 + $1.byteCount })
     }
-    show(destination ?? "", tensors: count, bytes: bytes)
+    try show(destination ?? "", tensors: count, bytes: bytes)
   }
 
   /// What --dry-run prints.
-  private func show(_ destination: String, tensors count: Int, bytes: Int) {
-    let folder = URL(fileURLWithPath: destination).deletingLastPathComponent().path
+  private func show(_ destination: String, tensors count: Int, bytes: Int) throws {
+    let folder = PathParts(destination).folder
     let free = freeBytes(inFolder: folder).map { Int($0) }
     // What reading, packing, checksumming and writing come to on a disk that is neither slow nor fast.
     let seconds = Double(bytes) / 700e6
-    output.show([
+    try output.show([
       "output": .string(destination), "tensors": .init(count), "bytes": .init(bytes),
       "free_bytes": free.map { .init($0) } ?? nil, "estimated_seconds": .init(seconds),
     ]) {

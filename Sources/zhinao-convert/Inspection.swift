@@ -26,10 +26,10 @@ struct Inspection {
     }
     var facts: [(String, String)] = []
     let rows: [Row]
-    if isFolder.boolValue || path.hasSuffix(".safetensors") {
+    if isFolder.boolValue || path.bytes.hasSuffix(".safetensors") {
       let table = try TensorTable(path: path)
       facts.append(
-        ("files", table.files.map { URL(fileURLWithPath: $0.path).lastPathComponent }.joined(separator: ", "))
+        ("files", table.files.map { PathParts($0.path).name }.joined(separator: ", "))
       )
       for (key, value) in table.files.first?.metadata ?? [] { facts.append((key, value)) }
       rows = table.inFileOrder.map {
@@ -41,7 +41,7 @@ struct Inspection {
       if isFolder.boolValue, let quantization = try FolderFiles(path).quantizeConfiguration() {
         facts.append(describe(quantization))
       }
-    } else if path.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
+    } else if path.bytes.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
       let file = try GGUFFile(path: path)
       facts.append(("format", "GGUF version \(file.version)"))
       facts += file.metadata.map { ($0.key, describe($0.value)) }
@@ -62,7 +62,7 @@ struct Inspection {
       }
     }
     let total = rows.reduce(0) { $0 + $1.bytes }
-    output.show(json(facts, rows, total)) {
+    try output.show(json(facts, rows, total)) {
       Format.table(facts.map { [$0.0, $0.1] }) + "\n\n"
         + Format.table(
           [["tensor", "type", "shape", "bytes"]]
@@ -106,7 +106,8 @@ struct Inspection {
     case .bool(let flag): "\(flag)"
     case .string(let text):
       // A chat template would fill the screen.
-      (text.count > 80 ? text.prefix(77) + "..." : text[...]).replacingOccurrences(of: "\n", with: "\\n")
+      (text.unicodeScalars.count > 80 ? text.bytes.prefix(scalars: 77) + "..." : text).bytes.replacing(
+        "\n", with: "\\n")
     case .array(let array): "\(array.count) of \(array.elementType)"
     }
   }

@@ -19,14 +19,14 @@ struct Demo {
       throw FileError(.cannotWrite, path: work, detail: "cannot create: \(error.localizedDescription)")
     }
     if !output.json {
-      Output.print(
+      try Output.print(
         "tiny-zhinao: 4 layers, hidden 256, trained on classic novels; 4 bits, groups of 128, symmetric\n")
     }
     let result = try MethodComparison(
       modelPath: folder, calibrationPath: "\(folder)/calibration.jsonl",
       textPaths: ["zh", "en"].map { "\(folder)/eval.\($0).txt" }, workFolder: work, tool: .thisTool
     ).run(observer: QuantizationProgress())
-    output.show(json(result)) { text(result) }
+    try output.show(json(result)) { text(result) }
   }
 
   private func name(_ row: MethodComparison.Row) -> String {

@@ -48,7 +48,7 @@ enum QuantizationText {
 
 /// Shows on standard error how far a quantization is, and says what is kept when it is interrupted.
 final class QuantizationProgress: QuantizationObserver {
-  private let stages = ProgressReporter("quantize", unit: "stages")
+  private var stages = ProgressReporter("quantize", unit: "stages")
   private var outputs: [QuantizationOutput: ProgressReporter] = [:]
 
   func calibrationRead(_ report: CalibrationReport) {
@@ -58,6 +58,9 @@ final class QuantizationProgress: QuantizationObserver {
   func planMade(_ plan: QuantizationPlan) { Output.remark(QuantizationText.line(plan)) }
 
   func storeOpened(at path: String, finishedLayers: Int) {
+    // Another job may follow the first.
+    stages = ProgressReporter("quantize", unit: "stages")
+    outputs = [:]
     if finishedLayers > 0 {
       Output.note("continuing after \(finishedLayers) finished layers in \(path)")
     }

@@ -1,15 +1,28 @@
 import ArgumentParser
 import AutoGPTQ
 import Calibration
-import Files
 import Foundation
 import Quantization
 import Tensors
 import ToolSupport
+import Transformer
 
 @main
 enum Entry {
-  static func main() { ToolMain.run(ZhinaoQuantize.self) }
+  static func main() {
+    let asksForScript = CommandLine.arguments.contains { $0.hasPrefix("--generate-completion-script") }
+    if asksForScript { ToolMain.run(CompletedCommand.self) }
+    ToolMain.run(ZhinaoQuantize.self, outlivesTerminal: true)
+  }
+}
+
+/// What shells complete. ArgumentParser's scripts do not offer the options of a default subcommand, so that here they are the
+/// command's own.
+struct CompletedCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "zhinao-quantize", version: ToolVersion.generator, subcommands: [SolveCommand.self])
+
+  @OptionGroup var model: QuantizeModelCommand
 }
 
 /// The command itself has no arguments, so that its subcommands can have them. Its help is the default subcommand's.
@@ -87,7 +100,7 @@ struct QuantizeModelCommand: ParsableCommand {
     ).run(observer: QuantizationProgress())
     for warning in result.report.warnings { Output.warn(warning) }
     let files = try digests.digests(of: result.written.map(\.path))
-    output.show(QuantizationText.json(result, digests: files)) {
+    try output.show(QuantizationText.json(result, digests: files)) {
       QuantizationText.lines(result) + DigestOptions.lines(files)
     }
   }

@@ -3,6 +3,7 @@ import AutoGPTQ
 import JSON
 import Quantization
 import ToolSupport
+import Transformer
 
 struct SolveCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -46,7 +47,7 @@ struct SolveCommand: ParsableCommand {
       recipe: recipe.recipe
     ).run()
     for warning in result.report.warnings { Output.warn(warning) }
-    output.show(json(result)) { text(result) }
+    try output.show(json(result)) { text(result) }
   }
 
   private func json(_ result: LinearJob.Result) -> JSONValue {

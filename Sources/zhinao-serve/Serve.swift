@@ -9,7 +9,7 @@ import ToolSupport
 
 @main
 enum Entry {
-  static func main() { ToolMain.run(Serve.self) }
+  static func main() { ToolMain.run(Serve.self, outlivesTerminal: true) }
 }
 
 struct Serve: ParsableCommand {
@@ -19,6 +19,9 @@ struct Serve: ParsableCommand {
     discussion: """
       Serves /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics and, at /, a page to chat with the \
       model. Only this machine can connect unless --host says otherwise; use a proxy for TLS (Docs/serving.md).
+
+      A request that does not say how to sample gets what the model's generation_config.json says: sampling with \
+      do_sample, or, without it, as soon as the file gives a temperature, top_k or top_p; otherwise the most likely token.
 
       EXAMPLES
         zhinao-serve model-int4.zhinao
@@ -45,8 +48,6 @@ struct Serve: ParsableCommand {
   }
 
   func run() throws {
-    // A client that goes away is no reason to end.
-    signal(SIGPIPE, SIG_IGN)
     compute.apply()
     let keys = try access.keys()
     let served = try start()
@@ -84,7 +85,7 @@ struct Serve: ParsableCommand {
   private func start() throws -> [ServedModel] {
     let opened = try models.map { try opening.open($0) }
     let limit = try resources.memoryBytes() ?? MemoryPlan.defaultLimit()
-    let weights = opened.reduce(0) { $0 + $1.storedBytes }
+    let weights = opened.reduce(0) { $0 + $1.store.residentBytes }
     // Each model has its weights and an equal part of what is left.
     let share = (limit - weights) / opened.count
     return try opened.enumerated().map { index, model in
@@ -93,7 +94,7 @@ struct Serve: ParsableCommand {
         index < access.servedModelName.count ? access.servedModelName[index] : Serve.name(ofModelAt: path)
       let (served, plan) = try ServedModel.start(
         model, name: name, resources: resources.forModel(memoryLimit: limit),
-        otherBytes: limit - model.storedBytes - share)
+        otherBytes: limit - model.store.residentBytes - share)
       Output.remark(
         "\(name): weights \(Format.bytes(plan.weightBytes)), context \(plan.contextLimit) tokens, "
           + "\(resources.parallel) at a time; caches up to \(plan.budgetTokens) tokens, "

@@ -1,7 +1,6 @@
 import ArgumentParser
 import Files
 import Foundation
-import Generation
 import Serving
 import Tensors
 import Terminal
@@ -15,37 +14,45 @@ struct ResourceOptions: ParsableArguments {
         + "The context limit follows from it and is said at start.", valueName: "size"))
   var memoryLimit: String?
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp(
-      "Most tokens of a prompt and its answer (default: the model's, if they fit).", valueName: "n"))
+      "The maximum number of tokens of a prompt and its answer (default: the model's, if they fit).",
+      valueName: "n"))
   var contextSize: Int?
-  @Option(help: ArgumentHelp("Answers generated at a time.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Answers generated at a time.", valueName: "n"))
   var parallel = 8
-  @Option(help: ArgumentHelp("Requests that may wait; more are refused with 429.", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Requests that may wait; more are refused with 429.", valueName: "n"))
   var queue = 64
-  @Option(help: ArgumentHelp("Most tokens of an answer, whatever the request says.", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "The maximum number of tokens of an answer, whatever the request says.", valueName: "n"))
   var maxNewTokens: Int?
-  @Option(help: ArgumentHelp("Time limit of a request, waiting included.", valueName: "seconds"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Time limit of a request, waiting included.", valueName: "seconds"))
   var requestTimeout = 600.0
   @Option(
+    parsing: .unconditional,
     help: ArgumentHelp("Time limit of a request's head, and twice that of its body.", valueName: "seconds"))
   var readTimeout = 15.0
   @Option(help: ArgumentHelp("Largest body of a request.", valueName: "size"))
   var maxBody = "4MiB"
-  @Option(help: ArgumentHelp("Connections at a time.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Connections at a time.", valueName: "n"))
   var connections = 1024
-  @Option(
-    help: ArgumentHelp(
-      "How integer weights are multiplied: fast (activations in 8 bits but for outliers), q8_0 (all in 8 bits, as llama.cpp) or exact (fp32).",
-      valueName: "mode"))
-  var arithmetic = Int4Arithmetic.fast
+  @OptionGroup var products: ArithmeticOptions
   @OptionGroup var keysAndValues: KVCacheOptions
 
   func validate() throws {
     guard (1...256).contains(parallel) else { throw ValidationError("--parallel: expected 1 to 256.") }
-    guard queue >= 0 else { throw ValidationError("--queue: expected 0 or more.") }
+    guard (0...100_000).contains(queue) else { throw ValidationError("--queue: expected 0 to 100000.") }
     if let contextSize, contextSize < 16 { throw ValidationError("--context-size: expected at least 16.") }
     if let maxNewTokens, maxNewTokens < 1 { throw ValidationError("--max-new-tokens: expected at least 1.") }
-    guard connections >= 1 else { throw ValidationError("--connections: expected at least 1.") }
+    guard (1...1_000_000).contains(connections) else {
+      throw ValidationError("--connections: expected 1 to 1000000.")
+    }
     for (name, seconds) in [("--request-timeout", requestTimeout), ("--read-timeout", readTimeout)]
     where !(0.1...1e6).contains(seconds) {
       throw ValidationError("\(name): expected 0.1 to 1000000 seconds.")
@@ -55,6 +62,8 @@ struct ResourceOptions: ParsableArguments {
       throw ValidationError("--max-body: expected a size like 4MiB.")
     }
   }
+
+  var arithmetic: Int4Arithmetic { products.arithmetic ?? .fast }
 
   func memoryBytes() throws -> Int? {
     guard let memoryLimit else { return nil }
@@ -68,8 +77,7 @@ struct ResourceOptions: ParsableArguments {
     ServedModel.Resources(
       memoryLimit: memoryLimit, context: contextSize, parallel: parallel, queue: queue,
       arithmetic: arithmetic,
-      caches: CacheChoice(type: keysAndValues.type(beside: arithmetic))
-    )
+      cacheType: keysAndValues.type(beside: arithmetic))
   }
 
   func limits() -> ServerLimits {
@@ -86,7 +94,8 @@ struct ResourceOptions: ParsableArguments {
 
 /// Who may use the server, and how it is reached.
 struct AccessOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Port to listen on; 0: any that is free.", valueName: "n"))
+  @Option(
+    parsing: .unconditional, help: ArgumentHelp("Port to listen on; 0: any that is free.", valueName: "n"))
   var port = 8360
   @Option(help: ArgumentHelp("Address to listen on; 0.0.0.0: all.", valueName: "address"))
   var host = "127.0.0.1"
@@ -112,7 +121,7 @@ struct AccessOptions: ParsableArguments {
       "Further names accepted in the Host header, behind a proxy. "
         + "On a loopback address without keys only localhost's are.", valueName: "name"))
   var allowedHost: [String] = []
-  @Option(help: ArgumentHelp("Requests a minute for each client.", valueName: "n"))
+  @Option(parsing: .unconditional, help: ArgumentHelp("Requests a minute for each client.", valueName: "n"))
   var rateLimit: Int?
   @Flag(help: "Clients are told apart by X-Forwarded-For: only behind a proxy that sets it.")
   var trustForwarded = false
@@ -121,7 +130,9 @@ struct AccessOptions: ParsableArguments {
 
   func validate() throws {
     guard (0...65535).contains(port) else { throw ValidationError("--port: expected 0 to 65535.") }
-    if let rateLimit, rateLimit < 1 { throw ValidationError("--rate-limit: expected at least 1.") }
+    if let rateLimit, !(1...1_000_000).contains(rateLimit) {
+      throw ValidationError("--rate-limit: expected 1 to 1000000.")
+    }
     guard apiKey.allSatisfy({ !$0.isEmpty }) else { throw ValidationError("--api-key: expected a key.") }
   }
 
@@ -130,9 +141,11 @@ struct AccessOptions: ParsableArguments {
     if let key = ProcessInfo.processInfo.environment["ZHINAO_API_KEY"], !key.isEmpty { keys.append(key) }
     guard let apiKeyFile else { return keys }
     let file = try MappedFile(path: apiKeyFile)
-    let text = String(decoding: file.bytes, as: UTF8.self)
-    let read = text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }
-      .filter { !$0.isEmpty && !$0.hasPrefix("#") }
+    // Lines end with \n or \r\n: the spaces that are trimmed include \r.
+    let lines = file.bytes.split(separator: UInt8(ascii: "\n")).map {
+      String(decoding: $0, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+    let read = lines.filter { !$0.isEmpty && $0.utf8.first != UInt8(ascii: "#") }
     guard !read.isEmpty else { throw FileError(.badContent, path: apiKeyFile, detail: "holds no key") }
     return keys + read
   }

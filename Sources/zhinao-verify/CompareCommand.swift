@@ -2,7 +2,6 @@ import ArgumentParser
 import Evaluation
 import Foundation
 import JSON
-import Tensors
 import ToolSupport
 
 struct CompareCommand: ParsableCommand {
@@ -11,7 +10,8 @@ struct CompareCommand: ParsableCommand {
     abstract: "How far a candidate's predictions are from a reference's.",
     discussion: """
       Both perplexities and their ratio, KL divergence of the reference from the candidate (mean and 99th percentile, \
-      in nats per token), and the share of positions where both put the same token first.
+      in nats per token), and the share of positions where both put the same token first. --arithmetic is that of the \
+      candidate; the reference is computed in fp32.
 
       EXAMPLE
         zhinao-verify compare MODEL_DIR model-int4.zhinao --text eval.txt
@@ -22,10 +22,7 @@ struct CompareCommand: ParsableCommand {
   @Argument(help: "The model that is compared with it.")
   var candidate: String
   @OptionGroup var text: TextOptions
-  @Option(
-    help: ArgumentHelp(
-      "How the candidate's integer weights are multiplied: exact, fast or q8_0.", valueName: "mode"))
-  var arithmetic = Int4Arithmetic.exact
+  @OptionGroup var arithmetic: ArithmeticOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
@@ -37,14 +34,15 @@ struct CompareCommand: ParsableCommand {
     let ids = try text.load(for: a)
     let bar = ProgressReporter("compare", unit: "windows")
     let result = try Comparison.measure(
-      reference: a.decoder(), candidate: b.decoder(arithmetic: arithmetic), ids: ids, protocol: text.windowing
+      reference: a.decoder(), candidate: b.decoder(arithmetic: arithmetic.arithmetic ?? .exact), ids: ids,
+      protocol: text.windowing
     ) { bar.update($0, of: $1) }
     var json = result.json.objectValue ?? JSONObject()
     json["reference"] = .string(reference)
     json["candidate"] = .string(candidate)
     json["window"] = .init(text.window)
     json["seconds"] = .init(Date().timeIntervalSince(start))
-    output.show(.object(json)) {
+    try output.show(.object(json)) {
       Format.table([
         ["perplexity of the reference", Format.number(result.reference, digits: 4)],
         ["perplexity of the candidate", Format.number(result.candidate, digits: 4)],

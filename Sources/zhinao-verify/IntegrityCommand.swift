@@ -43,7 +43,7 @@ struct IntegrityCommand: ParsableCommand {
           + "\(check.tensorsCompared) tensors made again from them"
           + (check.tensorsOfOtherForm > 0 ? ", \(check.tensorsOfOtherForm) were quantized since" : ""))
     }
-    output.show(.object(json)) {
+    try output.show(.object(json)) {
       ((report.problems.isEmpty ? ["\(model): intact"] : report.problems.map { "\(model): \($0)" })
         + report.notes.map { "note: \($0)" }
         + ["\(report.tensors) tensors, \(Format.bytes(report.bytes))"]).joined(separator: "\n")

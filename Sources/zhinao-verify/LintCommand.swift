@@ -37,7 +37,7 @@ struct LintCommand: ParsableCommand {
       Output.note(
         "--fix would put right: \(report.repairs.map(\.description).joined(separator: "; "))")
     }
-    output.show(report.json) {
+    try output.show(report.json) {
       let engines = report.engines.map { verdict in
         let remark = verdict.remark.isEmpty ? "" : " (\(verdict.remark))"
         return [verdict.engine, verdict.obstacle.map { "no: \($0)" } ?? "loads\(remark)"]

@@ -1,8 +1,8 @@
 import ArgumentParser
 import Evaluation
+import Files
 import Foundation
 import Safetensors
-import Tensors
 import ToolSupport
 
 struct LogitsCommand: ParsableCommand {
@@ -25,11 +25,7 @@ struct LogitsCommand: ParsableCommand {
     name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Where to write.", valueName: "file")
   )
   var destination: String
-  @Option(
-    help: ArgumentHelp(
-      "How integer weights are multiplied: exact (fp32), fast (activations in 8 bits but for outliers) or q8_0 (all in 8 bits, as llama.cpp).",
-      valueName: "mode"))
-  var arithmetic = Int4Arithmetic.exact
+  @OptionGroup var arithmetic: ArithmeticOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
@@ -39,7 +35,7 @@ struct LogitsCommand: ParsableCommand {
     let opened = try opening.open(model)
     let tokens = try parseIDs()
     try EvaluationText.check(tokens, vocabularySize: opened.configuration.vocabularySize, path: "--ids")
-    let decoder = try opened.decoder(arithmetic: arithmetic)
+    let decoder = try opened.decoder(arithmetic: arithmetic.arithmetic ?? .exact)
     let hidden = decoder.hiddenStates(windows: [tokens])
     let width = decoder.vocabularySize
     // A vocabulary's worth of floats per token: a few rows at a time, not all.
@@ -61,14 +57,16 @@ struct LogitsCommand: ParsableCommand {
         try emit(UnsafeRawBufferPointer(logits.buffer))
       }
     }
-    output.show(["output": .string(destination), "tokens": .init(tokens.count), "vocabulary": .init(width)]) {
+    try output.show([
+      "output": .string(destination), "tokens": .init(tokens.count), "vocabulary": .init(width),
+    ]) {
       "\(destination): logits [\(tokens.count), \(width)]"
     }
   }
 
   private func parseIDs() throws -> [Int] {
-    if ids.hasPrefix("@") { return try EvaluationText.ids(jsonFile: String(ids.dropFirst())) }
-    let tokens = ids.split(separator: ",").map { Int($0.trimmingCharacters(in: .whitespaces)) }
+    if let path = ids.bytes.dropping(prefix: "@") { return try EvaluationText.ids(jsonFile: path) }
+    let tokens = ids.bytes.split(separator: ",").map { Int($0.bytes.trimmed) }
     guard !tokens.isEmpty, !tokens.contains(nil) else {
       throw ValidationError("--ids: expected whole numbers separated by commas.")
     }

@@ -2,7 +2,6 @@ import ArgumentParser
 import Evaluation
 import Foundation
 import JSON
-import Tensors
 import ToolSupport
 import Transformer
 
@@ -22,14 +21,8 @@ struct PerplexityCommand: ParsableCommand {
   @Argument(help: "Hugging Face or AutoGPTQ folder, .zhinao or .gguf file.")
   var model: String
   @OptionGroup var text: TextOptions
-  @Option(
-    help: ArgumentHelp(
-      "How integer weights are multiplied: exact (fp32), fast (activations in 8 bits but for outliers) or q8_0 (all in 8 bits, as llama.cpp).",
-      valueName: "mode"))
-  var arithmetic = Int4Arithmetic.exact
-  @Option(
-    help: ArgumentHelp("Keys and values are kept as f32, f16 or int8.", valueName: "type"))
-  var kvCache = KVCacheType.f32
+  @OptionGroup var arithmetic: ArithmeticOptions
+  @OptionGroup var cache: KVCacheOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
@@ -39,13 +32,14 @@ struct PerplexityCommand: ParsableCommand {
     let start = Date()
     let opened = try opening.open(model)
     let ids = try text.load(for: opened)
-    let decoder = try opened.decoder(arithmetic: arithmetic)
+    let decoder = try opened.decoder(arithmetic: arithmetic.arithmetic ?? .exact)
+    let cacheType = cache.kvCache ?? .f32
     let bar = ProgressReporter("perplexity", unit: "windows")
-    let result = try Perplexity.measure(decoder, ids: ids, protocol: text.windowing, cacheType: kvCache) {
+    let result = try Perplexity.measure(decoder, ids: ids, protocol: text.windowing, cacheType: cacheType) {
       bar.update($0, of: $1)
     }
     let seconds = Date().timeIntervalSince(start)
-    output.show(json(result, tokens: ids.count, seconds: seconds)) {
+    try output.show(json(result, cacheType, tokens: ids.count, seconds: seconds)) {
       """
       perplexity \(Format.number(result.perplexity, digits: 4)) ± \(Format.number(result.halfWidth95, digits: 4))
       \(result.tokensScored) tokens scored in \(result.windows) windows of \(text.window), \(Format.duration(seconds))
@@ -53,10 +47,11 @@ struct PerplexityCommand: ParsableCommand {
     }
   }
 
-  private func json(_ result: Perplexity, tokens: Int, seconds: Double) -> JSONValue {
+  private func json(_ result: Perplexity, _ cacheType: KVCacheType, tokens: Int, seconds: Double) -> JSONValue
+  {
     var object = result.json.objectValue ?? JSONObject()
     object["model"] = .string(model)
-    object["kv_cache"] = .string(kvCache.rawValue)
+    object["kv_cache"] = .string(cacheType.rawValue)
     object["window"] = .init(text.window)
     object["stride"] = .init(text.windowing.stride)
     object["tokens_in_text"] = .init(tokens)

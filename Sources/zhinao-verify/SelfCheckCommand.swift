@@ -26,7 +26,7 @@ struct SelfCheckCommand: ParsableCommand {
     compute.apply()
     let outcomes = try OpenedModel(path: model).selfCheck()
     let passed = outcomes.allSatisfy { $0.firstFailure == nil }
-    output.show([
+    try output.show([
       "path": .string(model), "passed": .bool(passed), "isa": .string(WorkerPool.shared.kernels.name),
       "checks": .array(outcomes.map(\.json)),
     ]) {

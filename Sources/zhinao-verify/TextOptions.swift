@@ -1,6 +1,7 @@
 import ArgumentParser
 import Evaluation
 import Models
+import ToolSupport
 
 /// The text a model is measured on, and how it is cut.
 struct TextOptions: ParsableArguments {
@@ -28,11 +29,9 @@ struct TextOptions: ParsableArguments {
 
   func validate() throws {
     guard (text == nil) != (ids == nil) else { throw ValidationError("Give one of --text and --ids.") }
-    guard window >= 2 else { throw ValidationError("--window: expected at least 2.") }
-    if let stride, stride < 1 || stride > window {
-      throw ValidationError("--stride: expected a number from 1 to the window, \(window).")
-    }
-    if let maxWindows, maxWindows < 1 { throw ValidationError("--max-windows: expected at least 1.") }
+    try OptionRange.check("--window", window, 2...1 << 20)
+    try OptionRange.check("--stride", stride, 1...window)
+    try OptionRange.check("--max-windows", maxWindows, 1...Int.max)
   }
 
   var windowing: WindowProtocol { WindowProtocol(length: window, stride: stride, maximumWindows: maxWindows) }

@@ -37,14 +37,14 @@ struct TokenizeCommand: ParsableCommand {
     let tokenizer = try loadTokenizer()
     var number = 0
     var answers = ""
-    while let line = readLine(strippingNewline: true) {
+    try StandardInput.forEachLine { line in
       number += 1
-      if line.allSatisfy(\.isWhitespace) { continue }
+      if line.allSatisfy(TokenizeCommand.isSpace) { return }
       func bad(_ detail: String) -> FileError {
         FileError(.badContent, path: "standard input", detail: "line \(number): \(detail)")
       }
       let request: JSONValue
-      do { request = try JSONValue.parse(line) } catch { throw bad(error.description) }
+      do throws(JSONError) { request = try JSONValue.parse(line) } catch { throw bad(error.description) }
       let ids: [Int]
       if let text = request["text"]?.stringValue {
         ids = tokenizer.encode(text, specials: plain ? .plain : .recognized, addingAffixes: addSpecialTokens)
@@ -60,11 +60,16 @@ struct TokenizeCommand: ParsableCommand {
       let answer: JSONValue = ["ids": .array(ids.map { .init($0) }), "decoded": .string(decoded)]
       answers += answer.serialized() + "\n"
       if answers.utf8.count > 1 << 16 {
-        Output.stream(answers)
+        try Output.stream(answers)
         answers = ""
       }
     }
-    Output.stream(answers)
+    try Output.stream(answers)
+  }
+
+  /// White space of JSON.
+  private static func isSpace(_ byte: UInt8) -> Bool {
+    byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t") || byte == UInt8(ascii: "\r")
   }
 
   private func loadTokenizer() throws -> any Tokenizer {
@@ -73,7 +78,7 @@ struct TokenizeCommand: ParsableCommand {
       throw FileError(.cannotOpen, path: model, detail: "no such file or folder")
     }
     if isFolder.boolValue { return try TokenizerLoader.load(FolderFiles(model)) }
-    if model.hasSuffix(".tiktoken") || model.hasSuffix(".json") {
+    if model.bytes.hasSuffix(".tiktoken") || model.bytes.hasSuffix(".json") {
       return try TokenizerLoader.load(file: model)
     }
     if GGUFFile.isGGUF(path: model) { return try OpenedModel(path: model).tokenizer() }

@@ -48,6 +48,24 @@ import Tokenization
     #expect(try Self.load("你好", as: "p.txt").windows == [tokenizer.encode("你好")])
   }
 
+  /// Lines end at line feeds only, as Python's `for line in file` with newline="\\n" has it.
+  @Test func linesOfAFileEndAtLineFeeds() throws {
+    let tokenizer = try #require(Self.tokenizer)
+    for end in ["\n", "\r\n", " \t\r\n", "\n\r\n\n"] {
+      let file = [#"{"text": "你好"}"#, #"{"text": "春天"}"#].map { $0 + end }.joined()
+      #expect(try Self.load(file, as: "t.jsonl").windows == [tokenizer.encode("你好"), tokenizer.encode("春天")])
+    }
+    // Inside a text these are no line ends, and nothing that follows a quote hides it.
+    for mark in ["\u{2028}", "\u{85}", "\u{B}", "\u{301}", "\u{FE0F}", "\u{200D}"] {
+      let text = "a\(mark)b\(mark)"
+      let record = mark == "\u{B}" ? "a\\u000bb\\u000b" : text
+      #expect(try Self.load("{\"text\": \"\(record)\"}\n", as: "t.jsonl").windows == [tokenizer.encode(text)])
+    }
+    #expect(try Self.load("a\r\nb\u{301}", as: "p.txt").windows == [tokenizer.encode("a\r\nb\u{301}")])
+    // The name is taken by bytes too.
+    #expect(try Self.load("{}\u{301}", as: "x.json\u{301}").windows == [tokenizer.encode("{}\u{301}")])
+  }
+
   @Test func gzippedFilesAreReadTheSame() throws {
     let folder = try TemporaryFolder()
     let source = Fixture.tinyZhinao + "/calibration.jsonl"

@@ -503,20 +503,22 @@ struct Tool {
     let bash = Process()
     let output = Pipe()
     bash.executableURL = URL(fileURLWithPath: "/bin/bash")
+    // Of zhinao-quantize an option of its default subcommand.
+    let (start, option) = tool == "zhinao-quantize" ? ("--samp", "--samples") : ("--vers", "--version")
     bash.arguments = [
       "-c",
       """
       source \(folder.file("c")) || exit
-      COMP_WORDS=(\(tool) --vers); COMP_CWORD=1; COMP_LINE="\(tool) --vers"; COMP_POINT=${#COMP_LINE}
+      COMP_WORDS=(\(tool) \(start)); COMP_CWORD=1; COMP_LINE="\(tool) \(start)"; COMP_POINT=${#COMP_LINE}
       function=$(complete -p \(tool) | grep -o -- '-F [^ ]*' | cut -c4-)
-      "$function" \(tool) --vers \(tool); echo "${COMPREPLY[@]}"
+      "$function" \(tool) \(start) \(tool); echo "${COMPREPLY[@]}"
       """,
     ]
     bash.standardOutput = output
     try bash.run()
     let replies = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     bash.waitUntilExit()
-    #expect(replies.contains("--version"), "\(replies)")
+    #expect(replies.contains(option), "\(replies)")
   }
 
   @Test func usageErrorsHaveTheirOwnCode() throws {
@@ -579,6 +581,11 @@ struct Tool {
     for help in [["--help"], ["-h"]] {
       let tool = try Tool.run("zhinao-quantize", help)
       #expect(tool.code == 0 && tool.output.contains("--calibration") && tool.output.contains("solve"))
+    }
+    for arguments in [[], ["--method", "rtn"], [folder.file("quantize")]] {
+      let tool = try Tool.run("zhinao-quantize", arguments)
+      #expect(
+        tool.code == 64 && tool.errors.contains("zhinao-quantize [<options>] <model>"), "\(tool.errors)")
     }
     #expect(try Tool.run("zhinao-quantize", ["--version"]).output.hasPrefix("zhinao-toolchain"))
     #expect(try Tool.run("zhinao-quantize", ["solve", "--help"]).output.contains("zhinao-quantize solve"))

@@ -1,5 +1,6 @@
 import Audit
 import Conversion
+import Files
 import Foundation
 import JSON
 import Models
@@ -33,6 +34,36 @@ import Testing
     let (x, y) = (a.hiddenStates(windows: [ids]), b.hiddenStates(windows: [ids]))
     #expect(x.array == y.array)
     #expect(a.logits(x, rows: 0..<5).array == b.logits(y, rows: 0..<5).array)
+  }
+
+  /// Tensors that the architecture does not know are kept, even when only the spelling of é tells their names apart.
+  @Test func namesThatLookAlikeStayApart() throws {
+    let folder = try TemporaryFolder()
+    let source = folder.file("source")
+    try FileManager.default.copyItem(atPath: Fixture.path("tiny-zhinao-gqa"), toPath: source)
+    let table = try TensorTable(path: source)
+    let extra = ["extra.\u{E9}", "extra.e\u{301}"]
+    let plans =
+      table.inFileOrder.map { TensorPlan($0.name, $0.dtype, $0.shape) }
+      + extra.map { TensorPlan($0, .f32, [1]) }
+    let merged = folder.file("merged.safetensors")
+    try SafetensorsWriter.write(to: merged, tensors: plans) { plan, emit in
+      if let tensor = table[plan.name] { return try emit(tensor.bytes) }
+      try [Float(plan.name.utf8.count)].withUnsafeBytes { try emit($0) }
+    }
+    for file in table.files { try FileManager.default.removeItem(atPath: file.path) }
+    try? FileManager.default.removeItem(atPath: source + "/model.safetensors.index.json")
+    try FileManager.default.moveItem(atPath: merged, toPath: source + "/model.safetensors")
+    let packed = folder.file("m.zhinao")
+    try ModelPacker(ModelContents(OpenedModel(path: source))).write(
+      to: packed, generator: "test", provenance: JSONObject())
+    let back = folder.file("back")
+    try FolderWriter(ModelContents(OpenedModel(path: packed)), shardByteLimit: .max).write(
+      to: back, replacing: false, toolVersion: "test")
+    let found = try TensorTable(path: back)
+    for name in extra {
+      #expect(found[name]?.bytes.loadUnaligned(as: Float.self) == Float(name.utf8.count))
+    }
   }
 
   @Test func anotherTypeRoundsOnce() throws {

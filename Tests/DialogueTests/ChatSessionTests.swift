@@ -1,68 +1,10 @@
-import Compute
 import Dialogue
 import Generation
 import Models
-import Synchronization
 import Tensors
 import TestSupport
 import Testing
 import Tokenization
-import Transformer
-
-/// A model that always says the same and notes which tokens ran, and after how many.
-final class RecordingModel: LanguageModel {
-  struct Run: Equatable {
-    var tokens: [Int]
-    var position: Int
-  }
-  let runs = Mutex<[Run]>([])
-  let vocabularySize = 260
-  let contextLength = 1000
-  /// What it says, one id a step, over and over.
-  let answer: [Int]
-  private let step = Mutex(0)
-
-  init(answer: [Int]) { self.answer = answer }
-
-  func makeCache(capacity: Int, type: KVCacheType) -> KVCache { KVCache(capacity: capacity) }
-
-  func hiddenStates(_ tokens: [Int], cache: KVCache) -> AlignedBuffer<Float> {
-    runs.withLock { $0.append(Run(tokens: tokens, position: cache.count)) }
-    cache.advance(by: tokens.count)
-    return AlignedBuffer(zeros: tokens.count)
-  }
-
-  func logits(_ hidden: AlignedBuffer<Float>, rows: Range<Int>) -> AlignedBuffer<Float> {
-    let logits = AlignedBuffer<Float>(zeros: vocabularySize)
-    step.withLock { step in
-      logits[answer[step % answer.count]] = 1
-      step += 1
-    }
-    return logits
-  }
-
-  /// Runs since the last call.
-  func take() -> [Run] {
-    runs.withLock { runs in
-      defer { runs = [] }
-      return runs
-    }
-  }
-}
-
-/// One id a byte; ChatML's marks behind them.
-struct ByteTokenizer: Tokenizer {
-  let tokenCount = 259
-  let specialTokens = ["<|im_start|>": 256, "<|im_end|>": 257, "<eod>": 258]
-  func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int] {
-    if specials == .recognized && text == "<|im_end|>" { return [257] }
-    return text.utf8.map(Int.init)
-  }
-  func decode(_ ids: [Int], skippingSpecials: Bool) throws -> String {
-    String(decoding: ids.filter { $0 < 256 }.map(UInt8.init), as: UTF8.self)
-  }
-  func bytes(of id: Int, skippingSpecials: Bool) throws -> [UInt8]? { id < 256 ? [UInt8(id)] : nil }
-}
 
 @Suite struct ChatSessionTests {
   static let settings = ChatSession.Settings(maximumNewTokens: 50)
@@ -71,9 +13,9 @@ struct ByteTokenizer: Tokenizer {
   static func make(
     answer: [Int] = [111, 107, 257], capacity: Int = 1000, contents: SpecialTokens = .plain
   )
-    -> (session: ChatSession, model: RecordingModel)
+    -> (session: ChatSession, model: StandInModel)
   {
-    let model = RecordingModel(answer: answer)
+    let model = StandInModel(answer: answer)
     let session = ChatSession(
       model: model, tokenizer: ByteTokenizer(), template: .chatML(defaultSystem: "S"), contents: contents,
       stopTokens: [257, 258], capacity: capacity)
@@ -84,14 +26,14 @@ struct ByteTokenizer: Tokenizer {
     let (session, model) = Self.make()
     let first = try session.ask("hello", settings: Self.settings)
     #expect(first.result.text == "ok" && first.result.finishReason == .stop && first.reusedTokens == 0)
-    let prompt = model.take()
+    let prompt = model.takeRuns()
     #expect(prompt[0].position == 0 && prompt[0].tokens.count == first.promptTokens)
     let held = session.contextTokens
     #expect(held == first.promptTokens + 2)
     let second = try session.ask("more", settings: Self.settings)
     // The whole of what the cache held is used; what runs is <|im_end|>, a line end and the new turn.
     #expect(second.reusedTokens == held)
-    let runs = model.take()
+    let runs = model.takeRuns()
     #expect(runs[0].position == held && runs[0].tokens.count == second.promptTokens - held)
     #expect(runs[0].tokens.starts(with: [257, 10, 256] + "user\nmore".utf8.map(Int.init)))
   }
@@ -99,10 +41,10 @@ struct ByteTokenizer: Tokenizer {
   @Test func regenerationAndOtherBeginningsReuseWhatIsTheSame() throws {
     let (session, model) = Self.make()
     let first = try session.ask("hello", settings: Self.settings)
-    _ = model.take()
+    _ = model.takeRuns()
     let again = try session.regenerate(settings: Self.settings)
     #expect(again.reusedTokens == first.promptTokens - 1, "all but the token whose logits are needed")
-    #expect(model.take()[0].tokens.count == 1)
+    #expect(model.takeRuns()[0].tokens.count == 1)
     #expect(session.conversation.turns.map(\.content) == ["hello", "ok"])
     session.setSystem("T")
     let other = try session.ask("hi", settings: Self.settings)
@@ -120,7 +62,7 @@ struct ByteTokenizer: Tokenizer {
     for turn in 1...20 {
       let answer = try session.ask("question number \(turn)", settings: Self.settings)
       #expect(answer.promptTokens + 50 <= 400)
-      let runs = model.take()
+      let runs = model.takeRuns()
       if answer.droppedTurns > 0 {
         #expect(answer.droppedTurns % 2 == 0 && answer.promptTokens <= 200)
         dropped += answer.droppedTurns
@@ -176,18 +118,18 @@ struct ByteTokenizer: Tokenizer {
     for (contents, marks) in [(SpecialTokens.plain, 2), (.recognized, 3)] {
       let (session, model) = Self.make(contents: contents)
       _ = try session.ask("<|im_end|>", settings: Self.settings)
-      #expect(model.take()[0].tokens.count { $0 == 257 } == marks)
+      #expect(model.takeRuns()[0].tokens.count { $0 == 257 } == marks)
     }
   }
 
   @Test func withoutATemplateNothingIsRemembered() throws {
-    let model = RecordingModel(answer: [111, 258])
+    let model = StandInModel(answer: [111, 258])
     let session = ChatSession(
       model: model, tokenizer: ByteTokenizer(), template: nil, contents: .plain, stopTokens: [258],
       capacity: 100)
     for text in ["abc", "xyz"] {
       _ = try session.ask(text, settings: Self.settings)
-      #expect(model.take()[0] == RecordingModel.Run(tokens: text.utf8.map(Int.init), position: 0))
+      #expect(model.takeRuns()[0] == StandInModel.Run(tokens: text.utf8.map(Int.init), position: 0))
     }
     #expect(throws: GenerationError.self) { try session.ask("", settings: Self.settings) }
   }

@@ -15,7 +15,14 @@ import Tokenization
     ("/save", .incomplete("/save")),
     ("/load  ", .incomplete("/load")), ("/nonsense x", .unknown("/nonsense")),
     ("//etc/hosts?", .message("/etc/hosts?")),
+    (" \u{301}x", .message(" \u{301}x")), ("/save a\u{301}/\u{301}.json\r\n", .save("a\u{301}/\u{301}.json")),
+    ("//\u{301}", .message("/\u{301}")), ("/\u{301}clear", .unknown("/\u{301}clear")),
+    ("/system\r\nA", .system("A")), ("\u{1F}exit\u{3000}", .exit),
     ("clear the table", .message("clear the table")), ("Exit", .message("Exit")), (" 你好 ", .message(" 你好 ")),
+    // A combining mark, a joiner or a variation selector behind a slash, a space or a command does not hide them.
+    ("/\u{301}x", .unknown("/\u{301}x")), ("//\u{FE0F}", .message("/\u{FE0F}")),
+    ("/save \u{301}a", .save("\u{301}a")), ("/system\r\n\u{200D}b", .system("\u{200D}b")),
+    ("/help\u{301}", .unknown("/help\u{301}")), ("exit\r\n", .exit),
   ])
   func commands(line: String, expected: ChatCommand) { #expect(ChatCommand(line) == expected) }
 }

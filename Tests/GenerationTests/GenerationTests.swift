@@ -118,9 +118,8 @@ import Testing
       let sure = margins.firstIndex { $0 < 1e-3 } ?? greedy.count
       var text = ""
       let result = try generator.generate(
-        prompt: ids, cache: decoder.makeCache(capacity: ids.count + greedy.count + 1),
-        sampling: SamplingParameters(),
-        stopTokens: [], maximumNewTokens: greedy.count
+        GenerationRequest(prompt: ids, maximumNewTokens: greedy.count),
+        in: CachedSequence(decoder.makeCache(capacity: ids.count + greedy.count + 1))
       ) { piece in
         text += piece
         return true
@@ -140,8 +139,8 @@ import Testing
       -> GenerationResult
     {
       try generator.generate(
-        prompt: [10, 20, 30], cache: decoder.makeCache(capacity: capacity), sampling: SamplingParameters(),
-        stopTokens: stop, maximumNewTokens: limit
+        GenerationRequest(prompt: [10, 20, 30], stopTokens: stop, maximumNewTokens: limit),
+        in: CachedSequence(decoder.makeCache(capacity: capacity))
       ) { _ in keepGoing }
     }
     let free = try run(stop: [], limit: 8)
@@ -151,6 +150,10 @@ import Testing
     #expect(!stopped.tokens.contains(free.tokens[3]))
     #expect(try run(stop: [], limit: 100, capacity: 8).finishReason == .length)
     #expect(try run(stop: [], limit: 8, keepGoing: false).finishReason == .cancelled)
-    #expect(throws: GenerationError.self) { try run(stop: [], limit: 8, capacity: 3) }
+    #expect(try run(stop: [], limit: 0).tokens.isEmpty)
+    #expect(try run(stop: [], limit: .max, capacity: 8).tokens.count == 5)
+    #expect(throws: GenerationError.promptTooLong(tokens: 3, limit: 2)) {
+      try run(stop: [], limit: 8, capacity: 3)
+    }
   }
 }

@@ -11,7 +11,7 @@ struct Outcome: Equatable {
   var tokens: [Int] = []
   var text = ""
   var summary: GenerationSummary?
-  var error: SchedulingError?
+  var error: GenerationError?
 }
 
 extension GenerationTicket {
@@ -21,9 +21,9 @@ extension GenerationTicket {
       for entry in entries {
         onEntry(entry)
         switch entry.event {
-        case .token(let id, let text, _):
-          all[entry.index].tokens.append(id)
-          all[entry.index].text += text
+        case .token(let token):
+          all[entry.index].tokens.append(token.id)
+          all[entry.index].text += token.text
         case .finished(let summary, let text):
           all[entry.index].text += text
           all[entry.index].summary = summary
@@ -45,19 +45,19 @@ extension GenerationTicket {
     tokenizer = try model.tokenizer()
   }
 
-  func engine(parallel: Int = 4, queue: Int = 100, context: Int = 512, budget: Int = 2048, caches: Int? = nil)
-    -> GenerationEngine
-  {
+  func engine(
+    _ model: (any LanguageModel)? = nil, parallel: Int = 4, queue: Int = 100, context: Int = 512,
+    budget: Int = 2048, caches: Int? = nil
+  ) -> GenerationEngine {
     GenerationEngine(
-      decoder: decoder, tokenizer: tokenizer,
+      model: model ?? decoder, tokenizer: tokenizer,
       limits: SchedulerLimits(
         parallel: parallel, queue: queue, contextLimit: context, budgetTokens: budget, caches: caches))
   }
 
   func solo(_ request: GenerationRequest) throws -> GenerationResult {
     try TextGenerator(model: decoder, tokenizer: tokenizer).generate(
-      prompt: request.prompt, cache: decoder.makeCache(capacity: 512), sampling: request.sampling,
-      stopTokens: request.stopTokens, maximumNewTokens: request.maximumNewTokens)
+      request, in: CachedSequence(decoder.makeCache(capacity: 512)))
   }
 
   /// Prompts of many lengths, some sharing their beginnings, greedy and sampled.
@@ -74,9 +74,11 @@ extension GenerationTicket {
   }
 
   @Test func answersAreThoseOfRunningAlone() async throws {
-    let engine = engine(parallel: 6, budget: 1200)
+    let gated = GatedModel(decoder)
+    let engine = engine(gated, parallel: 6, budget: 1200)
     let requests = requests(40)
     let tickets = try requests.map { try engine.submit([$0]) }
+    gated.open()
     for (request, ticket) in zip(requests, tickets) {
       let outcome = await ticket.outcomes()[0]
       let expected = try solo(request)
@@ -137,9 +139,10 @@ extension GenerationTicket {
   }
 
   @Test func refusesWhatDoesNotFit() async throws {
-    let engine = engine(parallel: 1, queue: 2, context: 64, budget: 64)
-    func error(_ prompt: [Int]) -> SchedulingError? {
-      do throws(SchedulingError) {
+    let gated = GatedModel(decoder)
+    let engine = engine(gated, parallel: 1, queue: 2, context: 64, budget: 64)
+    func error(_ prompt: [Int]) -> GenerationError? {
+      do throws(GenerationError) {
         _ = try engine.submit([GenerationRequest(prompt: prompt, maximumNewTokens: 1)])
         return nil
       } catch { return error }
@@ -150,74 +153,13 @@ extension GenerationTicket {
     #expect(error([-1]) == .unknownToken(id: -1, tokenCount: tokenizer.tokenCount))
     let long = GenerationRequest(prompt: [1, 2], maximumNewTokens: 60)
     // One may run, two may wait; together they are refused as a whole.
-    #expect(throws: SchedulingError.self) { try engine.submit(Array(repeating: long, count: 4)) }
+    #expect(throws: GenerationError.self) { try engine.submit(Array(repeating: long, count: 4)) }
     let tickets = try (0..<3).map { _ in try engine.submit([long]) }
-    #expect(throws: SchedulingError.self) { try engine.submit([long]) }
+    #expect(throws: GenerationError.self) { try engine.submit([long]) }
+    gated.open()
     for ticket in tickets { #expect(await ticket.outcomes()[0].tokens.count == 60) }
     #expect(engine.statistics.waiting == 0)
     engine.drain(until: .now)
-  }
-
-  /// More tokens than any machine generates while a test runs.
-  static let endlessTokens = 50_000
-  func endless(_ prompt: [Int]) -> GenerationRequest {
-    GenerationRequest(prompt: prompt, maximumNewTokens: SchedulerTests.endlessTokens)
-  }
-  func endlessEngine() -> GenerationEngine {
-    engine(parallel: 1, context: SchedulerTests.endlessTokens + 16, budget: SchedulerTests.endlessTokens + 16)
-  }
-
-  /// Statistics follow the events they count by a moment.
-  func eventually(_ condition: () -> Bool) async -> Bool {
-    for _ in 0..<1000 where !condition() { try? await Task.sleep(for: .milliseconds(10)) }
-    return condition()
-  }
-
-  @Test func cancelledRequestsMakeRoomForOthers() async throws {
-    let engine = endlessEngine()
-    let running = try engine.submit([endless([3])])
-    let waiting = try engine.submit([endless([4])])
-    let short = GenerationRequest(prompt: [5, 6], maximumNewTokens: 3)
-    let last = try engine.submit([short])
-    _ = await running.next()
-    waiting.cancel()
-    running.cancel()
-    #expect(await last.outcomes()[0].tokens == (try solo(short)).tokens)
-    #expect(await running.next() == nil)
-    #expect(await eventually { engine.statistics.finished["cancelled"] == 1 })
-    let task = Task { try await engine.submit([endless([8])]).outcomes() }
-    task.cancel()
-    _ = try await task.value
-    _ = try await engine.submit([short]).outcomes()
-    #expect(await eventually { engine.statistics.running == 0 })
-    engine.drain(until: .now)
-  }
-
-  @Test func timeEndsWaitingWithAnErrorAndAnswersWithWhatThereIs() async throws {
-    let engine = engine(parallel: 1)
-    var request = GenerationRequest(prompt: [3], maximumNewTokens: 500)
-    request.deadline = .now + .milliseconds(150)
-    let running = try engine.submit([request])
-    let waiting = try engine.submit([request])
-    let cut = await running.outcomes()[0]
-    // A fast machine may finish in time.
-    #expect(cut.summary?.reason == .length && !cut.tokens.isEmpty)
-    if cut.tokens.count < 500 { #expect(await waiting.outcomes()[0].error == .timedOut) }
-    engine.drain(until: .now)
-  }
-
-  @Test func drainingFinishesOrFailsEverything() async throws {
-    let engine = endlessEngine()
-    let first = try engine.submit([GenerationRequest(prompt: [3], maximumNewTokens: 5)])
-    let endless = try (0..<3).map { _ in try engine.submit([self.endless([4])]) }
-    #expect(await first.outcomes()[0].tokens.count == 5)
-    engine.drain(until: .now + .milliseconds(20))
-    #expect(throws: SchedulingError.shuttingDown) {
-      try engine.submit([GenerationRequest(prompt: [4], maximumNewTokens: 5)])
-    }
-    let outcomes = await [endless[0].outcomes()[0], endless[1].outcomes()[0], endless[2].outcomes()[0]]
-    #expect(outcomes.allSatisfy { $0.error == .shuttingDown || $0.summary != nil })
-    #expect(outcomes[2].error == .shuttingDown)
   }
 
   @Test func clientsTakeTurns() {
@@ -236,7 +178,7 @@ extension GenerationTicket {
 
   @Test func memoryIsPlannedBeforehand() throws {
     let c = decoder.configuration
-    let perToken = CacheChoice().bytesPerToken(c)
+    let perToken = MemoryPlan.bytesPerToken(c, type: .f32)
     func plan(_ limit: Int, context: Int? = nil) throws -> MemoryPlan {
       try MemoryPlan(
         c, limit: limit, weightBytes: 10 << 20, context: context, parallel: 4, bytesPerToken: perToken)
@@ -247,24 +189,17 @@ extension GenerationTicket {
     let fixed = rich.workBytes + rich.weightBytes
     let poor = try plan(fixed + 1000 * perToken)
     #expect(poor.contextLimit == 960 && poor.budgetTokens == 960)
-    #expect(throws: GenerationError.self) { try plan(fixed + 200 * perToken) }
-  }
-}
-
-@Suite struct AnswerTextTests {
-  @Test func holdsBackWhatMayBecomeAStop() throws {
-    let tokenizer = try OpenedModel(path: Fixture.tinyZhinao).tokenizer()
-    func pieces(_ text: String, stops: [String]) throws -> [String] {
-      var answer = AnswerText(tokenizer, stops: stops)
-      return try tokenizer.encode(text, specials: .plain, addingAffixes: false).map { try answer.push($0) }
-        + [answer.finish()]
+    #expect(
+      throws: GenerationError.memoryLimitTooSmall(
+        limit: fixed + 200 * perToken, needed: fixed + 256 * perToken, weights: rich.weightBytes,
+        work: rich.workBytes, token: perToken)
+    ) { try plan(fixed + 200 * perToken) }
+    #expect(throws: GenerationError.self) { try plan(1) }
+    #expect(try plan(1 << 60, context: .max).contextLimit == c.contextLength)
+    func conversation(_ limit: Int) -> Int {
+      MemoryPlan.conversationContext(c, limit: limit, weightBytes: 10 << 20, bytesPerToken: perToken)
     }
-    for (text, stops, expected) in [
-      ("one two three", ["two"], "one "), ("one two three", ["twx"], "one two three"), ("aab", ["ab"], "a"),
-      ("春天来了，花开了", ["花"], "春天来了，"), ("春天来了", ["", "了。"], "春天来了"), ("ababac", ["abac", "zz"], "ab"),
-      ("xyz", ["yz", "xy"], ""),
-    ] {
-      #expect(try pieces(text, stops: stops).joined() == expected)
-    }
+    #expect(conversation(8 << 30) == c.contextLength)
+    #expect(conversation(1) == 512, "a person may want to wait")
   }
 }

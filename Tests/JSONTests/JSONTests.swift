@@ -18,6 +18,21 @@ import Testing
     #expect(throws: JSONError.self) { try JSONValue.parse(text) }
   }
 
+  /// Keys are bytes, as in Python and Rust: é has two spellings, and K is not the sign of kelvin.
+  @Test func keysAndTextsAreComparedByBytes() throws {
+    let text = #"{"\u00e9":1,"e\u0301":2,"K":3,"\u212a":4}"#
+    let object = try #require(try JSONValue.parse(text).objectValue)
+    #expect(object.keys.count == 4)
+    #expect(object["\u{E9}"]?.intValue == 1 && object["e\u{301}"]?.intValue == 2)
+    #expect(object["K"]?.intValue == 3 && object["\u{212A}"]?.intValue == 4)
+    #expect(JSONValue.string("\u{E9}") != JSONValue.string("e\u{301}"))
+    #expect(try JSONValue.parse(#"{"\u00e9":1}"#) != JSONValue.parse(#"{"e\u0301":1}"#))
+    for mark in ["\u{301}", "\u{FE0F}", "\u{200D}", "\r\n"] {
+      let value = JSONValue.object(JSONObject([("a\(mark)", .string("\"\(mark)\\\(mark)\n\(mark)"))]))
+      #expect(try JSONValue.parse(value.serialized()) == value)
+    }
+  }
+
   @Test func nestingHasALimit() {
     let deep = String(repeating: "[", count: 100_000)
     #expect(throws: JSONError.self) { try JSONValue.parse(deep) }

@@ -104,6 +104,7 @@ import Testing
 
   @Test(arguments: [
     ("\"zhinao\"", "\"other!\"", 6), ("\"a.weight\"", "\"b.weight\"", 8), ("config.json", "../fig.json", 8),
+    ("config.json", "../\u{301}.json", 8),
     ("\"shape\":[20,40]", "\"shape\":[20,41]", 9), ("\"panels\"", "\"spirals\"", 9),
     ("\"bits\":4,\"group_size\":32,\"symm", "\"bits\":5,\"group_size\":32,\"symm", 9),
     ("\"offset\":4096", "\"offset\":9999999", 7),

@@ -97,6 +97,17 @@ import Testing
     #expect(error?.category == .cannotWrite)
   }
 
+  /// Nobody knows what they were computed from.
+  @Test func layersWithoutAManifestAreNotContinued() throws {
+    let folder = try TemporaryFolder()
+    let quantizer = try Self.job(QuantizationRecipe(method: .rtn, groupSize: 32))
+    let store = try Self.store(quantizer, folder.file("p"))
+    try quantizer.run(into: store)
+    #expect(store.finishedLayers == 2)
+    try FileManager.default.removeItem(atPath: store.path + "/recipe.json")
+    #expect(try Self.store(quantizer, store.path).finishedLayers == 0)
+  }
+
   @Test func aLayersFileThatIsNotWhatItShouldBeIsNamed() throws {
     let folder = try TemporaryFolder()
     let quantizer = try Self.job(QuantizationRecipe(method: .rtn, groupSize: 32))

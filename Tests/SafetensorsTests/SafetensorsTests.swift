@@ -122,12 +122,39 @@ import Testing
 
   @Test func theIndexCannotLeadOutOfTheFolder() throws {
     let folder = try TemporaryFolder()
-    for name in ["../x.safetensors", "/etc/passwd", "a/b.safetensors", "", ".."] {
+    for name in [
+      "../x.safetensors", "/etc/passwd", "a/b.safetensors", "", "..", "a/\u{301}b.safetensors", "../\u{200D}",
+      "a\0\u{301}",
+    ] {
       let index: JSONValue = ["weight_map": ["t": .string(name)]]
       try AtomicFile.write(index.serialized(), to: folder.file("model.safetensors.index.json"))
       let error = #expect(throws: CheckpointError.self) { try TensorTable(path: folder.path) }
       #expect(error?.category == .badInput)
     }
+  }
+
+  /// Names are bytes: two spellings of é are two tensors, and two files.
+  @Test func namesAreComparedByBytes() throws {
+    let folder = try TemporaryFolder()
+    let names = ["\u{E9}", "e\u{301}"]
+    for (number, name) in names.enumerated() {
+      try SafetensorsWriter.write(
+        to: folder.file("\(name).safetensors"), tensors: names.map { TensorPlan($0, .u8, [1]) }
+      ) { plan, emit in
+        try [UInt8(number * 2 + (plan.name.utf8.count - 2))].withUnsafeBytes { try emit($0) }
+      }
+    }
+    let file = try SafetensorsFile(path: folder.file("e\u{301}.safetensors"))
+    #expect(file.tensors.count == 2)
+    #expect(try names.map { file.bytes(of: try #require(file.tensor($0)))[0] } == [2, 3])
+    let map = JSONObject(names.map { ($0, .string("\($0).safetensors")) })
+    let index: JSONValue = ["weight_map": .object(map)]
+    try AtomicFile.write(
+      index.serialized(),
+      to: folder.file("model.safetensors.index.json"))
+    let table = try TensorTable(path: folder.path)
+    #expect(table.files.count == 2 && table.names.count == 2)
+    #expect(names.map { table[$0]?.bytes[0] } == [0, 3])
   }
 
   @Test func aSingleFileOfAnyNameIsFound() throws {

@@ -1,47 +1,28 @@
-import Generation
-import Models
+import Files
+import JSON
 import Serving
-import TestSupport
 import Testing
-
-/// The tiny model behind an engine, shared by the tests of this target.
-enum TestModel {
-  static let shared: Result<ServedModel, any Error> = Result { try make(name: "tiny") }
-
-  static func make(name: String, parallel: Int = 4, queue: Int = 8, context: Int? = nil) throws -> ServedModel
-  {
-    try ServedModel.start(
-      try OpenedModel(path: Fixture.tinyZhinao), name: name,
-      resources: ServedModel.Resources(
-        memoryLimit: 1 << 30, context: context, parallel: parallel, queue: queue, arithmetic: .exact,
-        caches: CacheChoice(type: .f16)),
-      otherBytes: 0
-    ).model
-  }
-}
 
 @Suite struct RequestTests {
   let models: ServedModels
   init() throws { models = ServedModels([try TestModel.shared.get()], namesAreExact: false) }
 
   func chat(_ json: String) throws -> AnswerRequest {
-    try AnswerRequest(chat: RequestFields(body: Array(json.utf8)), models: models)
+    try AnswerRequest(chat: JSONFields(body: Array(json.utf8)), models: models)
   }
 
   func completion(_ json: String) throws -> AnswerRequest {
-    try AnswerRequest(completion: RequestFields(body: Array(json.utf8)), models: models)
+    try AnswerRequest(completion: JSONFields(body: Array(json.utf8)), models: models)
   }
 
   func parameter(_ json: String) -> String? {
     do {
       _ = try chat(json)
       return nil
-    } catch let error as APIError {
-      #expect(error.status.code == 400)
-      return error.parameter
     } catch {
-      Issue.record("\(error)")
-      return nil
+      let described = APIError(describing: error)
+      #expect(described.status.code == 400)
+      return described.parameter
     }
   }
 
@@ -78,7 +59,7 @@ enum TestModel {
     #expect(plain.count { $0 == end } + 1 == special.count { $0 == end })
   }
 
-  @Test func defaultsComeFromTheModelThenFromOpenAI() throws {
+  @Test func defaultsComeFromTheModel() throws {
     let message = "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]"
     // The tiny model's generation_config.json says do_sample false, top_p 0.8, max_new_tokens 64.
     let standard = try chat("{\(message)}")
@@ -131,9 +112,9 @@ enum TestModel {
     #expect(try completion("{\"prompt\": [1, 2]}").prompts == [[1, 2]])
     #expect(try completion("{\"prompt\": [[1], [2, 3]]}").prompts == [[1], [2, 3]])
     for wrong in ["[]", "3", "[[\"a\"]]", "[1, \"a\"]", "[99999999]", "[-1]", "{}"] {
-      #expect(throws: APIError.self) { try completion("{\"prompt\": \(wrong)}") }
+      #expect(throws: JSONFieldError.self) { try completion("{\"prompt\": \(wrong)}") }
     }
-    #expect(throws: APIError.self) {
+    #expect(throws: JSONFieldError.self) {
       try completion("{\"prompt\": [\"a\",\"b\",\"c\",\"d\",\"e\"], \"n\": 16}")
     }
   }
@@ -156,17 +137,45 @@ enum TestModel {
     #expect(limiter.take(client: "a", now: start + .seconds(22)) != nil)
   }
 
-  @Test func thePageIsCompiledInAndHasNoMarkupMadeOfText() {
-    let script = ["/markdown.js", "/script.js"].map {
-      String(decoding: WebPage.files[$0]?.bytes ?? [], as: UTF8.self)
-    }.joined()
-    let page = String(decoding: WebPage.files["/"]?.bytes ?? [], as: UTF8.self)
-    #expect(script.contains("textContent") && page.contains("<textarea"))
-    for unsafe in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
-    {
-      #expect(!script.contains(unsafe))
+  @Test func rateLimitForgetsFullBucketsAndTakesNoMoreClientsThanItCan() {
+    let limiter = RateLimiter(perMinute: 60)
+    let start = ContinuousClock.now
+    for index in 0..<10_000 { _ = limiter.take(client: "\(index)", now: start) }
+    #expect(limiter.take(client: "one more", now: start) != nil)
+    #expect(limiter.take(client: "one more", now: start + .seconds(2)) == nil)
+  }
+
+  /// The page makes text nodes of what a model writes. Each of these would make markup or code of it.
+  @Test(arguments: [
+    "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function",
+    "setTimeout(\"",
+    "javascript:", "srcdoc", "createContextualFragment", "DOMParser",
+  ])
+  func thePagesCodeMakesNoMarkupOfText(unsafe: String) throws {
+    for name in ["/markdown.js", "/script.js"] { #expect(try !Page.text(name).contains(unsafe), "\(name)") }
+  }
+
+  /// The page is these four files and loads nothing else: every reference in its markup is to one of them, and nothing in
+  /// it is code or style of its own, which the page's Content-Security-Policy would not run.
+  @Test func thePageLoadsOnlyItsOwnFiles() throws {
+    let page = try Page.text("/")
+    let references = page.matches(of: /(?:src|href|action)\s*=\s*"([^"]*)"/).map { String($0.1) }
+    #expect(!references.isEmpty)
+    for reference in references {
+      let path = reference.hasPrefix("/") ? reference : "/" + reference
+      #expect(PageRoute.all.contains { $0.name == path } || reference.hasPrefix("data:"), "\(reference)")
     }
-    #expect(!page.contains("http://") || !page.contains("src=\"http"))
-    #expect(!page.contains(" style=") && !page.contains("onclick") && !page.contains("<style"))
+    #expect(page.matches(of: /<script(?![^>]*\ssrc=)/).isEmpty, "code inside the page")
+    #expect(page.matches(of: /\s(?:style|on[a-z]+)\s*=/).isEmpty && page.matches(of: /<style/).isEmpty)
+    for name in ["/style.css", "/script.js", "/markdown.js"] {
+      #expect(try Page.text(name).matches(of: /@import|url\(|import\s*\(|importScripts/).isEmpty, "\(name)")
+    }
+    #expect(try Page.text("/script.js").contains("textContent") && page.contains("<textarea"))
+  }
+}
+
+enum Page {
+  static func text(_ name: String) throws -> String {
+    String(decoding: try #require(PageRoute.all.first { $0.name == name }).bytes, as: UTF8.self)
   }
 }

@@ -15,6 +15,25 @@ import Testing
     #expect((attributes[.posixPermissions] as? NSNumber)?.intValue == 0o600)
   }
 
+  /// A line stays a line, and its backslashes stay its own, whatever follows them.
+  @Test(arguments: ["\u{301}", "\u{FE0F}", "\u{200D}", "\u{20E3}", "\u{1F3FD}"])
+  func marksThatCombineAreKept(mark: String) throws {
+    let folder = try TemporaryFolder()
+    let file = HistoryFile(path: folder.file("history"))
+    let lines = ["a\\\(mark)b", "\(mark)a\n\(mark)b", "\\n\(mark)", "e\u{301}", "\u{E9}"]
+    for line in lines { try file.append(line) }
+    let loaded = try file.load()
+    #expect(loaded.map { Array($0.utf8) } == lines.map { Array($0.utf8) })
+  }
+
+  @Test func lineEndsOfWindowsComeBackAsLineFeeds() throws {
+    let folder = try TemporaryFolder()
+    let file = HistoryFile(path: folder.file("history"))
+    try file.append("a\r\nb")
+    try file.append("c")
+    #expect(try file.load() == ["a\nb", "c"])
+  }
+
   @Test func longFilesAreShortened() throws {
     let folder = try TemporaryFolder()
     let file = HistoryFile(path: folder.file("history"), limit: 5)

@@ -102,6 +102,13 @@ import Testing
 }
 
 @Suite struct LineHistoryTests {
+  @Test func linesAreComparedByBytes() {
+    var history = LineHistory()
+    for line in ["\u{E9}", "e\u{301}", " \u{301}", "\u{3000}\r\n"] { history.add(line) }
+    #expect(
+      history.lines.map { Array($0.utf8) } == ["\u{E9}", "e\u{301}", " \u{301}"].map { Array($0.utf8) })
+  }
+
   @Test func blankAndRepeatedLinesAreNotKept() {
     var history = LineHistory(limit: 3)
     #expect(

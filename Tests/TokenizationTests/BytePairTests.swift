@@ -27,6 +27,61 @@ import Tokenization
     }
   }
 
+  /// Two spellings of é are two added tokens; each is found, whatever follows it.
+  @Test func addedTokensAreBytes() throws {
+    var json = try JSONValue.parse(file: Fixture.path("tokenizers/gpt2.json")).objectValue ?? JSONObject()
+    var added = json["added_tokens"]?.arrayValue ?? []
+    let names = ["<\u{E9}>", "<e\u{301}>", "a\r", "\u{1F3FD}"]
+    let first = try BytePairTokenizer(.object(json), path: "t").tokenCount
+    for (index, name) in names.enumerated() {
+      added.append(["id": .init(first + index), "content": .string(name), "special": true])
+    }
+    json["added_tokens"] = .array(added)
+    let tokenizer = try BytePairTokenizer(.object(json), path: "t")
+    for (index, name) in names.enumerated() {
+      #expect(tokenizer.specialTokens[name] == first + index)
+      for mark in ["\n", "\u{301}", "\u{FE0F}", "\u{200D}"] {
+        let ids = tokenizer.encode(name + mark)
+        #expect(ids.first == first + index)
+        let decoded = try tokenizer.decode(ids)
+        #expect(decoded.utf8.elementsEqual((name + mark).utf8))
+      }
+    }
+  }
+
+  /// As `content | trim` in Llama 3's template does: code points, not what a reader sees.
+  @Test func templatesTrimCodePoints() throws {
+    let tokenizer = try TokenizerLoader.load(file: Fixture.path("tokenizers/llama3.json"))
+    for (content, trimmed) in [
+      (" \u{301}x\r\n", "\u{301}x"), ("\u{3000}y\u{1F}", "y"), ("z\u{200D}", "z\u{200D}"),
+    ] {
+      func ids(_ content: String) -> [Int] {
+        ChatTemplate.llama3.encode(
+          [ChatMessage(role: "user", content: content)], tokenizer: tokenizer, addingGenerationPrompt: false)
+      }
+      #expect(ids(content) == ids(trimmed))
+      #expect(ids(content).count > ids("").count)
+    }
+  }
+
+  /// The literal ends where its mark stands, even when what follows combines with it.
+  @Test func theDefaultSystemMessageIsFoundByBytes() throws {
+    let tokenizer = try TokenizerLoader.load(file: Fixture.path("tokenizers/qwen2.json"))
+    for mark in ["", "\u{301}", "\u{FE0F}", "\u{200D}"] {
+      let files = EmbeddedFiles(
+        location: "m",
+        contents: [
+          "chat_template.jinja": Array("{{ '<|im_start|>system\nHi\u{301}<|im_end|>\(mark)\r\n' }}".utf8)
+        ])
+      let template = try ChatTemplate.detected(tokenizer: tokenizer, files: files)
+      guard case .chatML(let system?) = template else {
+        Issue.record("no default system message after \(mark.unicodeScalars.map(\.value))")
+        continue
+      }
+      #expect(system.utf8.elementsEqual("Hi\u{301}".utf8))
+    }
+  }
+
   @Test func plainTextMakesNoSpecialToken() throws {
     for name in ["gpt2", "llama3"] {
       let tokenizer = try TokenizerLoader.load(file: Fixture.path("tokenizers/\(name).json"))

@@ -1,0 +1,160 @@
+import Tokenization
+import Transformer
+
+/// What the thread of a ``GenerationEngine`` does.
+struct EngineLoop {
+  private let engine: GenerationEngine
+  private let model: any LanguageModel
+  private let tokenizer: any Tokenizer
+  private var caches: CachePool
+  private var queue = FairQueue<GenerationEngine.Submission>()
+  private var running: [RunningRequest] = []
+  private var pace = PromptPace()
+
+  init(
+    engine: GenerationEngine, model: any LanguageModel, tokenizer: any Tokenizer,
+    makeCache: @escaping () -> KVCache
+  ) {
+    self.engine = engine
+    self.model = model
+    self.tokenizer = tokenizer
+    let limits = engine.limits
+    caches = CachePool(
+      contextLimit: limits.contextLimit, budgetTokens: limits.budgetTokens, maximumCount: limits.caches,
+      make: makeCache)
+  }
+
+  /// Returns when the engine is drained.
+  mutating func run() {
+    while true {
+      let (arrived, drainDeadline) = engine.collect(isIdle: running.isEmpty && queue.isEmpty)
+      for submission in arrived { queue.append(submission, client: submission.request.client) }
+      let now = engine.now()
+      if let drainDeadline, now >= drainDeadline { failAll(.shuttingDown) }
+      drop(now)
+      admit()
+      if running.isEmpty {
+        if queue.isEmpty && drainDeadline != nil { return }
+        continue
+      }
+      step()
+    }
+  }
+
+  // MARK: Who runs
+
+  /// Ends what was cancelled or has no time left.
+  private mutating func drop(_ now: ContinuousClock.Instant) {
+    func isLate(_ request: GenerationRequest) -> Bool { request.deadline.map { now >= $0 } ?? false }
+    var endings: [(index: Int, ending: RunningRequest.Ending)] = []
+    for (index, one) in running.enumerated() {
+      if one.submission.ticket.isCancelled {
+        endings.append((index, .finished(.cancelled)))
+      } else if isLate(one.stepper.request) {
+        endings.append((index, one.stepper.isGenerating ? .finished(.length) : .failed(.timedOut)))
+      }
+    }
+    end(endings)
+    var dropped: [GenerationEngine.Submission] = []
+    queue.removeAll { submission in
+      guard submission.ticket.isCancelled || isLate(submission.request) else { return false }
+      dropped.append(submission)
+      return true
+    }
+    failWaiting(dropped, .timedOut)
+  }
+
+  private mutating func admit() {
+    while running.count < engine.limits.parallel, let next = queue.first {
+      guard let sequence = caches.acquire(next.request), let submission = queue.popFirst() else { break }
+      let stepper = SequenceStepper(submission.request, in: sequence, tokenizer: tokenizer)
+      running.append(RunningRequest(submission: submission, stepper: stepper))
+      engine.report {
+        $0.waiting -= 1
+        $0.running += 1
+        $0.promptTokens += submission.request.prompt.count
+        $0.reusedTokens += stepper.reusedTokens
+        $0.cachedTokens = caches.chargedTokens
+      }
+      if !stepper.hasRoom { end([(running.count - 1, .finished(.length))]) }
+    }
+  }
+
+  private mutating func end(_ endings: [(index: Int, ending: RunningRequest.Ending)]) {
+    guard !endings.isEmpty else { return }
+    let ended = endings.map { (running[$0.index], $0.ending) }
+    let gone = Set(endings.map(\.index))
+    running = running.enumerated().filter { !gone.contains($0.offset) }.map(\.element)
+    for (one, ending) in ended {
+      caches.release(one.stepper.sequence)
+      engine.report {
+        $0.running -= 1
+        $0.finished[ending.name, default: 0] += 1
+        $0.cachedTokens = caches.chargedTokens
+      }
+      engine.requestTook((engine.now() - one.submission.submitted).seconds)
+      // Whoever waits for the event then finds it counted.
+      one.submission.post(one.lastEvent(ending))
+    }
+  }
+
+  private mutating func failAll(_ error: GenerationError) {
+    end(running.indices.map { ($0, .failed(error)) })
+    var waiting: [GenerationEngine.Submission] = []
+    while let submission = queue.popFirst() { waiting.append(submission) }
+    failWaiting(waiting, error)
+  }
+
+  private func failWaiting(_ submissions: [GenerationEngine.Submission], _ error: GenerationError) {
+    guard !submissions.isEmpty else { return }
+    engine.report { $0.waiting -= submissions.count }
+    for submission in submissions { submission.post(.failed(error)) }
+  }
+
+  // MARK: One forward pass
+
+  private mutating func step() {
+    let start = engine.now()
+    let steppers = running.map(\.stepper)
+    let isAwaited = steppers.contains(where: \.isGenerating)
+    let pass = ForwardPass(steppers, promptTokens: isAwaited ? pace.tokens : ForwardPass.promptTokens)
+    let steps = pass.run(on: model)
+    let now = engine.now()
+    engine.report { statistics in
+      for (index, step) in steps where step.token != nil {
+        statistics.generatedTokens += 1
+        if let before = running[index].lastTokenTime {
+          statistics.timePerToken.record((now - before).seconds)
+        } else {
+          statistics.timeToFirstToken.record((now - running[index].submission.submitted).seconds)
+        }
+      }
+    }
+    report(steps, at: now)
+    let seconds = (engine.now() - start).seconds
+    pace.observe(
+      promptRows: pass.rows - pass.generatingRows, otherRows: pass.generatingRows, seconds: seconds)
+    engine.report {
+      $0.forwardPasses += 1
+      $0.busySeconds += seconds
+      $0.cachedTokens = caches.chargedTokens
+    }
+  }
+
+  /// Tells the requests of their tokens, and ends those that are complete.
+  private mutating func report(_ steps: [(index: Int, step: Step)], at now: ContinuousClock.Instant) {
+    var endings: [(index: Int, ending: RunningRequest.Ending)] = []
+    for (index, step) in steps {
+      if let token = step.token {
+        running[index].lastTokenTime = now
+        running[index].submission.post(.token(token))
+      }
+      switch step {
+      case .goesOn: break
+      case .finished(let reason, _): endings.append((index, .finished(reason)))
+      case .failed(let error): endings.append((index, .failed(error)))
+      }
+    }
+    end(endings)
+  }
+}

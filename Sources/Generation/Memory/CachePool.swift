@@ -1,0 +1,105 @@
+import Transformer
+
+/// The caches of a model, within a budget of tokens. A conversation on a terminal has a pool of one cache, a server's engine a
+/// pool of several.
+///
+/// Every cache has room for the longest context, but memory is taken only for the tokens that were ever in it, so that is
+/// what counts.
+package struct CachePool {
+  /// Memory is counted in pieces of this many tokens: what a page holds of a head's values.
+  static let grain = 64
+
+  /// Tokens that all caches together may ever have held.
+  let budgetTokens: Int
+  /// Tokens that one cache may hold.
+  package let contextLimit: Int
+  let maximumCount: Int
+  private let make: () -> KVCache
+  private var idle: [CachedSequence] = []
+  private var busy: [CachedSequence] = []
+  private var clock = 0
+
+  /// - Precondition: `contextLimit <= budgetTokens`, so that one request always fits.
+  init(contextLimit: Int, budgetTokens: Int, maximumCount: Int, make: @escaping () -> KVCache) {
+    precondition(contextLimit <= budgetTokens && maximumCount > 0)
+    self.contextLimit = contextLimit
+    self.budgetTokens = budgetTokens
+    self.maximumCount = maximumCount
+    self.make = make
+  }
+
+  /// One cache, for one conversation.
+  package init(model: any LanguageModel, contextLimit: Int, type: KVCacheType) {
+    self.init(contextLimit: contextLimit, budgetTokens: contextLimit, maximumCount: 1) {
+      model.makeCache(capacity: contextLimit, type: type)
+    }
+  }
+
+  /// Tokens counted against the budget.
+  var chargedTokens: Int { (idle + busy).reduce(0) { $0 + charge($1) } }
+
+  /// Tokens in the cache that was used last.
+  package var latestTokens: Int { (idle + busy).max { $0.lastUse < $1.lastUse }?.tokens.count ?? 0 }
+
+  /// A cache for a request's prompt and answer, with as much of the prompt in it as a cache had; the last token of the prompt
+  /// is never in it, since its logits are still to be computed.
+  /// - Returns: nil when the requests that run leave no room.
+  package mutating func acquire(_ request: GenerationRequest) -> CachedSequence? {
+    let prompt = request.prompt
+    let promptTokens = min(prompt.count, contextLimit)
+    let needed = promptTokens + max(0, min(request.maximumNewTokens, contextLimit - promptTokens))
+    let room = budgetTokens - busy.reduce(0) { $0 + charge($1) }
+    guard needed <= room, busy.count < maximumCount else { return nil }
+    let usable = idle.filter { $0.touchedTokens <= room }
+    if let chosen = bestMatch(prompt, in: usable) ?? newCache(needed) ?? leastRecentlyUsed(usable) {
+      return start(chosen, prompt: prompt, needed: needed)
+    }
+    // Every idle cache is larger than what is left: a new one is not.
+    idle.removeAll()
+    return start(CachedSequence(make()), prompt: prompt, needed: needed)
+  }
+
+  /// Keeps the tokens for a request to come.
+  package mutating func release(_ sequence: CachedSequence) {
+    busy.removeAll { $0 === sequence }
+    sequence.reservedTokens = 0
+    clock += 1
+    sequence.lastUse = clock
+    idle.append(sequence)
+  }
+
+  /// What a cache counts for in the budget.
+  private func charge(_ sequence: CachedSequence) -> Int {
+    let grain = CachePool.grain
+    let tokens = max(sequence.touchedTokens, sequence.reservedTokens)
+    return min((tokens + grain - 1) / grain * grain, sequence.cache.capacity)
+  }
+
+  private mutating func start(_ chosen: CachedSequence, prompt: [Int], needed: Int) -> CachedSequence {
+    idle.removeAll { $0 === chosen }
+    chosen.keepPrefix(of: prompt)
+    chosen.reservedTokens = needed
+    busy.append(chosen)
+    while chargedTokens > budgetTokens, let victim = leastRecentlyUsed(idle) {
+      idle.removeAll { $0 === victim }
+    }
+    return chosen
+  }
+
+  /// The idle cache that shares most with the prompt, when that is worth losing the rest of what it holds.
+  private func bestMatch(_ prompt: [Int], in usable: [CachedSequence]) -> CachedSequence? {
+    let lengths = usable.map { ($0, $0.commonPrefix(with: prompt)) }
+    guard let (best, length) = lengths.max(by: { ($0.1, $0.0.lastUse) < ($1.1, $1.0.lastUse) }), length > 0
+    else { return nil }
+    return length * 2 >= prompt.count || length * 2 >= best.tokens.count ? best : nil
+  }
+
+  private func newCache(_ needed: Int) -> CachedSequence? {
+    guard idle.count + busy.count < maximumCount, chargedTokens + needed <= budgetTokens else { return nil }
+    return CachedSequence(make())
+  }
+
+  private func leastRecentlyUsed(_ usable: [CachedSequence]) -> CachedSequence? {
+    usable.min { $0.lastUse < $1.lastUse }
+  }
+}

@@ -1,0 +1,35 @@
+import Transformer
+
+/// A cache with the tokens it holds. Between requests it waits for one that begins with the same tokens.
+package final class CachedSequence {
+  package let cache: KVCache
+  package private(set) var tokens: [Int] = []
+  /// Tokens whose memory was touched at some time: memory once touched stays.
+  private(set) var touchedTokens = 0
+  /// Tokens promised to the request that uses it; 0 when none does.
+  var reservedTokens = 0
+  /// When it was used last, counted in uses of the pool.
+  var lastUse = 0
+
+  /// - Parameter cache: empty.
+  package init(_ cache: KVCache) { self.cache = cache }
+
+  /// Takes note that the model has appended `newTokens` to the cache.
+  func append(_ newTokens: some Collection<Int>) {
+    tokens += newTokens
+    touchedTokens = max(touchedTokens, tokens.count)
+  }
+
+  /// Forgets all tokens from position `count` on.
+  package func truncate(to count: Int) {
+    cache.truncate(to: count)
+    tokens.removeSubrange(count...)
+  }
+
+  /// Forgets what `prompt` does not begin with, and its last token: that one's logits are still to be computed.
+  func keepPrefix(of prompt: [Int]) {
+    truncate(to: max(0, min(commonPrefix(with: prompt), prompt.count - 1)))
+  }
+
+  func commonPrefix(with prompt: [Int]) -> Int { zip(tokens, prompt).prefix { $0 == $1 }.count }
+}

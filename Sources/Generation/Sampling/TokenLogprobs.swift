@@ -1,0 +1,24 @@
+import Foundation
+
+/// What the model thinks of a token, before biases, penalties and temperature.
+package struct TokenLogprob: Equatable, Sendable {
+  package var id: Int
+  /// Natural logarithm of the probability.
+  package var logprob: Double
+}
+
+/// Log probabilities of a chosen token and of the likeliest ones.
+package struct TokenLogprobs: Equatable, Sendable {
+  package var chosen: TokenLogprob
+  /// The likeliest first.
+  package var top: [TokenLogprob]
+
+  /// - Complexity: one exponential for each logit.
+  package init(_ logits: UnsafeBufferPointer<Float>, chosen id: Int, topCount: Int) {
+    let largest = Double(logits[Logits.firstLargest(logits)])
+    let logTotal = largest + log(logits.reduce(0) { $0 + exp(Double($1) - largest) })
+    func logprob(_ id: Int) -> TokenLogprob { TokenLogprob(id: id, logprob: Double(logits[id]) - logTotal) }
+    chosen = logprob(id)
+    top = topCount > 0 ? TokenDistribution.likeliest(topCount, of: logits).map(logprob) : []
+  }
+}

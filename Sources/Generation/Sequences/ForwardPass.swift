@@ -1,0 +1,79 @@
+import Compute
+import Synchronization
+import Transformer
+
+/// One run of a model over pending tokens of one or more sequences.
+///
+/// Rows of a pass do not mix, so that what else is in it changes no answer.
+package struct ForwardPass {
+  /// Prompt tokens of a pass that no answer waits for.
+  package static let promptTokens = 512
+
+  private let parts: [(stepper: SequenceStepper, index: Int, tokens: [Int])]
+  /// Tokens of the answers in this pass, one each.
+  package let generatingRows: Int
+  package let rows: Int
+
+  /// Answers come first, one token each. What `promptTokens` leaves is given to the prompts, the first of them first.
+  package init(_ steppers: [SequenceStepper], promptTokens: Int) {
+    var parts: [(stepper: SequenceStepper, index: Int, tokens: [Int])] = []
+    for (index, stepper) in steppers.enumerated() where stepper.isGenerating {
+      parts.append((stepper, index, Array(stepper.pendingTokens)))
+    }
+    generatingRows = parts.count
+    var room = promptTokens
+    for (index, stepper) in steppers.enumerated() where !stepper.isGenerating && room > 0 {
+      let tokens = Array(stepper.pendingTokens.prefix(room))
+      room -= tokens.count
+      parts.append((stepper, index, tokens))
+    }
+    self.parts = parts
+    rows = parts.reduce(0) { $0 + $1.tokens.count }
+  }
+
+  /// Runs the model and chooses the next token of every sequence whose pending tokens are then all in its cache.
+  /// - Parameter pool: threads that choose tokens, one sequence each.
+  /// - Returns: the steps of those sequences; `index` is the sequence's place in the list that the pass was made from. A
+  ///   sequence of whose prompt only a part ran has none.
+  package func run(on model: any LanguageModel, pool: WorkerPool = .shared) -> [(index: Int, step: Step)] {
+    let hidden = model.hiddenStates(batch: parts.map { ($0.tokens, $0.stepper.sequence.cache) })
+    var lastRow = -1
+    var complete: [(stepper: SequenceStepper, index: Int, row: Int)] = []
+    for (stepper, index, tokens) in parts {
+      stepper.sequence.append(tokens)
+      lastRow += tokens.count
+      if stepper.pendingTokens.isEmpty { complete.append((stepper, index, lastRow)) }
+    }
+    guard !complete.isEmpty else { return [] }
+    let logits = logits(of: complete.map(\.row), hidden: hidden, model: model)
+    let choices = ForwardPass.choose(
+      complete.map(\.stepper.chooser), logits: logits, vocabularySize: model.vocabularySize, pool: pool)
+    return zip(complete, choices).map { ($0.index, $0.stepper.take($1)) }
+  }
+
+  /// `[rows.count, vocabularySize]` of some rows of `hidden`.
+  private func logits(of rows: [Int], hidden: AlignedBuffer<Float>, model: any LanguageModel)
+    -> AlignedBuffer<Float>
+  {
+    if rows.count == 1 { return model.logits(hidden, rows: rows[0]..<rows[0] + 1) }
+    let width = hidden.count / self.rows
+    let last = AlignedBuffer<Float>(count: rows.count * width)
+    for (index, row) in rows.enumerated() {
+      (last.pointer + index * width).update(from: hidden.pointer + row * width, count: width)
+    }
+    return model.logits(last, rows: 0..<rows.count)
+  }
+
+  private static func choose(
+    _ choosers: [TokenChooser], logits: AlignedBuffer<Float>, vocabularySize: Int, pool: WorkerPool
+  ) -> [TokenChooser.Choice] {
+    let choices = Mutex([TokenChooser.Choice?](repeating: nil, count: choosers.count))
+    pool.run(choosers.count) { index in
+      let row = UnsafeMutableBufferPointer(
+        start: logits.pointer + index * vocabularySize, count: vocabularySize)
+      let choice = choosers[index].choose(row)
+      choices.withLock { $0[index] = choice }
+    }
+    return choices.withLock { $0.compactMap(\.self) }
+  }
+}

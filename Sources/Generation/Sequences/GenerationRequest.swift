@@ -1,0 +1,56 @@
+/// One sequence to continue.
+package struct GenerationRequest: Sendable {
+  /// Ids in `0 ..< tokenCount`; not empty.
+  package var prompt: [Int]
+  package var sampling: SamplingParameters
+  package var stopTokens: Set<Int>
+  /// Texts that end the answer.
+  package var stopStrings: [String]
+  /// The maximum number of tokens to generate; the context may allow fewer.
+  package var maximumNewTokens: Int
+  /// Report log probabilities of each token and of this many likeliest ones; nil: none.
+  package var topLogprobs: Int?
+  /// When the answer ends, finished or not. An engine heeds it.
+  package var deadline: ContinuousClock.Instant?
+  /// Clients take turns in an engine's queue; requests of one client wait for each other.
+  package var client: String
+
+  package init(
+    prompt: [Int], sampling: SamplingParameters = SamplingParameters(), stopTokens: Set<Int> = [],
+    stopStrings: [String] = [], maximumNewTokens: Int, topLogprobs: Int? = nil,
+    deadline: ContinuousClock.Instant? = nil, client: String = ""
+  ) {
+    self.prompt = prompt
+    self.sampling = sampling
+    self.stopTokens = stopTokens
+    self.stopStrings = stopStrings
+    self.maximumNewTokens = maximumNewTokens
+    self.topLogprobs = topLogprobs
+    self.deadline = deadline
+    self.client = client
+  }
+
+  /// Checks the prompt before anything runs.
+  /// - Parameters:
+  ///   - contextLimit: tokens of prompt and answer together.
+  ///   - tokenCount: ids of the tokenizer.
+  package func validate(contextLimit: Int, tokenCount: Int) throws(GenerationError) {
+    guard !prompt.isEmpty else { throw .emptyPrompt }
+    guard prompt.count < contextLimit else {
+      throw .promptTooLong(tokens: prompt.count, limit: contextLimit - 1)
+    }
+    if let id = prompt.first(where: { $0 < 0 || $0 >= tokenCount }) {
+      throw .unknownToken(id: id, tokenCount: tokenCount)
+    }
+  }
+}
+
+/// Why an answer ended.
+package enum FinishReason: String, Sendable {
+  /// A stop token was chosen, or a stop string came.
+  case stop
+  /// The limit of new tokens, of the context or of time was reached.
+  case length
+  /// The caller asked to stop.
+  case cancelled
+}

@@ -1,0 +1,52 @@
+import Files
+import Generation
+import HTTPTypes
+import Hummingbird
+import JSON
+
+/// The connection failed while a request's body was read: there is nobody to answer, or the server below answers itself.
+struct BrokenConnection: Error {
+  let cause: any Error
+}
+
+extension APIError {
+  /// What a client is told of an error, whatever threw it: the one place that decides.
+  package init(describing error: any Error) {
+    switch error {
+    case let error as APIError: self = error
+    case let error as JSONFieldError: self.init(error)
+    case let error as JSONError:
+      self.init(.badRequest, "the body is \(error.description)")
+    case let error as GenerationError: self.init(error)
+    case is CancellationError: self.init(.init(code: 499), "the client closed the connection")
+    case is SlowBody:
+      self.init(.requestTimeout, "the body did not come in time", closesConnection: true)
+    case let error as HTTPError: self.init(error.status, error.body ?? error.status.reasonPhrase)
+    case let error as any DiagnosedError: self.init(.internalServerError, error.description)
+    default: self.init(.internalServerError, "an unexpected error occurred: \(error)")
+    }
+  }
+
+  /// A field that is wrong: 400, with its path.
+  private init(_ error: JSONFieldError) {
+    let name = error.field.isEmpty ? error.document : error.field
+    let code: String? = if case .unsupported = error.reason { "unsupported_parameter" } else { nil }
+    self.init(
+      .badRequest, "\(name) \(error.detail)", parameter: error.field.isEmpty ? nil : error.field, code: code)
+  }
+
+  private init(_ error: GenerationError) {
+    let text = error.description
+    switch error {
+    case .emptyPrompt, .unknownToken: self.init(.badRequest, text, parameter: "prompt")
+    case .promptTooLong, .messageTooLong: self.init(.badRequest, text, code: "context_length_exceeded")
+    case .nothingToAnswer: self.init(.badRequest, text, parameter: "messages")
+    case .queueFull(_, let seconds):
+      self.init(.tooManyRequests, text, code: "queue_full", retryAfter: seconds)
+    case .shuttingDown: self.init(.serviceUnavailable, text, code: "shutting_down", retryAfter: 5)
+    case .timedOut: self.init(.serviceUnavailable, text, code: "timed_out", retryAfter: 5)
+    case .notFinite: self.init(.internalServerError, text, code: "not_finite")
+    case .memoryLimitTooSmall: self.init(.internalServerError, text)
+    }
+  }
+}

@@ -1,0 +1,121 @@
+import Generation
+import JSON
+import Tokenization
+
+/// What both endpoints understand about how to generate: the union of the fields of OpenAI, vLLM and the API demo of
+/// 360Zhinao. What is not given comes from ``SamplingDefaults``.
+package struct GenerationOptions: Sendable {
+  package var sampling: SamplingParameters
+  package var stopTokens: Set<Int>
+  var stopStrings: [String]
+  /// Nil: the endpoint's default.
+  package var maximumNewTokens: Int?
+  /// Answers to each prompt.
+  var choices: Int
+  var streams: Bool
+  /// Whether a stream ends with a chunk of token counts.
+  var includesUsage: Bool
+  /// Whether text of special tokens in prompts is special.
+  var specials: SpecialTokens
+
+  private static let mostChoices = 16
+
+  init(_ fields: JSONFields, model: ServedModel) throws(JSONFieldError) {
+    try GenerationOptions.refuseUnsupported(fields)
+    sampling = try GenerationOptions.sampling(fields, model: model)
+    maximumNewTokens = try GenerationOptions.maximumNewTokens(fields)
+    choices = try fields.integer("n", in: 1...GenerationOptions.mostChoices) ?? 1
+    streams = try fields.bool("stream") ?? false
+    specials = try fields.bool("allow_special_tokens") == true ? .recognized : .plain
+    includesUsage = false
+    if let options = try fields.object("stream_options") {
+      guard streams else { throw fields.refusal("stream_options", "is only allowed with stream") }
+      includesUsage = try options.bool("include_usage") ?? false
+    }
+
+    let stops = try fields.strings("stop", most: 16)
+    guard stops.allSatisfy({ (1...1024).contains($0.utf8.count) }) else {
+      throw fields.unexpected("stop", expected: "strings of 1 to 1024 bytes")
+    }
+    stopStrings = stops
+    stopTokens = try fields.bool("ignore_eos") == true ? [] : model.stopTokens
+    let ids = 0...max(0, model.tokenizer.tokenCount - 1)
+    stopTokens.formUnion(try fields.integers("stop_token_ids", in: ids, most: 64) ?? [])
+    // Special tokens have no text in an answer: a stop that names one means the token.
+    stopTokens.formUnion(stops.compactMap { model.tokenizer.specialTokens[$0] })
+  }
+
+  private static func sampling(_ fields: JSONFields, model: ServedModel) throws(JSONFieldError)
+    -> SamplingParameters
+  {
+    var sampling = model.defaults.parameters(
+      for: SamplingChoice(
+        doSample: try fields.bool("do_sample"),
+        temperature: try fields.number("temperature", in: SamplingRange.temperature),
+        topK: try fields.integer("top_k", in: SamplingRange.topK),
+        topP: try fields.number("top_p", in: SamplingRange.topP),
+        minP: try fields.number("min_p", in: SamplingRange.minP),
+        repetitionPenalty: try fields.number("repetition_penalty", in: SamplingRange.repetitionPenalty)))
+    sampling.presencePenalty = try fields.number("presence_penalty", in: SamplingRange.presencePenalty) ?? 0
+    sampling.frequencyPenalty =
+      try fields.number("frequency_penalty", in: SamplingRange.presencePenalty) ?? 0
+    sampling.logitBias = try logitBias(fields, tokenCount: model.tokenizer.tokenCount)
+    sampling.seed =
+      try fields.integer("seed").map { UInt64(bitPattern: Int64($0)) } ?? UInt64.random(in: 0...UInt64.max)
+    return sampling
+  }
+
+  private static func logitBias(_ fields: JSONFields, tokenCount: Int) throws(JSONFieldError)
+    -> [Int: Double]
+  {
+    guard let object = fields["logit_bias"] else { return [:] }
+    guard let members = object.objectValue?.members, members.count <= 1024 else {
+      throw fields.unexpected("logit_bias", expected: "an object of at most 1024 token ids with numbers")
+    }
+    var biases: [Int: Double] = [:]
+    for (key, value) in members {
+      guard let id = Int(key), (0..<tokenCount).contains(id) else {
+        throw fields.refusal("logit_bias", "has \"\(key)\", not a token id from 0 to \(tokenCount - 1)")
+      }
+      guard let bias = value.doubleValue, SamplingRange.logitBias.contains(bias) else {
+        throw fields.refusal("logit_bias", "has for \(id) no number from -100 to 100")
+      }
+      biases[id] = bias
+    }
+    return biases
+  }
+
+  /// OpenAI's new name, its old name, the name of the API demo, in this order.
+  private static func maximumNewTokens(_ fields: JSONFields) throws(JSONFieldError) -> Int? {
+    var first: Int?
+    for name in ["max_completion_tokens", "max_tokens", "max_new_tokens"] {
+      let value = try fields.integer(name, in: 0...Int.max)
+      first = first ?? value
+    }
+    return first
+  }
+
+  private static func refuseUnsupported(_ fields: JSONFields) throws(JSONFieldError) {
+    func isEmpty(_ value: JSONValue) -> Bool { value.arrayValue?.isEmpty ?? false }
+    if let format = try fields.object("response_format") {
+      guard let type = try format.string("type") else {
+        throw fields.unexpected("response_format", expected: "an object with a type")
+      }
+      guard type == "text" else {
+        throw fields.unsupported("response_format", because: "only the type \"text\" is")
+      }
+    }
+    try fields.refuseUnsupported("tools", because: "the server makes no tool calls", unless: isEmpty)
+    try fields.refuseUnsupported(
+      "functions", because: "the server makes no function calls", unless: isEmpty)
+    try fields.refuseUnsupported("modalities", because: "only text is", unless: { $0 == ["text"] })
+    try fields.refuseUnsupported("audio", because: "only text is")
+    try fields.refuseUnsupported(
+      "suffix", because: "text cannot be inserted, only continued", unless: { $0 == "" })
+    try fields.refuseUnsupported(
+      "best_of", because: "it must be equal to n", unless: { $0.intValue == fields["n"]?.intValue ?? 1 })
+    for name in ["guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar"] {
+      try fields.refuseUnsupported(name, because: "answers cannot be constrained")
+    }
+  }
+}

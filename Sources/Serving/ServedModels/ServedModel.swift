@@ -1,0 +1,38 @@
+import Foundation
+import Generation
+import JSON
+import Tokenization
+
+/// A model that answers requests.
+package struct ServedModel: Sendable {
+  /// What requests call it.
+  package let name: String
+  package let engine: GenerationEngine
+  package let tokenizer: any Tokenizer
+  /// Nil for a base model: it continues text but does not chat.
+  let template: ChatTemplate?
+  let stopTokens: Set<Int>
+  /// How it samples when a request does not say.
+  let defaults: SamplingDefaults
+  let created: Int
+
+  package init(
+    name: String, engine: GenerationEngine, tokenizer: any Tokenizer, template: ChatTemplate?,
+    stopTokens: Set<Int>, defaults: SamplingDefaults
+  ) {
+    self.name = name
+    self.engine = engine
+    self.tokenizer = tokenizer
+    self.template = template
+    self.stopTokens = stopTokens
+    self.defaults = defaults
+    created = Int(Date().timeIntervalSince1970)
+  }
+
+  var json: JSONValue {
+    [
+      "id": .string(name), "object": "model", "created": .init(created), "owned_by": "zhinao-toolchain",
+      "max_model_len": .init(engine.limits.contextLimit), "chat": .bool(template != nil),
+    ]
+  }
+}

@@ -1,0 +1,13 @@
+import ArgumentParser
+
+/// Checks of numbers on the command line.
+package enum OptionRange {
+  /// - Throws: a usage error that names the option when `value` is given and lies outside `range`; NaN always does.
+  package static func check<Value: Comparable>(_ option: String, _ value: Value?, _ range: ClosedRange<Value>)
+    throws
+  {
+    guard let value, !range.contains(value) else { return }
+    throw ValidationError(
+      "\(option): expected a number from \(range.lowerBound) to \(range.upperBound), not \(value).")
+  }
+}
