@@ -23,15 +23,15 @@ enum QuantizationText {
     let recipe = result.report.recipe
     return result.written.map(\.path).joined(separator: "\n")
       + "\n\(result.report.modules.count) modules quantized to \(recipe.bits) bits with \(recipe.method.rawValue) in "
-      + Format.duration(result.seconds) + table(result.report.diagnosis)
+      + Format.duration(result.seconds) + attention(result.report.diagnosis)
   }
 
   /// The modules that need attention; empty when none does.
-  private static func table(_ diagnosis: [Diagnosis]) -> String {
+  private static func attention(_ diagnosis: [Diagnosis]) -> String {
     guard !diagnosis.isEmpty else { return "" }
-    let shown = diagnosis.prefix(12).map { [$0.module, $0.findings.joined(separator: "; ")] }
-    let more = diagnosis.count > 12 ? "\n… and \(diagnosis.count - 12) more in the report" : ""
-    return "\n\n" + Format.table([["module", "diagnosis"]] + shown) + more
+    let shown = diagnosis.prefix(12).map { "\n  \($0.module): \($0.findings.joined(separator: "; "))" }
+    let more = diagnosis.count > 12 ? "\n  … and \(diagnosis.count - 12) more in the report" : ""
+    return "\n\nModules that need attention:" + shown.joined() + more
   }
 
   static func line(_ plan: QuantizationPlan) -> String {
