@@ -75,8 +75,8 @@ package struct ModelContents: Sendable {
       .sorted { ($0.0, $0.1) < ($1.0, $1.1) }.map(\.2)
     var shapes: [TensorKey: [Int]] = [:]
     for entry in entries {
-      // The widest element has eight bytes, so no later count of bytes overflows.
-      guard let count = elementCount(of: entry.shape), count <= Int.max / 8 else {
+      // The widest element has eight bytes: no count of bytes overflows after this, not even before a dimension of zero.
+      guard elementCount(of: [8] + entry.shape) != nil else {
         throw ModelError(.impossibleShape(entry.shape), path: path, tensor: index.name(of: entry.key))
       }
       guard shapes.updateValue(entry.shape, forKey: entry.key) == nil else {

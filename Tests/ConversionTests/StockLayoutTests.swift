@@ -66,12 +66,13 @@ import Tokenization
     #expect(try RoundTripTests.bytes(back) == RoundTripTests.bytes(Self.gqa))
   }
 
-  @Test(arguments: [
-    (#""bias": false"#, #""bias": true"#, .outputBias),
-    (#""bias": false"#, #""mlp_bias": true"#, .mlpBias),
-    (#""bias": false"#, #""logit_scale": 0.5"#, .logitScale(0.5)),
-    (#""bias": false"#, #""partial_rotary_factor": 0.5"#, .partialRotaryFactor(0.5)),
-  ] as [(String, String, ConversionError.Qwen2Obstacle)])
+  @Test(
+    arguments: [
+      (#""bias": false"#, #""bias": true"#, .outputBias),
+      (#""bias": false"#, #""mlp_bias": true"#, .mlpBias),
+      (#""bias": false"#, #""logit_scale": 0.5"#, .logitScale(0.5)),
+      (#""bias": false"#, #""partial_rotary_factor": 0.5"#, .partialRotaryFactor(0.5)),
+    ] as [(String, String, ConversionError.Qwen2Obstacle)])
   func whatQwen2CannotSayIsRefused(old: String, new: String, obstacle: ConversionError.Qwen2Obstacle) throws {
     let folder = try TemporaryFolder()
     let path = try RoundTripTests.changed(folder) { try RoundTripTests.edit($0 + "/config.json", old, new) }
