@@ -40,8 +40,7 @@ package struct CheckpointLint: Sendable {
     let files = FolderFiles(path)
     let model = try files.modelConfiguration()
     guard let quantization = try files.quantizeConfiguration() else {
-      throw ModelError(
-        path: path, detail: "is not a GPTQ checkpoint: no quantize_config.json, no quantization_config")
+      throw ModelError(.notQuantized, path: path)
     }
     let table: TensorTable
     do { table = try TensorTable(path: path) } catch let error as DiagnosedError {

@@ -46,6 +46,7 @@ package struct FolderWriter {
 
   /// - Precondition: integer matrices are of modules that the architecture's table has.
   fileprivate func moduleName(_ entry: ModelEntry) -> String {
+    // The stores refuse integer matrices of other names, and a quantization goes by modules.
     guard let id = entry.key.id else { preconditionFailure("\(entry.key) is no module of this model") }
     return contents.index.name(of: id.module)
   }
@@ -62,22 +63,23 @@ package struct FolderWriter {
       switch entry.form {
       case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
         guard entry.key.id?.module != .head else {
-          throw ModelError(
-            path: contents.path, tensor: moduleName(entry),
-            detail:
-              "has \(layout.bits) bits; a folder keeps the head in floats: quantize again with --head-bits 16"
-          )
+          throw ConversionError(
+            .headInIntegers(bits: layout.bits), path: contents.path, tensor: moduleName(entry))
         }
         if let obstacle = AutoGPTQModule.obstacle(
           bits: layout.bits, out: layout.outFeatures, in: layout.inFeatures)
         {
-          throw ModelError(path: contents.path, tensor: moduleName(entry), detail: obstacle)
+          throw ConversionError(.notAutoGPTQ(obstacle), path: contents.path, tensor: moduleName(entry))
         }
       default: continue
       }
     }
-    let folder = try AtomicFolder(path: path, replacing: replacing)
     let plans = plans
+    var names: Set<ByteText> = []
+    for plan in plans where !names.insert(plan.name.bytes).inserted {
+      throw ConversionError(.nameAppearsTwice, path: contents.path, tensor: plan.name)
+    }
+    let folder = try AtomicFolder(path: path, replacing: replacing)
     let total = plans.reduce(0) { $0 + $1.byteCount }
     var done = 0
     var source = EntrySource(writer: self)
@@ -117,7 +119,7 @@ package struct FolderWriter {
         do {
           try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
         } catch {
-          throw FileError(.cannotWrite, path: parent, detail: "cannot create: \(error.localizedDescription)")
+          throw FileError(.cannotWrite, path: parent, reason: .cannotCreate(error.localizedDescription))
         }
       }
       if name == "config.json" {
@@ -155,22 +157,26 @@ package struct FolderWriter {
 /// written one after the other.
 private struct EntrySource {
   let writer: FolderWriter
-  /// Floats by the names of their tensors, integers by those of their modules.
-  private let entries: [ByteText: ModelEntry]
+  /// By the names of their tensors.
+  private let floats: [ByteText: ModelEntry]
+  /// By the names of their modules.
+  private let integers: [ByteText: ModelEntry]
   private var module: (name: String, tensor: IntPanelTensor)?
 
   init(writer: FolderWriter) {
     self.writer = writer
     let index = writer.contents.index
-    entries = Dictionary(
-      uniqueKeysWithValues: writer.contents.entries.map { entry in
-        ((entry.dtype == nil ? writer.moduleName(entry) : index.name(of: entry.key)).bytes, entry)
-      })
+    let entries = writer.contents.entries
+    // Names are unique: the writer refuses a folder with two tensors of one name.
+    floats = Dictionary(
+      uniqueKeysWithValues: entries.filter { $0.dtype != nil }.map { (index.name(of: $0.key).bytes, $0) })
+    integers = Dictionary(
+      uniqueKeysWithValues: entries.filter { $0.dtype == nil }.map { (writer.moduleName($0).bytes, $0) })
   }
 
   mutating func emit(_ plan: TensorPlan, _ emit: (UnsafeRawBufferPointer) throws -> Void) throws {
     let pool = writer.pool
-    if let entry = entries[plan.name] {
+    if let entry = floats[plan.name] {
       let cast = FloatCast(plan.name, path: writer.contents.path, pool: pool)
       switch entry.form {
       case .rows(let stored, let bytes):
@@ -203,7 +209,8 @@ private struct EntrySource {
     let dot = plan.name.utf8.lastIndex(of: UInt8(ascii: ".")) ?? plan.name.endIndex
     let (name, suffix) = (String(plan.name[..<dot]), String(plan.name[dot...].utf8.dropFirst()) ?? "")
     if module?.name != name {
-      guard let tensor = try entries[name]?.intPanelTensor(pool: pool) else {
+      guard let tensor = try integers[name]?.intPanelTensor(pool: pool) else {
+        // The plans are made of these very entries.
         preconditionFailure("no entry for \(name)")
       }
       module = (name, tensor)

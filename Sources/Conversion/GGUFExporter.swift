@@ -103,23 +103,24 @@ package struct GGUFExporter {
 
   private func refuseWhatCannotBeSaid() throws {
     let c = contents.configuration
-    func refuse(_ what: String) -> ModelError {
-      ModelError(path: contents.path, detail: "\(what), which llama.cpp does not compute")
+    func refuse(_ what: ConversionError.GGUFObstacle) -> ConversionError {
+      ConversionError(.notInGGUF(what), path: contents.path)
     }
     guard target.configuration.family.gguf != nil else {
-      throw refuse("is a \(c.family.name) model")
+      throw refuse(.family(c.family.name))
     }
-    if c.partialRotaryFactor != 1 { throw refuse("rotates only a part of each head") }
-    if c.logitScale != 1 { throw refuse("scales its logits") }
+    if c.partialRotaryFactor != 1 { throw refuse(.partialRotation) }
+    if c.logitScale != 1 { throw refuse(.logitScale) }
     if !dialect.hasOtherBiases && (c.outputBias || c.mlpBias) {
-      throw refuse("has biases outside of q, k and v")
+      throw refuse(.otherBiases)
     }
     if case .llama3 = c.ropeScaling, !dialect.hasFrequencyFactors {
-      throw refuse("scales rotary frequencies by Llama 3's rule")
+      throw refuse(.llama3Frequencies)
     }
   }
 
   private var dialect: ModelFamily.GGUFDialect {
+    // Nothing asks for the dialect before refuseWhatCannotBeSaid() has found that there is one.
     guard let dialect = target.configuration.family.gguf else {
       preconditionFailure(
         "\(target.configuration.family.name) has no name in GGUF; plan(tokenizer:) refuses it")
@@ -222,15 +223,13 @@ package struct GGUFExporter {
   /// - Throws: unless the bias is all zeros.
   private func refuseBias(_ entry: ModelEntry) throws {
     guard case .rows(_, let stored) = entry.form, stored.bytes.allSatisfy({ $0 == 0 }) else {
-      throw ModelError(
-        path: contents.path, tensor: index.name(of: entry.key),
-        detail: "is a bias this architecture does not have")
+      throw ConversionError(.unexpectedBias, path: contents.path, tensor: index.name(of: entry.key))
     }
   }
 
   private func type(of entry: ModelEntry) throws -> GGUFTensorType {
-    func refuse(_ detail: String) -> ModelError {
-      ModelError(path: contents.path, tensor: index.name(of: entry.key), detail: detail)
+    func refuse(_ reason: ConversionError.Reason) -> ConversionError {
+      ConversionError(reason, path: contents.path, tensor: index.name(of: entry.key))
     }
     switch entry.form {
     case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
@@ -239,17 +238,18 @@ package struct GGUFExporter {
         isSymmetric: layout.isSymmetric, isMonotone: !layout.isPermuted, asymmetric: asymmetricType)
       {
       case .type(let type): return type
-      case .obstacle(let detail): throw refuse(detail)
+      case .obstacle(let detail): throw refuse(.noCarrier(detail))
       }
     case .rows(let stored, _), .panels(let stored, _), .made(let stored, _):
+      guard [.f32, .f16, .bf16].contains(stored) else { throw refuse(.wrongType(stored)) }
       // llama.cpp computes with vectors of single precision only.
       if entry.shape.count == 1 { return .f32 }
       guard let type = floatType ?? GGUFTensorType(stored) else {
-        throw refuse("is \(stored.rawValue), expected BF16, F16 or F32")
+        throw refuse(.wrongType(stored))
       }
       guard (entry.shape.last ?? 0) % type.blockSize == 0 else {
         throw refuse(
-          "has rows of \(entry.shape.last ?? 0), \(type.name) takes multiples of \(type.blockSize)")
+          .rowsNotWhole(width: entry.shape.last ?? 0, type: type.name, blockSize: type.blockSize))
       }
       return type
     }

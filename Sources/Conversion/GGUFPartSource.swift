@@ -24,8 +24,7 @@ struct GGUFPartSource {
       let matrix = try quantized(entry)
       if part.plan.type == .q4_1, let scale = matrix.scales.max(), HalfPrecision.value(of: scale) * 15 > 65504
       {
-        throw ModelError(
-          path: path, tensor: part.plan.name, detail: "has minima that half precision cannot hold")
+        throw ConversionError(.minimaTooLarge, path: path, tensor: part.plan.name)
       }
       let blocks = GGUFCodes.blocks(
         matrix, rows: part.rows ?? Array(0..<matrix.outFeatures), type: part.plan.type, pool: pool)
@@ -58,6 +57,7 @@ struct GGUFPartSource {
     switch entry.form {
     case .quantized(_, let read): found = try read()
     case .intPanels(let layout, let stored): found = IntPanelTensor(layout, stored).unpacked(pool: pool)
+    // A stream is only made by the benchmark, for a packed file; the other forms are floats, which the caller told apart.
     default: preconditionFailure("\(entry.key) is not an integer matrix that can be read")
     }
     matrix = (entry.key, found)
@@ -115,7 +115,7 @@ struct GGUFPartSource {
   ) throws {
     try withExtendedLifetime(bytes.owner) {
       if let index = FiniteCheck.firstNotFinite(bytes.bytes, dtype: stored, pool: pool) {
-        throw ModelError(path: path, tensor: plan.name, detail: "element \(index) is NaN or infinite")
+        throw ConversionError(.notFinite(index: index), path: path, tensor: plan.name)
       }
       let cast = FloatCast(plan.name, path: path, pool: pool)
       if let target = plan.type.dtype {
@@ -126,7 +126,7 @@ struct GGUFPartSource {
         let blocks = AlignedBuffer<UInt8>(count: plan.type.byteCount(of: count))
         guard let base = floats.baseAddress?.assumingMemoryBound(to: Float.self) else { return }
         guard GGUFCodes.quantizedQ8(base, count: count, into: blocks.pointer) else {
-          throw ModelError(path: path, tensor: plan.name, detail: "has values too large for Q8_0")
+          throw ConversionError(.tooLargeForQ8, path: path, tensor: plan.name)
         }
         try emit(UnsafeRawBufferPointer(blocks.buffer))
       }

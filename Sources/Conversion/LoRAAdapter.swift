@@ -1,7 +1,6 @@
 import Files
 import Foundation
 import JSON
-import Models
 import Safetensors
 
 /// A PEFT adapter of type LoRA: for some modules two thin matrices A `[rank, in]` and B `[out, rank]`, and weights that were
@@ -26,23 +25,19 @@ package struct LoRAAdapter: Sendable {
     self.path = path
     let files = FolderFiles(path)
     guard let object = try files.json(named: "adapter_config.json")?.objectValue else {
-      throw ModelError(
-        path: path, detail: "has no adapter_config.json: it is not a PEFT adapter", category: .cannotOpenInput
-      )
+      throw ConversionError(.noAdapterConfiguration, path: path)
     }
     let settings = try LoRASettings(object, label: files.label(of: "adapter_config.json"))
     guard FileManager.default.fileExists(atPath: "\(path)/adapter_model.safetensors") else {
       throw ForeignWeights.refusal(ofFolder: path)
-        ?? CheckpointError(
-          path: path, detail: "has no adapter_model.safetensors", category: .cannotOpenInput)
+        ?? ConversionError(.noAdapterWeights, path: path)
     }
     let table = try TensorTable(path: "\(path)/adapter_model.safetensors")
     var pairs: [ByteText: (a: StoredTensor?, b: StoredTensor?)] = [:]
     var replacements: [ByteText: StoredTensor] = [:]
     for tensor in table.inFileOrder {
       guard [.f32, .f16, .bf16].contains(tensor.dtype) else {
-        throw CheckpointError(
-          path: table.path, tensor: tensor.name, detail: "is \(tensor.dtype.rawValue), expected floats")
+        throw ConversionError(.wrongType(tensor.dtype), path: table.path, tensor: tensor.name)
       }
       let (name, part) = LoRAAdapter.parsed(tensor.name)
       switch part {
@@ -50,9 +45,7 @@ package struct LoRAAdapter: Sendable {
       case .b: pairs[name, default: (nil, nil)].b = tensor
       case .whole: replacements[name] = tensor
       case nil:
-        throw CheckpointError(
-          path: table.path, tensor: tensor.name,
-          detail: "is not lora_A, lora_B or a whole weight; merge this adapter with PEFT's merge_and_unload")
+        throw ConversionError(.unknownAdapterTensor, path: table.path, tensor: tensor.name)
       }
     }
     updates = try Dictionary(
@@ -61,21 +54,18 @@ package struct LoRAAdapter: Sendable {
         guard let a = pair.a, let b = pair.b, a.shape.count == 2, b.shape.count == 2,
           a.shape[0] == b.shape[1]
         else {
-          throw CheckpointError(
-            path: table.path, tensor: name, detail: "has no lora_A [rank, in] and lora_B [out, rank] that fit"
-          )
+          throw ConversionError(.noPair, path: table.path, tensor: name)
         }
         let rank = try settings.rank(of: name)
         guard a.shape[0] == rank else {
-          throw CheckpointError(
-            path: table.path, tensor: a.name,
-            detail: "has rank \(a.shape[0]), but adapter_config.json says \(rank)")
+          throw ConversionError(
+            .rankDiffers(found: a.shape[0], expected: rank), path: table.path, tensor: a.name)
         }
         return (key, Update(a: a, b: b, scale: try settings.scale(of: name)))
       })
     self.replacements = replacements
     if updates.isEmpty && replacements.isEmpty {
-      throw CheckpointError(path: table.path, detail: "holds no tensors")
+      throw ConversionError(.emptyAdapter, path: table.path)
     }
   }
 
@@ -109,12 +99,8 @@ struct LoRASettings {
 
   init(_ object: JSONObject, label: String) throws {
     self.label = label
-    func bad(_ detail: String) -> CheckpointError { CheckpointError(path: label, detail: detail) }
-    func refuse(_ what: String) -> CheckpointError {
-      bad(
-        "\(what), which is not a plain sum B·A; merge it with PEFT's merge_and_unload, then convert the result"
-      )
-    }
+    func bad(_ reason: ConversionError.Reason) -> ConversionError { ConversionError(reason, path: label) }
+    func refuse(_ what: String) -> ConversionError { bad(.notPlainLoRA(what)) }
     let type = object["peft_type"]?.stringValue ?? "LORA"
     guard type.uppercased() == "LORA" else { throw refuse("peft_type is \(type)") }
     for key in [
@@ -134,16 +120,14 @@ struct LoRASettings {
     {
       throw refuse("init_lora_weights is \(start): the base model's weights were changed")
     }
-    guard let rank = object["r"]?.intValue, rank > 0 else { throw bad("r is not a positive number") }
-    guard let alpha = object["lora_alpha"]?.doubleValue else { throw bad("lora_alpha is not a number") }
+    guard let rank = object["r"]?.intValue, rank > 0 else { throw bad(.notAPositiveNumber(key: "r")) }
+    guard let alpha = object["lora_alpha"]?.doubleValue else { throw bad(.notANumber(key: "lora_alpha")) }
     (self.rank, self.alpha) = (rank, alpha)
     isRankStabilized = object["use_rslora"]?.boolValue ?? false
     func patterns<T>(_ key: String, _ value: (JSONValue) -> T?) throws -> [(ModulePattern, T)] {
       try (object[key]?.objectValue?.members ?? []).map { text, json in
         guard let pattern = ModulePattern(text), let value = value(json) else {
-          throw bad(
-            "\(key): \"\(text)\" is not the end of a module's name with a number (regular expressions are not supported)"
-          )
+          throw bad(.badPattern(key: key, text))
         }
         return (pattern, value)
       }
@@ -155,7 +139,7 @@ struct LoRASettings {
   func rank(of module: String) throws -> Int {
     let found = ranks.first { $0.pattern.matches(module) }?.value ?? rank
     guard found > 0 else {
-      throw CheckpointError(path: label, detail: "rank_pattern gives \(module) the rank \(found)")
+      throw ConversionError(.badRank(module: module, found), path: label)
     }
     return found
   }

@@ -16,11 +16,10 @@ extension ModelContents {
       entries.enumerated().map { ($0.element.key, $0.offset) }, uniquingKeysWith: { a, _ in a })
     for (name, tensor) in adapter.replacements.sorted(by: { $0.key < $1.key }) {
       guard let place = places[table.key(named: name.text)], entries[place].shape == tensor.shape,
-        let stored = entries[place].dtype
+        let stored = entries[place].dtype, [.f32, .f16, .bf16].contains(stored)
       else {
-        throw ModelError(
-          path: adapter.path, tensor: tensor.name,
-          detail: "has shape \(tensor.shape); \(path) has no such tensor of floats")
+        throw ConversionError(
+          .noTensorInBase(shape: tensor.shape, base: path), path: adapter.path, tensor: tensor.name)
       }
       let type = dtype ?? stored
       result.entries[place].form = .made(type) { try rounded(tensor, to: type) }
@@ -35,11 +34,7 @@ extension ModelContents {
     for (target, pieces) in pieces {
       let entry = result.entries[target]
       guard let stored = entry.dtype, [.f32, .f16, .bf16].contains(stored) else {
-        throw ModelError(
-          path: path, tensor: table.name(of: entry.key),
-          detail:
-            "is quantized; merge the adapter into the float model and quantize the result, or pass --dequantize"
-        )
+        throw ConversionError(.baseInIntegers, path: path, tensor: table.name(of: entry.key))
       }
       let type = dtype ?? stored
       result.entries[target].form = .made(type) { [path] in
@@ -57,20 +52,21 @@ extension ModelContents {
     of module: String, _ update: LoRAAdapter.Update, _ places: [TensorKey: Int], _ adapter: LoRAAdapter
   ) throws -> [(entry: Int, rows: [Int])] {
     let table = index
-    func fail(_ detail: String) -> ModelError {
-      ModelError(path: adapter.path, tensor: module, detail: detail)
+    func fail(_ reason: ConversionError.Reason) -> ConversionError {
+      ConversionError(reason, path: adapter.path, tensor: module)
     }
     func checked(_ entry: Int, _ rows: [Int], width: Int) throws -> (entry: Int, rows: [Int]) {
       let shape = entries[entry].shape
       guard shape.count == 2, shape[1] == update.a.shape[1], update.b.shape[0] == width else {
         throw fail(
-          "updates a matrix [\(update.b.shape[0]), \(update.a.shape[1])], \(table.name(of: entries[entry].key)) is \(shape)"
-        )
+          .updateDoesNotFit(
+            update: [update.b.shape[0], update.a.shape[1]], matrix: table.name(of: entries[entry].key),
+            shape: shape))
       }
       return (entry, rows)
     }
     if let entry = table.module(named: module).flatMap({ places[.known(TensorID($0))] }) {
-      let count = entries[entry].shape[0]
+      let count = entries[entry].shape.first ?? 0
       return [try checked(entry, Array(0..<count), width: count)]
     }
     let layout = QKVRows(configuration.decoder)
@@ -90,7 +86,7 @@ extension ModelContents {
         return try found.map { try checked($0.0, $0.1, width: total) }
       }
     }
-    throw fail("is updated by the adapter, but \(path) has no such module: is it the adapter's base model?")
+    throw fail(.noModuleInBase(base: path))
   }
 }
 
@@ -168,8 +164,7 @@ private struct LoRAMerge {
     }
     let bytes = UnsafeRawBufferPointer(result.buffer)
     if let index = FiniteCheck.firstNotFinite(bytes, dtype: type, pool: pool) {
-      throw ModelError(
-        path: path, tensor: name, detail: "element \(index) is not finite after the adapter is merged")
+      throw ConversionError(.mergedNotFinite(index: index), path: path, tensor: name)
     }
     return UnsafeBytes(bytes, owner: result)
   }

@@ -139,7 +139,9 @@ package struct ModelPacker {
     case .stream(_, let make): try make(emit)
     case .quantized(let layout, let matrix):
       let packed = IntPanelTensor(packing: try matrix(), isSymmetric: layout.isSymmetric, pool: pool)
-      precondition(packed.layout == layout, "the layout of \(entry.key) changed")
+      guard packed.layout == layout else {
+        throw ConversionError(.changedWhileRead, path: contents.path, tensor: tensor.name)
+      }
       try withExtendedLifetime(packed) { try emit(packed.bytes) }
     case .panels(let stored, let bytes):
       try FloatCast(tensor.name, path: contents.path, pool: pool)
@@ -151,8 +153,7 @@ package struct ModelPacker {
     case .rows(let stored, let bytes):
       func refuseWhatIsNotFinite() throws {
         if let index = FiniteCheck.firstNotFinite(bytes.bytes, dtype: stored, pool: pool) {
-          throw ModelError(
-            path: contents.path, tensor: tensor.name, detail: "element \(index) is NaN or infinite")
+          throw ConversionError(.notFinite(index: index), path: contents.path, tensor: tensor.name)
         }
       }
       let cast = FloatCast(tensor.name, path: contents.path, pool: pool)
@@ -186,7 +187,7 @@ struct FloatCast {
     self.pool = pool
   }
 
-  /// - Throws: when a value does not fit the new type.
+  /// - Throws: when a value does not fit the new type, or one of the two is not BF16, F16 or F32.
   func forEachChunk(
     _ bytes: UnsafeRawBufferPointer, from: DType, to: DType, _ emit: (UnsafeRawBufferPointer) throws -> Void
   ) throws {
@@ -196,6 +197,10 @@ struct FloatCast {
         try emit(UnsafeRawBufferPointer(rebasing: bytes[start..<min(bytes.count, start + chunk)]))
       }
       return
+    }
+    let floats: [DType] = [.f32, .f16, .bf16]
+    guard floats.contains(from), floats.contains(to) else {
+      throw ConversionError(.cannotCast(from: from, to: to), path: path, tensor: name)
     }
     guard let base = bytes.baseAddress else { return }
     let count = bytes.count / from.byteCount
@@ -209,8 +214,7 @@ struct FloatCast {
       kernels.narrow(narrow.pointer, from: wide.pointer, type: to.kernelType, count: n)
       let piece = UnsafeRawBufferPointer(start: narrow.pointer, count: n * to.byteCount)
       if let index = FiniteCheck.firstNotFinite(piece, dtype: to, pool: pool) {
-        throw ModelError(
-          path: path, tensor: name, detail: "has the value \(wide[index]), which \(to.rawValue) cannot hold")
+        throw ConversionError(.outOfRange("\(wide[index])", to), path: path, tensor: name)
       }
       try emit(piece)
     }

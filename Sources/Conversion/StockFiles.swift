@@ -79,14 +79,14 @@ struct StockFiles {
   }
 
   private func refuseWhatQwen2Cannot() throws {
-    func refuse(_ what: String) -> ModelError {
-      ModelError(path: path, detail: "has \(what), which Qwen2ForCausalLM cannot have")
+    func refuse(_ what: ConversionError.Qwen2Obstacle) -> ConversionError {
+      ConversionError(.notInQwen2(what), path: path)
     }
-    if model.outputBias { throw refuse("a bias behind its attention (attention_bias)") }
-    if model.mlpBias { throw refuse("biases in its feed-forward part (mlp_bias)") }
-    if model.logitScale != 1 { throw refuse("a logit_scale of \(model.logitScale)") }
+    if model.outputBias { throw refuse(.outputBias) }
+    if model.mlpBias { throw refuse(.mlpBias) }
+    if model.logitScale != 1 { throw refuse(.logitScale(model.logitScale)) }
     if model.partialRotaryFactor != 1 {
-      throw refuse("a partial_rotary_factor of \(model.partialRotaryFactor)")
+      throw refuse(.partialRotaryFactor(model.partialRotaryFactor))
     }
   }
 
@@ -132,9 +132,7 @@ struct StockFiles {
   /// remote code it came with is not here, because nothing needs it.
   func zhinao() throws -> EmbeddedFiles {
     guard let json = try files.json(named: "tokenizer.json") else {
-      throw ModelError(
-        path: path, detail: "has no tokenizer.json, from which vocab/360.tiktoken is made",
-        category: .cannotOpenInput)
+      throw ConversionError(.noTokenizerJSON, path: path)
     }
     var contents = try kept { Self.tokenizerFiles.contains($0) || $0 == Self.tokenizerClass.file }
     contents["vocab/360.tiktoken"] = try ZhinaoTokenizerJSON.vocabulary(

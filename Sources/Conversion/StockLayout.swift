@@ -56,10 +56,8 @@ extension ModelContents {
     case .zhinao:
       if family == .zhinao { return self }
       if family == ModelFamily.zhinao.stockLayout { return try fused() }
-      throw ModelError(
-        path: path,
-        detail: "is a \(family.name) model, whose decoder differs from 360Zhinao's; only a "
-          + "\(ModelFamily.zhinao.stockLayout.name) model can become a Zhinao model")
+      throw ConversionError(
+        .notAZhinaoDecoder(family: family.name, expected: ModelFamily.zhinao.stockLayout.name), path: path)
     }
   }
 
@@ -69,9 +67,9 @@ extension ModelContents {
     let count = configuration.decoder.qkvWidth
     result.entries = try entries.flatMap { entry -> [ModelEntry] in
       guard let id = entry.key.id, id.module.kind == .fusedQKV else { return [entry] }
-      guard entry.shape.first == count else {
-        throw ModelError(
-          path: path, tensor: index.name(of: id), detail: "has shape \(entry.shape), expected \(count) rows")
+      guard entry.shape == index.tensor(id)?.shape else {
+        throw ConversionError(
+          .fusedRows(found: entry.shape, expected: count), path: path, tensor: index.name(of: id))
       }
       return rows.parts.map { part in
         entry.selectingRows(part.ranges, as: .known(TensorID(part.kind, id.part, layer: id.module.layer)))
@@ -94,8 +92,9 @@ extension ModelContents {
       let ids = rows.parts.map { TensorID($0.kind, id.part, layer: id.module.layer) }
       let parts = try zip(rows.parts, ids).map { part, id in
         let count = part.ranges.reduce(0) { $0 + $1.count }
-        guard let found = byKey[.known(id)], found.shape == [count] + entry.shape.dropFirst() else {
-          throw ModelError(path: path, tensor: index.name(of: id), detail: "is missing or has another shape")
+        let shape = index.tensor(id)?.shape ?? [count]
+        guard let found = byKey[.known(id)], found.shape == shape else {
+          throw ConversionError(.partMissing(expected: shape), path: path, tensor: index.name(of: id))
         }
         return found
       }

@@ -34,10 +34,8 @@ package struct DecoderBuilder {
     guard let extra = try weights.vector(bias.id, count: count) else { return nil }
     if let element = extra.buffer.firstIndex(where: { $0 != 0 }) {
       throw ModelError(
-        path: weights.path, tensor: weights.label(of: bias.id),
-        detail:
-          "is not zero (element \(element) is \(extra[element])), but \(model.family.name) models with this "
-          + "configuration have no bias there")
+        .unexpectedBias(index: element, "\(extra[element])", family: model.family.name), path: weights.path,
+        tensor: weights.label(of: bias.id))
     }
     return nil
   }

@@ -8,11 +8,14 @@ extension ModelContents {
     var result = self
     result.quantization = nil
     for i in entries.indices {
+      let name = index.name(of: entries[i].key)
       let make: @Sendable () throws -> IntPanelMatrix
       switch entries[i].form {
       case .intPanels(let layout, let stored):
-        make = {
-          guard let base = stored.bytes.baseAddress else { preconditionFailure("an empty matrix") }
+        make = { [path] in
+          guard let base = stored.bytes.baseAddress else {
+            throw ModelError(.empty, path: path, tensor: name)
+          }
           return layout.matrix(at: base, owner: stored.owner)
         }
       case .quantized(_, let read): make = { IntPanels.inMemory(try read(), pool: pool) }

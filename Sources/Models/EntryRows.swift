@@ -9,6 +9,7 @@ extension ModelEntry {
     switch form {
     case .quantized(_, let read): return try read()
     case .intPanels(let layout, let stored): return IntPanelTensor(layout, stored).unpacked(pool: pool)
+    // Only the benchmark makes streams, and it writes them as packed files.
     case .stream: preconditionFailure("\(key) is written piece by piece; it cannot be read")
     case .rows, .panels, .made: return nil
     }
@@ -19,6 +20,7 @@ extension ModelEntry {
     switch form {
     case .intPanels(let layout, let stored): return IntPanelTensor(layout, stored)
     case .quantized(_, let read): return IntPanelTensor(packing: try read(), pool: pool)
+    // Only the benchmark makes streams, and it writes them as packed files.
     case .stream: preconditionFailure("\(key) is written piece by piece; it cannot be read")
     case .rows, .panels, .made: return nil
     }
@@ -38,6 +40,7 @@ extension ModelEntry {
           pool: pool)
       }
       return UnsafeBytes(UnsafeRawBufferPointer(rows.buffer), owner: rows)
+    // Every caller asks for the type of the floats first.
     case .intPanels, .quantized, .stream: preconditionFailure("\(key) holds integers")
     }
   }
@@ -63,11 +66,13 @@ extension ModelEntry {
         key: key, shape: shape,
         form: .quantized(selected) {
           guard let matrix = try entry.quantizedMatrix() else {
+            // The forms with a layout are those with integers.
             preconditionFailure("\(entry.key) has a layout")
           }
           return matrix.selectingOutputs(ranges)
         })
     }
+    // A form without a layout has a type.
     guard let dtype else { preconditionFailure("\(self.key) is neither floats nor integers") }
     let rowBytes = shape.dropFirst().reduce(dtype.byteCount, *)
     return ModelEntry(
@@ -86,11 +91,7 @@ extension ModelEntry {
   ) throws -> ModelEntry {
     let shape = [ranges.reduce(0) { $0 + $1.count }] + parts[0].shape.dropFirst()
     if let layout = parts[0].layout {
-      let differ = ModelError(
-        path: path, tensor: names,
-        detail:
-          "were quantized with different bits, groups or orders of their inputs, so they cannot be one matrix"
-      )
+      let differ = ModelError(.partsDiffer, path: path, tensor: names)
       let layouts = parts.compactMap(\.layout)
       guard layouts.count == parts.count, layouts.allSatisfy({ $0.isPermuted == layout.isPermuted }) else {
         throw differ
@@ -107,8 +108,7 @@ extension ModelEntry {
         })
     }
     guard let dtype = parts[0].dtype, parts.allSatisfy({ $0.dtype == dtype }) else {
-      throw ModelError(
-        path: path, tensor: names, detail: "have different types and cannot be combined into one tensor")
+      throw ModelError(.typesDiffer, path: path, tensor: names)
     }
     let rowBytes = shape.dropFirst().reduce(dtype.byteCount, *)
     return ModelEntry(
@@ -135,6 +135,7 @@ private func gathered(_ sources: [UnsafeRawBufferPointer], _ ranges: [Range<Int>
       source += 1
     }
     let bytes = range.count * rowBytes
+    // Ranges come from the configuration, and the rows of every source were checked against it.
     precondition(start + bytes <= sources[source].count, "a range of rows spans two tensors")
     if let base = sources[source].baseAddress { to.copyMemory(from: base + start, byteCount: bytes) }
     to += bytes

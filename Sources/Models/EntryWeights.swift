@@ -33,8 +33,7 @@ package struct EntryWeights: WeightSource {
       let dtype = entry.dtype,
       [.f32, .f16, .bf16].contains(dtype)
     else {
-      throw ModelError(
-        path: path, tensor: name, detail: "is not a matrix of floats of shape [\(out), \(inFeatures)]")
+      throw ModelError(.notFloats(expected: [out, inFeatures]), path: path, tensor: name)
     }
     switch entry.form {
     case .rows(_, let stored):
@@ -51,14 +50,16 @@ package struct EntryWeights: WeightSource {
       }
     case .intPanels, .quantized, .made, .stream: break
     }
-    throw ModelError(path: path, tensor: name, detail: "is empty")
+    throw ModelError(.empty, path: path, tensor: name)
   }
 
   package func vector(_ id: TensorID, count: Int) throws -> AlignedBuffer<Float>? {
     let name = label(of: id)
     guard let entry = entries[.known(id)] else { return nil }
-    guard case .rows(let dtype, let stored) = entry.form, entry.shape == [count] else {
-      throw ModelError(path: path, tensor: name, detail: "is not a vector of \(count) floats")
+    guard case .rows(let dtype, let stored) = entry.form, entry.shape == [count],
+      [.f32, .f16, .bf16].contains(dtype)
+    else {
+      throw ModelError(.notFloats(expected: [count]), path: path, tensor: name)
     }
     return try widened(stored.bytes, dtype: dtype, count: count, tensor: name, path: path)
   }

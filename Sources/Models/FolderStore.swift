@@ -55,10 +55,11 @@ package final class FolderStore: ModelStore {
       return .intPanels(IntPanels.inMemory(try quantized(name, quantization, out: out, in: inFeatures)))
     }
     let tensor = try table.required("\(name).weight", shape: [out, inFeatures])
-    guard [.f32, .f16, .bf16].contains(tensor.dtype), let base = tensor.bytes.baseAddress else {
-      throw CheckpointError(
-        path: tensor.file.path, tensor: tensor.name,
-        detail: "is \(tensor.dtype.rawValue), expected BF16, F16 or F32")
+    guard [.f32, .f16, .bf16].contains(tensor.dtype) else {
+      throw ModelError(.wrongType(tensor.dtype), path: tensor.file.path, tensor: tensor.name)
+    }
+    guard let base = tensor.bytes.baseAddress else {
+      throw ModelError(.empty, path: tensor.file.path, tensor: tensor.name)
     }
     return .rows(
       RowMatrix(
@@ -73,7 +74,7 @@ package final class FolderStore: ModelStore {
     if let warning { foundWarnings.withLock { $0.append(warning) } }
     if let obstacle = IntPanelLayout.obstacle(bits: matrix.bits, groupSize: matrix.groupSize, in: inFeatures)
     {
-      throw CheckpointError(path: path, tensor: module, detail: "cannot be run: \(obstacle)")
+      throw ModelError(.notPanels(obstacle), path: path, tensor: module)
     }
     return matrix
   }
@@ -83,9 +84,7 @@ package final class FolderStore: ModelStore {
     guard table[name] != nil else { return nil }
     let tensor = try table.required(name, shape: [count])
     guard [.f32, .f16, .bf16].contains(tensor.dtype) else {
-      throw CheckpointError(
-        path: tensor.file.path, tensor: name, detail: "is \(tensor.dtype.rawValue), expected BF16, F16 or F32"
-      )
+      throw ModelError(.wrongType(tensor.dtype), path: tensor.file.path, tensor: name)
     }
     return try widened(tensor.bytes, dtype: tensor.dtype, count: count, tensor: name, path: tensor.file.path)
   }
@@ -102,7 +101,7 @@ extension FolderStore {
         let (out, inFeatures) = (matrix.shape[0], matrix.shape[1])
         let p = try AutoGPTQModule.parameters(module, from: table, configuration: c, out: out, in: inFeatures)
         if let obstacle = IntPanelLayout.obstacle(bits: c.bits, groupSize: p.groupSize, in: inFeatures) {
-          throw CheckpointError(path: path, tensor: module, detail: "cannot be stored: \(obstacle)")
+          throw ModelError(.notPanels(obstacle), path: path, tensor: module)
         }
         let layout = IntPanelLayout(
           bits: c.bits, groupSize: p.groupSize, outFeatures: out, inFeatures: inFeatures,
@@ -136,7 +135,7 @@ func widened(
     pool.kernels.widen(result.pointer, from: base, type: dtype.kernelType, count: count)
   }
   if let index = result.buffer.firstIndex(where: { !$0.isFinite }) {
-    throw ModelError(path: path, tensor: tensor, detail: "element \(index) is \(result[index])")
+    throw ModelError(.notFinite(index: index, "\(result[index])"), path: path, tensor: tensor)
   }
   return result
 }

@@ -2,7 +2,6 @@ import Architecture
 import Files
 import GGUF
 import JSON
-import Safetensors
 import Tensors
 import Tokenization
 
@@ -65,19 +64,17 @@ struct GGUFConfiguration {
   init(_ file: GGUFFile, families: [ModelFamily]) throws {
     self.file = file
     guard let architecture = try file.string("general.architecture") else {
-      throw CheckpointError(path: file.path, detail: "metadata general.architecture is missing")
+      throw ModelError(.metadataMissing(key: "general.architecture"), path: file.path)
     }
     guard let family = families.first(where: { $0.gguf?.architecture == architecture }) else {
-      let known = families.compactMap { $0.gguf?.architecture }.joined(separator: ", ")
-      throw CheckpointError(
-        path: file.path,
-        detail: "holds a model of architecture \"\(architecture)\"; the supported architectures are \(known)")
+      let known = families.compactMap { $0.gguf?.architecture }
+      throw ModelError(.unknownArchitecture(architecture, known: known), path: file.path)
     }
     self.family = family
     self.families = families
     self.architecture = architecture
     if let experts = try file.integer("\(architecture).expert_count"), experts > 0 {
-      throw CheckpointError(path: file.path, detail: "holds a mixture of experts, which is not supported")
+      throw ModelError(.mixtureOfExperts, path: file.path)
     }
   }
 
@@ -86,13 +83,12 @@ struct GGUFConfiguration {
     func key(_ name: String) -> String { "\(architecture).\(name)" }
     func required(_ name: String) throws -> JSONValue {
       guard let value = try file.integer(key(name)) else {
-        throw CheckpointError(path: file.path, detail: "metadata \(key(name)) is missing")
+        throw ModelError(.metadataMissing(key: key(name)), path: file.path)
       }
       return .init(value)
     }
     guard let embedding = file.tensor("token_embd.weight"), embedding.shape.count == 2 else {
-      throw CheckpointError(
-        path: file.path, tensor: "token_embd.weight", detail: "is missing or not a matrix")
+      throw ModelError(.noEmbedding, path: file.path, tensor: "token_embd.weight")
     }
     let type = embedding.type.dtype ?? weightType
     var object = JSONObject([
@@ -115,9 +111,7 @@ struct GGUFConfiguration {
     ])
     if let headDim = try file.integer(key("attention.key_length")) {
       guard try file.integer(key("attention.value_length")) ?? headDim == headDim else {
-        throw CheckpointError(
-          path: file.path,
-          detail: "keys and values have different lengths, which is not supported")
+        throw ModelError(.valueLengthDiffers, path: file.path)
       }
       object["head_dim"] = .init(headDim)
     }
@@ -137,9 +131,7 @@ struct GGUFConfiguration {
     let hidden = object["hidden_size"]?.intValue ?? 0
     let headDim = object["head_dim"]?.intValue ?? (heads > 0 ? hidden / heads : 0)
     if let rotated = try file.integer(key("rope.dimension_count")), rotated != headDim {
-      throw CheckpointError(
-        path: file.path, detail: "rotates \(rotated) of \(headDim) elements of a head, which is not supported"
-      )
+      throw ModelError(.partialRotation(rotated: rotated, headDim: headDim), path: file.path)
     }
     switch try file.string(key("rope.scaling.type")) ?? "none" {
     case "none": break
@@ -148,9 +140,7 @@ struct GGUFConfiguration {
         "type": "linear", "factor": try file.number(key("rope.scaling.factor")) ?? 1,
       ]
     case let type:
-      throw CheckpointError(
-        path: file.path,
-        detail: "metadata \(key("rope.scaling.type")) is \"\(type)\"; none and linear are supported")
+      throw ModelError(.unknownScaling(key: key("rope.scaling.type"), type), path: file.path)
     }
     guard let tensor = file.tensor(GGUFRows.frequencies) else { return }
     // The factors that Llama 3 was published with; others cannot be told from one another's results.
@@ -166,9 +156,7 @@ struct GGUFConfiguration {
         return
       }
     }
-    throw CheckpointError(
-      path: file.path, tensor: tensor.name,
-      detail: "scales frequencies differently from Llama 3.1 and 3.2, which config.json cannot express")
+    throw ModelError(.unknownFrequencies, path: file.path, tensor: tensor.name)
   }
 
   private func isEqual(_ tensor: GGUFTensor, _ factors: [Float]) -> Bool {

@@ -57,8 +57,7 @@ package struct GGUFStore: ModelStore {
     for tensor in file.tensors {
       guard let id = index.id(ggufName: tensor.name) else {
         if tensor.name == GGUFRows.frequencies { continue }
-        throw ModelError(
-          path: file.path, tensor: tensor.name, detail: "belongs to no \(c.family.name) decoder")
+        throw ModelError(.notADecoderTensor(family: c.family.name), path: file.path, tensor: tensor.name)
       }
       let order = orders[id.module.kind].flatMap { tensor.shape.first == $0.count ? $0 : nil }
       table[id] = Source(tensor: tensor, rows: order)
@@ -76,7 +75,7 @@ package struct GGUFStore: ModelStore {
     guard c.family.gguf?.rotatesNeighbours == true else { return [:] }
     // No more rows than the file has bytes: a number in the metadata must not fill the memory.
     guard c.attentionHeads * c.headDim <= file.file.byteCount else {
-      throw ModelError(path: file.path, detail: "is too small for \(c.attentionHeads) heads of \(c.headDim)")
+      throw ModelError(.tooSmall(heads: c.attentionHeads, headDim: c.headDim), path: file.path)
     }
     return [
       .query: GGUFRows.halves(heads: c.attentionHeads, headDim: c.headDim),
@@ -94,12 +93,11 @@ package struct GGUFStore: ModelStore {
 
   private func source(_ id: TensorID, shape: [Int]) throws -> Source {
     guard let source = table[id] else {
-      throw ModelError(path: path, tensor: label(of: id), detail: "is missing; expected shape \(shape)")
+      throw ModelError(.missing(expected: shape), path: path, tensor: label(of: id))
     }
     guard source.tensor.shape == shape else {
       throw ModelError(
-        path: path, tensor: source.tensor.name,
-        detail: "has shape \(source.tensor.shape), the metadata needs \(shape)")
+        .wrongShape(found: source.tensor.shape, expected: shape), path: path, tensor: source.tensor.name)
     }
     return source
   }
@@ -112,7 +110,7 @@ package struct GGUFStore: ModelStore {
     }
     let (dtype, content) = try withExtendedLifetime(file) { try self.content(source) }
     guard let base = content.bytes.baseAddress else {
-      throw ModelError(path: path, tensor: source.tensor.name, detail: "is empty")
+      throw ModelError(.empty, path: path, tensor: source.tensor.name)
     }
     return .rows(
       RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: content.owner))
@@ -135,8 +133,7 @@ package struct GGUFStore: ModelStore {
           form: .quantized(kept.layout(source.tensor)) {
             let matrix = kept.matrix(file, source.tensor, rows: source.rows)
             guard matrix.scales.allSatisfy({ $0 & 0x7C00 != 0x7C00 }) else {
-              throw ModelError(
-                path: path, tensor: source.tensor.name, detail: "has a scale that is not finite")
+              throw ModelError(.scaleNotFinite, path: path, tensor: source.tensor.name)
             }
             return matrix
           })
@@ -193,8 +190,7 @@ package struct GGUFStore: ModelStore {
     // A vector whose order changes has rows of one element.
     let (rows, columns) = tensor.shape.count == 1 && source.rows != nil ? (width, 1) : (rowCount, width)
     guard columns % tensor.type.blockSize == 0 else {
-      throw ModelError(
-        path: path, tensor: tensor.name, detail: "is a vector in \(tensor.type.name); vectors are floats")
+      throw ModelError(.vectorInBlocks(type: tensor.type.name), path: path, tensor: tensor.name)
     }
     let result = AlignedBuffer<UInt8>(count: rows * columns * type.byteCount)
     let rowBytes = tensor.type.byteCount(of: columns)
@@ -215,9 +211,7 @@ package struct GGUFStore: ModelStore {
     }
     let bytes = UnsafeRawBufferPointer(result.buffer)
     if let index = FiniteCheck.firstNotFinite(bytes, dtype: type, pool: pool) {
-      throw ModelError(
-        path: path, tensor: tensor.name,
-        detail: "element \(index) is NaN, infinite, or more than \(type.rawValue) can hold")
+      throw ModelError(.outOfRange(index: index, type), path: path, tensor: tensor.name)
     }
     return UnsafeBytes(bytes, owner: result)
   }

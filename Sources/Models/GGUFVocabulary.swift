@@ -14,9 +14,9 @@ package struct GGUFVocabulary {
     _ tokenizer: any Tokenizer, files: any ModelFiles, configuration c: ModelConfiguration
   ) throws {
     let tables = try GGUFVocabulary.tables(tokenizer, files)
-    func bad(_ detail: String) -> ModelError { ModelError(path: files.location, detail: detail) }
+    func bad(_ reason: ModelError.Reason) -> ModelError { ModelError(reason, path: files.location) }
     guard let name = GGUFVocabulary.preTokenizer(tables) else {
-      throw bad("llama.cpp does not know the pattern of its tokenizer, so the GGUF file would not work")
+      throw bad(.unknownPreTokenizer)
     }
     let isZhinao = tokenizer is ZhinaoTokenizer
     if let form = GGUFPreTokenizer(name: name), tables.ignoresMerges, !form.ignoresMerges {
@@ -43,7 +43,7 @@ package struct GGUFVocabulary {
       kinds.append(kind.rawValue)
     }
     guard Set(tokens.map(\.bytes)).count == tokens.count else {
-      throw bad("two of its tokens have the same text, which llama.cpp rejects")
+      throw bad(.tokensWithSameText)
     }
     fields += [
       ("tokenizer.ggml.tokens", .strings(tokens)), ("tokenizer.ggml.token_type", .int32s(kinds)),
@@ -58,7 +58,7 @@ package struct GGUFVocabulary {
   private static func tables(_ tokenizer: any Tokenizer, _ files: any ModelFiles) throws -> BytePairTables {
     if let zhinao = tokenizer as? ZhinaoTokenizer { return try BytePairTables(zhinao) }
     guard let json = try files.json(named: "tokenizer.json") else {
-      throw ModelError(path: files.location, detail: "has no tokenizer.json, which is needed for the merges")
+      throw ModelError(.noMerges, path: files.location)
     }
     // A Zhinao model in the stock layout: its own tokenizer knows what the replacements mean.
     if let ranks = try? ZhinaoTokenizerJSON.vocabulary(json, path: files.label(of: "tokenizer.json")) {

@@ -68,21 +68,30 @@ package struct ModelContents: Sendable {
   package var index: TensorIndex { TensorIndex(configuration) }
 
   /// Brings the entries into the order of a forward pass, and checks that all that it needs are there.
-  /// - Throws: when a tensor is missing or has another shape.
+  /// - Throws: when a tensor is missing, has another shape, or is there twice.
   package mutating func order() throws {
     let index = index
     entries = entries.map { (index.rank($0.key), index.name(of: $0.key), $0) }
       .sorted { ($0.0, $0.1) < ($1.0, $1.1) }.map(\.2)
-    let shapes = Dictionary(entries.map { ($0.key, $0.shape) }, uniquingKeysWith: { a, _ in a })
-    for tensor in index.required where tensor.id.part == .weight {
+    var shapes: [TensorKey: [Int]] = [:]
+    for entry in entries {
+      // The widest element has eight bytes: no count of bytes overflows after this, not even before a dimension of zero.
+      guard elementCount(of: [8] + entry.shape) != nil else {
+        throw ModelError(.impossibleShape(entry.shape), path: path, tensor: index.name(of: entry.key))
+      }
+      guard shapes.updateValue(entry.shape, forKey: entry.key) == nil else {
+        throw ModelError(.appearsTwice, path: path, tensor: index.name(of: entry.key))
+      }
+    }
+    for tensor in index.required {
       guard let found = shapes[.known(tensor.id)] else {
-        throw ModelError(
-          path: path, tensor: index.name(of: tensor.id), detail: "is missing; expected shape \(tensor.shape)")
+        // A decoder refuses to be built without its biases; a change of layout needs only those that there are.
+        if tensor.id.part == .bias { continue }
+        throw ModelError(.missing(expected: tensor.shape), path: path, tensor: index.name(of: tensor.id))
       }
       guard found == tensor.shape else {
         throw ModelError(
-          path: path, tensor: index.name(of: tensor.id),
-          detail: "has shape \(found), the configuration needs \(tensor.shape)")
+          .wrongShape(found: found, expected: tensor.shape), path: path, tensor: index.name(of: tensor.id))
       }
     }
   }

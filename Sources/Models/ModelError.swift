@@ -1,18 +1,154 @@
 import Files
+import Tensors
 
 /// Why a model cannot be opened or run.
 package struct ModelError: DiagnosedError, Equatable {
+  /// One case per rule. Tests match on this; people read `description`.
+  package enum Reason: Equatable, Sendable {
+    // MARK: One tensor
+    /// The decoder needs the tensor; nil: whatever its shape.
+    case missing(expected: [Int]?)
+    /// The tensor has another shape than the configuration needs.
+    case wrongShape(found: [Int], expected: [Int])
+    /// The tensor is not of a type that the kernels read.
+    case wrongType(DType)
+    /// The tensor is not of floats, or not of this shape.
+    case notFloats(expected: [Int])
+    /// No memory can hold a tensor of this shape.
+    case impossibleShape([Int])
+    /// The tensor has no elements.
+    case empty
+    /// Two tensors of the file stand for this one.
+    case appearsTwice
+    /// A vector in blocks of this GGUF type.
+    case vectorInBlocks(type: String)
+    /// An element that is NaN or infinite.
+    case notFinite(index: Int, String)
+    /// An element that is NaN, infinite or outside the range of the type that it is brought to.
+    case outOfRange(index: Int, DType)
+    /// The scale of a block is NaN or infinite.
+    case scaleNotFinite
+    /// A bias where the family has none changes the result unless it is zero.
+    case unexpectedBias(index: Int, String, family: String)
+    /// The family's table has no such tensor.
+    case notADecoderTensor(family: String)
+    /// Integer codes under a name that is not one of the family's matrices.
+    case notAnIntegerMatrix(family: String)
+    /// The integer matrix does not fit panels, in the layout's words.
+    case notPanels(String)
+    /// Tensors to be joined were quantized in different ways.
+    case partsDiffer
+    /// Tensors to be joined are of different types.
+    case typesDiffer
+
+    // MARK: The whole model
+    /// Integer matrices, and nothing that says how they were made.
+    case quantizationUnknown(bits: Int)
+    /// The file has fewer bytes than rows of queries that it declares.
+    case tooSmall(heads: Int, headDim: Int)
+    /// A look at every byte found this.
+    case problem(ModelProblem)
+    /// One safetensors file, without the folder that it belongs to.
+    case singleSafetensorsFile
+    /// The tokenizer has ids that the model has no rows for.
+    case tokenizerTooLarge(tokens: Int, rows: Int)
+    /// A self-check was asked for and the file has no record.
+    case noSelfCheck
+    /// The self-check gave other numbers, as the record says where.
+    case selfCheckFailed(String)
+    /// A GPTQ checkpoint is expected.
+    case notQuantized
+
+    // MARK: GGUF
+    /// A key of the metadata is missing.
+    case metadataMissing(key: String)
+    case unknownArchitecture(String, known: [String])
+    case mixtureOfExperts
+    /// The embedding, whose shape gives the vocabulary.
+    case noEmbedding
+    /// Keys and values of different lengths.
+    case valueLengthDiffers
+    case partialRotation(rotated: Int, headDim: Int)
+    case unknownScaling(key: String, String)
+    /// Factors of rotary frequencies that are not Llama 3's.
+    case unknownFrequencies
+    /// llama.cpp knows no pre-tokenizer that cuts text as this tokenizer does.
+    case unknownPreTokenizer
+    case tokensWithSameText
+    /// No `tokenizer.json`.
+    case noMerges
+  }
+  package var reason: Reason
   package var path: String
   package var tensor: String?
-  package var detail: String
-  package var category: FailureCategory
 
-  package init(path: String, tensor: String? = nil, detail: String, category: FailureCategory = .badInput) {
+  package init(_ reason: Reason, path: String, tensor: String? = nil) {
+    self.reason = reason
     self.path = path
     self.tensor = tensor
-    self.detail = detail
-    self.category = category
   }
 
-  package var description: String { "\(path): \(tensor.map { "\($0) " } ?? "")\(detail)" }
+  package var category: FailureCategory { .badInput }
+
+  package var description: String { "\(path): \(tensor.map { "\($0) " } ?? "")\(reason)" }
+}
+
+extension ModelError.Reason: CustomStringConvertible {
+  /// The end of a sentence whose subject is the tensor or the file.
+  package var description: String {
+    switch self {
+    case .missing(let expected?): "is missing; expected shape \(expected)"
+    case .missing(nil): "is missing; the model cannot run without it"
+    case .wrongShape(let found, let expected):
+      "has shape \(found), but the model's configuration needs \(expected)"
+    case .wrongType(let found): "is \(found.rawValue), expected BF16, F16 or F32"
+    case .notFloats(let expected): "is not a tensor of BF16, F16 or F32 with the shape \(expected)"
+    case .impossibleShape(let shape): "has shape \(shape), which no memory can hold"
+    case .empty: "is empty"
+    case .appearsTwice:
+      "appears twice, for example as weight and as qweight; remove the one that does not belong to the model"
+    case .vectorInBlocks(let type): "is a vector in \(type); vectors must be floats"
+    case .notFinite(let index, let value): "element \(index) is \(value), expected a finite number"
+    case .outOfRange(let index, let type):
+      "element \(index) is NaN, infinite, or more than \(type.rawValue) can hold"
+    case .scaleNotFinite: "has a scale that is not finite"
+    case .unexpectedBias(let index, let value, let family):
+      "is not zero (element \(index) is \(value)), but \(family) models with this configuration have no bias there"
+    case .notADecoderTensor(let family): "belongs to no \(family) decoder"
+    case .notAnIntegerMatrix(let family):
+      "is an integer matrix, but no \(family) model has a matrix of that name"
+    case .notPanels(let obstacle): "cannot be used: \(obstacle)"
+    case .partsDiffer:
+      "were quantized with different bits, groups or orders of their inputs, so they cannot be one matrix"
+    case .typesDiffer: "have different types and cannot be combined into one tensor"
+    case .quantizationUnknown(let bits): "holds \(bits)-bit matrices but does not say how they were quantized"
+    case .tooSmall(let heads, let headDim): "is too small for \(heads) heads of \(headDim)"
+    case .problem(let problem): problem.description
+    case .singleSafetensorsFile:
+      "is a single safetensors file; give the folder that also holds config.json"
+    case .tokenizerTooLarge(let tokens, let rows):
+      "the tokenizer has \(tokens) ids, but the model has only \(rows) rows: they do not belong together"
+    case .noSelfCheck: "holds no self-check record; write it again with zhinao-convert to get one"
+    case .selfCheckFailed(let failure):
+      "self-check failed: \(failure); do not trust this machine's results"
+    case .notQuantized: "is not a GPTQ checkpoint: no quantize_config.json, no quantization_config"
+    case .metadataMissing(let key): "metadata \(key) is missing"
+    case .unknownArchitecture(let name, let known):
+      "holds a model of architecture \"\(name)\"; the supported architectures are \(known.joined(separator: ", "))"
+    case .mixtureOfExperts: "holds a mixture of experts, which is not supported"
+    case .noEmbedding: "is missing or not a matrix"
+    case .valueLengthDiffers:
+      "keys and values have different lengths, which is not supported"
+    case .partialRotation(let rotated, let headDim):
+      "rotates \(rotated) of \(headDim) elements of a head, which is not supported"
+    case .unknownScaling(let key, let name):
+      "metadata \(key) is \"\(name)\"; the supported values are none and linear"
+    case .unknownFrequencies:
+      "scales frequencies in another way than Llama 3.1 and 3.2 do, which config.json cannot say"
+    case .unknownPreTokenizer:
+      "llama.cpp has no name for the way its tokenizer cuts text; the GGUF file would not work"
+    case .tokensWithSameText: "two of its tokens have the same text, which llama.cpp refuses"
+    case .noMerges: "has no tokenizer.json to take the merges from"
+    }
+  }
 }

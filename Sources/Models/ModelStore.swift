@@ -32,8 +32,7 @@ extension WeightSource {
   /// A vector that must be there.
   package func requiredVector(_ id: TensorID, count: Int) throws -> AlignedBuffer<Float> {
     guard let vector = try vector(id, count: count) else {
-      throw ModelError(
-        path: path, tensor: label(of: id), detail: "is missing; the model cannot run without it")
+      throw ModelError(.missing(expected: nil), path: path, tensor: label(of: id))
     }
     return vector
   }

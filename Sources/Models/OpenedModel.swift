@@ -52,8 +52,7 @@ package struct OpenedModel: Sendable {
     if isFolder.boolValue {
       store = try FolderStore(path: path, families: families)
     } else if path.bytes.hasSuffix(".safetensors") {
-      throw ModelError(
-        path: path, detail: "is a single safetensors file; give the folder that also holds config.json")
+      throw ModelError(.singleSafetensorsFile, path: path)
     } else if path.bytes.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
       store = try GGUFStore(
         file: try GGUFFile(path: path), dequantizedType: dequantizedType, keepsCodes: keepsCodes,
@@ -63,7 +62,7 @@ package struct OpenedModel: Sendable {
         file: PackedModelFile(path: path, checkingHeader: verification != .none), families: families)
     }
     if verification == .full, let problem = store.problems(progress: { _ in }).first {
-      throw ModelError(path: path, detail: problem.description)
+      throw ModelError(.problem(problem), path: path)
     }
   }
 
@@ -83,10 +82,7 @@ package struct OpenedModel: Sendable {
     let tokenizer = try TokenizerLoader.load(files)
     guard tokenizer.tokenCount <= configuration.vocabularySize else {
       throw ModelError(
-        path: path,
-        detail:
-          "the tokenizer has \(tokenizer.tokenCount) ids, the model only \(configuration.vocabularySize) rows: "
-          + "they do not belong together")
+        .tokenizerTooLarge(tokens: tokenizer.tokenCount, rows: configuration.vocabularySize), path: path)
     }
     return tokenizer
   }

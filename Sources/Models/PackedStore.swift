@@ -45,14 +45,11 @@ package struct PackedStore: ModelStore {
       case .panels(let dtype): form = .panels(dtype, bytes)
       case .intPanels(let layout):
         guard quantization != nil else {
-          throw ModelError(
-            path: path, detail: "holds \(layout.bits)-bit matrices but does not say how they were quantized")
+          throw ModelError(.quantizationUnknown(bits: layout.bits), path: path)
         }
-        guard key.id != nil else {
+        guard let id = key.id, id.part == .weight, index.tensor(id)?.shape.count == 2 else {
           throw ModelError(
-            path: path, tensor: tensor.name,
-            detail:
-              "is an integer matrix, but no \(configuration.family.name) model has a tensor of that name")
+            .notAnIntegerMatrix(family: configuration.family.name), path: path, tensor: tensor.name)
         }
         form = .intPanels(layout, bytes)
       }
@@ -63,11 +60,10 @@ package struct PackedStore: ModelStore {
   private func tensor(_ id: TensorID, shape: [Int]) throws -> PackedTensor {
     let name = index.name(of: id)
     guard let tensor = file.tensor(name) else {
-      throw ModelError(path: path, tensor: name, detail: "is missing; expected shape \(shape)")
+      throw ModelError(.missing(expected: shape), path: path, tensor: name)
     }
     guard tensor.shape == shape else {
-      throw ModelError(
-        path: path, tensor: name, detail: "has shape \(tensor.shape), the configuration needs \(shape)")
+      throw ModelError(.wrongShape(found: tensor.shape, expected: shape), path: path, tensor: name)
     }
     return tensor
   }
@@ -75,13 +71,12 @@ package struct PackedStore: ModelStore {
   package func matrix(_ module: ModuleID, out: Int, in inFeatures: Int) throws -> WeightMatrix {
     let tensor = try tensor(TensorID(module), shape: [out, inFeatures])
     guard let base = file.bytes(of: tensor).baseAddress else {
-      throw ModelError(path: path, tensor: tensor.name, detail: "is empty")
+      throw ModelError(.empty, path: path, tensor: tensor.name)
     }
     switch tensor.encoding {
     case .rows(let dtype):
       guard [.f32, .f16, .bf16].contains(dtype) else {
-        throw ModelError(
-          path: path, tensor: tensor.name, detail: "is \(dtype.rawValue), expected BF16, F16 or F32")
+        throw ModelError(.wrongType(dtype), path: path, tensor: tensor.name)
       }
       return .rows(
         RowMatrix(elements: base, dtype: dtype, outFeatures: out, inFeatures: inFeatures, owner: file.file))
@@ -102,7 +97,7 @@ package struct PackedStore: ModelStore {
     guard file.tensor(name) != nil else { return nil }
     let tensor = try tensor(id, shape: [count])
     guard case .rows(let dtype) = tensor.encoding, [.f32, .f16, .bf16].contains(dtype) else {
-      throw ModelError(path: path, tensor: name, detail: "is not a vector of floats")
+      throw ModelError(.notFloats(expected: [count]), path: path, tensor: name)
     }
     return try widened(file.bytes(of: tensor), dtype: dtype, count: count, tensor: name, path: path)
   }

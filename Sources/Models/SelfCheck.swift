@@ -123,9 +123,9 @@ package struct SelfCheckRecord: Equatable, Sendable {
 
   /// - Throws: when the bytes are not a record of a model of this shape.
   package init(_ bytes: [UInt8], _ c: DecoderConfiguration, path: String) throws {
-    func bad(_ detail: String) -> PackedModelError { PackedModelError(path: path, rule: 14, detail: detail) }
+    func bad(_ reason: PackedModelError.Reason) -> PackedModelError { PackedModelError(reason, path: path) }
     guard bytes.count >= 32, Array(bytes[0..<4]) == SelfCheckRecord.magic else {
-      throw bad("the self-check record does not start with ZNSC")
+      throw bad(.noSelfCheckMagic)
     }
     func word(_ index: Int) -> UInt32 {
       bytes.withUnsafeBytes {
@@ -136,7 +136,7 @@ package struct SelfCheckRecord: Equatable, Sendable {
     guard word(1) == 1, (1...64).contains(sequences), (1...64).contains(length), length <= c.contextLength,
       Int(word(4)) == c.layerCount, Int(word(5)) == c.hiddenSize,
       bytes.count == 32 + sequences * 4 * (length + c.layerCount * c.hiddenSize + c.vocabularySize)
-    else { throw bad("the self-check record does not fit the model") }
+    else { throw bad(.selfCheckDoesNotFit) }
     exactTolerance = Float(bitPattern: word(6))
     fastTolerance = Float(bitPattern: word(7))
     traces = []
@@ -148,7 +148,7 @@ package struct SelfCheckRecord: Equatable, Sendable {
     for s in 0..<sequences {
       let tokens = (0..<length).map { Int(word(8 + s * length + $0)) }
       guard tokens.allSatisfy({ $0 < c.vocabularySize }) else {
-        throw bad("the self-check record has tokens the model does not know")
+        throw bad(.selfCheckTokens)
       }
       traces.append(
         Trace(
@@ -174,8 +174,7 @@ extension OpenedModel {
     .Outcome]
   {
     guard let record = try selfCheckRecord() else {
-      throw ModelError(
-        path: path, detail: "has no self-check record; convert it again with zhinao-convert to add one")
+      throw ModelError(.noSelfCheck, path: path)
     }
     return try arithmetics.map { record.check(try decoder(arithmetic: $0), arithmetic: $0) }
   }

@@ -59,9 +59,12 @@ package struct PackedModelError: DiagnosedError, Equatable {
     case overlap(what: String, start: Int)
     /// P11: an input channel is there twice, or does not exist.
     case notAPermutation(tensor: String, input: Int)
-    /// A rule of the caller's own, as the end of a sentence whose subject is the file.
-    /// - Parameter rule: its number, when the format has one for it.
-    case refused(String, rule: Int?, FailureCategory)
+    /// P14: the self-check record does not begin with its magic number.
+    case noSelfCheckMagic
+    /// P14: the self-check record is of a model of another shape.
+    case selfCheckDoesNotFit
+    /// P14: the self-check record has tokens that the model has no rows for.
+    case selfCheckTokens
   }
   package var reason: Reason
   package var path: String
@@ -71,17 +74,10 @@ package struct PackedModelError: DiagnosedError, Equatable {
     self.path = path
   }
 
-  /// A rule of the caller's own.
-  package init(path: String, rule: Int?, detail: String, category: FailureCategory = .badInput) {
-    self.init(.refused(detail, rule: rule, category), path: path)
-  }
+  package var category: FailureCategory { .badInput }
 
-  package var category: FailureCategory {
-    if case .refused(_, _, let category) = reason { category } else { .badInput }
-  }
-
-  /// Number of the broken rule; nil when the problem is not one of the format's.
-  package var rule: Int? {
+  /// Number of the broken rule.
+  package var rule: Int {
     switch reason {
     case .notPacked, .textModeDamage, .truncatedPreamble: 1
     case .preambleChecksum, .reservedBytes: 2
@@ -94,11 +90,11 @@ package struct PackedModelError: DiagnosedError, Equatable {
     case .badShape, .byteCountMismatch, .unknownDType, .notPanels, .badIntegers, .unknownEncoding, .empty: 9
     case .misaligned, .overlap: 10
     case .notAPermutation: 11
-    case .refused(_, let rule, _): rule
+    case .noSelfCheckMagic, .selfCheckDoesNotFit, .selfCheckTokens: 14
     }
   }
 
-  package var description: String { "\(path): \(reason)\(rule.map { " (P\($0))" } ?? "")" }
+  package var description: String { "\(path): \(reason) (P\(rule))" }
 }
 
 extension PackedModelError.Reason: CustomStringConvertible {
@@ -138,7 +134,9 @@ extension PackedModelError.Reason: CustomStringConvertible {
     case .overlap(let what, let start): "\(what) starts at byte \(start), inside what comes before it"
     case .notAPermutation(let tensor, let input):
       "tensor \(tensor): the permutation is not one, at input \(input)"
-    case .refused(let detail, _, _): detail
+    case .noSelfCheckMagic: "the self-check record does not start with ZNSC"
+    case .selfCheckDoesNotFit: "the self-check record does not fit the model"
+    case .selfCheckTokens: "the self-check record has tokens the model does not know"
     }
   }
 }

@@ -5,6 +5,7 @@ import Foundation
 import Quantization
 import Tensors
 import ToolSupport
+import Transformer
 
 struct QuantizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -122,8 +122,7 @@ struct Chat: ParsableCommand {
     compute.apply()
     let opened = try opening.open(model)
     if selfCheck, let failure = try opened.selfCheck().compactMap(\.firstFailure).first {
-      throw ModelError(
-        path: model, detail: "self-check failed: \(failure); do not trust this machine's results")
+      throw ModelError(.selfCheckFailed("\(failure)"), path: model)
     }
     return opened
   }

@@ -172,7 +172,7 @@ import Tokenization
 
   @Test func actOrderIsRefused() throws {
     let contents = try Self.quantized(bits: 4, symmetric: true, group: 32, permuted: true)
-    let error = #expect(throws: ModelError.self) { try GGUFExporter(contents).plan(tokenizer: nil) }
+    let error = #expect(throws: ConversionError.self) { try GGUFExporter(contents).plan(tokenizer: nil) }
     #expect(error?.description.contains("--static-groups") == true)
     #expect(error?.tensor?.contains("model.layers.0") == true)
   }

@@ -66,18 +66,19 @@ import Tokenization
     #expect(try RoundTripTests.bytes(back) == RoundTripTests.bytes(Self.gqa))
   }
 
-  @Test(arguments: [
-    (#""bias": false"#, #""bias": true"#, "attention_bias"),
-    (#""bias": false"#, #""mlp_bias": true"#, "mlp_bias"),
-    (#""bias": false"#, #""logit_scale": 0.5"#, "logit_scale"),
-    (#""bias": false"#, #""partial_rotary_factor": 0.5"#, "partial_rotary_factor"),
-  ])
-  func whatQwen2CannotSayIsRefused(old: String, new: String, named: String) throws {
+  @Test(
+    arguments: [
+      (#""bias": false"#, #""bias": true"#, .outputBias),
+      (#""bias": false"#, #""mlp_bias": true"#, .mlpBias),
+      (#""bias": false"#, #""logit_scale": 0.5"#, .logitScale(0.5)),
+      (#""bias": false"#, #""partial_rotary_factor": 0.5"#, .partialRotaryFactor(0.5)),
+    ] as [(String, String, ConversionError.Qwen2Obstacle)])
+  func whatQwen2CannotSayIsRefused(old: String, new: String, obstacle: ConversionError.Qwen2Obstacle) throws {
     let folder = try TemporaryFolder()
     let path = try RoundTripTests.changed(folder) { try RoundTripTests.edit($0 + "/config.json", old, new) }
     let contents = try ModelContents(OpenedModel(path: path))
-    let error = #expect(throws: ModelError.self) { try contents.inLayout(.stock) }
-    #expect(error?.description.contains(named) == true, "\(error?.description ?? "")")
+    let error = #expect(throws: ConversionError.self) { try contents.inLayout(.stock) }
+    #expect(error?.reason == .notInQwen2(obstacle))
   }
 }
 

@@ -1,0 +1,97 @@
+import Audit
+import AutoGPTQ
+import Conversion
+import Files
+import Foundation
+import JSON
+import Models
+import Safetensors
+import Tensors
+import TestSupport
+import Testing
+
+@Suite struct LintRuleTests {
+  /// Each tensor of a module has a rule of its own, whatever the message says.
+  @Test(arguments: [
+    ("scales", "scales"), ("g_idx", "g_idx"), ("qzeros", "zero-points"), ("qweight", "shape"),
+  ])
+  func aMissingTensorBreaksTheRuleOfItsKind(suffix: String, rule: String) throws {
+    let folder = try TemporaryFolder()
+    let path = try Self.checkpoint(in: folder)
+    #expect(try CheckpointLint(path: path).findings.filter { $0.severity == .error }.isEmpty)
+    let module = "model.layers.1.mlp.down_proj"
+    try Self.rewrite(path) { $0 == "\(module).\(suffix)" ? nil : $1 }
+    let errors = try CheckpointLint(path: path).findings.filter { $0.severity == .error }
+    #expect(errors.map(\.rule) == [rule])
+    #expect(errors.first?.text.contains("\(module).\(suffix)") == true)
+  }
+
+  @Test func valuesThatBreakARuleAreNamedByTheirTensor() throws {
+    let folder = try TemporaryFolder()
+    let path = try Self.checkpoint(in: folder)
+    try Self.rewrite(path) { name, bytes in
+      guard name == "model.layers.0.self_attn.o_proj.scales" else { return bytes }
+      return [0x00, 0x80] + bytes.dropFirst(2)  // −0 is not positive.
+    }
+    let errors = try CheckpointLint(path: path).findings.filter { $0.severity == .error }
+    #expect(errors.map(\.rule) == ["scales"])
+  }
+
+  private static func checkpoint(in folder: TemporaryFolder) throws -> String {
+    var contents = try ModelContents(OpenedModel(path: Fixture.path("tiny-zhinao-gqa")))
+    let index = contents.index
+    let tensors = Dictionary(
+      uniqueKeysWithValues: index.projections.map { module in
+        let shape = index.shape(of: module)
+        let matrix = randomMatrix(
+          bits: 4, symmetric: true, permuted: false, out: shape.out, inputs: shape.in, group: 32)
+        return (module, IntPanelTensor(packing: matrix))
+      })
+    contents.quantize(tensors, as: QuantizeConfiguration(groupSize: 32))
+    let path = folder.file("gptq")
+    try FolderWriter(contents).write(to: path, replacing: false, toolVersion: "test")
+    return path
+  }
+
+  /// Writes the checkpoint again with other bytes; nil leaves a tensor out.
+  private static func rewrite(_ path: String, _ change: (String, [UInt8]) -> [UInt8]?) throws {
+    let file = try SafetensorsFile(path: "\(path)/model.safetensors")
+    var contents: [String: [UInt8]] = [:]
+    for tensor in file.tensors { contents[tensor.name] = change(tensor.name, Array(file.bytes(of: tensor))) }
+    let plans = file.tensors.filter { contents[$0.name] != nil }.map {
+      TensorPlan($0.name, $0.dtype, $0.shape)
+    }
+    try SafetensorsWriter.write(to: "\(path)/model.safetensors", tensors: plans) { plan, emit in
+      try (contents[plan.name] ?? []).withUnsafeBytes { try emit($0) }
+    }
+  }
+}
+
+@Suite struct ProvenanceTests {
+  @Test func tensorsThatDifferAreCountedByTheirCase() throws {
+    let folder = try TemporaryFolder()
+    let source = folder.file("source")
+    try FileManager.default.copyItem(atPath: Fixture.path("tiny-zhinao-gqa"), toPath: source)
+    let packed = folder.file("m.zhinao")
+    try ModelPacker(ModelContents(OpenedModel(path: source))).write(
+      to: packed, generator: "test", provenance: JSONObject())
+    let proof = try ProvenanceCheck(path: packed, source: source)
+    #expect(proof.problems.isEmpty && proof.tensorsEqual == proof.tensorsCompared && proof.tensorsEqual > 0)
+
+    let shard = "\(source)/model-00002-of-00002.safetensors"
+    var bytes = try Data(contentsOf: URL(fileURLWithPath: shard))
+    bytes[bytes.count - 3] ^= 1
+    try bytes.write(to: URL(fileURLWithPath: shard))
+    let check = try ProvenanceCheck(path: packed, source: source)
+    #expect(check.problems.contains(.sourceDiffers(name: "model-00002-of-00002.safetensors")))
+    #expect(check.tensorsEqual == check.tensorsCompared - 1)
+  }
+
+  @Test func integrityCountsWhatTheStoreHolds() throws {
+    for path in [Fixture.path("tiny-zhinao-gqa"), Fixture.path("gguf/llama.gguf")] {
+      var last = 0
+      let report = try IntegrityReport.check(path: path) { done, _ in last = done }
+      #expect(report.problems.isEmpty && report.tensors > 0 && last > 0 && last <= report.bytes)
+    }
+  }
+}
