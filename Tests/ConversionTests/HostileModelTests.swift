@@ -51,7 +51,7 @@ import Testing
   }
 
   static func floats(_ name: String) -> ModelEntry {
-    let zeros = AlignedBuffer([0])
+    let zeros = AlignedBuffer<Float>([0])
     return ModelEntry(
       key: .other(name.bytes), shape: [1],
       form: .rows(.f32, UnsafeBytes(UnsafeRawBufferPointer(zeros.buffer), owner: zeros)))
