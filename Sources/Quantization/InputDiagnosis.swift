@@ -166,7 +166,7 @@ package struct InputDiagnosis: Equatable, Sendable {
     }
     if let first = outliers.first.first {
       reasons.append(
-        "\(outliers.count) outlier channels (the first: \(first.channel), with \(Int(first.ratio.rounded())) times the median energy)"
+        "\(outliers.count) outlier channel\(outliers.count == 1 ? "" : "s") (the first: \(first.channel), with \(Int(first.ratio.rounded())) times the median energy)"
       )
     }
     return reasons
