@@ -147,7 +147,7 @@ let testedLibraries = libraries.filter {
 let testDependencies: [String: [Target.Dependency]] = [
   "Conversion": ["Audit"],
   "Dialogue": ["Compute", "Models", "Tensors"],
-  "Evaluation": ["Models"],
+  "Evaluation": ["Models", "Safetensors"],
   "Generation": ["JSON", "Models"],
   "PackedModel": ["Safetensors"],
   "Quantization": ["Conversion"],

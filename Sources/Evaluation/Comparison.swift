@@ -55,19 +55,33 @@ package struct Comparison: Equatable, Sendable {
         try progress(done, windows.count)
       }
     }
-    divergences.sort()
-    let count = divergences.count
-    let means = (losses.reference.sum / Double(count), losses.candidate.sum / Double(count))
     return Comparison(
+      losses: losses, divergences: divergences, agreements: agreements, windows: windows.count)
+  }
+}
+
+extension Comparison {
+  /// - Parameters:
+  ///   - losses: of the same tokens under both models.
+  ///   - divergences: KL of each token scored, in any order; at least one. A percentile is a value of this list: the first, in
+  ///     rising order, at or above the place (count − 1) · q, as numpy's method `higher` takes it. The median of an even number
+  ///     is therefore the upper of the two in the middle.
+  ///   - agreements: positions where both put the same token first.
+  package init(
+    losses: (reference: LossSum, candidate: LossSum), divergences: [Double], agreements: Int, windows: Int
+  ) {
+    let (sorted, count) = (divergences.sorted(), divergences.count)
+    let means = (losses.reference.sum / Double(count), losses.candidate.sum / Double(count))
+    self.init(
       reference: exp(means.0), candidate: exp(means.1), ratio: exp(means.1 - means.0),
-      meanKL: divergences.reduce(0, +) / Double(count), medianKL: divergences[count / 2],
-      kl99: divergences[min(count - 1, Int((Double(count) * 0.99).rounded(.down)))],
-      maximumKL: divergences[count - 1],
-      top1Agreement: Double(agreements) / Double(count), tokensScored: count, windows: windows.count)
+      meanKL: sorted.reduce(0, +) / Double(count), medianKL: sorted[count / 2],
+      kl99: sorted[min(count - 1, Int((Double(count) * 0.99).rounded(.down)))],
+      maximumKL: sorted[count - 1],
+      top1Agreement: Double(agreements) / Double(count), tokensScored: count, windows: windows)
   }
 
   /// Per row KL(a ‖ b) = Σ p (a − b) − lse(a) + lse(b), and how many rows agree on the first token.
-  private static func divergence(
+  package static func divergence(
     _ a: AlignedBuffer<Float>, _ b: AlignedBuffer<Float>, rows: Int, pool: WorkerPool
   ) -> ([Double], Int) {
     let width = a.count / rows

@@ -15,7 +15,8 @@ package struct Perplexity: Equatable, Sendable {
   package var meanNLL: Double
   package var tokensScored: Int
   package var windows: Int
-  /// 95 % half-width of `perplexity`, from the spread of the token losses.
+  /// Half-width of the 95 % confidence interval of `perplexity`: perplexity · 1.96 · σ / √n, where σ is the standard deviation of
+  /// the n token losses (over n, not n − 1). It takes the losses as independent.
   package var halfWidth95: Double
 
   /// - Parameters:
@@ -51,13 +52,23 @@ package struct Perplexity: Equatable, Sendable {
         try progress(done, windows.count)
       }
     }
-    let mean = total.sum / Double(total.count)
-    let variance = max(0, total.squares / Double(total.count) - mean * mean)
     return Perplexity(
-      perplexity: exp(mean),
-      huggingFaceGuide: guide.weight > 0 ? exp(guide.loss / Double(guide.weight)) : .nan,
-      meanNLL: mean, tokensScored: total.count, windows: windows.count,
-      halfWidth95: exp(mean) * 1.96 * (variance / Double(total.count)).squareRoot())
+      losses: total, meanByGuide: guide.weight > 0 ? guide.loss / Double(guide.weight) : .nan,
+      windows: windows.count)
+  }
+}
+
+extension Perplexity {
+  /// - Parameters:
+  ///   - losses: of all tokens scored, at least one.
+  ///   - meanByGuide: mean loss under the guide's weighting.
+  package init(losses: LossSum, meanByGuide: Double, windows: Int) {
+    let count = Double(losses.count)
+    let mean = losses.sum / count
+    let variance = max(0, losses.squares / count - mean * mean)
+    self.init(
+      perplexity: exp(mean), huggingFaceGuide: exp(meanByGuide), meanNLL: mean, tokensScored: losses.count,
+      windows: windows, halfWidth95: exp(mean) * 1.96 * (variance / count).squareRoot())
   }
 
   package var json: JSONValue {
@@ -69,12 +80,15 @@ package struct Perplexity: Equatable, Sendable {
   }
 }
 
-struct LossSum {
-  var sum = 0.0
-  var squares = 0.0
-  var count = 0
+/// Sums over token losses.
+package struct LossSum {
+  package var sum = 0.0
+  package var squares = 0.0
+  package var count = 0
 
-  mutating func add(_ losses: [Double]) {
+  package init() {}
+
+  package mutating func add(_ losses: [Double]) {
     for loss in losses {
       sum += loss
       squares += loss * loss
@@ -89,7 +103,7 @@ struct LossSum {
 }
 
 /// −log p(target) for each row of logits.
-func tokenLosses(
+package func tokenLosses(
   _ logits: AlignedBuffer<Float>, rows: Int, targets: ArraySlice<Int>, pool: WorkerPool
 ) -> [Double] {
   let width = logits.count / rows
