@@ -13,7 +13,7 @@ extension AnswerRequest {
         .badRequest, "the model \"\(model.name)\" has no chat template; use /v1/completions",
         parameter: "model")
     }
-    let ids = template.encode(
+    let ids = try template.encode(
       try AnswerRequest.messages(fields), tokenizer: model.tokenizer, contents: options.specials,
       addingGenerationPrompt: try fields.bool("add_generation_prompt") ?? true)
     prompts = [ids]
