@@ -50,6 +50,9 @@ package struct ChatPrompt: Sendable {
       }
   }
 
+  /// Whether a variable names a special token, so that a string in it counts as the template's own text.
+  package static func isToken(_ name: String) -> Bool { tokenNames.contains(ByteText(name)) }
+
   /// Fields of `tokenizer_config.json` that name a special token.
   static let tokenNames: [ByteText] = [
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",

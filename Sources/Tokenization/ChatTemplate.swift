@@ -75,17 +75,16 @@ package enum ChatTemplate: Equatable, Sendable {
   ) -> [Int] {
     segments.flatMap { segment in
       // A default template leaves out the tokens that the vocabulary does not have.
-      if segment.isFromTemplate && DefaultTemplate.tokens.contains(ByteText(segment.text)),
-        tokenizer.specialTokens[segment.text] == nil, !isOwn
-      {
-        return [Int]()
+      if !isOwn && segment.isFromTemplate && DefaultTemplate.tokens.contains(ByteText(segment.text)) {
+        return tokenizer.specialTokens[segment.text].map { [$0] } ?? []
       }
       return tokenizer.encode(
         segment.text, specials: segment.isFromTemplate ? .recognized : contents, addingAffixes: false)
     }
   }
 
-  private var isOwn: Bool { if case .own = self { true } else { false } }
+  /// Whether it is the model's own.
+  package var isOwn: Bool { if case .own = self { true } else { false } }
 
   /// The conversation in segments that are the template's or the conversation's.
   /// - Throws: ``ChatTemplateError``.
