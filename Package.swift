@@ -29,7 +29,8 @@ let libraries: [Target] = [
   .target(name: "GGUF", dependencies: ["Files", "JSON", "Compute", "Tensors", "Safetensors"]),
   .target(
     name: "PackedModel", dependencies: ["Files", "JSON", "Compute", "Tensors", "AutoGPTQ"]),
-  .target(name: "Tokenization", dependencies: ["Files", "JSON"]),
+  .target(name: "Templates"),
+  .target(name: "Tokenization", dependencies: ["Files", "JSON", "Templates"]),
 
   // MARK: The model
   .target(name: "Architecture", dependencies: ["Files", "JSON", "Tensors"]),
@@ -115,7 +116,7 @@ let tools: [Target] = [
     name: "zhinao-verify",
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "GGUF",
-      "PackedModel",
+      "PackedModel", "Templates",
       "Tokenization", "Transformer", "Models", "Audit", "Evaluation",
     ]),
   .executableTarget(

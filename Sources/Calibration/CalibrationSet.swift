@@ -131,7 +131,7 @@ package struct CalibrationSet: Sendable {
       guard let template else {
         throw CalibrationError(.noTemplate(record: number), path: path)
       }
-      return template.encode(
+      return try template.encode(
         messages, tokenizer: tokenizer, contents: options.contents, addingGenerationPrompt: false)
     }
   }

@@ -155,13 +155,13 @@ package final class ChatSession {
 
   /// Ids of the prompt, the oldest turns left out when they and `reserve` tokens of answer do not fit.
   private func fittingPrompt(reserve: Int) throws -> [Int] {
-    var ids = prompt(from: firstTurn)
+    var ids = try prompt(from: firstTurn)
     if ids.count + reserve > capacity {
       // Half of the context is freed at once: leaving out one turn each time would change the prompt's beginning each time, and
       // nothing of the cache could be used again.
       let starts = conversation.userTurns.filter { $0 > firstTurn }
-      firstTurn = firstStart(in: starts, fitting: capacity / 2) ?? starts.last ?? firstTurn
-      ids = prompt(from: firstTurn)
+      firstTurn = try firstStart(in: starts, fitting: capacity / 2) ?? starts.last ?? firstTurn
+      ids = try prompt(from: firstTurn)
     }
     guard !ids.isEmpty else { throw GenerationError.emptyPrompt }
     guard ids.count < capacity else {
@@ -171,21 +171,21 @@ package final class ChatSession {
   }
 
   /// The first of `starts` from which the prompt has at most `limit` tokens; prompts get shorter from one to the next.
-  private func firstStart(in starts: [Int], fitting limit: Int) -> Int? {
+  private func firstStart(in starts: [Int], fitting limit: Int) throws -> Int? {
     var (low, high) = (0, starts.count)
     while low < high {
       let middle = (low + high) / 2
-      if prompt(from: starts[middle]).count <= limit { high = middle } else { low = middle + 1 }
+      if try prompt(from: starts[middle]).count <= limit { high = middle } else { low = middle + 1 }
     }
     return low < starts.count ? starts[low] : nil
   }
 
-  private func prompt(from turn: Int) -> [Int] {
+  private func prompt(from turn: Int) throws -> [Int] {
     guard let template else {
       let text = conversation.turns.last?.content ?? ""
       return generator.tokenizer.encode(text, specials: contents, addingAffixes: true)
     }
-    return template.encode(
+    return try template.encode(
       conversation.messages(from: turn), tokenizer: generator.tokenizer, contents: contents,
       addingGenerationPrompt: true)
   }

@@ -11,7 +11,8 @@ struct GGUFModelFiles: ModelFiles {
   let file: GGUFFile
   private let configuration: [UInt8]
   private let generation: [UInt8]
-  private let tokenizerConfiguration: [UInt8]
+  /// Nil when there is nothing to say in it.
+  private let tokenizerConfiguration: [UInt8]?
   private let tokenizer: GGUFTokenizer?
   private let tokenizerObstacle: TokenizationError?
 
@@ -32,20 +33,23 @@ struct GGUFModelFiles: ModelFiles {
       tokenizer = nil
       tokenizerObstacle = error
     }
-    tokenizerConfiguration = Array(
-      (specials.tokenizerConfiguration(tokenizer).serialized(indent: 2) + "\n").utf8)
+    tokenizerConfiguration =
+      tokenizer == nil && specials.template == nil
+      ? nil
+      : Array((specials.tokenizerConfiguration(tokenizer).serialized(indent: 2) + "\n").utf8)
   }
 
   var names: [String] {
     ["config.json", "generation_config.json"]
-      + (tokenizer == nil ? [] : ["tokenizer.json", "tokenizer_config.json"])
+      + (tokenizer == nil ? [] : ["tokenizer.json"])
+      + (tokenizerConfiguration == nil ? [] : ["tokenizer_config.json"])
   }
 
   func bytes(named name: String) throws -> [UInt8]? {
     switch name {
     case "config.json": return configuration
     case "generation_config.json": return generation
-    case "tokenizer_config.json": return tokenizer == nil ? nil : tokenizerConfiguration
+    case "tokenizer_config.json": return tokenizerConfiguration
     case "tokenizer.json":
       if let tokenizerObstacle { throw tokenizerObstacle }
       return tokenizer.map { Array(($0.json.serialized() + "\n").utf8) }

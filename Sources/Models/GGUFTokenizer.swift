@@ -11,6 +11,8 @@ struct GGUFSpecialTokens {
   var pad: Int?
   var addsBegin: Bool?
   var template: String?
+  /// The template for conversations with tools.
+  var toolTemplate: String?
 
   init(_ file: GGUFFile) throws {
     func id(_ name: String) throws -> Int? {
@@ -22,6 +24,7 @@ struct GGUFSpecialTokens {
     pad = try id("padding")
     addsBegin = try file.flag("tokenizer.ggml.add_bos_token")
     template = try file.string("tokenizer.chat_template")
+    toolTemplate = try file.string("tokenizer.chat_template.tool_use")
   }
 
   private var ends: [Int] {
@@ -46,7 +49,14 @@ struct GGUFSpecialTokens {
       guard let id, let text = tokenizer?.text(of: id) else { continue }
       object[name] = .string(text)
     }
-    if let template { object["chat_template"] = .string(template) }
+    if let template, let toolTemplate {
+      object["chat_template"] = [
+        ["name": "default", "template": .string(template)],
+        ["name": "tool_use", "template": .string(toolTemplate)],
+      ]
+    } else if let template {
+      object["chat_template"] = .string(template)
+    }
     return .object(object)
   }
 }

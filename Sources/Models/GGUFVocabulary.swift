@@ -103,12 +103,7 @@ package struct GGUFVocabulary {
   private static func template(_ tokenizer: any Tokenizer, _ files: any ModelFiles, isZhinao: Bool) throws
     -> String?
   {
-    if let text = try files.json(named: "tokenizer_config.json")?["chat_template"]?.stringValue {
-      return text
-    }
-    if let bytes = try files.bytes(named: "chat_template.jinja") {
-      return String(decoding: bytes, as: UTF8.self)
-    }
+    if let own = try ModelTemplate(files) { return own.source }
     guard case .chatML(let system)? = try ChatTemplate.detected(tokenizer: tokenizer, files: files) else {
       return nil
     }

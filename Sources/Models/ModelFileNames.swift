@@ -16,7 +16,9 @@ package enum ModelFileNames {
     if text.hasPrefix(".") || text.contains("/.") { return false }
     let isAtTop = !text.contains("/")
     let base = (text.split(separator: "/").last { !$0.isEmpty } ?? name).bytes
-    return known.contains(name) || base.hasSuffix(".tiktoken") || base.hasPrefix("LICENSE")
+    return known.contains(name)
+      || (text.hasPrefix("additional_chat_templates/") && base.hasSuffix(".jinja"))
+      || base.hasSuffix(".tiktoken") || base.hasPrefix("LICENSE")
       || base.hasPrefix("NOTICE")
       || (isAtTop && (base.hasSuffix(".model") || base.hasSuffix(".py")))
   }

@@ -129,10 +129,15 @@ package struct QuantizationJob: Sendable {
       return CalibrationSet(windows: [], report: CalibrationReport(sources: []))
     }
     let tokenizer = try model.tokenizer()
+    let template = try ChatTemplate.detected(tokenizer: tokenizer, files: model.files)
     let calibration = try CalibrationSet.load(
-      paths: calibrationPaths, tokenizer: tokenizer,
-      template: ChatTemplate.detected(tokenizer: tokenizer, files: model.files),
+      paths: calibrationPaths, tokenizer: tokenizer, template: template,
       vocabularySize: model.configuration.vocabularySize, options: calibrationOptions)
+    if let note = template?.note,
+      calibration.report.sources.contains(where: { $0.kind.bytes.contains("conversation") })
+    {
+      observer.templateChosen(note)
+    }
     observer.calibrationRead(calibration.report)
     return calibration
   }

@@ -4,6 +4,8 @@ import Calibration
 /// it is implemented.
 package protocol QuantizationObserver {
   func calibrationRead(_ report: CalibrationReport)
+  /// What a person must know of the chat template that wrote the conversations.
+  func templateChosen(_ note: String)
   /// What the run will take, before the work begins.
   func planMade(_ plan: QuantizationPlan)
   /// The folder of finished layers is open. Above 0, `finishedLayers` were there already and the run continues after them.
@@ -30,6 +32,7 @@ package enum QuantizationOutput: String, Sendable {
 
 extension QuantizationObserver {
   package func calibrationRead(_ report: CalibrationReport) {}
+  package func templateChosen(_ note: String) {}
   package func planMade(_ plan: QuantizationPlan) {}
   package func storeOpened(at path: String, finishedLayers: Int) {}
   package func layerStarted(_ layer: Int, of count: Int) {}

@@ -3,6 +3,7 @@ import Generation
 import HTTPTypes
 import Hummingbird
 import JSON
+import Tokenization
 
 /// The connection failed while a request's body was read: there is nobody to answer, or the server below answers itself.
 struct BrokenConnection: Error {
@@ -18,6 +19,7 @@ extension APIError {
     case let error as JSONError:
       self.init(.badRequest, "the body is \(error.description)")
     case let error as GenerationError: self.init(error)
+    case let error as ChatTemplateError: self.init(error)
     case is CancellationError: self.init(.init(code: 499), "the client closed the connection")
     case is SlowBody:
       self.init(.requestTimeout, "the body did not come in time", closesConnection: true)
@@ -33,6 +35,15 @@ extension APIError {
     let code: String? = if case .unsupported = error.reason { "unsupported_parameter" } else { nil }
     self.init(
       .badRequest, "\(name) \(error.detail)", parameter: error.field.isEmpty ? nil : error.field, code: code)
+  }
+
+  /// A conversation that the template refuses, in the template's words: 400. A template that is wrong itself: 500.
+  private init(_ error: ChatTemplateError) {
+    if error.concernsConversation {
+      self.init(.badRequest, error.detail, parameter: "messages", code: "chat_template_error")
+    } else {
+      self.init(.internalServerError, error.description, code: "chat_template_error")
+    }
   }
 
   private init(_ error: GenerationError) {

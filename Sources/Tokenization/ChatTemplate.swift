@@ -1,4 +1,6 @@
 import Files
+import JSON
+import Templates
 
 /// One turn of a conversation.
 package struct ChatMessage: Equatable, Sendable {
@@ -13,98 +15,107 @@ package struct ChatMessage: Equatable, Sendable {
 /// How a conversation becomes ids. Each piece is encoded separately, so that a newline of the frame never merges with
 /// the content.
 package enum ChatTemplate: Equatable, Sendable {
+  /// The model's own template.
+  case own(ModelTemplate)
   /// `<|im_start|>role\ncontent<|im_end|>\n`; a conversation without a system message gets `defaultSystem`, if any.
   case chatML(defaultSystem: String?)
   /// `<|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>`, after `<|begin_of_text|>`.
   case llama3
 
-  /// Which of the two a model uses, from its special tokens, or nil when neither.
+  /// The model's own template; without one the default that its special tokens speak for, or nil when there is none.
   package static func detected(tokenizer: any Tokenizer, files: (any ModelFiles)? = nil) throws
     -> ChatTemplate?
   {
+    if let files, let own = try ModelTemplate(files) { return .own(own) }
     let specials = tokenizer.specialTokens
     if specials["<|im_start|>"] != nil && specials["<|im_end|>"] != nil {
-      if tokenizer is ZhinaoTokenizer { return .chatML(defaultSystem: "You are a helpful assistant.") }
-      // transformers writes a file of its own for what used to be a field.
-      let template =
-        try files?.bytes(named: "chat_template.jinja").map { String(decoding: $0, as: UTF8.self) }
-        ?? files?.json(named: "tokenizer_config.json")?["chat_template"]?.stringValue
-      return .chatML(defaultSystem: template.flatMap(defaultSystem))
+      return .chatML(
+        defaultSystem: tokenizer is ZhinaoTokenizer ? "You are a helpful assistant." : nil)
     }
     if specials["<|start_header_id|>"] != nil && specials["<|eot_id|>"] != nil { return .llama3 }
     return nil
   }
 
-  /// The system message a ChatML template puts in by itself: the literal between `<|im_start|>system\n` and
-  /// `<|im_end|>`.
-  private static func defaultSystem(ofTemplate template: String) -> String? {
-    for newline in ["\\n", "\n"] {
-      guard let start = template.bytes.range(of: "<|im_start|>system" + newline),
-        let end = template.bytes.range(of: "<|im_end|>", from: start.upperBound)
-      else { continue }
-      let text = template[start.upperBound..<end.lowerBound].bytes
-      if !text.contains("{") && !text.contains("'") && !text.contains("+") { return text.text }
+  /// What a person must know of how the template was chosen, or nil.
+  package var note: String? {
+    switch self {
+    case .own(let template): template.note
+    case .chatML(let system):
+      "the model has no chat template; ChatML is used, "
+        + (system.map { "with the default system message \"\($0)\"" } ?? "without a default system message")
+    case .llama3: "the model has no chat template; that of Llama 3 is used"
     }
-    return nil
   }
 
   /// Ids of a conversation.
   /// - Parameters:
   ///   - contents: whether special tokens in messages are tokens (the reference) or text (safe for untrusted input).
   ///   - addingGenerationPrompt: ends with the opening of an assistant turn.
+  /// - Throws: ``ChatTemplateError`` when the model's own template refuses the conversation or is wrong.
   package func encode(
     _ messages: [ChatMessage], tokenizer: any Tokenizer, contents: SpecialTokens = .recognized,
     addingGenerationPrompt: Bool
+  ) throws(ChatTemplateError) -> [Int] {
+    try encode(
+      ChatPrompt(messages, addingGenerationPrompt: addingGenerationPrompt), tokenizer: tokenizer,
+      contents: contents)
+  }
+
+  /// Ids of a conversation, with what else the template is told.
+  /// - Throws: ``ChatTemplateError``.
+  package func encode(
+    _ prompt: ChatPrompt, tokenizer: any Tokenizer, contents: SpecialTokens
+  ) throws(ChatTemplateError) -> [Int] {
+    encode(try segments(of: prompt), tokenizer: tokenizer, contents: contents)
+  }
+
+  /// Ids of segments, each encoded separately. Nothing is added at either end: what begins a prompt, the template writes.
+  package func encode(
+    _ segments: [TemplateSegment], tokenizer: any Tokenizer, contents: SpecialTokens
   ) -> [Int] {
-    var ids: [Int] = []
-    func special(_ name: String) { if let id = tokenizer.specialTokens[name] { ids.append(id) } }
-    func text(_ text: String, _ specials: SpecialTokens = .plain) {
-      ids += tokenizer.encode(text, specials: specials, addingAffixes: false)
+    segments.flatMap { segment in
+      // A default template leaves out the tokens that the vocabulary does not have.
+      if !isOwn && segment.isFromTemplate && DefaultTemplate.tokens.contains(ByteText(segment.text)) {
+        return tokenizer.specialTokens[segment.text].map { [$0] } ?? []
+      }
+      return tokenizer.encode(
+        segment.text, specials: segment.isFromTemplate ? .recognized : contents, addingAffixes: false)
     }
+  }
+
+  /// Whether it is the model's own.
+  package var isOwn: Bool { if case .own = self { true } else { false } }
+
+  /// The conversation in segments that are the template's or the conversation's.
+  /// - Throws: ``ChatTemplateError``.
+  package func segments(of prompt: ChatPrompt) throws(ChatTemplateError) -> [TemplateSegment] {
     switch self {
+    case .own(let template): try template.segments(of: prompt)
     case .chatML(let defaultSystem):
-      var messages = messages
-      if let defaultSystem, messages.first?.role.hasSameBytes(as: "system") != true {
-        messages.insert(ChatMessage(role: "system", content: defaultSystem), at: 0)
-      }
-      for message in messages {
-        special("<|im_start|>")
-        text(message.role)
-        text("\n")
-        text(message.content, contents)
-        special("<|im_end|>")
-        text("\n")
-      }
-      if addingGenerationPrompt {
-        special("<|im_start|>")
-        text("assistant")
-        text("\n")
-      }
-    case .llama3:
-      func header(_ role: String) {
-        special("<|start_header_id|>")
-        text(role)
-        special("<|end_header_id|>")
-        text("\n\n")
-      }
-      special("<|begin_of_text|>")
-      for message in messages {
-        header(message.role)
-        text(message.content.bytes.trimmed, contents)
-        special("<|eot_id|>")
-      }
-      if addingGenerationPrompt { header("assistant") }
+      try DefaultTemplate.chatML(defaultSystem: defaultSystem).segments(of: prompt)
+    case .llama3: try DefaultTemplate.llama3.segments(of: prompt)
     }
-    return ids
+  }
+
+  /// Whether a message's content may be a list of parts; otherwise it must be text.
+  package var takesParts: Bool {
+    if case .own(let template) = self { template.takesParts() } else { false }
   }
 
   /// Tokens that end an assistant's turn.
   package func stopTokens(_ tokenizer: any Tokenizer) -> [Int] {
+    let chatML = ["<eod>", "<|im_end|>", "<|im_start|>", "<|endoftext|>"]
+    let llama3 = ["<|eot_id|>", "<|end_of_text|>"]
+    let specials = tokenizer.specialTokens
     let names: [String] =
       switch self {
-      case .chatML: ["<eod>", "<|im_end|>", "<|im_start|>", "<|endoftext|>"]
-      case .llama3: ["<|eot_id|>", "<|end_of_text|>"]
+      case .chatML: chatML
+      case .llama3: llama3
+      case .own(let template):
+        (specials["<|im_start|>"] != nil && specials["<|im_end|>"] != nil
+          ? chatML : specials["<|start_header_id|>"] != nil && specials["<|eot_id|>"] != nil ? llama3 : [])
+          + (template.endToken.map { [$0] } ?? [])
       }
-    return names.compactMap { tokenizer.specialTokens[$0] }
+    return names.compactMap { specials[$0] }
   }
 }

@@ -128,7 +128,10 @@ struct Chat: ParsableCommand {
   }
 
   func template(_ opened: OpenedModel, _ tokenizer: any Tokenizer) throws -> ChatTemplate? {
-    raw ? nil : try ChatTemplate.detected(tokenizer: tokenizer, files: opened.files)
+    guard !raw else { return nil }
+    let template = try ChatTemplate.detected(tokenizer: tokenizer, files: opened.files)
+    if let note = template?.note { Output.warn("\(model): \(note)") }
+    return template
   }
 
   func specialTokens(default usual: SpecialTokens) -> SpecialTokens {

@@ -16,7 +16,7 @@ struct SingleAnswer {
     let opened = try options.open()
     let tokenizer = try opened.tokenizer()
     let template = try options.template(opened, tokenizer)
-    let ids = promptIDs(tokenizer, template)
+    let ids = try promptIDs(tokenizer, template)
     let decoder = try opened.decoder(arithmetic: options.arithmetic)
     // Scripts get the same answer for every model: generation_config.json is ignored.
     let defaults = SamplingDefaults()
@@ -55,12 +55,13 @@ struct SingleAnswer {
     return text
   }
 
-  private func promptIDs(_ tokenizer: any Tokenizer, _ template: ChatTemplate?) -> [Int] {
+  private func promptIDs(_ tokenizer: any Tokenizer, _ template: ChatTemplate?) throws -> [Int] {
     let specials = options.specialTokens(default: .recognized)
     guard let template else { return tokenizer.encode(prompt, specials: specials, addingAffixes: true) }
     var messages = [ChatMessage(role: "user", content: prompt)]
     if let system = options.system { messages.insert(ChatMessage(role: "system", content: system), at: 0) }
-    return template.encode(messages, tokenizer: tokenizer, contents: specials, addingGenerationPrompt: true)
+    return try template.encode(
+      messages, tokenizer: tokenizer, contents: specials, addingGenerationPrompt: true)
   }
 
   private func json(_ result: GenerationResult, prompt ids: [Int]) -> JSONValue {

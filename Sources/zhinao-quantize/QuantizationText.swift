@@ -55,6 +55,8 @@ final class QuantizationProgress: QuantizationObserver {
     for source in report.sources { Output.remark(QuantizationText.line(source)) }
   }
 
+  func templateChosen(_ note: String) { Output.warn(note) }
+
   func planMade(_ plan: QuantizationPlan) { Output.remark(QuantizationText.line(plan)) }
 
   func storeOpened(at path: String, finishedLayers: Int) {

@@ -18,6 +18,7 @@ struct Verify: ParsableCommand {
         zhinao-verify compare MODEL_DIR model-int4.zhinao --text eval.txt
         zhinao-verify logits MODEL_DIR --ids 1,2,3 -o logits.safetensors
         zhinao-verify tokenize MODEL_DIR < cases.jsonl
+        zhinao-verify template MODEL_DIR < conversations.jsonl
         zhinao-verify integrity model.zhinao
         zhinao-verify self-check model.zhinao
         zhinao-verify lint AUTOGPTQ_DIR
@@ -25,6 +26,7 @@ struct Verify: ParsableCommand {
     version: ToolVersion.generator,
     subcommands: [
       PerplexityCommand.self, CompareCommand.self, LogitsCommand.self, TokenizeCommand.self,
+      TemplateCommand.self,
       IntegrityCommand.self, SelfCheckCommand.self, LintCommand.self,
     ])
 }

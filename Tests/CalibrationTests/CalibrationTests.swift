@@ -30,7 +30,7 @@ import Tokenization
   @Test func everyShapeOfARecordIsRead() throws {
     let tokenizer = try #require(Self.tokenizer)
     let chat = try #require(try ChatTemplate.detected(tokenizer: tokenizer))
-    let expected = chat.encode(
+    let expected = try chat.encode(
       [ChatMessage(role: "user", content: "你好"), ChatMessage(role: "assistant", content: "您好")],
       tokenizer: tokenizer, addingGenerationPrompt: false)
     for record in [

@@ -63,9 +63,10 @@ import Tokenization
     #expect(tokenizer.encode("<|im_start|>a hello1 2   b") == [261, 97, 259, 111, 49, 32, 50, 263, 98])
     #expect(tokenizer.encode("<|im_start|>", specials: .plain, addingAffixes: false).count == 12)
     #expect(try tokenizer.decode([261, 259, 263, 98]) == "<|im_start|> hell   b")
+    let template = try #require(try ChatTemplate.detected(tokenizer: tokenizer, files: model.files))
+    let prompt = ChatPrompt([ChatMessage(role: "user", content: "Hi")], addingGenerationPrompt: true)
     #expect(
-      try ChatTemplate.detected(tokenizer: tokenizer, files: model.files)
-        == .chatML(defaultSystem: "Be brief."))
+      try template.segments(of: prompt).map(\.text) == ["<|im_start|>system\nBe brief.<|im_end|>"])
     #expect(try model.stopTokens(tokenizer: tokenizer, template: nil) == [262])
   }
 

@@ -38,7 +38,15 @@ import Tokenization
     // Stop tokens and chat ids are those of the original.
     let (a, b) = (try original.tokenizer(), try opened.tokenizer())
     let template = try #require(try ChatTemplate.detected(tokenizer: b, files: opened.files))
-    #expect(template == (try ChatTemplate.detected(tokenizer: a)))
+    let usual = try #require(try ChatTemplate.detected(tokenizer: a))
+    for roles in [["user"], ["system", "user", "assistant", "user"]] {
+      let messages = roles.map { ChatMessage(role: $0, content: "\n Hi {{ \($0) }} <|im_end|>\n") }
+      for contents in [SpecialTokens.plain, .recognized] {
+        #expect(
+          try template.encode(messages, tokenizer: b, contents: contents, addingGenerationPrompt: true)
+            == usual.encode(messages, tokenizer: a, contents: contents, addingGenerationPrompt: true))
+      }
+    }
     #expect(
       Set(try opened.files.generationConfiguration().eosTokenIDs)
         == Set(["<eod>", "<|im_end|>", "<|im_start|>"].compactMap { a.specialTokens[$0] }))

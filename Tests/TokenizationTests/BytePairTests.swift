@@ -55,30 +55,12 @@ import Tokenization
     for (content, trimmed) in [
       (" \u{301}x\r\n", "\u{301}x"), ("\u{3000}y\u{1F}", "y"), ("z\u{200D}", "z\u{200D}"),
     ] {
-      func ids(_ content: String) -> [Int] {
-        ChatTemplate.llama3.encode(
+      func ids(_ content: String) throws -> [Int] {
+        try ChatTemplate.llama3.encode(
           [ChatMessage(role: "user", content: content)], tokenizer: tokenizer, addingGenerationPrompt: false)
       }
-      #expect(ids(content) == ids(trimmed))
-      #expect(ids(content).count > ids("").count)
-    }
-  }
-
-  /// The literal ends where its mark stands, even when what follows combines with it.
-  @Test func theDefaultSystemMessageIsFoundByBytes() throws {
-    let tokenizer = try TokenizerLoader.load(file: Fixture.path("tokenizers/qwen2.json"))
-    for mark in ["", "\u{301}", "\u{FE0F}", "\u{200D}"] {
-      let files = EmbeddedFiles(
-        location: "m",
-        contents: [
-          "chat_template.jinja": Array("{{ '<|im_start|>system\nHi\u{301}<|im_end|>\(mark)\r\n' }}".utf8)
-        ])
-      let template = try ChatTemplate.detected(tokenizer: tokenizer, files: files)
-      guard case .chatML(let system?) = template else {
-        Issue.record("no default system message after \(mark.unicodeScalars.map(\.value))")
-        continue
-      }
-      #expect(system.utf8.elementsEqual("Hi\u{301}".utf8))
+      #expect(try ids(content) == ids(trimmed))
+      #expect(try ids(content).count > ids("").count)
     }
   }
 
@@ -147,7 +129,7 @@ import Tokenization
   @Test func chatMLEncodesEachPieceSeparately() throws {
     let tokenizer = try Self.tokenizer()
     let template = try #require(try ChatTemplate.detected(tokenizer: tokenizer))
-    let ids = template.encode(
+    let ids = try template.encode(
       [ChatMessage(role: "user", content: "\n你好<eod>")], tokenizer: tokenizer, contents: .plain,
       addingGenerationPrompt: true)
     let text = try tokenizer.decode(ids)

@@ -6,16 +6,15 @@ extension AnswerRequest {
   /// - Throws: ``JSONFieldError``; ``APIError`` when the model does not exist or cannot chat.
   package init(chat fields: JSONFields, models: ServedModels) throws {
     model = try models.model(named: try fields.string("model"))
-    options = try GenerationOptions(fields, model: model)
+    options = try GenerationOptions(fields, model: model, takesTools: model.template?.isOwn ?? false)
     endpoint = .chat
     guard let template = model.template else {
       throw APIError(
         .badRequest, "the model \"\(model.name)\" has no chat template; use /v1/completions",
         parameter: "model")
     }
-    let ids = template.encode(
-      try AnswerRequest.messages(fields), tokenizer: model.tokenizer, contents: options.specials,
-      addingGenerationPrompt: try fields.bool("add_generation_prompt") ?? true)
+    let ids = try template.encode(
+      try AnswerRequest.prompt(fields, template), tokenizer: model.tokenizer, contents: options.specials)
     prompts = [ids]
     let top = try fields.integer("top_logprobs", in: 0...AnswerRequest.mostLogprobs)
     let wantsLogprobs = try fields.bool("logprobs") ?? false
@@ -26,24 +25,91 @@ extension AnswerRequest {
     try fields.refuseUnsupported("echo", because: "it is for /v1/completions", unless: { $0 == false })
   }
 
-  private static func messages(_ fields: JSONFields) throws(JSONFieldError) -> [ChatMessage] {
+  /// What the template is told: the conversation, and the fields that vLLM and llama.cpp pass on to it.
+  private static func prompt(_ fields: JSONFields, _ template: ChatTemplate) throws(JSONFieldError)
+    -> ChatPrompt
+  {
+    let continues = try fields.bool("continue_final_message") ?? false
+    var prompt = ChatPrompt(
+      try messages(fields, template),
+      addingGenerationPrompt: try fields.bool("add_generation_prompt") ?? !continues)
+    prompt.continuesFinalMessage = continues
+    if prompt.addsGenerationPrompt && continues {
+      throw fields.refusal("continue_final_message", "cannot be true together with add_generation_prompt")
+    }
+    for name in ["tools", "documents"] {
+      if let value = fields[name] { prompt.variables[name] = value }
+    }
+    if let flag = try fields.bool("enable_thinking") { prompt.variables["enable_thinking"] = .bool(flag) }
+    if let effort = try fields.string("reasoning_effort") {
+      prompt.variables["reasoning_effort"] = .string(effort)
+    }
+    for (name, value) in try fields.object("chat_template_kwargs")?.object.members ?? [] {
+      // These have fields of their own, and the model's tokens are not for clients to choose.
+      if ["messages", "add_generation_prompt", "continue_final_message", "tools"].contains(name)
+        || ChatPrompt.isToken(name)
+      {
+        throw fields.refusal("chat_template_kwargs", "cannot have \"\(name)\"")
+      }
+      prompt.variables[name] = value
+    }
+    return prompt
+  }
+
+  private static func messages(_ fields: JSONFields, _ template: ChatTemplate) throws(JSONFieldError)
+    -> [JSONObject]
+  {
     guard let messages = try fields.objects("messages") else { throw fields.error("messages", .missing) }
     guard !messages.isEmpty else {
       throw fields.unexpected("messages", expected: "one message at least")
     }
-    var decoded: [ChatMessage] = []
-    for message in messages { decoded.append(try AnswerRequest.message(message)) }
+    let takesParts = messages.contains { $0["content"]?.arrayValue != nil } && template.takesParts
+    var decoded: [JSONObject] = []
+    for message in messages {
+      decoded.append(try AnswerRequest.message(message, template, takesParts: takesParts))
+    }
     return decoded
   }
 
-  private static func message(_ fields: JSONFields) throws(JSONFieldError) -> ChatMessage {
-    let roles = ["system": "system", "developer": "system", "user": "user", "assistant": "assistant"]
+  private static func message(_ fields: JSONFields, _ template: ChatTemplate, takesParts: Bool)
+    throws(JSONFieldError) -> JSONObject
+  {
+    var roles = ["system": "system", "developer": "system", "user": "user", "assistant": "assistant"]
+    if template.isOwn { roles["tool"] = "tool" }
     guard let role = roles[try fields.requiredString("role")] else {
       throw fields.unexpected("role", expected: "system, developer, user or assistant")
     }
-    try fields.refuseUnsupported(
-      "tool_calls", because: "the server makes no tool calls", unless: { $0.arrayValue?.isEmpty ?? false })
-    return ChatMessage(role: role, content: try content(fields))
+    if !template.isOwn {
+      try fields.refuseUnsupported(
+        "tool_calls", because: "the model has no chat template of its own",
+        unless: { $0.arrayValue?.isEmpty ?? false })
+    }
+    // Names, calls of tools and reasoning reach the template as they are.
+    var message = template.isOwn ? fields.object : JSONObject()
+    message["role"] = .string(role)
+    if let calls = message["tool_calls"]?.arrayValue {
+      message["tool_calls"] = .array(calls.map(withParsedArguments))
+    }
+    if fields["content"] == nil && role == "assistant" {
+      // Beside calls, templates tell null from an empty text.
+      if message["tool_calls"]?.arrayValue?.isEmpty ?? true { message["content"] = "" }
+    } else if takesParts && fields["content"]?.arrayValue != nil {
+      _ = try content(fields)
+    } else {
+      message["content"] = .string(try content(fields))
+    }
+    return message
+  }
+
+  /// OpenAI's API has a call's arguments as the text of a JSON object; templates want the object.
+  private static func withParsedArguments(_ call: JSONValue) -> JSONValue {
+    guard var object = call.objectValue, var function = object["function"]?.objectValue,
+      let text = function["arguments"]?.stringValue, let arguments = try? JSONValue.parse(text),
+      arguments.objectValue != nil
+    else { return call }
+    function["arguments"] = arguments
+    object["function"] = .object(function)
+    return .object(object)
   }
 
   /// A string, or an array of parts with text.

@@ -20,8 +20,9 @@ package struct GenerationOptions: Sendable {
 
   private static let mostChoices = 16
 
-  init(_ fields: JSONFields, model: ServedModel) throws(JSONFieldError) {
-    try GenerationOptions.refuseUnsupported(fields)
+  /// - Parameter takesTools: whether descriptions of tools have a place in the prompt. Calls in answers stay text.
+  init(_ fields: JSONFields, model: ServedModel, takesTools: Bool = false) throws(JSONFieldError) {
+    try GenerationOptions.refuseUnsupported(fields, takesTools: takesTools)
     sampling = try GenerationOptions.sampling(fields, model: model)
     maximumNewTokens = try GenerationOptions.maximumNewTokens(fields)
     choices = try fields.integer("n", in: 1...GenerationOptions.mostChoices) ?? 1
@@ -95,7 +96,7 @@ package struct GenerationOptions: Sendable {
     return first
   }
 
-  private static func refuseUnsupported(_ fields: JSONFields) throws(JSONFieldError) {
+  private static func refuseUnsupported(_ fields: JSONFields, takesTools: Bool) throws(JSONFieldError) {
     func isEmpty(_ value: JSONValue) -> Bool { value.arrayValue?.isEmpty ?? false }
     if let format = try fields.object("response_format") {
       guard let type = try format.string("type") else {
@@ -105,7 +106,10 @@ package struct GenerationOptions: Sendable {
         throw fields.unsupported("response_format", because: "only the type \"text\" is")
       }
     }
-    try fields.refuseUnsupported("tools", because: "the server makes no tool calls", unless: isEmpty)
+    try fields.refuseUnsupported(
+      "tools", because: "the prompt has no place for them", unless: { takesTools || isEmpty($0) })
+    try fields.refuseUnsupported(
+      "tool_choice", because: "a call cannot be forced", unless: { ["none", "auto"].contains($0) })
     try fields.refuseUnsupported(
       "functions", because: "the server makes no function calls", unless: isEmpty)
     try fields.refuseUnsupported("modalities", because: "only text is", unless: { $0 == ["text"] })

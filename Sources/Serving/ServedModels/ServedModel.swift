@@ -29,6 +29,9 @@ package struct ServedModel: Sendable {
     created = Int(Date().timeIntervalSince1970)
   }
 
+  /// What whoever starts the server must know of the model's chat template, or nil.
+  package var templateNote: String? { template?.note }
+
   var json: JSONValue {
     [
       "id": .string(name), "object": "model", "created": .init(created), "owned_by": "zhinao-toolchain",

@@ -1,0 +1,92 @@
+import Generation
+import JSON
+import Serving
+import TestSupport
+import Testing
+import Tokenization
+
+/// Requests to a model with a chat template of its own: what the template is told.
+@Suite struct ChatTemplateRequestTests {
+  static let usual = """
+    {%- if tools %}[{{ tools | length }} tools]{% endif %}{% if enable_thinking is defined %}[{{ enable_thinking }}]{% endif %}
+    {%- for m in messages %}<{{ m.role }}>{{ m.content }}
+    {%- for c in m.tool_calls or [] %}({{ c.function.name }} {{ c.function.arguments.city }}){% endfor %}</>{% endfor %}
+    {%- if add_generation_prompt %}<assistant>{% endif %}
+    """
+  static let parts = "{% for p in messages[0].content %}<{{ p.text }}>{% endfor %}"
+
+  /// The prompt as text.
+  static func prompt(_ json: String, template: String = usual) throws -> String {
+    let engine = GenerationEngine(
+      model: StandInModel(answer: nil), tokenizer: ByteTokenizer(),
+      limits: SchedulerLimits(parallel: 1, queue: 8, contextLimit: 200, budgetTokens: 200))
+    let model = ServedModel(
+      name: "m", engine: engine, tokenizer: ByteTokenizer(),
+      template: .own(ModelTemplate(source: template, label: "t")), stopTokens: [],
+      defaults: SamplingDefaults())
+    let request = try AnswerRequest(
+      chat: JSONFields(body: Array(json.utf8)), models: ServedModels([model], namesAreExact: false))
+    return try ByteTokenizer().decode(request.prompts[0])
+  }
+
+  static let user = #"{"role": "user", "content": "Hi"}"#
+
+  @Test(arguments: [
+    (#"{"messages": [\#(user)]}"#, "<user>Hi</><assistant>"),
+    (#"{"messages": [\#(user)], "add_generation_prompt": false}"#, "<user>Hi</>"),
+    (
+      #"{"messages": [\#(user)], "tools": [{}, {}], "tool_choice": "auto"}"#,
+      "[2 tools]<user>Hi</><assistant>"
+    ),
+    (#"{"messages": [\#(user)], "enable_thinking": false}"#, "[False]<user>Hi</><assistant>"),
+    (
+      #"{"messages": [\#(user)], "chat_template_kwargs": {"enable_thinking": true}}"#,
+      "[True]<user>Hi</><assistant>"
+    ),
+    (
+      #"{"messages": [\#(user), {"role": "assistant", "content": "We"}], "continue_final_message": true}"#,
+      "<user>Hi</><assistant>We"
+    ),
+    (
+      #"{"messages": [{"role": "assistant", "content": null}, {"role": "tool", "content": "7"}]}"#,
+      "<assistant></><tool>7</><assistant>"
+    ),
+    (
+      #"{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{\\"city\\": \\"X\\"}"}}]}]}"#,
+      "<assistant>(f X)</><assistant>"
+    ),
+  ])
+  func fieldsReachTheTemplate(json: String, expected: String) throws {
+    #expect(try Self.prompt(json) == expected)
+  }
+
+  /// A template that reads lists gets the list, another one the text.
+  @Test func partsReachTemplatesThatReadThem() throws {
+    let json =
+      #"{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}"#
+    #expect(try Self.prompt(json, template: Self.parts) == "<a><b>")
+    #expect(try Self.prompt(json).hasPrefix("<user>ab"))
+  }
+
+  @Test(arguments: [
+    (#""tool_choice": "required""#, "tool_choice"),
+    (#""continue_final_message": 1"#, "continue_final_message"),
+    (#""continue_final_message": true, "add_generation_prompt": true"#, "continue_final_message"),
+    (#""chat_template_kwargs": {"bos_token": "<x>"}"#, "chat_template_kwargs"),
+  ])
+  func namesTheFieldThatIsWrong(fields: String, name: String) throws {
+    let error = #expect(throws: JSONFieldError.self) {
+      try Self.prompt("{\"messages\": [\(Self.user)], \(fields)}")
+    }
+    #expect(error?.field == name)
+  }
+
+  @Test func aRefusalInTheTemplatesWordsIsTheClientsError() throws {
+    let error = #expect(throws: ChatTemplateError.self) {
+      try Self.prompt(
+        "{\"messages\": [\(Self.user)]}", template: "{{ raise_exception('Roles must alternate.') }}")
+    }
+    let described = APIError(describing: try #require(error))
+    #expect(described.status.code == 400 && described.message == "Roles must alternate.")
+  }
+}
