@@ -113,7 +113,8 @@ struct TemplateCommand: ParsableCommand {
       return (.own(own), nil)
     }
     guard let template = try ChatTemplate.detected(tokenizer: tokenizer, files: files) else {
-      throw ModelError(path: model, detail: "has no chat template, and its special tokens fit no default one")
+      throw FileError(
+        .badContent, path: model, detail: "has no chat template, and its special tokens fit no default one")
     }
     if let note = template.note { Output.warn("\(model): \(note)") }
     return (template, tokenizer)

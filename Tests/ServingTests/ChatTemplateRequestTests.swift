@@ -52,7 +52,7 @@ import Tokenization
       "<assistant></><tool>7</><assistant>"
     ),
     (
-      #"{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{\\"city\\": \\"X\\"}"}}]}]}"#,
+      #"{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{\"city\": \"X\"}"}}]}]}"#,
       "<assistant>(f X)</><assistant>"
     ),
   ])
