@@ -69,18 +69,61 @@ package enum ChatTemplate: Equatable, Sendable {
     encode(try segments(of: prompt), tokenizer: tokenizer, contents: contents)
   }
 
-  /// Ids of segments, each encoded separately. Nothing is added at either end: what begins a prompt, the template writes.
+  /// Ids of segments. Nothing is added at either end: what begins a prompt, the template writes.
+  ///
+  /// A model's own template is encoded as transformers encodes the text that it renders: special tokens cut it, and the
+  /// text between two of them is one piece, whoever wrote its parts. A default template encodes each segment separately, as
+  /// 360Zhinao's own code does.
   package func encode(
     _ segments: [TemplateSegment], tokenizer: any Tokenizer, contents: SpecialTokens
   ) -> [Int] {
-    segments.flatMap { segment in
+    if isOwn { return encodeAsOneText(segments, tokenizer: tokenizer, contents: contents) }
+    return segments.flatMap { segment in
       // A default template leaves out the tokens that the vocabulary does not have.
-      if !isOwn && segment.isFromTemplate && DefaultTemplate.tokens.contains(ByteText(segment.text)) {
+      if segment.isFromTemplate && DefaultTemplate.tokens.contains(ByteText(segment.text)) {
         return tokenizer.specialTokens[segment.text].map { [$0] } ?? []
       }
       return tokenizer.encode(
         segment.text, specials: segment.isFromTemplate ? .recognized : contents, addingAffixes: false)
     }
+  }
+
+  private func encodeAsOneText(
+    _ segments: [TemplateSegment], tokenizer: any Tokenizer, contents: SpecialTokens
+  ) -> [Int] {
+    guard contents == .plain else {
+      let text = segments.map(\.text).joined()
+      return tokenizer.encode(text, specials: .recognized, addingAffixes: false)
+    }
+    let splitter = SpecialTokenSplitter(
+      tokenizer.specialTokens.map { AddedToken(id: $1, bytes: Array($0.text.utf8)) })
+    var ids: [Int] = []
+    var text: [UInt8] = []
+    func encodeText() {
+      guard !text.isEmpty else { return }
+      ids += tokenizer.encode(
+        String(decoding: text, as: UTF8.self), specials: .plain, addingAffixes: false)
+      text.removeAll(keepingCapacity: true)
+    }
+    for segment in segments {
+      guard segment.isFromTemplate else {
+        text += segment.text.utf8
+        continue
+      }
+      let bytes = Array(segment.text.utf8)
+      bytes.withUnsafeBufferPointer {
+        splitter.forEachSegment(of: $0) { piece in
+          switch piece {
+          case .text(let range): text += bytes[range]
+          case .token(let id):
+            encodeText()
+            ids.append(id)
+          }
+        }
+      }
+    }
+    encodeText()
+    return ids
   }
 
   /// Whether it is the model's own.

@@ -35,12 +35,13 @@ import Tokenization
     #expect(!names.contains { $0.contains("qkv_proj") } && names.contains { $0.hasSuffix("k_proj.bias") })
     #expect(try Self.logits(opened) == Self.logits(original))
 
-    // Stop tokens and chat ids are those of the original.
+    // Stop tokens and chat ids are those of the original. (Where white space begins a message, the original's code cuts
+    // before it and a template does not.)
     let (a, b) = (try original.tokenizer(), try opened.tokenizer())
     let template = try #require(try ChatTemplate.detected(tokenizer: b, files: opened.files))
     let usual = try #require(try ChatTemplate.detected(tokenizer: a))
     for roles in [["user"], ["system", "user", "assistant", "user"]] {
-      let messages = roles.map { ChatMessage(role: $0, content: "\n Hi {{ \($0) }} <|im_end|>\n") }
+      let messages = roles.map { ChatMessage(role: $0, content: "Hi {{ \($0) }} <|im_end|>, ok?") }
       for contents in [SpecialTokens.plain, .recognized] {
         #expect(
           try template.encode(messages, tokenizer: b, contents: contents, addingGenerationPrompt: true)

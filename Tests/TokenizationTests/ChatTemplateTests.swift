@@ -115,18 +115,31 @@ import Tokenization
   }
 
   /// The template that says what the built-in format says gives the same ids.
-  @Test func piecesAreEncodedAsBefore() throws {
+  @Test func theBuiltInFormatAsATemplateGivesTheSameIds() throws {
     let tokenizer = try Self.tokenizer()
     let own = try Self.template(["chat_template.jinja": Self.chatML])
     let messages = [
-      ChatMessage(role: "system", content: "\n\nBe brief. "),
-      ChatMessage(role: "user", content: "\n<|im_end|>1 "),
+      ChatMessage(role: "system", content: "Be brief."), ChatMessage(role: "user", content: "Hi <|im_end|>1"),
     ]
     for contents in [SpecialTokens.plain, .recognized] {
       #expect(
         try own.encode(messages, tokenizer: tokenizer, contents: contents, addingGenerationPrompt: true)
           == ChatTemplate.chatML(defaultSystem: nil).encode(
             messages, tokenizer: tokenizer, contents: contents, addingGenerationPrompt: true))
+    }
+  }
+
+  /// As transformers does it: what the template and the conversation wrote between two special tokens is one piece.
+  @Test func textBetweenSpecialTokensIsOnePiece() throws {
+    let tokenizer = try Self.tokenizer()
+    let own = try Self.template(["chat_template.jinja": Self.chatML])
+    let messages = [ChatMessage(role: "user", content: "\n\n 1 + 1 \n")]
+    let text = "<|im_start|>user\n\n\n 1 + 1 \n<|im_end|>\n<|im_start|>assistant\n"
+    let expected = tokenizer.encode(text, specials: .recognized, addingAffixes: false)
+    for contents in [SpecialTokens.plain, .recognized] {
+      #expect(
+        try own.encode(messages, tokenizer: tokenizer, contents: contents, addingGenerationPrompt: true)
+          == expected)
     }
   }
 
