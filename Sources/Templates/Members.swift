@@ -199,8 +199,8 @@ struct SliceBounds {
   init(start: Int?, stop: Int?, step: Int?, count length: Int) throws {
     let given = step ?? 1
     guard given != 0 else { throw TemplateError.evaluation("the step of a slice cannot be zero") }
-    // A step beyond the length takes one item at most, whatever its size.
-    let step = max(-length - 1, min(length + 1, given))
+    // Beyond the length it makes no difference how large a step is, but its magnitude must be an integer too.
+    let step = max(given, -Int.max)
     self.step = step
     func clamp(_ bound: Int?, _ fallback: Int) -> Int {
       guard let bound else { return fallback }

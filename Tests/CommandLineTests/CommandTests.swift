@@ -278,6 +278,33 @@ struct Tool {
     #expect(try JSONValue.parse(file: config)["checkpoint_format"]?.stringValue == "gptq_v2")
   }
 
+  /// One answer a line, from a template alone and from a model, whose special tokens come from the template only.
+  @Test func conversationsAreWrittenAsTheTemplateSays() throws {
+    let folder = try TemporaryFolder()
+    let template = folder.file("t.jinja")
+    try AtomicFile.write(
+      "{{ bos_token }}{{ messages[0].content }} {{ strftime_now('%d.%m.%Y') }}{% if tools is defined %}{{ raise_exception('No tools.') }}{% endif %}",
+      to: template)
+    let input = #"""
+      {"messages": [{"role": "user", "content": "<eod>"}], "bos_token": "<s>"}
+      {"messages": [{"role": "user", "content": "a"}], "tools": null}
+
+      """#
+    let tool = try Tool.run("zhinao-verify", ["template", template, "--date", "2026-11-30"], input: input)
+    #expect(tool.output == "{\"text\":\"<s><eod> 30.11.2026\"}\n{\"error\":\"No tools.\"}\n")
+    #expect(tool.code == 0 && tool.errors.isEmpty)
+    let model = try Tool.run("zhinao-verify", ["template", Fixture.tinyZhinao], input: input)
+    let first = try JSONValue.parse(model.output.bytes.split(separator: "\n")[0])
+    let tokenized = try Tool.run(
+      "zhinao-verify", ["tokenize", Fixture.tinyZhinao], input: #"{"text": "<eod>"}"# + "\n")
+    let end = try #require(try JSONValue.parse(tokenized.output)["ids"]?.arrayValue?.first)
+    #expect(first["text"]?.stringValue?.contains("<|im_start|>user\n<eod><|im_end|>") == true)
+    #expect(first["ids"]?.arrayValue?.contains(end) == false)
+    #expect(model.errors.contains("warning") && model.errors.contains("no chat template"))
+    #expect(
+      try Tool.run("zhinao-verify", ["template", template, "--date", "tomorrow"], input: "").code == 64)
+  }
+
   /// The report says in words why a module needed more damping, and which.
   @Test func singularInputsAreExplained() throws {
     let folder = try TemporaryFolder()

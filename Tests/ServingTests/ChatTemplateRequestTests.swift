@@ -65,7 +65,7 @@ import Tokenization
     let json =
       #"{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}"#
     #expect(try Self.prompt(json, template: Self.parts) == "<a><b>")
-    #expect(try Self.prompt(json).hasPrefix("<user>ab"))
+    #expect(try Self.prompt(json).hasPrefix("<user>a\nb"))
   }
 
   @Test(arguments: [
@@ -79,6 +79,26 @@ import Tokenization
       try Self.prompt("{\"messages\": [\(Self.user)], \(fields)}")
     }
     #expect(error?.field == name)
+  }
+
+  /// Fields of other servers that would change the answer are refused by name; values that change nothing are not.
+  @Test(arguments: [
+    ("min_tokens", "3", "0"), ("include_stop_str_in_output", "true", "false"),
+    ("skip_special_tokens", "false", "true"), ("bad_words", "[\"a\"]", "[]"),
+    ("allowed_token_ids", "[1]", "[]"), ("truncate_prompt_tokens", "5", "null"),
+    ("prompt_logprobs", "1", "null"), ("use_beam_search", "true", "false"),
+    ("chat_template", "\"x\"", "null"),
+    ("structured_outputs", "{\"choice\": [\"a\"]}", "null"), ("json_schema", "{}", "null"),
+    ("guided_choice", "[\"a\"]", "null"), ("length_penalty", "2", "1.0"), ("mirostat", "1", "0"),
+  ])
+  func settingsOfOtherServersAreRefusedByName(name: String, value: String, harmless: String) throws {
+    let error = #expect(throws: JSONFieldError.self) {
+      try Self.prompt("{\"messages\": [\(Self.user)], \"\(name)\": \(value)}")
+    }
+    #expect(error?.field == name)
+    #expect(throws: Never.self) {
+      try Self.prompt("{\"messages\": [\(Self.user)], \"\(name)\": \(harmless)}")
+    }
   }
 
   @Test func aRefusalInTheTemplatesWordsIsTheClientsError() throws {

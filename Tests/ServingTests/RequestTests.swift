@@ -90,7 +90,7 @@ import Testing
     ),
     ("{\"temperature\": -1}", "temperature"), ("{\"temperature\": \"1\"}", "temperature"),
     ("{\"temperature\": 1e400}", "temperature"), ("{\"top_p\": 1.1}", "top_p"), ("{\"top_k\": -2}", "top_k"),
-    ("{\"top_k\": 1.5}", "top_k"), ("{\"min_p\": 2}", "min_p"), ("{\"max_tokens\": -1}", "max_tokens"),
+    ("{\"top_k\": 1.5}", "top_k"), ("{\"min_p\": 2}", "min_p"), ("{\"max_tokens\": -2}", "max_tokens"),
     ("{\"max_tokens\": 99999999999999999999}", "max_tokens"),
     ("{\"repetition_penalty\": 0}", "repetition_penalty"), ("{\"presence_penalty\": 3}", "presence_penalty"),
     ("{\"frequency_penalty\": -3}", "frequency_penalty"), ("{\"n\": 0}", "n"), ("{\"n\": 1000}", "n"),

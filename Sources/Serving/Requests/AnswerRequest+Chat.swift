@@ -119,13 +119,14 @@ extension AnswerRequest {
     guard let parts = value.arrayValue else {
       throw message.unexpected("content", expected: "a string or an array of parts")
     }
-    var content = ""
+    var texts: [String] = []
     for part in parts {
       guard part["type"]?.stringValue == "text", let text = part["text"]?.stringValue else {
         throw message.unsupported("content", because: "all parts must be of type text")
       }
-      content += text
+      texts.append(text)
     }
-    return content
+    // As vLLM joins them for templates that take text only.
+    return texts.joined(separator: "\n")
   }
 }

@@ -90,8 +90,9 @@ package struct GenerationOptions: Sendable {
   private static func maximumNewTokens(_ fields: JSONFields) throws(JSONFieldError) -> Int? {
     var first: Int?
     for name in ["max_completion_tokens", "max_tokens", "max_new_tokens"] {
-      let value = try fields.integer(name, in: 0...Int.max)
-      first = first ?? value
+      let value = try fields.integer(name, in: -1...Int.max)
+      // -1 is llama.cpp's and vLLM's way to say: as many as the context has room for.
+      first = first ?? value.map { $0 == -1 ? .max : $0 }
     }
     return first
   }
@@ -118,8 +119,26 @@ package struct GenerationOptions: Sendable {
       "suffix", because: "text cannot be inserted, only continued", unless: { $0 == "" })
     try fields.refuseUnsupported(
       "best_of", because: "it must be equal to n", unless: { $0.intValue == fields["n"]?.intValue ?? 1 })
-    for name in ["guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar"] {
-      try fields.refuseUnsupported(name, because: "answers cannot be constrained")
+    for name in constraints { try fields.refuseUnsupported(name, because: "answers cannot be constrained") }
+    for (name, harmless) in settingsOfOtherServers {
+      try fields.refuseUnsupported(
+        name, because: "the server has no such setting", unless: { harmless.contains($0) })
     }
   }
+
+  /// Names under which OpenAI, vLLM and llama.cpp take rules that an answer must follow.
+  private static let constraints = [
+    "structured_outputs", "json_schema", "grammar", "guided_json", "guided_regex", "guided_choice",
+    "guided_grammar", "guided_decoding_backend", "structural_tag",
+  ]
+
+  /// Fields of OpenAI, vLLM and llama.cpp that would change the answer, with the values that change nothing.
+  private static let settingsOfOtherServers: [(name: String, harmless: [JSONValue])] = [
+    ("min_tokens", [0]), ("include_stop_str_in_output", [false]), ("skip_special_tokens", [true]),
+    ("bad_words", [[]]), ("allowed_token_ids", [[]]), ("truncate_prompt_tokens", []), ("prompt_logprobs", []),
+    ("use_beam_search", [false]), ("length_penalty", [1, 1.0]), ("chat_template", []),
+    ("add_special_tokens", [false]), ("prediction", []), ("web_search_options", []), ("mirostat", [0]),
+    ("typical_p", [1, 1.0]), ("dynatemp_range", [0, 0.0]), ("xtc_probability", [0, 0.0]),
+    ("dry_multiplier", [0, 0.0]), ("repeat_penalty", [1, 1.0]), ("logits_processors", [[]]),
+  ]
 }
