@@ -25,13 +25,31 @@ package struct FolderFiles: ModelFiles {
     location = folder.withoutTrailingSlashes
   }
 
+  /// Symbolic links count as what they lead to: hubs make folders of links, and some tools link the folder itself.
   package var names: [String] {
-    let all = FileManager.default.subpaths(atPath: location) ?? []
-    return all.filter { name in
+    var found: [String] = []
+    collect("", into: &found, depth: 0)
+    return found.sorted { $0.bytes < $1.bytes }
+  }
+
+  /// Folders deeper than a model's files ever are, links in a circle among them, are not entered.
+  private static let deepest = 4
+
+  private func collect(_ prefix: String, into found: inout [String], depth: Int) {
+    guard depth <= FolderFiles.deepest else { return }
+    // A slash at the end follows a link to the folder.
+    for entry in (try? FileManager.default.contentsOfDirectory(atPath: "\(location)/\(prefix)")) ?? [] {
+      let name = prefix + entry
       var isFolder: ObjCBool = false
-      return FileManager.default.fileExists(atPath: "\(location)/\(name)", isDirectory: &isFolder)
-        && !isFolder.boolValue
-    }.sorted { $0.bytes < $1.bytes }
+      guard FileManager.default.fileExists(atPath: "\(location)/\(name)", isDirectory: &isFolder) else {
+        continue
+      }
+      if isFolder.boolValue {
+        collect(name + "/", into: &found, depth: depth + 1)
+      } else {
+        found.append(name)
+      }
+    }
   }
 
   package func bytes(named name: String) throws -> [UInt8]? {

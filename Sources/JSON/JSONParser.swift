@@ -81,6 +81,12 @@ private struct JSONParser {
     case UInt8(ascii: "t"): return try literal("true", .bool(true))
     case UInt8(ascii: "f"): return try literal("false", .bool(false))
     case UInt8(ascii: "n"): return try literal("null", .null)
+    // Python writes these words and reads them, in configuration files among others. As numbers they are not finite, so that
+    // whoever needs the field refuses it by name.
+    case UInt8(ascii: "N"): return try literal("NaN", .number("NaN"))
+    case UInt8(ascii: "I"): return try literal("Infinity", .number("Infinity"))
+    case UInt8(ascii: "-") where position + 1 < bytes.count && bytes[position + 1] == UInt8(ascii: "I"):
+      return try literal("-Infinity", .number("-Infinity"))
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): return .number(try number())
     default: throw error("unexpected byte 0x\(String(byte, radix: 16))")
     }

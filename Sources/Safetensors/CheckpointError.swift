@@ -7,6 +7,10 @@ package struct CheckpointError: DiagnosedError, Equatable {
   /// One case per rule. S1 to S9 are those of `Formats/safetensors.md`. Tests match on this; people read `description`.
   package enum Reason: Equatable, Sendable {
     // MARK: One file
+    /// A Git LFS pointer stands where the file should be.
+    case gitLFSPointer
+    /// A web page, an error message of a download for example, stands where the file should be.
+    case webPage
     /// S1: the file is shorter than its length field.
     case noHeaderLength(found: Int)
     /// S1: the length field promises more header than the file holds. Sizes in bytes.
@@ -103,6 +107,10 @@ extension CheckpointError.Reason {
   /// The end of a sentence whose subject is the tensor or the file, with the number of the rule.
   func text(path: String) -> String {
     switch self {
+    case .gitLFSPointer:
+      "is a Git LFS pointer, not the file itself; fetch the file with git lfs pull in the folder"
+    case .webPage:
+      "is a web page, not the file itself; download it again, signed in where the model asks for it"
     case .noHeaderLength(let found):
       "is not a safetensors file: \(found) bytes, shorter than the 8-byte header length (S1)"
     case .headerTruncated(let declared, let available):

@@ -45,6 +45,14 @@ package final class SafetensorsFile: Sendable {
     UnsafeRawBufferPointer(rebasing: file.bytes[tensor.range])
   }
 
+  /// What a download left in place of the file, when that is clear from its first bytes.
+  private static func substitute(_ bytes: UnsafeRawBufferPointer) -> CheckpointError.Reason? {
+    let start = String(decoding: bytes.prefix(64), as: UTF8.self).bytes
+    if start.hasPrefix("version https://git-lfs") { return .gitLFSPointer }
+    let page = start.trimmed.lowercased().bytes
+    return page.hasPrefix("<!doctype html") || page.hasPrefix("<html") ? .webPage : nil
+  }
+
   // MARK: The rules
 
   private static func parse(_ bytes: UnsafeRawBufferPointer, path: String) throws -> (
@@ -53,6 +61,7 @@ package final class SafetensorsFile: Sendable {
     func bad(_ reason: CheckpointError.Reason, tensor: String? = nil) -> CheckpointError {
       CheckpointError(reason, path: path, tensor: tensor)
     }
+    if let substitute = SafetensorsFile.substitute(bytes) { throw bad(substitute) }
     guard bytes.count >= 8 else { throw bad(.noHeaderLength(found: bytes.count)) }
     let declared = UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self))
     guard declared <= UInt64(maximumHeaderByteCount) else {

@@ -170,4 +170,29 @@ import Testing
       }
     }
   }
+
+  /// A folder that is a link, with links to its files and to `vocab/`, is the folder.
+  @Test func linkedFoldersAreTheFolderItself() throws {
+    let folder = try TemporaryFolder()
+    let manager = FileManager.default
+    let source = Fixture.path("tiny-zhinao-gqa")
+    try manager.createSymbolicLink(atPath: folder.file("latest"), withDestinationPath: source)
+    let linked = folder.file("linked")
+    try manager.createDirectory(atPath: linked, withIntermediateDirectories: true)
+    for name in try manager.contentsOfDirectory(atPath: source) {
+      try manager.createSymbolicLink(atPath: "\(linked)/\(name)", withDestinationPath: "\(source)/\(name)")
+    }
+    try manager.createSymbolicLink(atPath: "\(linked)/circle", withDestinationPath: linked)
+    let names = FolderFiles(source).names
+    #expect(names.contains("vocab/360.tiktoken"))
+    #expect(FolderFiles(folder.file("latest")).names == names)
+    #expect(Set(names).isSubset(of: FolderFiles(linked).names))
+    for (number, path) in [folder.file("latest"), linked].enumerated() {
+      let packed = folder.file("\(number).zhinao")
+      try ModelPacker(ModelContents(OpenedModel(path: path))).write(
+        to: packed, generator: "test", provenance: JSONObject())
+      let opened = try OpenedModel(path: packed)
+      #expect(try opened.tokenizer().tokenCount == OpenedModel(path: source).tokenizer().tokenCount)
+    }
+  }
 }

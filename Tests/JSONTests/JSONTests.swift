@@ -43,6 +43,21 @@ import Testing
     #expect(try JSONValue.parse("12.5").intValue == nil)
     #expect(try JSONValue.parse("99999999999999999999").intValue == nil)
   }
+
+  /// Python's writer makes these words: they are kept, and whoever needs the number refuses it by name.
+  @Test func wordsThatPythonWritesAreNumbers() throws {
+    let text = #"{"a":NaN,"b":Infinity,"c":-Infinity,"d":1}"#
+    let value = try JSONValue.parse(text)
+    #expect(value.serialized() == text)
+    let fields = try JSONFields(value, document: "config.json")
+    #expect(try fields.integer("d") == 1)
+    for key in ["a", "b", "c"] {
+      let error = #expect(throws: JSONFieldError.self) { try fields.number(key) }
+      #expect(error?.field == key)
+    }
+    #expect(throws: JSONError.self) { try JSONValue.parse("[Infinite]") }
+    #expect(throws: JSONError.self) { try JSONValue.parse("-N") }
+  }
 }
 
 @Suite struct JSONFieldsTests {

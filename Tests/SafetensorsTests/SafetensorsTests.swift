@@ -186,4 +186,21 @@ import Testing
     try Self.write("{}", data: 0, to: folder.file("other.safetensors"))
     #expect(try TensorTable(path: folder.path).names == ["a"])
   }
+
+  /// What a download left in place of the file is named.
+  @Test(arguments: [
+    (
+      "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n",
+      CheckpointError.Reason.gitLFSPointer
+    ),
+    ("<!DOCTYPE html><html><body>401</body></html>", .webPage), ("\n <HTML lang=en>", .webPage),
+  ])
+  func substitutesAreNamed(text: String, reason: CheckpointError.Reason) throws {
+    let folder = try TemporaryFolder()
+    try AtomicFile.write(text, to: folder.file("model.safetensors"))
+    let error = #expect(throws: CheckpointError.self) {
+      try SafetensorsFile(path: folder.file("model.safetensors"))
+    }
+    #expect(error?.reason == reason)
+  }
 }
