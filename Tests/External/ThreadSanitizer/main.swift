@@ -1,6 +1,5 @@
 // The worker pool under ThreadSanitizer: loops of many sizes, callers that compete, nested loops, slow last tasks.
 // The pool is compiled into this program (see run), so it is not imported.
-import Compute
 import Foundation
 import Synchronization
 
