@@ -33,8 +33,10 @@ def plain(client, model):
     chat = client.chat.completions.create(model=model, messages=HELLO, max_completion_tokens=8)
     check(chat.choices[0].message.role == "assistant" and chat.usage.prompt_tokens > 20, "chat")
     parts = [{"role": "user", "content": [{"type": "text", "text": "春天"}, {"type": "text", "text": "来了，"}]}]
-    check(client.chat.completions.create(model=model, messages=HELLO[:1] + parts, max_tokens=8).choices[0].message.content
-          == chat.choices[0].message.content, "content in parts")
+    joined = [{"role": "user", "content": "春天\n来了，"}]
+    contents = [client.chat.completions.create(model=model, messages=HELLO[:1] + m, max_tokens=8, temperature=0)
+                .choices[0].message.content for m in (parts, joined)]
+    check(contents[0] == contents[1], "content in parts")
     return text
 
 
