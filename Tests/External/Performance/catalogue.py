@@ -19,8 +19,8 @@ class Measurement(NamedTuple):
         return theirs / here if self.less_is_better else here / theirs
 
     def holds(self, row):
-        """Whether a row of results reaches the target."""
-        if self.target is None:
+        """Whether a row of results reaches the target; a row that was measured without its peer cannot miss it."""
+        if self.target is None or self.peer and "ratio" not in row:
             return True
         if self.peer:
             return row["ratio"][0] >= self.target
