@@ -176,7 +176,7 @@ typedef struct zn_kernels {
                                int64_t panel_code_bytes, int64_t panels, int64_t k, float *_Nonnull y);
 
     // ---- GPTQ -------------------------------------------------------------------------------------------------
-    // One block of the column sweep on panels of 16 output rows (lanes), Formats/autogptq-int4.md and `GPTQ/ColumnSweep`. Of
+    // One block of the column sweep on panels of 16 output rows (lanes), Formats/autogptq-int4.md and `Quantization/ColumnSweep`. Of
     // panel p, the strides being in elements:
     //   w        [columns][16] at w + p * w_stride: weights of the block, corrected in place
     //   original [columns][16] at original + p * original_stride: the weights before any correction, becomes original - q
