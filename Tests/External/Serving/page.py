@@ -99,6 +99,12 @@ count = "return document.querySelectorAll('#messages .message').length"
 last = "return [...document.querySelectorAll('#messages .assistant .text')].pop()?.textContent ?? ''"
 
 
+# The test model is small: it may end an answer before its first word, and it is fast. With fields that the page does not
+# have, these requests get answers that cannot be empty and cannot end soon.
+ENDLESS = ("const f = window.fetch; window.fetch = (u, o) => { if (o?.body) { const b = JSON.parse(o.body);"
+           "b.ignore_eos = true; b.n = 16; o.body = JSON.stringify(b); } return f(u, o); };")
+
+
 def slide(browser, name, value):
     """Moves a slider as a person does: the page sees an input event."""
     browser.run("const s = document.getElementById(arguments[0]); s.value = arguments[1];"
@@ -154,9 +160,7 @@ def stopping(browser, server):
     """An endless answer is stopped with the button, another with Escape; the server stops working on them."""
     slide(browser, "max_new_tokens", 2048)
     browser.click("#do_sample")
-    # A small model is fast: with fields the page does not have, ask for answers that cannot end soon.
-    browser.run("const f = window.fetch; window.fetch = (u, o) => { if (o?.body) { const b = JSON.parse(o.body);"
-                "b.ignore_eos = true; b.n = 16; o.body = JSON.stringify(b); } return f(u, o); };")
+    browser.run(ENDLESS)
     for how in ("button", "key"):
         browser.type("#input", "讲一个很长的故事" + ENTER)
         browser.wait(last, "text")
@@ -293,9 +297,10 @@ with Server("--api-key", "open sesame") as server:
     check("API key" in browser.text("#notice"), "the page says that a key is needed")
     browser.type("#key", "open sesame" + ENTER)
     slide(browser, "max_new_tokens", 5)
+    browser.run(ENDLESS)
     browser.click("#regenerate")
     browser.answered()
-    # The small model may well say nothing.
-    check(browser.text("#notice") in ("", "The model had nothing to say."), f"with the key: {browser.text('#notice')}")
+    check(browser.text("#notice") == "", f"with the key: {browser.text('#notice')}")
+    check(browser.run(last), "with the key there is an answer")
     browser.close()
 print("page in Chromium: passed")
