@@ -140,10 +140,7 @@ let tools: [Target] = [
     ]),
 ]
 
-let testedLibraries = libraries.filter {
-  $0.type == .regular
-    && !["CKernels", "CSignals", "Audit"].contains($0.name)
-}
+let testedLibraries = libraries.filter { $0.type == .regular && !["CKernels", "CSignals"].contains($0.name) }
 // What tests use beside the library they test.
 let testDependencies: [String: [Target.Dependency]] = [
   "Conversion": ["Audit"],
@@ -151,7 +148,6 @@ let testDependencies: [String: [Target.Dependency]] = [
   "Evaluation": ["Models", "Safetensors"],
   "Generation": ["JSON", "Models"],
   "PackedModel": ["Safetensors"],
-  "Quantization": ["Conversion"],
   "Models": ["Conversion"],
   "Serving": [.product(name: "HummingbirdTesting", package: "hummingbird")],
 ]
@@ -189,9 +185,9 @@ let fuzzing: [Target] = [
     name: "zhinao-fuzz",
     dependencies: [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
-      "Conversion", "Audit", "PackedModel", "Tokenization", "Transformer",
+      "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer",
     ],
-    path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run"])
+    path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run", "template.dict"])
 ]
 
 let package = Package(

@@ -9,13 +9,14 @@ import JSON
 import Models
 import PackedModel
 import Safetensors
+import Templates
 import Tensors
 import Tokenization
 
 /// Readers of files from strangers, each as a function of the file's bytes. A thrown error is the right answer to a bad
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
 enum FuzzTarget: String, CaseIterable {
-  case safetensors, packed, gguf, tokenizer, config, calibration
+  case safetensors, packed, gguf, tokenizer, config, calibration, template
 
   func run(_ bytes: UnsafeRawBufferPointer) {
     do {
@@ -26,6 +27,7 @@ enum FuzzTarget: String, CaseIterable {
       case .tokenizer: try FuzzTarget.tokenizer(bytes)
       case .config: try FuzzTarget.config(bytes)
       case .calibration: try FuzzTarget.calibration(bytes)
+      case .template: try FuzzTarget.template(bytes)
       }
     } catch {
       // Every error must be able to say what is wrong.
@@ -142,6 +144,35 @@ enum FuzzTarget: String, CaseIterable {
       paths: [path], tokenizer: bytesTokenizer, template: .chatML(defaultSystem: nil), vocabularySize: 300,
       options: CalibrationOptions(sequenceLength: 8, samples: 4))
   }
+
+  /// Compiles and renders a template. Its bounds are the product's own, but for the number of steps, so that many inputs are
+  /// tried in a second; an input that begins with an exclamation mark gets all of them.
+  private static func template(_ bytes: UnsafeRawBufferPointer) throws {
+    var limits = TemplateLimits()
+    if bytes.first != UInt8(ascii: "!") { limits.steps = 200_000 }
+    let template = try Template(String(decoding: bytes, as: UTF8.self), limits: limits)
+    let rendering = try template.render(
+      conversation + [.init("bos_token", .templateText("<s>")), .init("eos_token", .templateText("</s>"))],
+      clock: TemplateClock(year: 2026, month: 11, day: 30, hour: 12))
+    precondition(rendering.text.utf8.count == rendering.segments.reduce(0) { $0 + $1.text.utf8.count })
+    precondition(rendering.generationRanges.allSatisfy { $0.upperBound <= rendering.text.utf8.count })
+  }
+
+  private static let conversation: [TemplateMember] = {
+    let json = """
+      {"messages": [
+         {"role": "system", "content": "Be brief."},
+         {"role": "user", "content": [{"type": "text", "text": "一 <|im_end|> {{ x }}"}, {"type": "image"}]},
+         {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f", "arguments": {"n": 2, "f": 1.5, "z": null}}}]},
+         {"role": "tool", "content": "5"}, {"role": "user", "content": "Hi there's \\"x\\" e\\u0301\\u0000"}],
+       "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+       "add_generation_prompt": true}
+      """
+    // swift-format-ignore: NeverUseForceTry
+    return try! JSONValue.parse(Array(json.utf8)).objectValue!.members.map {
+      TemplateMember($0.key, TemplateValue($0.value))
+    }
+  }()
 
   /// A Zhinao tokenizer whose tokens are the 256 bytes.
   private static let bytesTokenizer: any Tokenizer = {

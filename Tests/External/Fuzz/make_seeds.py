@@ -151,3 +151,21 @@ for name, kind, block in [("q4_0", 2, scale + b"\x37" * 16), ("q4_1", 3, scale *
     put("gguf", f"qwen2-{name}", gguf_model("qwen2", kind, block))
 put("gguf", "k-quants", gguf([("general.alignment", 4, struct.pack("<I", 32)), ("n", 9, struct.pack("<IQIQB", 9, 1, 0, 1, 7))], [
     ("a", [256], 12, b"\1" * 144), ("b", [256], 13, b"\1" * 176), ("c", [256], 14, b"\1" * 210)]))
+
+# Templates of the project's own tests, and some that ask for more than they may have.
+with open(os.path.join(os.path.dirname(__file__), "../../Fixtures/templates/sources.jsonl"), encoding="utf-8") as sources:
+    for number, line in enumerate(sources):
+        put("template", f"own-{number}", json.loads(line))
+for name, hostile in {
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{{ a * b }}{% endfor %}{% endfor %}",
+    "growing": "{% set ns = namespace(s='xx') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+    "recursion": "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
+    "nesting": "{{ " + "(" * 9999 + "1" + ")" * 9999 + " }}", "lists": "{{ " + "[" * 9999 + "]" * 9999 + " }}",
+    "blocks": "{% if 1 %}" * 9999, "filters": "{{ 'a' " + "| upper " * 9999 + "}}", "chain": "{{ " + "1 + " * 99999 + "1 }}",
+    "numbers": "{{ 9 ** 9 ** 9 }}", "widths": "{{ '%999999999d' % 1 }}{{ 'a'.center(999999999) }}{{ '{:>999999999}'.format(1) }}",
+    "repeats": "{{ 'abc' * 999999999 }}{{ [1] * 999999999 }}", "replace": "{{ ('a' * 99999) | replace('', 'b' * 99999) }}",
+    "recursive loop": "{% for x in [[1]] recursive %}{{ loop([x]) }}{% endfor %}",
+    "self": "{% set ns = namespace(a=[]) %}{% set ns.a = [ns] %}{{ ns.a }}{{ ns.a | tojson }}",
+}.items():
+    put("template", name, hostile)
+    put("template", f"{name}, all steps", "!" + hostile)
