@@ -5,24 +5,26 @@ import Foundation
 /// Swift's `String` works on what a reader sees as one character. There `"\r\n"` holds no `"\n"`, `"/"` followed by a combining
 /// mark holds no `"/"`, and two spellings of é are equal, as values and as keys of dictionaries. File names, tensor names, JSON
 /// keys, tokens and protocols are sequences of bytes, where all of that is wrong.
+@usableFromInline
 package struct ByteText: Hashable, Comparable, Sendable, ExpressibleByStringLiteral, CustomStringConvertible {
-  package let text: String
+  // Tables of tens of thousands of tokens have it as their key: what such a table does is compiled where it is used.
+  @usableFromInline package let text: String
 
-  package init(_ text: String) { self.text = text }
-  package init(stringLiteral text: String) { self.text = text }
+  @inlinable package init(_ text: String) { self.text = text }
+  @inlinable package init(stringLiteral text: String) { self.text = text }
 
-  package var description: String { text }
+  @usableFromInline package var description: String { text }
 
   // MARK: Comparing
 
-  package static func == (a: ByteText, b: ByteText) -> Bool { a.text.hasSameBytes(as: b.text) }
+  @inlinable package static func == (a: ByteText, b: ByteText) -> Bool { a.text.hasSameBytes(as: b.text) }
 
   /// The order of bytes, which is also that of code points.
-  package static func < (a: ByteText, b: ByteText) -> Bool {
+  @usableFromInline package static func < (a: ByteText, b: ByteText) -> Bool {
     a.text.utf8.lexicographicallyPrecedes(b.text.utf8)
   }
 
-  package func hash(into hasher: inout Hasher) {
+  @inlinable package func hash(into hasher: inout Hasher) {
     let isContiguous: Void? = text.utf8.withContiguousStorageIfAvailable {
       hasher.combine(bytes: UnsafeRawBufferPointer($0))
     }
@@ -122,7 +124,7 @@ extension String {
   package var bytes: ByteText { ByteText(self) }
 
   /// Whether both are the same sequence of bytes. `==` also takes canonically equivalent texts for equal.
-  package func hasSameBytes(as other: String) -> Bool {
+  @inlinable package func hasSameBytes(as other: String) -> Bool {
     guard utf8.count == other.utf8.count else { return false }
     let isSame = utf8.withContiguousStorageIfAvailable { a in
       other.utf8.withContiguousStorageIfAvailable { b in
@@ -148,17 +150,17 @@ extension String {
 }
 
 extension Dictionary where Key == ByteText {
-  package subscript(key: String) -> Value? {
+  @inlinable package subscript(key: String) -> Value? {
     get { self[ByteText(key)] }
     set { self[ByteText(key)] = newValue }
   }
 
-  package subscript(key: String, default usual: @autoclosure () -> Value) -> Value {
+  @inlinable package subscript(key: String, default usual: @autoclosure () -> Value) -> Value {
     get { self[ByteText(key), default: usual()] }
     set { self[ByteText(key)] = newValue }
   }
 }
 
 extension Set where Element == ByteText {
-  package func contains(_ text: String) -> Bool { contains(ByteText(text)) }
+  @inlinable package func contains(_ text: String) -> Bool { contains(ByteText(text)) }
 }
