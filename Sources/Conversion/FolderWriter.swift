@@ -97,6 +97,7 @@ package struct FolderWriter {
     }
     try writeFiles(into: folder, toolVersion: toolVersion)
     for file in extraFiles { try AtomicFile.write(file.text, to: folder.stagedPath(file.name)) }
+    try OutputCheck(contents: contents, destination: path).model(at: folder.stagingPath)
     try folder.commit()
   }
 

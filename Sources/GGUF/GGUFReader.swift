@@ -117,7 +117,7 @@ struct GGUFReader {
 
   mutating func read() throws {
     guard cursor.bytes.count >= 24, cursor.bytes.starts(with: GGUFReader.magic) else {
-      throw cursor.bad(.notGGUF)
+      throw cursor.bad(ForeignContent(cursor.bytes).map { .foreign($0) } ?? .notGGUF)
     }
     cursor.offset = 4
     let found = try cursor.integer(UInt32.self, "the version")

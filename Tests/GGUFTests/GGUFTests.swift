@@ -247,7 +247,7 @@ import Testing
       try [UInt8](repeating: plan.name == "m" ? 1 : 2, count: plan.byteCount).withUnsafeBytes { try emit($0) }
     }
     let file = try GGUFFile(path: path)
-    #expect(file.file.byteCount == GGUFWriter.byteCount(fields: fields, tensors: plans))
+    #expect(file.byteCount == GGUFWriter.byteCount(fields: fields, tensors: plans))
     #expect(file.tensors.map(\.name) == ["m", "v"] && file.tensors[0].shape == [3, 64])
     #expect(
       file.bytes(of: file.tensors[0]).allSatisfy { $0 == 1 } && file.bytes(of: file.tensors[1]).count == 20)

@@ -191,9 +191,10 @@ import Testing
   @Test(arguments: [
     (
       "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n",
-      CheckpointError.Reason.gitLFSPointer
+      CheckpointError.Reason.foreign(.gitLFSPointer)
     ),
-    ("<!DOCTYPE html><html><body>401</body></html>", .webPage), ("\n <HTML lang=en>", .webPage),
+    ("<!DOCTYPE html><html><body>401</body></html>", .foreign(.webPage)),
+    ("\n <HTML lang=en>", .foreign(.webPage)),
   ])
   func substitutesAreNamed(text: String, reason: CheckpointError.Reason) throws {
     let folder = try TemporaryFolder()
