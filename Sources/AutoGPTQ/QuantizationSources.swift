@@ -26,8 +26,15 @@ package struct QuantizationSources: Sendable {
           label: label, name: name, settings: json.objectValue ?? JSONObject(),
           configuration: try QuantizeConfiguration(json, label: label)))
     }
+    let model = try files.json(named: "config.json")
+    if let settings = model?["quantization"], settings["bits"] != nil, settings["group_size"] != nil {
+      let fields = try JSONFields(model ?? .null, document: files.label(of: "config.json"))
+      throw fields.refusal(
+        "quantization",
+        "says that the weights are MLX's, which are not read; take the model that they were made of")
+    }
     try add(
-      files.json(named: "config.json")?["quantization_config"], "config.json",
+      model?["quantization_config"], "config.json",
       files.label(of: "config.json") + ": quantization_config")
     for name in ["quantize_config.json", "quant_config.json"] {
       try add(files.json(named: name), name, files.label(of: name))

@@ -144,7 +144,8 @@ package struct FolderWriter {
     if contents.quantization == nil { object["quantization_config"] = nil }
     if let dtype {
       let name = dtype == .bf16 ? "bfloat16" : dtype == .f16 ? "float16" : "float32"
-      object[object["dtype"] != nil ? "dtype" : "torch_dtype"] = .string(name)
+      let keys = ["dtype", "torch_dtype"].filter { object[$0] != nil }
+      for key in keys.isEmpty ? ["torch_dtype"] : keys { object[key] = .string(name) }
     }
     if var quantization = contents.quantization {
       quantization.zeroPointFormat = zeroPointFormat

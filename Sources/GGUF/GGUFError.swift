@@ -44,6 +44,8 @@ package struct GGUFError: DiagnosedError, Equatable {
     case notContiguous(start: UInt64, expected: Int, alignment: Int)
     /// F12
     case excess(byteCount: Int, alignment: Int)
+    /// F12: another GGUF file follows, as when the parts of a split model were joined byte by byte.
+    case joined
     /// F13: a part of a split model whose name does not say which.
     case badPartName(expected: String)
     /// F13: a part is not beside the others.
@@ -107,6 +109,9 @@ extension GGUFError.Reason: CustomStringConvertible {
         + "\(alignment) (F11)"
     case .excess(let count, let alignment):
       "has \(count) bytes after the last tensor, less than \(alignment) expected (F12)"
+    case .joined:
+      "is several GGUF files in one: the parts of a split model do not become one by cat; give one of the parts, all in one "
+        + "folder, or join them with llama-gguf-split --merge (F12)"
     case .badPartName(let expected):
       "is a part of a split model, whose name must end as \(expected); the other parts are found by it (F13)"
     case .partMissing(let name, let number, let count):

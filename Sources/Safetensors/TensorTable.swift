@@ -85,6 +85,11 @@ package final class TensorTable: Sendable {
       sentences.append(
         "puts \(name)\(more(moved)) in \(PathParts(shard).name), but it is in \(found(name)), which is used")
     }
+    let unlisted = table.keys.filter { listed[$0] == nil }.sorted().map(\.text)
+    if let name = unlisted.first {
+      sentences.append(
+        "does not list \(name)\(more(unlisted)) of its shards, which are read, as in transformers")
+    }
     let path = "\(PathParts(shards.paths.first ?? "").folder)/\(index)"
     return sentences.map { Discrepancy(.shards, path: path, $0) }
   }
@@ -98,10 +103,9 @@ package final class TensorTable: Sendable {
   /// Tensors in the order of the files and, within one, of their data.
   package var inFileOrder: [StoredTensor] {
     files.flatMap { file in
-      table.values.filter { $0.file === file }.sorted {
-        ($0.info.range.lowerBound, $0.info.range.upperBound) < (
-          $1.info.range.lowerBound, $1.info.range.upperBound
-        )
+      table.values.filter { $0.file === file }.sorted { a, b in
+        let (x, y) = (a.info.range, b.info.range)
+        return (x.lowerBound, x.upperBound) < (y.lowerBound, y.upperBound)
       }
     }
   }

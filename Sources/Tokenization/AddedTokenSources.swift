@@ -70,17 +70,17 @@ private struct AddedTokenTable {
   private var placeOfText: [ByteText: Int] = [:]
   private var textOfID: [Int: String] = [:]
   private let vocabulary: JSONObject
-  private var nextID: Int
+  /// The first id after all that there are.
+  private lazy var nextID: Int = (vocabulary.members.map(\.value) + entries.map { $0["id"] ?? .null })
+    .reduce(0) { max($0, ($1.intValue ?? -1) + 1) }
 
   init(_ document: JSONObject) {
     entries = document["added_tokens"]?.arrayValue ?? []
     vocabulary = document["model"]?["vocab"]?.objectValue ?? JSONObject()
-    nextID = vocabulary.members.reduce(0) { max($0, ($1.value.intValue ?? -1) + 1) }
     for (place, entry) in entries.enumerated() {
       guard let text = entry["content"]?.stringValue, let id = entry["id"]?.intValue else { continue }
       placeOfText[text] = place
       textOfID[id] = text
-      nextID = max(nextID, id + 1)
     }
   }
 
@@ -90,6 +90,7 @@ private struct AddedTokenTable {
     let place = placeOfText[text]
     guard let known = place.flatMap({ entries[$0]["id"]?.intValue }) ?? vocabulary[text]?.intValue else {
       let found = nextID
+      nextID += 1
       add(text, id: found, flags: flags)
       let occupant = textOfID[id].map { "; id \(id) is \($0) here" } ?? ""
       return ["does not have \(text), which \(source) adds as \(id); it gets the id \(found)\(occupant)"]
@@ -117,7 +118,6 @@ private struct AddedTokenTable {
     for (key, value) in flags?.members ?? [] { entry[key] = value }
     placeOfText[text] = entries.count
     textOfID[id] = text
-    nextID = max(nextID, id + 1)
     entries.append(.object(entry))
     isChanged = true
   }

@@ -304,6 +304,12 @@ import Testing
     #expect(try reason { try Self.write($0, 3, says: 2) } == .wrongPart(found: 2, expected: 3, count: 3))
     #expect(try reason { try Self.write($0, 3, tensor: "t1") } == .inTwoParts)
     #expect(try reason { try Self.write($0, 1, total: 4) } == .partsIncomplete(found: 3, expected: 4))
+    let joined = try reason(
+      { folder in
+        let parts = try (1...3).map { try Data(contentsOf: URL(fileURLWithPath: folder.file(Self.name($0)))) }
+        try parts.reduce(Data(), +).write(to: URL(fileURLWithPath: folder.file("x.gguf")))
+      }, given: "x.gguf")
+    #expect(joined == .joined)
     let renamed = try reason(
       { try FileManager.default.moveItem(atPath: $0.file(Self.name(2)), toPath: $0.file("x.gguf")) },
       given: "x.gguf")
