@@ -28,15 +28,23 @@ package struct ModelConfiguration: Equatable, Sendable {
   package var eosTokenIDs: [Int]
   /// The file itself, for what is written back.
   package var json: JSONObject
+  /// Where the file says one thing twice and differently.
+  package private(set) var discrepancies: [Discrepancy] = []
 
   /// The type of the weights the file declares, if it is one of the three that are used.
   package var declaredType: DType? {
-    switch (json["dtype"] ?? json["torch_dtype"])?.stringValue {
+    switch json["dtype"]?.stringValue ?? json["torch_dtype"]?.stringValue {
     case "bfloat16": .bf16
     case "float16": .f16
     case "float32": .f32
     default: nil
     }
+  }
+
+  /// The head is a matrix of its own, whatever the file says.
+  package mutating func untie() {
+    tieWordEmbeddings = false
+    json["tie_word_embeddings"] = false
   }
 
   package var qkvLayout: DecoderConfiguration.QKVLayout { family.qkvLayout }
@@ -94,7 +102,10 @@ package struct ModelConfiguration: Equatable, Sendable {
       try fields.integer("max_position_embeddings", in: 1...(1 << 30)) ?? family.defaults.contextLength
     rmsNormEps = try fields.requiredNumber("rms_norm_eps")
     guard rmsNormEps > 0 else { throw fields.refusal("rms_norm_eps", "is \(rmsNormEps), not positive") }
-    partialRotaryFactor = try fields.number("partial_rotary_factor") ?? 1
+    let rotary = try RotarySettings(fields, context: maxPositionEmbeddings, family: family)
+    ropeTheta = rotary.theta
+    ropeScaling = rotary.scaling
+    partialRotaryFactor = rotary.partialFactor
     guard partialRotaryFactor > 0, partialRotaryFactor <= 1,
       Int(Double(headDim) * partialRotaryFactor) >= 2, Int(Double(headDim) * partialRotaryFactor) % 2 == 0
     else {
@@ -104,57 +115,44 @@ package struct ModelConfiguration: Equatable, Sendable {
     logitScale = try fields.number("logit_scale") ?? 1
     tieWordEmbeddings = try fields.bool("tie_word_embeddings") ?? false
 
-    // transformers 5 writes one object for what used to be rope_theta and rope_scaling.
-    let parameters = try fields.object("rope_parameters")
-    ropeTheta = try parameters?.requiredNumber("rope_theta") ?? fields.number("rope_theta") ?? 10000
-    guard ropeTheta > 1, ropeTheta.isFinite else {
-      throw fields.refusal("rope_theta", "is \(ropeTheta), expected more than 1")
-    }
-    ropeScaling = try ModelConfiguration.scaling(
-      parameters ?? fields.object("rope_scaling"), context: maxPositionEmbeddings)
-
     let attentionBias = try fields.bool("attention_bias") ?? fields.bool("bias") ?? false
     qkvBias = family.defaults.qkvBias.holds(configured: attentionBias)
     outputBias = family.defaults.outputBias.holds(configured: attentionBias)
     mlpBias = try fields.bool("mlp_bias") ?? false
 
-    try ModelConfiguration.refuseWindow(fields, family: family)
     eosTokenIDs = tokenIDs(object["eos_token_id"])
-  }
-
-  private static func refuseWindow(_ fields: JSONFields, family: ModelFamily) throws {
-    for key in ["sliding_window", "interleaved_sliding_window"] {
-      guard let value = fields[key] else { continue }
-      // Qwen2's files name a window that only use_sliding_window switches on.
-      if family.defaults.windowNeedsSwitch, try fields.bool("use_sliding_window") != true { continue }
-      throw fields.refusal(key, "is \(value.serialized()); this decoder attends to the whole context only")
+    try refuseWindow(fields)
+    discrepancies = rotary.discrepancies
+    if let type = try fields.string("dtype"), let older = try fields.string("torch_dtype"), type != older {
+      discrepancies.append(
+        Discrepancy(
+          .elementType, path: label,
+          "dtype is \(type) and torch_dtype is \(older); the first counts, as in transformers"))
     }
   }
 
-  /// - Parameter scaling: the object `rope_parameters` or `rope_scaling`.
-  private static func scaling(_ scaling: JSONFields?, context: Int) throws -> RotaryParameters.Scaling {
-    guard let scaling else { return .none }
-    let type = try scaling.string("rope_type") ?? scaling.string("type") ?? "default"
-    switch type {
-    case "default": return .none
-    case "linear":
-      return .linear(factor: try scaling.requiredNumber("factor", in: 1...Double.infinity))
-    case "llama3":
-      let low = try scaling.requiredNumber("low_freq_factor")
-      let high = try scaling.requiredNumber("high_freq_factor")
-      let factor = try scaling.requiredNumber("factor")
-      guard factor > 0, low > 0, high > low else {
-        throw scaling.refusal(
-          "factor", "and its companions do not satisfy 0 < factor, 0 < low_freq_factor < high_freq_factor")
-      }
-      return .llama3(
-        factor: factor, lowFrequencyFactor: low, highFrequencyFactor: high,
-        originalContext: Double(
-          try scaling.integer("original_max_position_embeddings", in: 1...(1 << 30)) ?? context)
+  /// Windows of attention are refused unless they never narrow what a token attends to.
+  private func refuseWindow(_ fields: JSONFields) throws {
+    if let types = fields["layer_types"]?.arrayValue,
+      let other = types.first(where: { $0.stringValue != "full_attention" })
+    {
+      throw fields.refusal(
+        "layer_types", "has \(other.serialized()); this decoder attends to the whole context only")
+    }
+    if let window = family.defaults.switchedWindow {
+      guard try fields.bool("use_sliding_window") == true, fields["layer_types"] == nil else { return }
+      let first = try fields.integer("max_window_layers") ?? window.firstLayer
+      let isOff = fields.object["sliding_window"]?.isNull == true
+      let size = try fields.integer("sliding_window") ?? window.size
+      if isOff || first >= hiddenLayers || size >= maxPositionEmbeddings { return }
+      throw fields.refusal(
+        "use_sliding_window",
+        "is true, with a window of \(size) from layer \(first) on; this decoder attends to the whole context only"
       )
-    default:
-      throw scaling.refusal(
-        "rope_type", "is \"\(type)\"; the supported kinds of scaling are default, linear and llama3")
+    }
+    for key in ["sliding_window", "interleaved_sliding_window"] {
+      guard let value = fields[key] else { continue }
+      throw fields.refusal(key, "is \(value.serialized()); this decoder attends to the whole context only")
     }
   }
 }

@@ -12,16 +12,33 @@ package struct ModelFamily: Sendable, Equatable {
     package var qkvBias: BiasRule
     /// The same for the attention's output projection.
     package var outputBias: BiasRule
-    /// Whether `sliding_window` counts only when `use_sliding_window` is true.
-    package var windowNeedsSwitch: Bool
+    /// The window of attention that only `use_sliding_window` switches on, when the configuration does not give another;
+    /// nil: `sliding_window` alone does.
+    package var switchedWindow: SwitchedWindow?
+    /// Whether `partial_rotary_factor` counts. transformers ignores it in `llama` and `qwen2` models.
+    package var rotatesParts: Bool
 
     package init(
-      contextLength: Int, qkvBias: BiasRule, outputBias: BiasRule, windowNeedsSwitch: Bool = false
+      contextLength: Int, qkvBias: BiasRule, outputBias: BiasRule, switchedWindow: SwitchedWindow? = nil,
+      rotatesParts: Bool = false
     ) {
       self.contextLength = contextLength
       self.qkvBias = qkvBias
       self.outputBias = outputBias
-      self.windowNeedsSwitch = windowNeedsSwitch
+      self.switchedWindow = switchedWindow
+      self.rotatesParts = rotatesParts
+    }
+  }
+
+  package struct SwitchedWindow: Sendable {
+    /// `sliding_window`, in tokens.
+    package var size: Int
+    /// `max_window_layers`: the first layer that has the window.
+    package var firstLayer: Int
+
+    package init(size: Int, firstLayer: Int) {
+      self.size = size
+      self.firstLayer = firstLayer
     }
   }
 

@@ -3,7 +3,8 @@ extension ModelFamily {
   package static let qwen2 = ModelFamily(
     name: "qwen2", modelClass: "Qwen2ForCausalLM", qkvLayout: .separate,
     defaults: Defaults(
-      contextLength: 8192, qkvBias: .always, outputBias: .never, windowNeedsSwitch: true),
+      contextLength: 8192, qkvBias: .always, outputBias: .never,
+      switchedWindow: SwitchedWindow(size: 4096, firstLayer: 28)),
     gguf: GGUFDialect(architecture: "qwen2"),
     tensors: [
       .embedding("model.embed_tokens", gguf: "token_embd"),

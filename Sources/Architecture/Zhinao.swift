@@ -3,7 +3,7 @@ extension ModelFamily {
   /// is Qwen2's otherwise, so that stock engines load it in that layout.
   package static let zhinao = ModelFamily(
     name: "zhinao", modelClass: "ZhinaoForCausalLM", qkvLayout: .interleaved,
-    defaults: Defaults(contextLength: 8192, qkvBias: .always, outputBias: .asConfigured),
+    defaults: Defaults(contextLength: 8192, qkvBias: .always, outputBias: .asConfigured, rotatesParts: true),
     gguf: nil, stockLayoutName: "qwen2",
     tensors: [
       .embedding("model.embed_tokens", gguf: "token_embd"),

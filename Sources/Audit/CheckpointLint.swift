@@ -8,7 +8,7 @@ import Safetensors
 import Tensors
 import Tokenization
 
-/// What is wrong with a GPTQ checkpoint, and which engines will load it, found without computing anything.
+/// What is wrong with a checkpoint, and which engines will load it if it is quantized, found without computing anything.
 package struct CheckpointLint: Sendable {
   package enum Severity: String, Sendable { case error, warning }
   package struct Finding: Equatable, Sendable {
@@ -39,18 +39,31 @@ package struct CheckpointLint: Sendable {
     }
     let files = FolderFiles(path)
     let model = try files.modelConfiguration()
-    guard let quantization = try files.quantizeConfiguration() else {
-      throw ModelError(.notQuantized, path: path)
+    let sources = try QuantizationSources(files)
+    if let contradiction = sources.contradiction {
+      add(.error, Discrepancy.Fact.quantization.rawValue, contradiction.description)
     }
+    add(model.discrepancies)
     let table: TensorTable
     do { table = try TensorTable(path: path) } catch let error as DiagnosedError {
       add(.error, "shards", error.description)
-      judge(model, quantization, facts: Facts())
+      if let quantization = sources.configuration { judge(model, quantization, facts: Facts()) }
       return
     }
-    let namesMarlin = try CheckpointRepair.quantizationSettings(files).contains {
-      $0["is_marlin_format"] != nil
+    add(table.discrepancies)
+    do {
+      if let discrepancy = try TiedHead(model, table).discrepancy { add([discrepancy]) }
+    } catch let error as DiagnosedError { add(.error, "tied-head", error.description) }
+    guard let quantization = sources.configuration else {
+      if let codes = table.names.first(where: { $0.bytes.hasSuffix(".qweight") }) {
+        let error = ModelError(.codesWithoutSettings, path: path, tensor: codes)
+        add(.error, Discrepancy.Fact.quantization.rawValue, error.description)
+      }
+      tensors(table, TensorIndex(model))
+      vocabulary(files, model)
+      return
     }
+    let namesMarlin = sources.sources.contains { $0.settings["is_marlin_format"] != nil }
     if namesMarlin {
       repairs.append(.dropMarlinKey)
       add(
@@ -80,6 +93,10 @@ package struct CheckpointLint: Sendable {
           ]
         }),
     ]
+  }
+
+  private mutating func add(_ discrepancies: [Discrepancy]) {
+    for found in discrepancies { add(.warning, found.fact.rawValue, found.description) }
   }
 
   private mutating func add(_ severity: Severity, _ rule: String, _ text: String) {
@@ -222,6 +239,7 @@ package struct CheckpointLint: Sendable {
     do { tokenizer = try TokenizerLoader.load(files) } catch {
       return add(.warning, "tokenizer", "\(error)")
     }
+    add(tokenizer.discrepancies)
     if tokenizer.tokenCount > model.vocabularySize {
       add(
         .error, "vocabulary",

@@ -48,14 +48,6 @@ package enum CheckpointRepair: Equatable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// The quantization settings wherever the checkpoint keeps them.
-  static func quantizationSettings(_ files: any ModelFiles) throws -> [JSONObject] {
-    try [
-      files.json(named: "quantize_config.json"), files.json(named: "quant_config.json"),
-      files.json(named: "config.json")?["quantization_config"],
-    ].compactMap { $0?.objectValue }
-  }
-
   /// Changes the quantization settings wherever the checkpoint keeps them.
   private static func edit(_ folder: String, _ change: (inout JSONObject) -> Void) throws -> [String] {
     var changed: [String] = []

@@ -33,14 +33,16 @@ package struct IntegrityReport: Equatable, Sendable {
     do { _ = try model.decoder() } catch let error as DiagnosedError {
       report.problems.append(error.description)
     }
-    do { _ = try model.tokenizer() } catch let error as DiagnosedError {
+    do { report.notes += try model.tokenizer().discrepancies.map(\.description) } catch let error
+      as DiagnosedError
+    {
       if error.category == .cannotOpenInput {
         report.notes.append(error.description)
       } else {
         report.problems.append(error.description)
       }
     }
-    report.notes += model.store.warnings
+    report.notes += model.store.discrepancies.map(\.description) + model.store.warnings
     return report
   }
 }

@@ -97,14 +97,3 @@ package struct QuantizeConfiguration: Equatable, Sendable {
     ]
   }
 }
-
-extension ModelFiles {
-  /// The quantization of the checkpoint, or nil when its weights are floats. Looked up as AutoGPTQ and vLLM do.
-  package func quantizeConfiguration() throws -> QuantizeConfiguration? {
-    for name in ["quantize_config.json", "quant_config.json"] {
-      if let json = try json(named: name) { return try QuantizeConfiguration(json, label: label(of: name)) }
-    }
-    guard let json = try json(named: "config.json")?["quantization_config"], !json.isNull else { return nil }
-    return try QuantizeConfiguration(json, label: label(of: "config.json") + ": quantization_config")
-  }
-}

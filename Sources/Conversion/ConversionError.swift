@@ -17,6 +17,12 @@ package struct ConversionError: DiagnosedError, Equatable {
     /// A second reading of the matrix gave another order or other zero points than the first.
     case changedWhileRead
 
+    // MARK: Outputs
+    /// The finished output does not open, for this reason.
+    case outputUnreadable(String)
+    /// The finished output lacks something that its source has.
+    case outputIncomplete(String)
+
     // MARK: Stock layout
     /// Only one family's models can become Zhinao models.
     case notAZhinaoDecoder(family: String, expected: String)
@@ -126,6 +132,8 @@ extension ConversionError.Reason: CustomStringConvertible {
       "is \(from.rawValue) and cannot become \(to.rawValue); only BF16, F16 and F32 become one another"
     case .changedWhileRead:
       "changed while it was read; run the same command again when nothing writes the model"
+    case .outputUnreadable(let why): "was not kept: the finished output cannot be opened (\(why))"
+    case .outputIncomplete(let what): "was not kept: the finished output lacks \(what), which the source has"
     case .notAZhinaoDecoder(let family, let expected):
       "is a \(family) model, whose decoder differs from 360Zhinao's; only a \(expected) model can become a Zhinao model"
     case .fusedRows(let found, let expected): "has shape \(found), expected \(expected) rows"

@@ -97,6 +97,7 @@ package struct FolderWriter {
     }
     try writeFiles(into: folder, toolVersion: toolVersion)
     for file in extraFiles { try AtomicFile.write(file.text, to: folder.stagedPath(file.name)) }
+    try OutputCheck(contents: contents, destination: path).model(at: folder.stagingPath)
     try folder.commit()
   }
 
@@ -143,7 +144,8 @@ package struct FolderWriter {
     if contents.quantization == nil { object["quantization_config"] = nil }
     if let dtype {
       let name = dtype == .bf16 ? "bfloat16" : dtype == .f16 ? "float16" : "float32"
-      object[object["dtype"] != nil ? "dtype" : "torch_dtype"] = .string(name)
+      let keys = ["dtype", "torch_dtype"].filter { object[$0] != nil }
+      for key in keys.isEmpty ? ["torch_dtype"] : keys { object[key] = .string(name) }
     }
     if var quantization = contents.quantization {
       quantization.zeroPointFormat = zeroPointFormat

@@ -89,7 +89,11 @@ package struct GGUFExporter {
     let total = plan.tensors.reduce(0) { $0 + $1.byteCount }
     var done = 0
     var source = GGUFPartSource(path: contents.path, pool: pool)
-    try GGUFWriter.write(to: path, fields: plan.fields, tensors: plan.tensors) { tensor, emit in
+    let check = OutputCheck(contents: contents, destination: path)
+    try GGUFWriter.write(
+      to: path, fields: plan.fields, tensors: plan.tensors,
+      check: { try check.gguf(at: $0, fields: plan.fields, tensors: plan.tensors) }
+    ) { tensor, emit in
       guard let part = parts[tensor.name] else { return }
       try source.emit(part) { bytes in
         try emit(bytes)

@@ -107,7 +107,8 @@ package struct ModelPacker {
         files: files, provenance: record(of: provenance, digests: try hashing?.digests()))
     }
     try PackedModelWriter.write(
-      to: path, header: header, contents: files, pool: pool, finish: finish
+      to: path, header: header, contents: files, pool: pool, finish: finish,
+      check: { try OutputCheck(contents: contents, destination: path).model(at: $0) }
     ) { tensor, emit in
       guard let entry = entries[tensor.name] else { return }
       // The layer before, while its weights are in the cache.

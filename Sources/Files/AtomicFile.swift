@@ -66,8 +66,10 @@ package final class AtomicFile {
   }
 
   /// Makes the file visible under its name, on stable storage.
-  package func commit() throws {
+  /// - Parameter check: called with the path of the finished file before it gets its name; when it throws, it does not.
+  package func commit(checking check: (_ temporaryPath: String) throws -> Void = { _ in }) throws {
     try writer.wait()
+    try check(temporaryPath)
     guard fsync(descriptor) == 0 else {
       throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot sync")
     }

@@ -9,13 +9,12 @@ package protocol ModelFiles: Sendable {
   var names: [String] { get }
   /// Content of the file `name` (relative, `/` separated, for example `vocab/360.tiktoken`), or nil when there is none.
   func bytes(named name: String) throws -> [UInt8]?
+  /// A name for messages: `FOLDER/NAME`, or `FILE: NAME` for a packed model.
+  func label(of name: String) -> String
 }
 
 extension ModelFiles {
-  /// A name for messages: `FOLDER/NAME`, or `FILE: NAME` for a packed model.
-  package func label(of name: String) -> String {
-    self is FolderFiles ? "\(location)/\(name)" : "\(location): \(name)"
-  }
+  package func label(of name: String) -> String { "\(location): \(name)" }
 }
 
 /// The files of a folder.
@@ -24,6 +23,8 @@ package struct FolderFiles: ModelFiles {
   package init(_ folder: String) {
     location = folder.withoutTrailingSlashes
   }
+
+  package func label(of name: String) -> String { "\(location)/\(name)" }
 
   /// Symbolic links count as what they lead to: hubs make folders of links, and some tools link the folder itself.
   package var names: [String] {
@@ -58,6 +59,22 @@ package struct FolderFiles: ModelFiles {
     let file = try MappedFile(path: path)
     return withExtendedLifetime(file) { Array(file.bytes) }
   }
+}
+
+/// The files of a model, some of them with other content.
+package struct OverlaidFiles: ModelFiles {
+  private let base: any ModelFiles
+  private let changes: [ByteText: [UInt8]]
+
+  package init(_ base: any ModelFiles, changes: [ByteText: [UInt8]]) {
+    self.base = base
+    self.changes = changes
+  }
+
+  package var location: String { base.location }
+  package var names: [String] { base.names }
+  package func bytes(named name: String) throws -> [UInt8]? { try changes[name] ?? base.bytes(named: name) }
+  package func label(of name: String) -> String { base.label(of: name) }
 }
 
 /// Files held in memory, as a packed model embeds them.

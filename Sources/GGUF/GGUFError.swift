@@ -2,8 +2,10 @@ import Files
 
 /// Why a GGUF file was refused: which rule it breaks, and at which tensor.
 package struct GGUFError: DiagnosedError, Equatable {
-  /// One case per rule; F1 to F12 are those of `Formats/gguf.md`. Tests match on this; people read `description`.
+  /// One case per rule; F1 to F13 are those of `Formats/gguf.md`. Tests match on this; people read `description`.
   package enum Reason: Equatable, Sendable {
+    /// Something else stands where the file should be.
+    case foreign(ForeignContent)
     /// F1: the file does not begin as GGUF files do.
     case notGGUF
     /// F1: the file ends inside a value.
@@ -42,6 +44,18 @@ package struct GGUFError: DiagnosedError, Equatable {
     case notContiguous(start: UInt64, expected: Int, alignment: Int)
     /// F12
     case excess(byteCount: Int, alignment: Int)
+    /// F12: another GGUF file follows, as when the parts of a split model were joined byte by byte.
+    case joined
+    /// F13: a part of a split model whose name does not say which.
+    case badPartName(expected: String)
+    /// F13: a part is not beside the others.
+    case partMissing(name: String, number: Int, count: Int)
+    /// F13: the file is another part than its name says; nil: none.
+    case wrongPart(found: Int?, expected: Int, count: Int)
+    /// F13
+    case inTwoParts
+    /// F13: the parts together have another number of tensors than the first says.
+    case partsIncomplete(found: Int, expected: Int)
     /// A metadata value is of another kind than its reader needs.
     case metadataMismatch(key: String, expected: String)
   }
@@ -64,6 +78,7 @@ extension GGUFError.Reason: CustomStringConvertible {
   /// The end of a sentence whose subject is the tensor or the file, with the number of the rule.
   package var description: String {
     switch self {
+    case .foreign(let content): content.description
     case .notGGUF: "is not a GGUF file: it does not start with GGUF, version and two counts (F1)"
     case .truncated(let count, let what): "is truncated: it ends at byte \(count), inside \(what) (F1)"
     case .unknownVersion(let found):
@@ -94,6 +109,18 @@ extension GGUFError.Reason: CustomStringConvertible {
         + "\(alignment) (F11)"
     case .excess(let count, let alignment):
       "has \(count) bytes after the last tensor, less than \(alignment) expected (F12)"
+    case .joined:
+      "is several GGUF files in one: the parts of a split model do not become one by cat; give one of the parts, all in one "
+        + "folder, or join them with llama-gguf-split --merge (F12)"
+    case .badPartName(let expected):
+      "is a part of a split model, whose name must end as \(expected); the other parts are found by it (F13)"
+    case .partMissing(let name, let number, let count):
+      "is a part of a split model; part \(number) of \(count), \(name), is not beside it (F13)"
+    case .wrongPart(let found, let expected, let count):
+      "says it is \(found.map { "part \($0)" } ?? "no part"), but its name says part \(expected) of \(count) (F13)"
+    case .inTwoParts: "is in two parts of the split model (F13)"
+    case .partsIncomplete(let found, let expected):
+      "and the other parts hold \(found) tensors, \(expected) expected (F13)"
     case .metadataMismatch(let key, let expected): "metadata \(key) is not \(expected)"
     }
   }

@@ -1,19 +1,22 @@
 import Files
 import JSON
 
-/// A GGUF file, mapped into memory; every rule of the format is checked when it is opened (`Formats/gguf.md`), so that no
-/// later access can leave the file.
+/// A GGUF file, or all parts of one that was split, mapped into memory; every rule of the format is checked when it is opened
+/// (`Formats/gguf.md`), so that no later access can leave the files.
 package final class GGUFFile: Sendable {
-  package let file: MappedFile
+  /// The files that hold it; of several, the first has the metadata.
+  package let parts: [MappedFile]
   package let version: Int
   /// In the file's order.
   package let metadata: [(key: String, value: GGUFValue)]
-  /// In the order of their data.
+  /// In the order of the parts and, within one, of their data.
   package let tensors: [GGUFTensor]
   private let values: [ByteText: Int]
   private let index: [ByteText: Int]
 
-  package var path: String { file.path }
+  package var path: String { parts[0].path }
+  /// Bytes of all parts.
+  package var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
 
   /// Whether a file starts as GGUF files do.
   package static func isGGUF(path: String) -> Bool {
@@ -21,24 +24,26 @@ package final class GGUFFile: Sendable {
     return withExtendedLifetime(file) { file.bytes.starts(with: GGUFReader.magic) }
   }
 
-  /// - Throws: ``FileError`` when the file cannot be opened, ``GGUFError`` when it breaks a rule (F1 to F12).
+  /// - Parameter path: the file, or any part of one that was split.
+  /// - Throws: ``FileError`` when a file cannot be opened, ``GGUFError`` when it breaks a rule (F1 to F13).
   package init(path: String) throws {
-    let file = try MappedFile(path: path)
-    var reader = GGUFReader(bytes: file.bytes, path: path)
-    try withExtendedLifetime(file) { try reader.read() }
-    self.file = file
-    version = reader.version
-    metadata = reader.metadata
-    tensors = reader.tensors
+    let contents = try GGUFPart.all(of: GGUFPart(path: path))
+    parts = contents.map(\.file)
+    version = contents[0].version
+    metadata = contents[0].metadata
+    tensors = contents.flatMap(\.tensors)
     values = Dictionary(uniqueKeysWithValues: metadata.enumerated().map { ($0.element.key.bytes, $0.offset) })
     index = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($0.element.name.bytes, $0.offset) })
   }
+
+  /// Gives the resident pages back to the system; they come again from its cache when touched.
+  package func releasePages() { for part in parts { part.releasePages() } }
 
   package func tensor(_ name: String) -> GGUFTensor? { index[name].map { tensors[$0] } }
 
   /// The tensor's bytes; valid while this object lives.
   package func bytes(of tensor: GGUFTensor) -> UnsafeRawBufferPointer {
-    UnsafeRawBufferPointer(rebasing: file.bytes[tensor.range])
+    UnsafeRawBufferPointer(rebasing: parts[tensor.part].bytes[tensor.range])
   }
 
   // MARK: Metadata
@@ -84,8 +89,8 @@ package final class GGUFFile: Sendable {
     guard case .array(let array) = value, array.elementType == .string else {
       throw wrong(key, "an array of strings")
     }
-    return try withExtendedLifetime(file) {
-      var cursor = GGUFCursor(bytes: file.bytes, offset: array.range.lowerBound, path: path)
+    return try withExtendedLifetime(parts) {
+      var cursor = GGUFCursor(bytes: parts[0].bytes, offset: array.range.lowerBound, path: path)
       return try (0..<array.count).map { try cursor.string("element \($0) of \(key)") }
     }
   }
@@ -93,8 +98,8 @@ package final class GGUFFile: Sendable {
   package func integers(_ key: String) throws -> [Int]? {
     guard let value = self[key] else { return nil }
     guard case .array(let array) = value else { throw wrong(key, "an array of whole numbers") }
-    return try withExtendedLifetime(file) {
-      var cursor = GGUFCursor(bytes: file.bytes, offset: array.range.lowerBound, path: path)
+    return try withExtendedLifetime(parts) {
+      var cursor = GGUFCursor(bytes: parts[0].bytes, offset: array.range.lowerBound, path: path)
       return try (0..<array.count).map { _ in
         guard case .integer(let number?) = try cursor.value(array.elementType, of: key, depth: 0) else {
           throw wrong(key, "an array of whole numbers")

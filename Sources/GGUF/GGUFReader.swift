@@ -117,7 +117,7 @@ struct GGUFReader {
 
   mutating func read() throws {
     guard cursor.bytes.count >= 24, cursor.bytes.starts(with: GGUFReader.magic) else {
-      throw cursor.bad(.notGGUF)
+      throw cursor.bad(ForeignContent(cursor.bytes).map { .foreign($0) } ?? .notGGUF)
     }
     cursor.offset = 4
     let found = try cursor.integer(UInt32.self, "the version")
@@ -180,6 +180,11 @@ struct GGUFReader {
       end = Int(offset) + tensor.range.count
     }
     let excess = cursor.bytes.count - min(cursor.bytes.count, tensors.isEmpty ? dataStart : dataStart + end)
+    let rest = UnsafeRawBufferPointer(rebasing: cursor.bytes[(cursor.bytes.count - excess)...])
+    let padding = min(excess, aligned(cursor.bytes.count - excess) - (cursor.bytes.count - excess))
+    if rest.starts(with: GGUFReader.magic) || rest.dropFirst(padding).starts(with: GGUFReader.magic) {
+      throw cursor.bad(.joined)
+    }
     guard excess < alignment else {
       throw cursor.bad(.excess(byteCount: excess, alignment: alignment))
     }

@@ -135,6 +135,8 @@ package struct GGUFTensor: Equatable, Sendable {
   package var type: GGUFTensorType
   /// Slowest dimension first, as safetensors has it: `[out, in]`. The file has them the other way round.
   package var shape: [Int]
-  /// Bytes of the file.
+  /// Bytes of the part of the model that holds it.
   package var range: Range<Int>
+  /// Which part that is, from 0 on.
+  package var part = 0
 }

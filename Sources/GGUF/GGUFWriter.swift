@@ -38,8 +38,10 @@ package enum GGUFWriter {
     tensors.reduce(aligned(header(fields: fields, tensors: tensors).count)) { $0 + aligned($1.byteCount) }
   }
 
+  /// - Parameter check: called with the path of the finished file before it gets its name; when it throws, it is not kept.
   package static func write(
-    to path: String, fields: [(String, GGUFField)], tensors: [GGUFTensorPlan], body: Body
+    to path: String, fields: [(String, GGUFField)], tensors: [GGUFTensorPlan],
+    check: (_ path: String) throws -> Void = { _ in }, body: Body
   ) throws {
     let file = try AtomicFile(path: path, expectedByteCount: byteCount(fields: fields, tensors: tensors))
     try file.write(header(fields: fields, tensors: tensors))
@@ -50,7 +52,7 @@ package enum GGUFWriter {
       precondition(file.byteCount - start == tensor.byteCount, "body of \(tensor.name) has the wrong length")
       try file.pad(toMultipleOf: alignment)
     }
-    try file.commit()
+    try file.commit(checking: check)
   }
 
   private static func aligned(_ count: Int) -> Int { (count + alignment - 1) / alignment * alignment }

@@ -45,7 +45,8 @@ extension JSONValue {
     do {
       return try withExtendedLifetime(file) { try parse(file.bytes) }
     } catch let error as JSONError {
-      throw FileError(.badContent, path: path, detail: error.description)
+      let foreign = withExtendedLifetime(file) { ForeignContent(file.bytes) }
+      throw FileError(.badContent, path: path, detail: foreign?.description ?? error.description)
     }
   }
 }

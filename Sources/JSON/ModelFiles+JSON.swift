@@ -5,7 +5,9 @@ extension ModelFiles {
   package func json(named name: String) throws -> JSONValue? {
     guard let bytes = try bytes(named: name) else { return nil }
     do { return try JSONValue.parse(bytes) } catch {
-      throw FileError(.badContent, path: label(of: name), detail: error.description)
+      let foreign = bytes.withUnsafeBytes { ForeignContent($0) }
+      throw FileError(
+        .badContent, path: label(of: name), detail: foreign?.description ?? error.description)
     }
   }
 }

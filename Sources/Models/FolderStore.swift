@@ -2,6 +2,7 @@ import Architecture
 import AutoGPTQ
 import Compute
 import Files
+import JSON
 import Safetensors
 import Synchronization
 import Tensors
@@ -12,6 +13,7 @@ package final class FolderStore: ModelStore {
   package let files: any ModelFiles
   package let configuration: ModelConfiguration
   package let quantization: QuantizeConfiguration?
+  package let discrepancies: [Discrepancy]
   private let table: TensorTable
   private let index: TensorIndex
   private let foundWarnings = Mutex<[String]>([])
@@ -27,11 +29,33 @@ package final class FolderStore: ModelStore {
   /// - Parameter path: a folder as Hugging Face serves it.
   package init(path: String, families: [ModelFamily] = ModelFamily.builtIn) throws {
     let files = FolderFiles(path)
-    self.files = files
-    configuration = try files.modelConfiguration(families: families)
-    quantization = try files.quantizeConfiguration()
-    table = try TensorTable(path: path)
-    index = TensorIndex(configuration)
+    var model = try files.modelConfiguration(families: families)
+    var quantization = try files.quantizeConfiguration()
+    let table = try TensorTable(path: path)
+    var found = model.discrepancies + table.discrepancies
+    if let codes = table.names.first(where: { $0.bytes.hasSuffix(".qweight") }) {
+      if quantization == nil { throw ModelError(.codesWithoutSettings, path: path, tensor: codes) }
+    } else if quantization != nil {
+      quantization = nil
+      found.append(
+        Discrepancy(
+          .quantization, path: path,
+          "is described as a GPTQ checkpoint, but all its weights are floats; they are read as they are"))
+    }
+    let head = try TiedHead(model, table)
+    if let discrepancy = head.discrepancy { found.append(discrepancy) }
+    if head.isSeparate {
+      model.untie()
+      let json = JSONValue.object(model.json).serialized(indent: 2) + "\n"
+      self.files = OverlaidFiles(files, changes: ["config.json": Array(json.utf8)])
+    } else {
+      self.files = files
+    }
+    self.table = head.embeddingIsHead ? table.renaming(head.headName, to: head.embeddingName) : table
+    configuration = model
+    self.quantization = quantization
+    discrepancies = found
+    index = TensorIndex(model)
   }
 
   package func releasePages() { for file in table.files { file.file.releasePages() } }

@@ -137,16 +137,10 @@ struct GGUFConfiguration {
     if let rotated = try file.integer(key("rope.dimension_count")), rotated != headDim {
       throw ModelError(.partialRotation(rotated: rotated, headDim: headDim), path: file.path)
     }
-    switch try file.string(key("rope.scaling.type")) ?? "none" {
-    case "none": break
-    case "linear":
-      object["rope_scaling"] = [
-        "type": "linear", "factor": try file.number(key("rope.scaling.factor")) ?? 1,
-      ]
-    case let type:
-      throw ModelError(.unknownScaling(key: key("rope.scaling.type"), type), path: file.path)
-    }
+    let factor = try linearFactor(key)
+    if let factor { object["rope_scaling"] = ["type": "linear", "factor": factor] }
     guard let tensor = file.tensor(GGUFRows.frequencies) else { return }
+    if factor != nil { throw ModelError(.twoScalings, path: file.path, tensor: tensor.name) }
     // The factors that Llama 3 was published with; others cannot be told from one another's results.
     for factor in [8.0, 32.0] {
       var candidate = object
@@ -161,6 +155,49 @@ struct GGUFConfiguration {
       }
     }
     throw ModelError(.unknownFrequencies, path: file.path, tensor: tensor.name)
+  }
+
+  /// By how much positions are divided, as llama.cpp takes it; nil: they are not. Without a type, scaling is linear;
+  /// `rope.scale_linear` is the older spelling; 0 and 1 scale nothing.
+  /// - Throws: for another kind of scaling, and for one of its settings that changes what linear scaling computes.
+  private func linearFactor(_ key: (String) -> String) throws -> JSONValue? {
+    let type = try file.string(key("rope.scaling.type"))
+    guard ["none", "linear", nil].contains(type) else {
+      throw ModelError(.unknownScaling(key: key("rope.scaling.type"), type ?? ""), path: file.path)
+    }
+    for name in ["rope.scaling.attn_factor", "rope.scaling.alpha"] {
+      if let value = try file.number(key(name))?.doubleValue, value != 0, value != 1 {
+        throw ModelError(.unknownScalingSetting(key: key(name), value), path: file.path)
+      }
+    }
+    guard type != "none" else { return nil }
+    let factor = try file.number(key("rope.scaling.factor")) ?? file.number(key("rope.scale_linear"))
+    return factor?.doubleValue == 0 || factor?.doubleValue == 1 ? nil : factor
+  }
+
+  /// Where the metadata says one thing twice and differently.
+  func discrepancies() throws -> [Discrepancy] {
+    func key(_ name: String) -> String { "\(architecture).\(name)" }
+    func note(_ detail: String) -> Discrepancy {
+      Discrepancy(.rotary, path: file.path, detail + ", as in llama.cpp")
+    }
+    let (factor, older) = (key("rope.scaling.factor"), key("rope.scale_linear"))
+    let values = try [factor, older].map { try file.number($0)?.doubleValue }
+    var found: [Discrepancy] = []
+    if let a = values[0], let b = values[1], a != b {
+      found.append(note("metadata \(factor) is \(a) and \(older) is \(b); the first counts"))
+    }
+    guard let scale = values[0] ?? values[1], scale != 0, scale != 1 else { return found }
+    let typeKey = key("rope.scaling.type")
+    switch try file.string(typeKey) {
+    case "none":
+      found.append(note("metadata \(typeKey) is none; the factor \(scale) beside it has no effect"))
+    case nil:
+      let name = values[0] == nil ? older : factor
+      found.append(note("metadata \(name) is \(scale) without a \(typeKey), which means linear scaling"))
+    default: break
+    }
+    return found
   }
 
   private func isEqual(_ tensor: GGUFTensor, _ factors: [Float]) -> Bool {

@@ -10,6 +10,7 @@ import Tensors
 package struct GGUFStore: ModelStore {
   package let files: any ModelFiles
   package let configuration: ModelConfiguration
+  package let discrepancies: [Discrepancy]
   private let file: GGUFFile
   private let index: TensorIndex
   /// What blocks become: bf16, f16 or f32.
@@ -19,12 +20,11 @@ package struct GGUFStore: ModelStore {
 
   package var path: String { file.path }
   package var kind: ModelKind { .gguf }
-  package var warnings: [String] { [] }
-  package var weightFiles: [String] { [path] }
-  package var extent: (tensors: Int, byteCount: Int) { (file.tensors.count, file.file.byteCount) }
+  package var weightFiles: [String] { file.parts.map(\.path) }
+  package var extent: (tensors: Int, byteCount: Int) { (file.tensors.count, file.byteCount) }
   /// Blocks become floats or panels in memory, beside the mapped file.
   package var residentBytes: Int {
-    table.values.reduce(file.file.byteCount) { total, source in
+    table.values.reduce(file.byteCount) { total, source in
       guard source.tensor.type.dtype == nil || source.rows != nil else { return total }
       let count = source.tensor.shape.reduce(1, *)
       return total + count * (source.tensor.type.dtype ?? dequantizedType).byteCount
@@ -49,6 +49,7 @@ package struct GGUFStore: ModelStore {
     self.file = file
     self.dequantizedType = dequantizedType
     files = try GGUFModelFiles(file: file, weightType: dequantizedType, families: families)
+    discrepancies = try GGUFConfiguration(file, families: families).discrepancies()
     let c = try files.modelConfiguration(families: families)
     configuration = c
     index = TensorIndex(c)
@@ -74,7 +75,7 @@ package struct GGUFStore: ModelStore {
   private static func orders(_ file: GGUFFile, _ c: ModelConfiguration) throws -> [ModuleKind: [Int]] {
     guard c.family.gguf?.rotatesNeighbours == true else { return [:] }
     // No more rows than the file has bytes: a number in the metadata must not fill the memory.
-    guard c.attentionHeads * c.headDim <= file.file.byteCount else {
+    guard c.attentionHeads * c.headDim <= file.byteCount else {
       throw ModelError(.tooSmall(heads: c.attentionHeads, headDim: c.headDim), path: file.path)
     }
     return [
@@ -83,7 +84,7 @@ package struct GGUFStore: ModelStore {
     ]
   }
 
-  package func releasePages() { file.file.releasePages() }
+  package func releasePages() { file.releasePages() }
 
   package func label(of id: TensorID) -> String { index.ggufName(of: id) ?? index.name(of: id) }
 

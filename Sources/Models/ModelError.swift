@@ -56,8 +56,10 @@ package struct ModelError: DiagnosedError, Equatable {
     case noSelfCheck
     /// The self-check gave other numbers, as the record says where.
     case selfCheckFailed(String)
-    /// A GPTQ checkpoint is expected.
-    case notQuantized
+    /// Codes of GPTQ, and no file that says how they were made.
+    case codesWithoutSettings
+    /// No head, and the configuration does not say that the embedding is the head.
+    case noHead
 
     // MARK: GGUF
     /// A key of the metadata is missing.
@@ -70,6 +72,10 @@ package struct ModelError: DiagnosedError, Equatable {
     case valueLengthDiffers
     case partialRotation(rotated: Int, headDim: Int)
     case unknownScaling(key: String, String)
+    /// A setting of scaling that changes what linear scaling computes.
+    case unknownScalingSetting(key: String, Double)
+    /// Factors of rotary frequencies beside a linear scaling of positions.
+    case twoScalings
     /// Factors of rotary frequencies that are not Llama 3's.
     case unknownFrequencies
     /// llama.cpp knows no pre-tokenizer that cuts text as this tokenizer does.
@@ -131,7 +137,10 @@ extension ModelError.Reason: CustomStringConvertible {
     case .noSelfCheck: "holds no self-check record; write it again with zhinao-convert to get one"
     case .selfCheckFailed(let failure):
       "self-check failed: \(failure); do not trust this machine's results"
-    case .notQuantized: "is not a GPTQ checkpoint: no quantize_config.json, no quantization_config"
+    case .codesWithoutSettings:
+      "holds integer codes, but there is no quantize_config.json and no quantization_config in config.json"
+    case .noHead:
+      "is missing; if the embedding is also the head, set tie_word_embeddings to true in config.json"
     case .metadataMissing(let key): "metadata \(key) is missing"
     case .unknownArchitecture(let name, let known):
       "holds a model of architecture \"\(name)\"; the supported architectures are \(known.joined(separator: ", "))"
@@ -143,6 +152,8 @@ extension ModelError.Reason: CustomStringConvertible {
       "rotates \(rotated) of \(headDim) elements of a head, which is not supported"
     case .unknownScaling(let key, let name):
       "metadata \(key) is \"\(name)\"; the supported values are none and linear"
+    case .unknownScalingSetting(let key, let value): "metadata \(key) is \(value), which is not supported"
+    case .twoScalings: "scales frequencies, and the metadata scales positions besides, which is not supported"
     case .unknownFrequencies:
       "scales frequencies in another way than Llama 3.1 and 3.2 do, which config.json cannot say"
     case .unknownPreTokenizer:

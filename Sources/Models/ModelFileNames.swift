@@ -2,6 +2,12 @@ import Files
 
 /// Which files of a folder belong to a model.
 package enum ModelFileNames {
+  /// Those without which a model does not run, or runs otherwise.
+  package static let essential = [
+    "config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "vocab/360.tiktoken",
+    "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json", "chat_template.jinja",
+  ]
+
   /// The files that make a folder a model: configuration, tokenizer, template, code, licence. Not its weights, and not
   /// whatever else lies there.
   package static func belongsToModel(_ name: String) -> Bool {

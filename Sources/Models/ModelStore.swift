@@ -65,11 +65,18 @@ package protocol ModelStore: WeightSource {
   /// - Parameter progress: called with the bytes looked at so far.
   func problems(progress: (_ byteCount: Int) -> Void) -> [ModelProblem]
 
+  /// Where two sources say different things about the model, and which counts.
+  var discrepancies: [Discrepancy] { get }
+
   /// What reading met so far that contradicts the configuration without making the model unusable.
   var warnings: [String] { get }
 
   /// The mapped memory of all weights where they lie in one piece, for measuring how fast it can be read.
   var mappedWeights: UnsafeBytes? { get }
+}
+
+extension ModelStore {
+  package var warnings: [String] { [] }
 }
 
 /// The forms a stored model has.

@@ -15,7 +15,7 @@ package struct PackedStore: ModelStore {
   package var kind: ModelKind { .packed }
   package var files: any ModelFiles { file.files }
   package var quantization: QuantizeConfiguration? { file.header.quantization }
-  package var warnings: [String] { [] }
+  package var discrepancies: [Discrepancy] { configuration.discrepancies + unusedHead }
   package var weightFiles: [String] { [path] }
   package var extent: (tensors: Int, byteCount: Int) { (file.header.tensors.count, residentBytes) }
   package var residentBytes: Int { file.file.byteCount }
@@ -28,6 +28,18 @@ package struct PackedStore: ModelStore {
   }
 
   package func releasePages() { file.file.releasePages() }
+
+  /// A head of floats beside a tied embedding, as files of older versions may have it, is not used.
+  private var unusedHead: [Discrepancy] {
+    guard configuration.tieWordEmbeddings, case .rows? = file.tensor(label(of: TensorID(.head)))?.encoding
+    else { return [] }
+    return [
+      Discrepancy(
+        .head, path: path,
+        "holds \(label(of: TensorID(.head))), but tie_word_embeddings is true; the embedding is the head. "
+          + "Convert the source again if it has a head of its own")
+    ]
+  }
 
   package func label(of id: TensorID) -> String { index.name(of: id) }
 

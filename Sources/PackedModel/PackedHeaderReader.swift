@@ -43,6 +43,7 @@ struct PackedHeaderReader {
   private func checkPreamble() throws -> Int {
     let preamble = PackedHeader.preambleByteCount
     guard bytes.count >= 8, Array(bytes[0..<8]) == PackedHeader.magic else {
+      if let content = ForeignContent(bytes) { throw broken(.foreign(content)) }
       let damaged = bytes.count >= 4 && bytes[1] == 0x5A && bytes[2] == 0x48 && bytes[3] == 0x4E
       throw broken(damaged ? .textModeDamage : .notPacked)
     }

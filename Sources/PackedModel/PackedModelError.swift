@@ -9,6 +9,8 @@ package struct PackedModelError: DiagnosedError, Equatable {
   package enum Reason: Equatable, Sendable {
     /// P1
     case notPacked
+    /// Something else stands where the file should be.
+    case foreign(ForeignContent)
     /// P1: the magic number shows that line ends were changed on the way.
     case textModeDamage
     /// P1: the file ends inside the preamble.
@@ -79,7 +81,7 @@ package struct PackedModelError: DiagnosedError, Equatable {
   /// Number of the broken rule.
   package var rule: Int {
     switch reason {
-    case .notPacked, .textModeDamage, .truncatedPreamble: 1
+    case .notPacked, .foreign, .textModeDamage, .truncatedPreamble: 1
     case .preambleChecksum, .reservedBytes: 2
     case .unknownVersion: 3
     case .lengthMismatch: 4
@@ -102,6 +104,7 @@ extension PackedModelError.Reason: CustomStringConvertible {
   package var description: String {
     switch self {
     case .notPacked: "is not a .zhinao file"
+    case .foreign(let content): content.description
     case .textModeDamage: "was damaged by a text-mode transfer; copy it again as binary"
     case .truncatedPreamble(let count): "is truncated: \(count) bytes"
     case .preambleChecksum: "the preamble's checksum does not match: its first bytes are damaged"

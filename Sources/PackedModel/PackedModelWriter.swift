@@ -42,11 +42,13 @@ package enum PackedModelWriter {
   ///   - header: what the file is to hold; offsets and checksums are filled in here.
   ///   - contents: bytes of the header's files, in their order.
   ///   - finish: called with the path of the complete but not yet visible file.
+  ///   - check: called with that path when nothing changes any more; when it throws, the file is not kept.
   ///   - body: called for each tensor in order.
   @discardableResult
   package static func write(
     to path: String, header: PackedHeader, contents: [[UInt8]], pool: WorkerPool = .shared,
-    finish: ((_ path: String) throws -> Completion)? = nil, body: Body
+    finish: ((_ path: String) throws -> Completion)? = nil,
+    check: (_ path: String) throws -> Void = { _ in }, body: Body
   ) throws -> PackedHeader {
     precondition(contents.map(\.count) == header.files.map(\.byteCount))
     var (header, dataStart, byteCount) = placed(header)
@@ -86,7 +88,7 @@ package enum PackedModelWriter {
       }
     }
     try file.overwrite(at: 0, with: header.serialized(dataStart: dataStart, fileByteCount: byteCount))
-    try file.commit()
+    try file.commit(checking: check)
     return header
   }
 

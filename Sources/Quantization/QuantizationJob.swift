@@ -116,6 +116,7 @@ package struct QuantizationJob: Sendable {
 
   private func makeQuantizer(_ observer: any QuantizationObserver) throws -> ModelQuantizer {
     let model = try OpenedModel(path: modelPath, verification: verification)
+    observer.filesDisagree(model.store.discrepancies)
     let contents = try ModelContents(model)
     return try ModelQuantizer(
       model: model, contents: contents, recipe: recipe, calibration: try calibration(model, observer),
@@ -129,6 +130,7 @@ package struct QuantizationJob: Sendable {
       return CalibrationSet(windows: [], report: CalibrationReport(sources: []))
     }
     let tokenizer = try model.tokenizer()
+    observer.filesDisagree(tokenizer.discrepancies)
     let template = try ChatTemplate.detected(tokenizer: tokenizer, files: model.files)
     let calibration = try CalibrationSet.load(
       paths: calibrationPaths, tokenizer: tokenizer, template: template,

@@ -1,8 +1,11 @@
 import Calibration
+import Files
 
 /// Who follows a quantization. Calls come from the thread that runs it, in the order of the events; each does nothing unless
 /// it is implemented.
 package protocol QuantizationObserver {
+  /// Files of the model disagree, and one of them was chosen. Called for its weights and for its tokenizer.
+  func filesDisagree(_ discrepancies: [Discrepancy])
   func calibrationRead(_ report: CalibrationReport)
   /// What a person must know of the chat template that wrote the conversations.
   func templateChosen(_ note: String)
@@ -31,6 +34,7 @@ package enum QuantizationOutput: String, Sendable {
 }
 
 extension QuantizationObserver {
+  package func filesDisagree(_ discrepancies: [Discrepancy]) {}
   package func calibrationRead(_ report: CalibrationReport) {}
   package func templateChosen(_ note: String) {}
   package func planMade(_ plan: QuantizationPlan) {}

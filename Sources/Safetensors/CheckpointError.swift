@@ -7,10 +7,8 @@ package struct CheckpointError: DiagnosedError, Equatable {
   /// One case per rule. S1 to S9 are those of `Formats/safetensors.md`. Tests match on this; people read `description`.
   package enum Reason: Equatable, Sendable {
     // MARK: One file
-    /// A Git LFS pointer stands where the file should be.
-    case gitLFSPointer
-    /// A web page, an error message of a download for example, stands where the file should be.
-    case webPage
+    /// Something else stands where the file should be.
+    case foreign(ForeignContent)
     /// S1: the file is shorter than its length field.
     case noHeaderLength(found: Int)
     /// S1: the length field promises more header than the file holds. Sizes in bytes.
@@ -67,6 +65,8 @@ package struct CheckpointError: DiagnosedError, Equatable {
     case adapter
     /// A DeepSpeed ZeRO checkpoint.
     case zero
+    /// Weights in a file of this name that has to become another first.
+    case foreignFile(String, ForeignContent)
     /// Pickled weights in the file of this name.
     case pickle(String)
     /// A pickled adapter in the file of this name.
@@ -107,10 +107,7 @@ extension CheckpointError.Reason {
   /// The end of a sentence whose subject is the tensor or the file, with the number of the rule.
   func text(path: String) -> String {
     switch self {
-    case .gitLFSPointer:
-      "is a Git LFS pointer, not the file itself; fetch the file with git lfs pull in the folder"
-    case .webPage:
-      "is a web page, not the file itself; download it again, signed in where the model asks for it"
+    case .foreign(let content): content.description
     case .noHeaderLength(let found):
       "is not a safetensors file: \(found) bytes, shorter than the 8-byte header length (S1)"
     case .headerTruncated(let declared, let available):
@@ -151,6 +148,7 @@ extension CheckpointError.Reason {
       "is a DeepSpeed ZeRO checkpoint: its weights lie in pieces among optimizer states. Make safetensors of it with "
         + "the script DeepSpeed put there, python zero_to_fp32.py . OUTPUT --safe_serialization, and copy config.json "
         + "and the tokenizer's files to OUTPUT"
+    case .foreignFile(let name, let content): "has no safetensors file; \(name) \(content)"
     case .pickle(let name):
       "holds pickled weights (\(name)); a pickle can execute code when it is read, so they are not read here. Make "
         + "safetensors of them in their folder: python -c \"import glob, torch; from safetensors.torch import save_file; "

@@ -15,7 +15,17 @@ package enum ForeignWeights {
     if names.contains(where: isPartOfZeRO) || inner(path, names).contains(where: isPartOfZeRO) {
       return refuse(.zero)
     }
-    return names.first(where: isPickle).map { refuse(.pickle($0)) }
+    if let pickle = names.first(where: isPickle) { return refuse(.pickle(pickle)) }
+    let endings: [(String, ForeignContent)] = [
+      (".safetensors.zst", .zstandard), (".safetensors.gz", .gzip), (".safetensors.zip", .zip),
+      (".parquet", .parquet),
+    ]
+    for (ending, content) in endings {
+      if let name = names.first(where: { $0.bytes.hasSuffix(ending) }) {
+        return refuse(.foreignFile(name, content))
+      }
+    }
+    return nil
   }
 
   /// Why a file cannot be used as a model; nil when its name tells nothing.

@@ -45,14 +45,6 @@ package final class SafetensorsFile: Sendable {
     UnsafeRawBufferPointer(rebasing: file.bytes[tensor.range])
   }
 
-  /// What a download left in place of the file, when that is clear from its first bytes.
-  private static func substitute(_ bytes: UnsafeRawBufferPointer) -> CheckpointError.Reason? {
-    let start = String(decoding: bytes.prefix(64), as: UTF8.self).bytes
-    if start.hasPrefix("version https://git-lfs") { return .gitLFSPointer }
-    let page = start.trimmed.lowercased().bytes
-    return page.hasPrefix("<!doctype html") || page.hasPrefix("<html") ? .webPage : nil
-  }
-
   // MARK: The rules
 
   private static func parse(_ bytes: UnsafeRawBufferPointer, path: String) throws -> (
@@ -61,17 +53,20 @@ package final class SafetensorsFile: Sendable {
     func bad(_ reason: CheckpointError.Reason, tensor: String? = nil) -> CheckpointError {
       CheckpointError(reason, path: path, tensor: tensor)
     }
-    if let substitute = SafetensorsFile.substitute(bytes) { throw bad(substitute) }
-    guard bytes.count >= 8 else { throw bad(.noHeaderLength(found: bytes.count)) }
+    /// Not even the beginning of a safetensors file: perhaps something else.
+    func alien(_ reason: CheckpointError.Reason) -> CheckpointError {
+      bad(ForeignContent(bytes).map { .foreign($0) } ?? reason)
+    }
+    guard bytes.count >= 8 else { throw alien(.noHeaderLength(found: bytes.count)) }
     let declared = UInt64(littleEndian: bytes.loadUnaligned(as: UInt64.self))
     guard declared <= UInt64(maximumHeaderByteCount) else {
-      throw bad(.headerTooLong(declared: declared, limit: maximumHeaderByteCount))
+      throw alien(.headerTooLong(declared: declared, limit: maximumHeaderByteCount))
     }
     let headerCount = Int(declared)
     guard headerCount <= bytes.count - 8 else {
-      throw bad(.headerTruncated(declared: headerCount, available: bytes.count - 8))
+      throw alien(.headerTruncated(declared: headerCount, available: bytes.count - 8))
     }
-    guard headerCount >= 2, bytes[8] == UInt8(ascii: "{") else { throw bad(.headerNotAnObject) }
+    guard headerCount >= 2, bytes[8] == UInt8(ascii: "{") else { throw alien(.headerNotAnObject) }
     let header: JSONObject
     do {
       let text = UnsafeRawBufferPointer(rebasing: bytes[8..<8 + headerCount])

@@ -20,6 +20,8 @@ package final class TensorTable: Sendable {
   package let files: [SafetensorsFile]
   package let names: [String]
   private let table: [ByteText: StoredTensor]
+  /// What the files say otherwise than their index, and which counts.
+  package let discrepancies: [Discrepancy]
 
   /// - Parameter path: a folder as Hugging Face serves it, or one `.safetensors` file.
   package init(path: String) throws {
@@ -28,34 +30,84 @@ package final class TensorTable: Sendable {
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
       throw FileError(.cannotOpen, path: path, detail: "no such file or folder")
     }
-    let shards: [ByteText: [String]?]
-    if isFolder.boolValue {
-      shards = try TensorTable.shards(inFolder: path)
-    } else {
-      shards = [path.bytes: nil]
-    }
+    let shards = isFolder.boolValue ? try ShardList(folder: path) : ShardList(file: path)
+    files = try shards.paths.map { try SafetensorsFile(path: $0) }
     var table: [ByteText: StoredTensor] = [:]
-    var files: [SafetensorsFile] = []
-    for (shard, listed) in shards.sorted(by: { $0.key < $1.key }) {
-      let file = try SafetensorsFile(path: shard.text)
-      files.append(file)
-      for name in listed ?? file.tensors.map(\.name) {
-        guard let info = file.tensor(name) else {
-          throw CheckpointError(.missingFromShard, path: shard.text, tensor: name)
+    var doubled: [String] = []
+    for file in files {
+      for info in file.tensors {
+        if table[info.name] != nil { doubled.append(info.name) }
+        // Of two, the one that the index names, or the first.
+        if table[info.name] == nil || shards.listed?[info.name]?.hasSameBytes(as: file.path) == true {
+          table[info.name] = StoredTensor(info: info, file: file)
         }
-        table[name] = StoredTensor(info: info, file: file)
       }
     }
+    discrepancies = try shards.discrepancies + TensorTable.discrepancies(table, doubled: doubled, shards)
     self.table = table
-    self.files = files
     names = table.keys.sorted().map(\.text)
+  }
+
+  private init(_ other: TensorTable, renaming name: String, to newName: String) {
+    path = other.path
+    files = other.files
+    discrepancies = other.discrepancies
+    var table = other.table
+    if let tensor = table.removeValue(forKey: name.bytes) { table[newName] = tensor }
+    self.table = table
+    names = table.keys.sorted().map(\.text)
+  }
+
+  /// The same tensors, one of them under another name.
+  package func renaming(_ name: String, to newName: String) -> TensorTable {
+    TensorTable(self, renaming: name, to: newName)
+  }
+
+  /// What the files say otherwise than their index.
+  /// - Throws: when the index lists a tensor that no file has.
+  private static func discrepancies(
+    _ table: [ByteText: StoredTensor], doubled: [String], _ shards: ShardList
+  ) throws -> [Discrepancy] {
+    guard let index = shards.index, let listed = shards.listed else { return [] }
+    func found(_ name: String) -> String { table[name].map { PathParts($0.file.path).name } ?? "" }
+    var sentences: [String] = []
+    if let name = doubled.first {
+      sentences.append("two files hold \(name)\(more(doubled)); the one in \(found(name)) is used")
+    }
+    var moved: [String] = []
+    for (name, shard) in listed.sorted(by: { $0.key < $1.key }) {
+      guard let tensor = table[name.text] else {
+        throw CheckpointError(.missingFromShard, path: shard, tensor: name.text)
+      }
+      if !tensor.file.path.hasSameBytes(as: shard) { moved.append(name.text) }
+    }
+    if let name = moved.first, let shard = listed[name] {
+      sentences.append(
+        "puts \(name)\(more(moved)) in \(PathParts(shard).name), but it is in \(found(name)), which is used")
+    }
+    let unlisted = table.keys.filter { listed[$0] == nil }.sorted().map(\.text)
+    if let name = unlisted.first {
+      sentences.append(
+        "does not list \(name)\(more(unlisted)) of its shards, which are read, as in transformers")
+    }
+    let path = "\(PathParts(shards.paths.first ?? "").folder)/\(index)"
+    return sentences.map { Discrepancy(.shards, path: path, $0) }
+  }
+
+  private static func more(_ names: [String]) -> String {
+    names.count > 1 ? " and \(names.count - 1) other tensors" : ""
   }
 
   package subscript(name: String) -> StoredTensor? { table[name] }
 
   /// Tensors in the order of the files and, within one, of their data.
   package var inFileOrder: [StoredTensor] {
-    files.flatMap { file in file.tensors.compactMap { table[$0.name] }.filter { $0.file === file } }
+    files.flatMap { file in
+      table.values.filter { $0.file === file }.sorted { a, b in
+        let (x, y) = (a.info.range, b.info.range)
+        return (x.lowerBound, x.upperBound) < (y.lowerBound, y.upperBound)
+      }
+    }
   }
 
   package var byteCount: Int { table.values.reduce(0) { $0 + $1.info.byteCount } }
@@ -70,59 +122,5 @@ package final class TensorTable: Sendable {
         .shapeMismatch(found: tensor.shape, expected: shape), path: tensor.file.path, tensor: name)
     }
     return tensor
-  }
-
-  // MARK: Which files
-
-  /// Paths of the shards with the tensors an index lists for each; nil: all the file has.
-  private static func shards(inFolder folder: String) throws -> [ByteText: [String]?] {
-    let names =
-      (try? FileManager.default.contentsOfDirectory(atPath: folder))?.sorted { $0.bytes < $1.bytes } ?? []
-    let files = FolderFiles(folder)
-    var bases = ["model"]
-    let configuration = try files.json(named: "quantize_config.json")
-    if let base = configuration?["model_file_base_name"]?.stringValue, !base.bytes.contains("/") {
-      bases.insert(base, at: 0)
-    }
-    if let quantized = names.first(where: {
-      $0.bytes.hasPrefix("gptq_model-") && $0.bytes.hasSuffix(".safetensors")
-    }) {
-      bases.append(quantized.bytes.dropping(suffix: ".safetensors") ?? quantized)
-    }
-    for base in bases {
-      let index = "\(base).safetensors.index.json"
-      if names.contains(index) { return try shards(index: index, files: files) }
-      if names.contains("\(base).safetensors") { return ["\(folder)/\(base).safetensors".bytes: nil] }
-    }
-    let single = names.filter { $0.bytes.hasSuffix(".safetensors") }
-    switch single.count {
-    case 1: return ["\(folder)/\(single[0])".bytes: nil]
-    case 0:
-      throw ForeignWeights.refusal(ofFolder: folder)
-        ?? CheckpointError(.noWeights, path: folder)
-    default:
-      throw CheckpointError(.noIndex(fileCount: single.count), path: folder)
-    }
-  }
-
-  private static func shards(index: String, files: FolderFiles) throws -> [ByteText: [String]?] {
-    let path = files.label(of: index)
-    guard let map = try files.json(named: index)?["weight_map"]?.objectValue else {
-      throw CheckpointError(.noWeightMap, path: path)
-    }
-    var shards: [ByteText: [String]] = [:]
-    for (tensor, value) in map.members {
-      guard let name = value.stringValue, !name.isEmpty, !name.bytes.contains("/"), name != "..",
-        !name.bytes.contains("\0")
-      else {
-        throw CheckpointError(.notAFileName, path: path, tensor: tensor)
-      }
-      shards["\(files.location)/\(name)", default: []].append(tensor)
-    }
-    for shard in shards.keys.sorted() where !FileManager.default.fileExists(atPath: shard.text) {
-      throw CheckpointError(
-        .shardMissing(index: index, tensorCount: shards[shard]?.count ?? 0), path: shard.text)
-    }
-    return shards.mapValues { $0 }
   }
 }

@@ -7,6 +7,7 @@ package struct BytePairTokenizer: Tokenizer {
   package let path: String
   package let tokenCount: Int
   package let specialTokens: [ByteText: Int]
+  package internal(set) var discrepancies: [Discrepancy] = []
 
   private let vocabulary: ByteTable
   /// Bytes each id stands for; nil: no token has the id.

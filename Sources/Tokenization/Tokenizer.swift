@@ -14,6 +14,8 @@ package protocol Tokenizer: Sendable {
   var tokenCount: Int { get }
   /// Special tokens by their text.
   var specialTokens: [ByteText: Int] { get }
+  /// Where the files that it was made of disagree, and which counts.
+  var discrepancies: [Discrepancy] { get }
 
   /// Encodes `text`. Nothing is added at either end unless `addingAffixes` and the tokenizer's post-processor says so
   /// (for example Llama 3's `<|begin_of_text|>`).
@@ -27,6 +29,7 @@ package protocol Tokenizer: Sendable {
 }
 
 extension Tokenizer {
+  package var discrepancies: [Discrepancy] { [] }
   package func encode(_ text: String) -> [Int] { encode(text, specials: .recognized, addingAffixes: false) }
   package func decode(_ ids: [Int]) throws -> String { try decode(ids, skippingSpecials: false) }
 }

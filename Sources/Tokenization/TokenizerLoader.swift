@@ -17,7 +17,10 @@ package enum TokenizerLoader {
       throw TokenizationError(.severalVocabularies, path: files.location)
     }
     if let json = try files.json(named: "tokenizer.json") {
-      return try BytePairTokenizer(json, path: files.label(of: "tokenizer.json"))
+      let sources = try AddedTokenSources(json, files)
+      var tokenizer = try BytePairTokenizer(sources.document, path: files.label(of: "tokenizer.json"))
+      tokenizer.discrepancies = sources.discrepancies
+      return tokenizer
     }
     throw TokenizationError(.noTokenizer, path: files.location)
   }

@@ -17,12 +17,15 @@ package struct OpeningOptions: ParsableArguments {
 
   package init() {}
 
+  /// Opens the model, and says where its files disagree.
   /// - Parameters: what becomes of the blocks of a GGUF file, see ``OpenedModel``.
   package func open(_ path: String, dequantizedType: DType = .bf16, keepsCodes: Bool = false) throws
     -> OpenedModel
   {
-    try OpenedModel(
+    let model = try OpenedModel(
       path: path, verification: verify, dequantizedType: dequantizedType, keepsCodes: keepsCodes)
+    Output.warn(model.store.discrepancies)
+    return model
   }
 }
 

@@ -30,4 +30,9 @@ package enum Output {
   }
 
   package static func warn(_ text: String) { note("warning: \(text)") }
+
+  /// Says where the files of a model disagree, and what was chosen.
+  package static func warn(_ discrepancies: [Discrepancy]) {
+    for discrepancy in discrepancies { warn(discrepancy.description) }
+  }
 }

@@ -128,6 +128,7 @@ struct Chat: ParsableCommand {
   }
 
   func template(_ opened: OpenedModel, _ tokenizer: any Tokenizer) throws -> ChatTemplate? {
+    Output.warn(tokenizer.discrepancies)
     guard !raw else { return nil }
     let template = try ChatTemplate.detected(tokenizer: tokenizer, files: opened.files)
     if let note = template?.note { Output.warn("\(model): \(note)") }

@@ -191,7 +191,11 @@ struct Convert: ParsableCommand {
 
   /// A model without a tokenizer can be converted; one with a tokenizer that does not fit cannot.
   private func usableTokenizer(_ model: OpenedModel) throws -> (any Tokenizer)? {
-    do { return try model.tokenizer() } catch let error as DiagnosedError
+    do {
+      let tokenizer = try model.tokenizer()
+      Output.warn(tokenizer.discrepancies)
+      return tokenizer
+    } catch let error as DiagnosedError
       where error.category == .cannotOpenInput
     {
       Output.warn(error.description)

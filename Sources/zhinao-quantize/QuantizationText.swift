@@ -1,4 +1,5 @@
 import Calibration
+import Files
 import Foundation
 import JSON
 import Quantization
@@ -54,6 +55,8 @@ final class QuantizationProgress: QuantizationObserver {
   func calibrationRead(_ report: CalibrationReport) {
     for source in report.sources { Output.remark(QuantizationText.line(source)) }
   }
+
+  func filesDisagree(_ discrepancies: [Discrepancy]) { Output.warn(discrepancies) }
 
   func templateChosen(_ note: String) { Output.warn(note) }
 

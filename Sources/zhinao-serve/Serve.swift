@@ -95,6 +95,7 @@ struct Serve: ParsableCommand {
       let (served, plan) = try ServedModel.start(
         model, name: name, resources: resources.forModel(memoryLimit: limit),
         otherBytes: limit - model.store.residentBytes - share)
+      Output.warn(served.tokenizer.discrepancies)
       if let note = served.templateNote { Output.warn("\(name): \(note)") }
       Output.remark(
         "\(name): weights \(Format.bytes(plan.weightBytes)), context \(plan.contextLimit) tokens, "

@@ -6,18 +6,19 @@ import ToolSupport
 struct LintCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "lint",
-    abstract: "Find problems of a GPTQ checkpoint, and list the engines that load it.",
+    abstract: "Find problems of a checkpoint, and list the engines that load it if it is quantized.",
     discussion: """
-      Checks shards, shapes, the zero-point format, the order of input channels (which modules that \
-      engines fuse must share), scales, NaN and infinity, groups that do not divide the inputs, unexpected \
-      integer tensors, vocabulary and stop tokens. The list of engines follows their documentation; they \
+      Checks shards, shapes, NaN and infinity, vocabulary, stop tokens, and files that disagree about rotary \
+      positions, tied heads, added tokens, shards or quantization. In GPTQ checkpoints, also checks the zero-point \
+      format, the order of input channels (which modules that engines fuse must share), scales, groups that do \
+      not divide the inputs, and unexpected integer tensors. The list of engines follows their documentation; they \
       are not run. The exit code is 65 if there is an error; warnings do not count.
 
       EXAMPLE
         zhinao-verify lint 360Zhinao-7B-Chat-4K-Int4
       """)
 
-  @Argument(help: "AutoGPTQ or GPTQModel folder.")
+  @Argument(help: "Hugging Face, AutoGPTQ or GPTQModel folder.")
   var model: String
   @Flag(
     help:
@@ -46,7 +47,8 @@ struct LintCommand: ParsableCommand {
         (report.findings.isEmpty
         ? ["\(model): no problems found"]
         : report.findings.map { "\($0.severity.rawValue) [\($0.rule)]: \($0.text)" })
-        .joined(separator: "\n") + "\n\n" + Format.table([["engine", ""]] + engines)
+        .joined(separator: "\n")
+        + (engines.isEmpty ? "" : "\n\n" + Format.table([["engine", ""]] + engines))
     }
     if report.hasErrors { throw ExitCode(FailureCategory.badInput.exitCode) }
   }

@@ -40,10 +40,11 @@ struct TextOptions: ParsableArguments {
   /// The ids, with those of `model`'s own tokenizer for `--text`.
   func load(for model: OpenedModel) throws -> [Int] {
     let path = text ?? ids ?? ""
+    let tokenizer = text == nil ? nil : try model.tokenizer()
+    Output.warn(tokenizer?.discrepancies ?? [])
     let loaded =
-      text != nil
-      ? try EvaluationText.ids(textFile: path, tokenizer: model.tokenizer())
-      : try EvaluationText.ids(jsonFile: path)
+      try tokenizer.map { try EvaluationText.ids(textFile: path, tokenizer: $0) }
+      ?? EvaluationText.ids(jsonFile: path)
     try EvaluationText.check(loaded, vocabularySize: model.configuration.vocabularySize, path: path)
     return loaded
   }

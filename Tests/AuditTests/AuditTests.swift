@@ -45,6 +45,41 @@ import Testing
     #expect(errors.map(\.rule) == ["scales"])
   }
 
+  /// Two descriptions of one quantization that cannot both be right are the first finding.
+  @Test func contradictorySettingsAreTheFirstFinding() throws {
+    let folder = try TemporaryFolder()
+    let path = try Self.checkpoint(in: folder)
+    var own = try JSONValue.parse(file: path + "/quantize_config.json").objectValue ?? JSONObject()
+    own["group_size"] = 64
+    try AtomicFile.write(JSONValue.object(own).serialized(), to: path + "/quantize_config.json")
+    let lint = try CheckpointLint(path: path)
+    #expect(lint.findings.first?.rule == "quantization-config" && lint.hasErrors)
+    #expect(lint.findings.first?.text.contains("quantize_config.json") == true)
+    #expect(lint.engines.allSatisfy { $0.obstacle != nil })
+    #expect(throws: QuantizationContradiction.self) { try IntegrityReport.check(path: path) }
+  }
+
+  /// Models in floats are checked too, and what was chosen of two sources is a warning.
+  @Test func disagreementsOfFloatModelsAreFound() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("m")
+    try RandomModel.write(
+      RandomModel.configuration(
+        "llama",
+        [
+          ("rope_parameters", ["rope_type": "default", "rope_theta": 5e5]), ("dtype", "float32"),
+          ("rope_scaling", ["type": "linear", "factor": 2.0]), ("torch_dtype", "bfloat16"),
+          ("tie_word_embeddings", true),
+        ]), to: path
+    ) { $0.append(("lm_head.weight", [80, 64], [Float](repeating: 0.5, count: 80 * 64))) }
+    try AtomicFile.write("{\"weight_map\": {}}", to: path + "/model.safetensors.index.json")
+    let lint = try CheckpointLint(path: path)
+    #expect(Set(lint.findings.map(\.rule)) == ["rope", "dtype", "shards", "tied-head", "tokenizer"])
+    #expect(!lint.hasErrors && lint.engines.isEmpty)
+    let notes = try IntegrityReport.check(path: path).notes
+    for found in lint.findings where found.rule != "tokenizer" { #expect(notes.contains(found.text)) }
+  }
+
   private static func checkpoint(in folder: TemporaryFolder) throws -> String {
     var contents = try ModelContents(OpenedModel(path: Fixture.path("tiny-zhinao-gqa")))
     let index = contents.index

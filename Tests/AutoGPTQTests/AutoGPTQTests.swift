@@ -192,3 +192,48 @@ import Testing
     #expect(try QuantizeConfiguration(c.json(toolVersion: "1"), label: "x") == c)
   }
 }
+
+@Suite struct QuantizationSourcesTests {
+  private static func files(_ config: JSONValue, _ own: JSONValue?) -> EmbeddedFiles {
+    var contents: [ByteText: [UInt8]] = [:]
+    contents["config.json"] = Array(
+      JSONValue.object(JSONObject([("quantization_config", config)])).serialized().utf8)
+    contents["quantize_config.json"] = own.map { Array($0.serialized().utf8) }
+    return EmbeddedFiles(location: "m", contents: contents)
+  }
+  private static let base: [(String, JSONValue)] = [
+    ("bits", 4), ("group_size", 64), ("sym", false), ("desc_act", false), ("checkpoint_format", "gptq_v2"),
+  ]
+  private static func settings(_ changes: [(String, JSONValue?)]) -> JSONValue {
+    var object = JSONObject(base)
+    for (key, value) in changes { object[key] = value }
+    return .object(object)
+  }
+
+  @Test(
+    arguments: [
+      ("checkpoint_format", nil, "gptq (it has no such key)"), ("checkpoint_format", "gptq", "gptq"),
+      ("bits", 8, "8"), ("group_size", 32, "32"), ("sym", true, "true"), ("desc_act", true, "true"),
+    ] as [(String, JSONValue?, String)])
+  func whatChangesTheWeightsIsAnError(key: String, value: JSONValue?, text: String) throws {
+    let files = Self.files(Self.settings([]), Self.settings([(key, value)]))
+    let error = #expect(throws: QuantizationContradiction.self) { try files.quantizeConfiguration() }
+    #expect(error?.key == key && error?.values.last == text)
+    #expect(error?.labels == ["m: config.json: quantization_config", "m: quantize_config.json"])
+    // The other way round as well.
+    #expect(
+      throws: QuantizationContradiction.self,
+      performing: { try Self.files(Self.settings([(key, value)]), Self.settings([])).quantizeConfiguration() }
+    )
+  }
+
+  @Test func aMissingKeySaysNothing() throws {
+    let files = Self.files(
+      Self.settings([("group_size", nil), ("sym", nil), ("damp_percent", 0.1)]),
+      Self.settings([("damp_percent", 0.05), ("meta", ["quantizer": ["gptqmodel:5.0"]])]))
+    let found = try #require(try files.quantizeConfiguration())
+    #expect(found.groupSize == 64 && !found.isSymmetric && found.isFromGPTQModel)
+    // What does not change the weights: config.json, as transformers and vLLM.
+    #expect(found.dampPercent == 0.1)
+  }
+}

@@ -53,7 +53,7 @@ import Testing
     let made = try Tool.run("zhinao-convert", [packed, "-o", gguf])
     #expect(made.code == 0 && made.errors.contains("<br>"), "\(made.errors)")
     let file = try GGUFFile(path: gguf)
-    #expect(try JSONValue.parse(dry.output)["bytes"]?.intValue == file.file.byteCount)
+    #expect(try JSONValue.parse(dry.output)["bytes"]?.intValue == file.byteCount)
     #expect(file.tensor("blk.1.ffn_down.weight")?.type == .q4_0)
     #expect(file.tensor("token_embd.weight")?.type == .bf16)
     #expect(try file.string("general.architecture") == "qwen2" && file.integer("general.file_type") == 2)

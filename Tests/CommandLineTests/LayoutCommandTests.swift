@@ -47,6 +47,30 @@ import Testing
     }
   }
 
+  /// Converting and quantizing a linked folder gives files that open and have its tokenizer.
+  @Test func linkedFoldersGiveWholeOutputs() throws {
+    let folder = try TemporaryFolder()
+    let link = folder.file("latest")
+    try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: CommandTests.gqa)
+    let (packed, hf) = (folder.file("m.zhinao"), folder.file("hf"))
+    let (int4, gptq) = (folder.file("q.zhinao"), folder.file("gptq"))
+    for arguments in [[link, "-o", packed], [link, "-o", hf]] {
+      #expect(try Tool.run("zhinao-convert", arguments).code == 0)
+    }
+    let quantized = try Tool.run(
+      "zhinao-quantize",
+      [link, "--method", "rtn", "--group-size", "32", "-o", int4, "--gptq-output", gptq])
+    #expect(quantized.code == 0, "\(quantized.errors)")
+    let expected = try Tool.run(
+      "zhinao-verify", ["tokenize", CommandTests.gqa], input: "{\"text\": \"Hello\"}")
+    for path in [packed, hf, int4, gptq] {
+      let integrity = try Tool.run("zhinao-verify", ["integrity", path])
+      #expect(integrity.code == 0 && !integrity.output.contains("tokenizer"), "\(integrity.output)")
+      let ids = try Tool.run("zhinao-verify", ["tokenize", path], input: "{\"text\": \"Hello\"}")
+      #expect(ids.code == expected.code && ids.output == expected.output)
+    }
+  }
+
   /// The one weights file of a folder may have any name, also one that its configuration does not say.
   @Test(arguments: ["gptq_model-4bit-32g", "model", "weights"])
   func aSingleFileMayHaveAnyName(name: String) throws {

@@ -90,7 +90,7 @@ import Tokenization
     let folder = try TemporaryFolder()
     let path = folder.file("m.gguf")
     let file = try GGUFFile(path: Self.path)
-    var bytes = Array(file.file.bytes)
+    var bytes = Array(file.parts[0].bytes)
     let tensor = try #require(file.tensor("blk.0.attn_v.weight"))
     bytes[tensor.range.lowerBound + 1] = 0x7C  // The scale of a block becomes infinite.
     bytes[tensor.range.lowerBound] = 0

@@ -5,6 +5,7 @@ import Files
 import Foundation
 import JSON
 import Models
+import PackedModel
 import Safetensors
 import Tensors
 import TestSupport
@@ -45,8 +46,14 @@ import Testing
     var contents = try GGUFOutTests.quantized(bits: 4, symmetric: true, group: 32, permuted: false)
     contents.entries.append(try extra(contents))
     let path = folder.file("m.zhinao")
-    try ModelPacker(contents, recordsSelfCheck: false).write(
-      to: path, generator: "t", provenance: JSONObject())
+    // The packer itself checks what it wrote.
+    let packer = ModelPacker(contents, recordsSelfCheck: false)
+    let (header, files) = try packer.header(generator: "t", provenance: JSONObject())
+    try PackedModelWriter.write(to: path, header: header, contents: files) { tensor, emit in
+      let entry = try #require(
+        contents.entries.first { contents.index.name(of: $0.key).hasSameBytes(as: tensor.name) })
+      try packer.emit(entry, as: tensor, emit)
+    }
     return path
   }
 

@@ -247,12 +247,72 @@ import Testing
       try [UInt8](repeating: plan.name == "m" ? 1 : 2, count: plan.byteCount).withUnsafeBytes { try emit($0) }
     }
     let file = try GGUFFile(path: path)
-    #expect(file.file.byteCount == GGUFWriter.byteCount(fields: fields, tensors: plans))
+    #expect(file.byteCount == GGUFWriter.byteCount(fields: fields, tensors: plans))
     #expect(file.tensors.map(\.name) == ["m", "v"] && file.tensors[0].shape == [3, 64])
     #expect(
       file.bytes(of: file.tensors[0]).allSatisfy { $0 == 1 } && file.bytes(of: file.tensors[1]).count == 20)
     #expect(try file.string("s") == "智脑" && file.integer("u") == 7 && file.flag("b") == false)
     #expect(try file.number("f") == .number("1e-05") && file.strings("l") == ["Ġa", ""])
     #expect(try file.integers("i") == [-1, 4])
+  }
+}
+
+/// Models that llama.cpp's `llama-gguf-split` took apart.
+@Suite struct GGUFSplitTests {
+  private static func name(_ number: Int, of count: Int = 3) -> String {
+    "m-0000\(number)-of-0000\(count).gguf"
+  }
+
+  /// Parts of which each holds one tensor of its number.
+  private static func write(
+    _ folder: TemporaryFolder, _ number: Int, says: Int? = nil, tensor: String? = nil, total: UInt32 = 3
+  ) throws {
+    var fields: [(String, GGUFField)] = [
+      ("split.no", .uint32(UInt32((says ?? number) - 1))), ("split.count", .uint32(3)),
+      ("split.tensors.count", .uint32(total)),
+    ]
+    if number == 1 { fields.append(("general.name", .string("whole"))) }
+    try GGUFWriter.write(
+      to: folder.file(name(number)), fields: fields,
+      tensors: [GGUFTensorPlan(tensor ?? "t\(number)", .f32, [2])]
+    ) { plan, emit in
+      try [UInt8](repeating: UInt8(number), count: plan.byteCount).withUnsafeBytes { try emit($0) }
+    }
+  }
+
+  @Test(arguments: 1...3) func anyPartOpensAllOfThem(given: Int) throws {
+    let folder = try TemporaryFolder()
+    for number in 1...3 { try Self.write(folder, number) }
+    let file = try GGUFFile(path: folder.file(Self.name(given)))
+    #expect(file.tensors.map(\.name) == ["t1", "t2", "t3"] && file.parts.count == 3)
+    #expect(file.tensors.map { file.bytes(of: $0)[7] } == [1, 2, 3])
+    #expect(try file.string("general.name") == "whole")
+    #expect(file.byteCount == file.parts.reduce(0) { $0 + $1.byteCount })
+  }
+
+  @Test func partsThatDoNotBelongTogetherAreNamed() throws {
+    func reason(_ change: (TemporaryFolder) throws -> Void, given: String = name(2)) throws -> GGUFError
+      .Reason?
+    {
+      let folder = try TemporaryFolder()
+      for number in 1...3 { try Self.write(folder, number) }
+      try change(folder)
+      return #expect(throws: GGUFError.self) { try GGUFFile(path: folder.file(given)) }?.reason
+    }
+    let missing = try reason { try FileManager.default.removeItem(atPath: $0.file(Self.name(3))) }
+    #expect(missing == .partMissing(name: Self.name(3), number: 3, count: 3))
+    #expect(try reason { try Self.write($0, 3, says: 2) } == .wrongPart(found: 2, expected: 3, count: 3))
+    #expect(try reason { try Self.write($0, 3, tensor: "t1") } == .inTwoParts)
+    #expect(try reason { try Self.write($0, 1, total: 4) } == .partsIncomplete(found: 3, expected: 4))
+    let joined = try reason(
+      { folder in
+        let parts = try (1...3).map { try Data(contentsOf: URL(fileURLWithPath: folder.file(Self.name($0)))) }
+        try parts.reduce(Data(), +).write(to: URL(fileURLWithPath: folder.file("x.gguf")))
+      }, given: "x.gguf")
+    #expect(joined == .joined)
+    let renamed = try reason(
+      { try FileManager.default.moveItem(atPath: $0.file(Self.name(2)), toPath: $0.file("x.gguf")) },
+      given: "x.gguf")
+    #expect(renamed == .badPartName(expected: "NAME-00002-of-00003.gguf"))
   }
 }

@@ -73,29 +73,7 @@ extension ModelFamily {
 
   /// A random model of two layers under the names of `family`.
   private static func write(_ family: ModelFamily, to path: String) throws {
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    let json: JSONValue = [
-      "model_type": .string(family.name), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
-      "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 80, "rms_norm_eps": 1e-5,
-      "hidden_act": "silu", "max_position_embeddings": 64,
-    ]
-    let text = json.serialized()
-    try AtomicFile.write(text, to: "\(path)/config.json")
-    let index = TensorIndex(try ModelConfiguration(json, label: "config.json", families: families))
-    var random = SplitMix64(seed: 360)
-    // The same values in the order of the table, whatever the names.
-    var values: [String: [Float]] = [:]
-    let plans = index.required.map { tensor in
-      let name = index.name(of: tensor.id)
-      let center: Float = tensor.role == .norm ? 1 : 0
-      values[name] = (0..<tensor.shape.reduce(1, *)).map { _ in
-        center + Float.random(in: -0.1...0.1, using: &random)
-      }
-      return TensorPlan(name, .f32, tensor.shape)
-    }
-    try SafetensorsWriter.write(to: "\(path)/model.safetensors", tensors: plans, metadata: []) { plan, emit in
-      try (values[plan.name] ?? []).withUnsafeBytes { try emit($0) }
-    }
+    try RandomModel.write(RandomModel.configuration(family.name), families: families, to: path)
   }
 
   private static func logits(_ model: OpenedModel) throws -> [Float] {

@@ -139,6 +139,57 @@ import Testing
     #expect(wrong?.tensor == "t2")
   }
 
+  private static func writeBytes(_ path: String, _ tensors: [String: UInt8]) throws {
+    try SafetensorsWriter.write(
+      to: path, tensors: tensors.keys.sorted().map { TensorPlan($0, .u8, [1]) }
+    ) { plan, emit in try [tensors[plan.name] ?? 0].withUnsafeBytes { try emit($0) } }
+  }
+
+  private static func writeIndex(_ folder: TemporaryFolder, _ map: [String: String]) throws {
+    let index: JSONValue = [
+      "weight_map": .object(JSONObject(map.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }))
+    ]
+    try AtomicFile.write(index.serialized(), to: folder.file("model.safetensors.index.json"))
+  }
+
+  /// As transformers does: `model.safetensors` before an index.
+  @Test func aStaleIndexBesideACompleteFileIsNamed() throws {
+    let folder = try TemporaryFolder()
+    try Self.writeBytes(folder.file("model.safetensors"), ["a": 1])
+    try Self.writeIndex(folder, ["a": "model-00001-of-00002.safetensors"])
+    let table = try TensorTable(path: folder.path)
+    #expect(table["a"]?.bytes[0] == 1)
+    #expect(table.discrepancies.map(\.fact) == [.shards])
+    #expect(table.discrepancies[0].detail.contains("model.safetensors.index.json"))
+  }
+
+  @Test func tensorsOutsideOfTheirShardAreFoundAndNamed() throws {
+    let folder = try TemporaryFolder()
+    let (one, two) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    try Self.writeBytes(folder.file(one), ["a": 1, "unlisted": 9])
+    try Self.writeBytes(folder.file(two), ["b": 2, "c": 3])
+    try Self.writeIndex(folder, ["a": one, "b": one, "c": two])
+    let table = try TensorTable(path: folder.path)
+    #expect(table.names == ["a", "b", "c", "unlisted"] && table["b"]?.bytes[0] == 2)
+    #expect(
+      table.discrepancies.count == 2 && table.discrepancies[1].detail.contains("does not list unlisted"))
+    #expect(table.discrepancies[0].detail == "puts b in \(one), but it is in \(two), which is used")
+
+    // Both shards have it: the index decides.
+    try Self.writeIndex(folder, ["a": one, "b": two, "c": two])
+    try Self.writeBytes(folder.file(one), ["a": 1, "b": 7])
+    let doubled = try TensorTable(path: folder.path)
+    #expect(doubled["b"]?.bytes[0] == 2 && doubled.inFileOrder.count == 3)
+    #expect(doubled.discrepancies.map(\.detail) == ["two files hold b; the one in \(two) is used"])
+
+    // A shard of another download.
+    try Self.writeBytes(folder.file(one), ["a": 1])
+    try Self.writeBytes(folder.file("model-00003-of-00003.safetensors"), ["d": 1])
+    try Self.writeBytes(folder.file("consolidated.safetensors"), ["d": 1])
+    let others = try TensorTable(path: folder.path).discrepancies
+    #expect(others.count == 1 && others[0].detail.contains("model-00003-of-00003.safetensors"))
+  }
+
   @Test func theIndexCannotLeadOutOfTheFolder() throws {
     let folder = try TemporaryFolder()
     for name in [
@@ -191,9 +242,12 @@ import Testing
   @Test(arguments: [
     (
       "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n",
-      CheckpointError.Reason.gitLFSPointer
+      CheckpointError.Reason.foreign(.gitLFSPointer)
     ),
-    ("<!DOCTYPE html><html><body>401</body></html>", .webPage), ("\n <HTML lang=en>", .webPage),
+    ("<!DOCTYPE html><html><body>401</body></html>", .foreign(.webPage)),
+    ("\n <HTML lang=en>", .foreign(.webPage)),
+    ("PAR1\u{15}\u{4}\u{15}\u{20}", .foreign(.parquet)),
+    ("PK\u{3}\u{4}\u{0}\u{0}\u{8}\u{8}\u{0}", .foreign(.zip)),
   ])
   func substitutesAreNamed(text: String, reason: CheckpointError.Reason) throws {
     let folder = try TemporaryFolder()

@@ -1,0 +1,51 @@
+/// What stands in place of a file of weights, a configuration or a tokenizer, when its first bytes make that clear: what a
+/// download left behind, or a file in another format. Readers name it instead of the rule of their own format that it breaks.
+package enum ForeignContent: Equatable, Sendable, CaseIterable {
+  case gitLFSPointer
+  case webPage
+  case zstandard
+  case gzip
+  case zip
+  case parquet
+
+  /// Nil: nothing tells.
+  package init?(_ bytes: UnsafeRawBufferPointer) {
+    func starts(_ magic: [UInt8]) -> Bool { bytes.starts(with: magic) }
+    if starts([0x28, 0xB5, 0x2F, 0xFD]) {
+      self = .zstandard
+    } else if starts([0x1F, 0x8B]) {
+      self = .gzip
+    } else if starts(Array("PK\u{3}\u{4}".utf8)) {
+      self = .zip
+    } else if starts(Array("PAR1".utf8)) {
+      self = .parquet
+    } else {
+      let start = String(decoding: bytes.prefix(64), as: UTF8.self).bytes
+      let page = start.trimmed.lowercased().bytes
+      if start.hasPrefix("version https://git-lfs") {
+        self = .gitLFSPointer
+      } else if page.hasPrefix("<!doctype html") || page.hasPrefix("<html") {
+        self = .webPage
+      } else {
+        return nil
+      }
+    }
+  }
+}
+
+extension ForeignContent: CustomStringConvertible {
+  /// The end of a sentence whose subject is the file: what it is, and what to do.
+  package var description: String {
+    switch self {
+    case .gitLFSPointer:
+      "is a Git LFS pointer, not the file itself; fetch the file with git lfs pull in the folder"
+    case .webPage:
+      "is a web page, not the file itself; download it again, signed in where the model asks for it"
+    case .zstandard: "is compressed with Zstandard; decompress it first: zstd -d FILE"
+    case .gzip: "is compressed with gzip; decompress it first: gunzip FILE"
+    case .zip:
+      "is a ZIP archive, as pickled PyTorch checkpoints are; unpack it, or convert the checkpoint to safetensors"
+    case .parquet: "is a Parquet file, which holds a data set and no weights"
+    }
+  }
+}
