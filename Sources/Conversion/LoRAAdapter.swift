@@ -146,8 +146,10 @@ package struct LoRAAdapter: Sendable {
     for wrapper in [".base_layer.", ".original_module."] where name.bytes.contains(wrapper) {
       return (name.bytes.replacing(wrapper, with: "."), .original)
     }
-    for wrapper in [".modules_to_save.default.", ".modules_to_save."] where name.bytes.contains(wrapper) {
-      return (name.bytes.replacing(wrapper, with: "."), .whole)
+    if let range = name.bytes.range(of: ".modules_to_save.") {
+      // The adapter's name, if it is there, and the part of the module.
+      let part = name[range.upperBound...].bytes.split(separator: ".").last ?? ""
+      return ("\(name[..<range.lowerBound]).\(part)", .whole)
     }
     return (name, .whole)
   }
