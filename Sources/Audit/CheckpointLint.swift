@@ -110,8 +110,31 @@ package struct CheckpointLint: Sendable {
     var contradictsZeroFormat = false
     var marlinShape: String?
     var namesMarlin = false
+    /// Modules whose settings are not the checkpoint's, or that are in floats.
+    var differing: String?
+    /// A width of codes, or a group size, that vLLM's Marlin kernels do not take.
+    var marlinSettings: String?
+    var asymmetric: String?
+    /// What GGUF has no type for.
+    var ggufSettings: String?
 
-    mutating func add(_ name: String, shape: (out: Int, in: Int), groupSize: Int) {
+    mutating func add(
+      _ name: String, shape: (out: Int, in: Int), groupSize: Int, _ settings: QuantizeConfiguration,
+      of checkpoint: QuantizeConfiguration
+    ) {
+      if settings != checkpoint { differing = differing ?? "\(name) has other settings than the checkpoint" }
+      if settings.bits != 4 && settings.bits != 8 {
+        marlinSettings = marlinSettings ?? "takes 4 and 8 bits, \(name) has \(settings.bits)"
+      } else if ![-1, 32, 64, 128].contains(settings.groupSize) {
+        marlinSettings =
+          marlinSettings ?? "takes groups of 32, 64, 128 or a row, \(name) has \(settings.groupSize)"
+      }
+      if !settings.isSymmetric { asymmetric = asymmetric ?? name }
+      if settings.bits == 8 && !settings.isSymmetric {
+        ggufSettings = ggufSettings ?? "GGUF has no type for 8 bits asymmetric"
+      } else if settings.groupSize > 0 && settings.groupSize % 32 != 0 {
+        ggufSettings = ggufSettings ?? "GGUF takes groups of multiples of 32"
+      }
       if shape.in % groupSize != 0 {
         shortGroups = shortGroups ?? "\(name) has \(shape.in) inputs in groups of \(groupSize)"
       }
@@ -135,18 +158,23 @@ package struct CheckpointLint: Sendable {
           let module = ModuleID(kind, layer: layer)
           let name = index.name(of: module)
           // A module kept in floats is no fault; a module with neither is named by its missing codes.
-          if table["\(name).weight"] != nil && table["\(name).qweight"] == nil { continue }
+          if table["\(name).weight"] != nil && table["\(name).qweight"] == nil {
+            facts.differing = facts.differing ?? "\(name) is in floats"
+            continue
+          }
           guard
-            let p = parameters(name, shape: index.shape(of: module), table: table, quantization: quantization)
+            let (settings, p) = parameters(
+              name, shape: index.shape(of: module), table: table, quantization: quantization)
           else { continue }
           if let warning = p.warning {
             contradictions.append(warning)
             propose(.zeroPointFormat(quantization.zeroPointFormat.other))
           }
-          facts.add(name, shape: index.shape(of: module), groupSize: p.groupSize)
+          facts.add(
+            name, shape: index.shape(of: module), groupSize: p.groupSize, settings, of: quantization)
           if !(p.groupIndex.indices.allSatisfy { Int(p.groupIndex[$0]) == $0 / p.groupSize }) {
             facts.isActOrder = true
-            if !quantization.descendingActivation {
+            if !settings.descendingActivation {
               propose(.declareActOrder)
               add(
                 .error, "g_idx",
@@ -173,20 +201,23 @@ package struct CheckpointLint: Sendable {
     return facts
   }
 
-  /// What the module's tensors say; nil when they break a rule, which becomes a finding.
+  /// The module's settings and what its tensors say; nil when they break a rule, which becomes a finding.
   private mutating func parameters(
     _ name: String, shape: (out: Int, in: Int), table: TensorTable, quantization: QuantizeConfiguration
-  ) -> AutoGPTQModule.Parameters? {
+  ) -> (QuantizeConfiguration, AutoGPTQModule.Parameters)? {
     do {
+      let settings = try quantization.settings(of: name)
       let p = try AutoGPTQModule.parameters(
-        name, from: table, configuration: quantization, out: shape.out, in: shape.in)
-      _ = try table.required("\(name).qweight", shape: [shape.in * quantization.bits / 32, shape.out])
-      return p
+        name, from: table, configuration: settings, out: shape.out, in: shape.in)
+      _ = try table.required("\(name).qweight", shape: [shape.in * settings.bits / 32, shape.out])
+      return (settings, p)
     } catch let error as AutoGPTQError {
       add(.error, CheckpointLint.rule(of: error.part), error.description)
     } catch let error as CheckpointError {
       let part = AutoGPTQError.Part.allCases.first { error.tensor == "\(name).\($0.rawValue)" }
       add(.error, part.map(CheckpointLint.rule) ?? "shape", error.description)
+    } catch let error as JSONFieldError {
+      add(.error, "dynamic", error.description)
     } catch { add(.error, "module", "\(name): \(error)") }
     return nil
   }
@@ -278,7 +309,11 @@ package struct CheckpointLint: Sendable {
     }
     let isV2 = q.zeroPointFormat == .v2
     verdict(
-      "AutoGPTQ", [broken, format, isV2 ? "reads format v1 only, this is v2" : nil], remark: remoteCode)
+      "AutoGPTQ",
+      [
+        broken, format, isV2 ? "reads format v1 only, this is v2" : nil,
+        facts.differing.map { "has one setting for all modules: \($0)" },
+      ], remark: remoteCode)
     verdict(
       "GPTQModel", [broken, format, facts.namesMarlin ? "version 7 refuses the key is_marlin_format" : nil],
       remark: remoteCode)
@@ -289,11 +324,8 @@ package struct CheckpointLint: Sendable {
     verdict(
       "vLLM Marlin",
       [
-        broken, format, q.bits == 4 || q.bits == 8 ? nil : "takes 4 and 8 bits, this has \(q.bits)",
-        q.isSymmetric ? nil : "takes symmetric quantization only",
-        isV2 ? "reads format v1 only, this is v2" : nil,
-        [-1, 32, 64, 128].contains(q.groupSize)
-          ? nil : "takes groups of 32, 64, 128 or a row, this has \(q.groupSize)",
+        broken, format, facts.asymmetric.map { "takes symmetric quantization only, \($0) is not" },
+        isV2 ? "reads format v1 only, this is v2" : nil, facts.marlinSettings,
         grouped, facts.marlinShape.map { "\($0), not a multiple of 64 outputs and 128 inputs" },
       ], remark: vllm)
     verdict("vLLM gptq", [broken, format, grouped], remark: vllm)
@@ -301,8 +333,7 @@ package struct CheckpointLint: Sendable {
       "llama.cpp",
       [
         broken, facts.isActOrder ? "GGUF has no act-order" : nil,
-        q.bits == 8 && !q.isSymmetric ? "GGUF has no type for 8 bits asymmetric" : nil,
-        q.groupSize > 0 && q.groupSize % 32 != 0 ? "GGUF takes groups of multiples of 32" : nil,
+        facts.ggufSettings,
       ], remark: "as GGUF: zhinao-convert FOLDER -o FILE.gguf")
   }
 }

@@ -21,8 +21,8 @@ package struct AutoGPTQError: DiagnosedError, Equatable {
     case asymmetricZeros(middle: UInt8)
     /// A scale that half precision cannot hold.
     case scaleNotHalf(index: Int, Float)
-    /// A scale that is not positive and finite.
-    case scaleNotPositive(index: Int, Float)
+    /// A scale that is infinite or NaN; as text, since NaN equals nothing.
+    case scaleNotFinite(index: Int, String)
     /// `g_idx` names a group that does not exist.
     case groupOutOfRange(channel: Int, group: Int32, groupCount: Int)
     /// `g_idx` puts more channels into a group than it has room for.
@@ -61,7 +61,7 @@ extension AutoGPTQError.Reason: CustomStringConvertible {
     case .asymmetricZeros(let middle):
       "holds zero points other than \(middle - 1) or \(middle), which sym: true does not allow"
     case .scaleNotHalf(let index, let value): "element \(index) is \(value), which F16 cannot hold exactly"
-    case .scaleNotPositive(let index, let value): "element \(index) is \(value), expected a positive number"
+    case .scaleNotFinite(let index, let value): "element \(index) is \(value), expected a finite number"
     case .groupOutOfRange(let channel, let group, let count):
       "puts channel \(channel) in group \(group) of \(count)"
     case .groupTooLarge(let group, let size): "puts more than \(size) channels in group \(group)"

@@ -64,7 +64,7 @@ package enum AutoGPTQModule {
   }
 
   /// Reads what describes a module's codes. Every rule that a reader relies on is checked: types, shapes, group numbers,
-  /// legal zero points, positive scales.
+  /// legal zero points, finite scales.
   package static func parameters(
     _ module: String, from table: TensorTable, configuration c: QuantizeConfiguration, out: Int,
     in inFeatures: Int
@@ -185,8 +185,9 @@ package enum AutoGPTQModule {
       }
     default: throw bad(.scales, .wrongType(tensor.dtype, expected: .f16))
     }
-    if let index = scales.firstIndex(where: { $0 & 0x7C00 == 0x7C00 || $0 & 0x8000 != 0 || $0 == 0 }) {
-      throw bad(.scales, .scaleNotPositive(index: index, HalfPrecision.value(of: scales[index])))
+    // Symmetric files of AutoRound have negative scales; only their product with a code counts.
+    if let index = scales.firstIndex(where: { $0 & 0x7C00 == 0x7C00 }) {
+      throw bad(.scales, .scaleNotFinite(index: index, "\(HalfPrecision.value(of: scales[index]))"))
     }
     return scales
   }

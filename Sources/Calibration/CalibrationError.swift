@@ -3,19 +3,20 @@ import JSON
 
 /// Why calibration text was refused.
 package struct CalibrationError: DiagnosedError, Equatable {
-  /// One case per rule of `Formats/calibration.md`. A place is `line 3` or `item 0` of the file; records count from 0. Tests match
-  /// on this; people read `description`.
+  /// One case per rule of `Formats/calibration.md`. A place is `line 3` or `item 0` of the file. Tests match on this; people
+  /// read `description`.
   package enum Reason: Equatable, Sendable {
     case notUTF8
+    /// UTF-16 without a mark, or no text at all.
+    case zeroBytes
+    /// Text whose marks would be calibrated on.
+    case structured(StructuredText)
     case notJSON(place: String?, JSONError)
-    /// A record has none of the members that make one.
-    case noKnownMember(place: String)
-    /// An element of `input_ids` is not a whole number.
-    case badID(place: String)
-    case noTurns(place: String)
+    /// No record of the file can be used; the first one and why.
+    case record(place: String, CalibrationProblem)
     /// A conversation, but the model has no chat template.
-    case noTemplate(record: Int)
-    case idOutOfVocabulary(record: Int, id: Int, vocabularySize: Int)
+    case noTemplate(place: String)
+    case idOutOfVocabulary(place: String, id: Int, vocabularySize: Int)
     /// No file gives a window.
     case noWindow(length: Int)
   }
@@ -36,15 +37,17 @@ extension CalibrationError.Reason: CustomStringConvertible {
   /// The end of a sentence whose subject is the file.
   package var description: String {
     switch self {
-    case .notUTF8: "is not UTF-8 text"
-    case .notJSON(let place, let error): "\(place.map { "\($0): " } ?? "")\(error.description)"
-    case .noKnownMember(let place): "\(place): has none of text, messages, conversations, input_ids"
-    case .badID(let place): "\(place): input_ids holds something that is not a whole number"
-    case .noTurns(let place): "\(place): has no turns"
-    case .noTemplate(let record):
-      "record \(record) is a conversation, but the model's tokenizer has no chat template known here"
-    case .idOutOfVocabulary(let record, let id, let size):
-      "record \(record): token id \(id); the model knows 0 to \(size - 1)"
+    case .notUTF8: "is not UTF-8 text; convert it, for example with iconv -f GB18030 -t UTF-8"
+    case .zeroBytes:
+      "holds zero bytes, so it is no UTF-8 text; if it is UTF-16, convert it with iconv -f UTF-16LE -t UTF-8"
+    case .structured(let text):
+      "is \(text.rawValue), which is not read; \(text.remedy); or pass --calibration-format text to take it as it is"
+    case .notJSON(let place, let error):
+      "\(place.map { "\($0): " } ?? "")\(error.description); if the file is plain text, pass --calibration-format text"
+    case .record(let place, let problem): "\(place): \(problem)"
+    case .noTemplate(let place): "\(place) is a conversation, but the model has no chat template known here"
+    case .idOutOfVocabulary(let place, let id, let size):
+      "\(place): token id \(id); the model knows 0 to \(size - 1)"
     case .noWindow(let length):
       "gives no calibration window of \(length) tokens; give more text or a smaller --sequence-length"
     }

@@ -15,28 +15,73 @@ package struct CalibrationOptions: Equatable, Sendable {
   package var seed: UInt64
   package var packing: Packing
   package var contents: SpecialTokens
+  package var format: CalibrationFormat
 
   package init(
     sequenceLength: Int = 512, samples: Int = 128, seed: UInt64 = 0, packing: Packing = .truncate,
-    contents: SpecialTokens = .recognized
+    contents: SpecialTokens = .recognized, format: CalibrationFormat = .auto
   ) {
     self.sequenceLength = sequenceLength
     self.samples = samples
     self.seed = seed
     self.packing = packing
     self.contents = contents
+    self.format = format
   }
 }
 
 /// What calibration used of a file.
 package struct CalibrationReport: Equatable, Sendable {
+  /// Records that were left out, by reason, in the order in which the reasons came up.
+  package struct LeftOut: Equatable, Sendable {
+    /// `place` is that of the first record, for example `line 3`.
+    package private(set) var reasons: [(problem: CalibrationProblem, place: String, count: Int)] = []
+
+    package init() {}
+
+    package mutating func add(_ problem: CalibrationProblem, place: String) {
+      if let index = reasons.firstIndex(where: { $0.problem == problem }) {
+        reasons[index].count += 1
+      } else {
+        reasons.append((problem, place, 1))
+      }
+    }
+
+    package var count: Int { reasons.reduce(0) { $0 + $1.count } }
+
+    package static func == (a: LeftOut, b: LeftOut) -> Bool {
+      a.reasons.elementsEqual(b.reasons) { $0 == $1 }
+    }
+  }
+
   package struct Source: Equatable, Sendable {
     package var path: String
+    package var format: CalibrationFormat
     package var kind: String
+    /// Those that were read.
     package var records: Int
+    package var leftOut = LeftOut()
+    /// How many records have a field that says nothing here, by its name.
+    package var unusedFields: [ByteText: Int] = [:]
     package var tokensFound: Int
     package var windowsUsed: Int
     package var tokensUsed: Int
+
+    var json: JSONValue {
+      let reasons = leftOut.reasons.map { reason -> JSONValue in
+        [
+          "reason": .string("\(reason.problem)"), "records": .init(reason.count),
+          "first": .string(reason.place),
+        ]
+      }
+      let unused = unusedFields.sorted { $0.key < $1.key }.map { ($0.key.text, JSONValue($0.value)) }
+      return [
+        "path": .string(path), "format": .string(format.rawValue), "kind": .string(kind),
+        "records": .init(records), "left_out": .array(reasons), "unused_fields": .object(JSONObject(unused)),
+        "tokens_found": .init(tokensFound), "windows_used": .init(windowsUsed),
+        "tokens_used": .init(tokensUsed),
+      ]
+    }
   }
   package var sources: [Source]
 
@@ -44,16 +89,7 @@ package struct CalibrationReport: Equatable, Sendable {
 
   package var tokens: Int { sources.reduce(0) { $0 + $1.tokensUsed } }
 
-  package var json: JSONValue {
-    .array(
-      sources.map {
-        [
-          "path": .string($0.path), "kind": .string($0.kind), "records": .init($0.records),
-          "tokens_found": .init($0.tokensFound), "windows_used": .init($0.windowsUsed),
-          "tokens_used": .init($0.tokensUsed),
-        ]
-      })
-  }
+  package var json: JSONValue { .array(sources.map(\.json)) }
 }
 
 /// Windows of token ids for calibration. No window is padded: every position that enters a Hessian is a token of the
@@ -88,24 +124,29 @@ package struct CalibrationSet: Sendable {
     paths: [String], tokenizer: any Tokenizer, template: ChatTemplate?, vocabularySize: Int,
     options: CalibrationOptions
   ) throws -> CalibrationSet {
+    let encoding = Encoding(
+      tokenizer: tokenizer, template: template, contents: options.contents,
+      takesParts: template?.takesParts ?? false)
     var candidates: [(source: Int, ids: [Int])] = []
     var sources: [CalibrationReport.Source] = []
     for (index, path) in paths.enumerated() {
-      let records = try CalibrationSource.records(ofFile: path)
-      let sequences = try records.enumerated().map { number, record in
-        try ids(of: record, tokenizer, template, options, path: path, number: number)
-      }
-      for (number, sequence) in sequences.enumerated() {
-        if let bad = sequence.first(where: { $0 < 0 || $0 >= vocabularySize }) {
+      var source = try CalibrationSource(ofFile: path, format: options.format)
+      let sequences = try source.sequences(path: path, keepingShort: options.packing == .pack) {
+        record, place in
+        let ids = try ids(of: record, encoding, path: path, place: place)
+        if let bad = ids.first(where: { $0 < 0 || $0 >= vocabularySize }) {
           throw CalibrationError(
-            .idOutOfVocabulary(record: number, id: bad, vocabularySize: vocabularySize), path: path)
+            .idOutOfVocabulary(place: place, id: bad, vocabularySize: vocabularySize), path: path)
         }
+        return ids
       }
+      let kinds = source.records.map(\.record.kind)
       sources.append(
         CalibrationReport.Source(
-          path: path, kind: Set(records.map(\.kind)).sorted().joined(separator: "+"), records: records.count,
+          path: path, format: source.format, kind: Set(kinds).sorted().joined(separator: "+"),
+          records: kinds.count, leftOut: source.leftOut, unusedFields: source.unusedFields,
           tokensFound: sequences.reduce(0) { $0 + $1.count }, windowsUsed: 0, tokensUsed: 0))
-      let isRunningText = records.count == 1 && records[0].kind == "text"
+      let isRunningText = kinds == ["text"]
       candidates += windows(sequences, cutting: isRunningText, options).map { (index, $0) }
     }
     let chosen = choose(candidates, count: options.samples, seed: options.seed)
@@ -119,20 +160,30 @@ package struct CalibrationSet: Sendable {
     return CalibrationSet(windows: chosen.map(\.ids), report: CalibrationReport(sources: sources))
   }
 
-  private static func ids(
-    of record: CalibrationRecord, _ tokenizer: any Tokenizer, _ template: ChatTemplate?,
-    _ options: CalibrationOptions,
-    path: String, number: Int
-  ) throws -> [Int] {
+  /// How records become ids.
+  private struct Encoding {
+    let tokenizer: any Tokenizer
+    let template: ChatTemplate?
+    let contents: SpecialTokens
+    let takesParts: Bool
+  }
+
+  private static func ids(of record: CalibrationRecord, _ encoding: Encoding, path: String, place: String)
+    throws
+    -> [Int]
+  {
     switch record {
     case .ids(let ids): return ids
-    case .text(let text): return tokenizer.encode(text, specials: options.contents, addingAffixes: true)
-    case .conversation(let messages):
-      guard let template else {
-        throw CalibrationError(.noTemplate(record: number), path: path)
+    case .text(let text):
+      return encoding.tokenizer.encode(text, specials: encoding.contents, addingAffixes: true)
+    case .conversation(let conversation):
+      guard let template = encoding.template else {
+        throw CalibrationError(.noTemplate(place: place), path: path)
       }
       return try template.encode(
-        messages, tokenizer: tokenizer, contents: options.contents, addingGenerationPrompt: false)
+        (encoding.takesParts ? conversation : conversation.joiningParts).prompt,
+        tokenizer: encoding.tokenizer,
+        contents: encoding.contents)
     }
   }
 

@@ -2,73 +2,59 @@ import Files
 import JSON
 import Tokenization
 
-/// One record of a calibration file.
-enum CalibrationRecord {
-  case text(String)
-  case conversation([ChatMessage])
-  case ids([Int])
+/// The records of one calibration file, gzip'd or not, and those that were left out.
+struct CalibrationSource {
+  private(set) var records: [(place: String, record: CalibrationRecord)] = []
+  private(set) var format: CalibrationFormat
+  private(set) var leftOut = CalibrationReport.LeftOut()
+  /// How many records have a field that says nothing here, by its name.
+  private(set) var unusedFields: [ByteText: Int] = [:]
 
-  var kind: String {
-    switch self {
-    case .text: "text"
-    case .conversation: "conversation"
-    case .ids: "ids"
+  init(ofFile path: String, format: CalibrationFormat) throws {
+    switch try CalibrationContent(ofFile: path, format: format) {
+    case .text(let text):
+      self.format = .text
+      if !text.isEmpty { records = [("the text", .text(text))] }
+    case .records(let values, let format):
+      self.format = format
+      for (place, value) in values {
+        var unused: Set<ByteText> = []
+        do throws(CalibrationProblem) {
+          records.append((place, try CalibrationRecord(value, unused: &unused)))
+        } catch { leftOut.add(error, place: place) }
+        for name in unused { unusedFields[name, default: 0] += 1 }
+      }
     }
   }
-}
 
-/// Reads calibration files (`Formats/calibration.md`), gzip'd or not.
-enum CalibrationSource {
-  static func records(ofFile path: String) throws -> [CalibrationRecord] {
-    let bytes = try Gzip.contents(ofFile: path)
-    let name = (path.bytes.dropping(suffix: ".gz") ?? path).bytes
-    if name.hasSuffix(".jsonl") || name.hasSuffix(".ndjson") { return try lines(bytes, path: path) }
-    if name.hasSuffix(".json") { return try document(bytes, path: path) }
-    guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw CalibrationError(.notUTF8, path: path)
+  /// The ids of every record that gives some; the others are left out.
+  /// - Throws: when the model is at fault: it has no template, or the template is wrong.
+  mutating func sequences(
+    path: String, keepingShort: Bool, _ encode: (CalibrationRecord, String) throws -> [Int]
+  ) throws -> [[Int]] {
+    var sequences: [[Int]] = []
+    var kept = records
+    kept.removeAll()
+    for (place, record) in records {
+      let ids: [Int]
+      do { ids = try encode(record, place) } catch let error as ChatTemplateError
+        where error.concernsConversation
+      {
+        leftOut.add(.template(error.detail.bytes), place: place)
+        continue
+      }
+      if ids.count < 2 && !keepingShort {
+        leftOut.add(.tooShort, place: place)
+        continue
+      }
+      sequences.append(ids)
+      kept.append((place, record))
     }
-    return text.isEmpty ? [] : [.text(text)]
-  }
-
-  private static func lines(_ bytes: [UInt8], path: String) throws -> [CalibrationRecord] {
-    var records: [CalibrationRecord] = []
-    for (number, line) in bytes.split(separator: 10, omittingEmptySubsequences: false).enumerated() {
-      if line.allSatisfy({ $0 == 32 || $0 == 9 || $0 == 13 }) { continue }
-      let place = "line \(number + 1)"
-      do { records.append(try record(try JSONValue.parse(Array(line)), path: path, place: place)) } catch let
-        error as JSONError
-      { throw CalibrationError(.notJSON(place: place, error), path: path) }
+    records = kept
+    // Where nothing is left, a count would hide the reason.
+    if records.isEmpty, let first = leftOut.reasons.first {
+      throw CalibrationError(.record(place: first.place, first.problem), path: path)
     }
-    return records
-  }
-
-  private static func document(_ bytes: [UInt8], path: String) throws -> [CalibrationRecord] {
-    let json: JSONValue
-    do { json = try JSONValue.parse(bytes) } catch {
-      throw CalibrationError(.notJSON(place: nil, error), path: path)
-    }
-    let items = json.arrayValue ?? json["data"]?.arrayValue ?? [json]
-    return try items.enumerated().map { try record($1, path: path, place: "item \($0)") }
-  }
-
-  private static func record(_ value: JSONValue, path: String, place: String) throws -> CalibrationRecord {
-    func bad(_ reason: CalibrationError.Reason) -> CalibrationError { CalibrationError(reason, path: path) }
-    if let text = value.stringValue ?? value["text"]?.stringValue { return .text(text) }
-    if let ids = value["input_ids"]?.arrayValue {
-      // A batch of one is how Python tools often write a sample.
-      let flat = ids.count == 1 ? ids[0].arrayValue ?? ids : ids
-      return .ids(
-        try flat.map { id in
-          guard let id = id.intValue else {
-            throw bad(.badID(place: place))
-          }
-          return id
-        })
-    }
-    if let turns = try ChatMessage.turns(ofRecord: value, path: path, place: place) {
-      guard !turns.isEmpty else { throw bad(.noTurns(place: place)) }
-      return .conversation(turns)
-    }
-    throw bad(.noKnownMember(place: place))
+    return sequences
   }
 }

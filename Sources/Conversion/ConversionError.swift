@@ -69,14 +69,24 @@ package struct ConversionError: DiagnosedError, Equatable {
     case rankDiffers(found: Int, expected: Int)
     /// A kind of adapter that a sum B·A does not describe.
     case notPlainLoRA(String)
+    /// An adapter that acts only on what follows certain tokens.
+    case activatedByTokens
     /// A setting that must be a positive number.
     case notAPositiveNumber(key: String)
     /// A setting that must be a number.
     case notANumber(key: String)
-    /// A key of `rank_pattern` or `alpha_pattern`.
-    case badPattern(key: String, String)
+    /// A regular expression of the setting.
+    case badPattern(key: String, NamePattern.Failure)
     /// `rank_pattern` gives a module a rank below 1.
     case badRank(module: String, Int)
+    /// The settings leave out every module that the file has weights for; the first of them.
+    case nothingTargeted(String)
+    /// Trained rows that `trainable_token_indices` does not place in the matrix.
+    case rowsUnknown([Int])
+    /// A weight that was trained as a whole has another shape than the base model's.
+    case replacementDoesNotFit(shape: [Int], base: [Int])
+    /// Embedding and head would have different numbers of rows.
+    case vocabulariesDiffer(embedding: Int, head: Int)
     /// The base model has no such tensor of floats.
     case noTensorInBase(shape: [Int], base: String)
     /// The base model has no such module.
@@ -162,8 +172,17 @@ extension ConversionError.Reason: CustomStringConvertible {
       "\(what), which is not a plain sum B·A; merge it with PEFT's merge_and_unload, then convert the result"
     case .notAPositiveNumber(let key): "\(key) is not a positive number"
     case .notANumber(let key): "\(key) is not a number"
-    case .badPattern(let key, let text):
-      "\(key): \"\(text)\" is not the end of a module's name with a number (regular expressions are not supported)"
+    case .activatedByTokens:
+      "alora_invocation_tokens is set: the adapter acts only on what follows these tokens, so it cannot be merged into weights"
+    case .badPattern(let key, let failure): "\(key): \(failure)"
+    case .nothingTargeted(let module):
+      "has weights for \(module), which target_modules and the settings beside it in adapter_config.json leave out; correct the settings"
+    case .rowsUnknown(let shape):
+      "has shape \(shape), which does not fit trainable_token_indices of adapter_config.json"
+    case .replacementDoesNotFit(let shape, let base):
+      "has shape \(shape), the base model's tensor has \(base): is it the adapter's base model?"
+    case .vocabulariesDiffer(let embedding, let head):
+      "gives the embedding \(embedding) rows, while the head has \(head); save both with modules_to_save, or train with ensure_weight_tying"
     case .badRank(let module, let rank): "rank_pattern gives \(module) the rank \(rank)"
     case .noTensorInBase(let shape, let base): "has shape \(shape); \(base) has no such tensor of floats"
     case .noModuleInBase(let base):

@@ -129,11 +129,40 @@ package struct FolderWriter {
         try AtomicFile.write(bytes, to: folder.stagedPath(name))
       }
     }
-    if var quantization = contents.quantization {
-      quantization.zeroPointFormat = zeroPointFormat
-      let text = quantization.json(toolVersion: toolVersion).serialized(indent: 2)
-      try AtomicFile.write(text + "\n", to: folder.stagedPath("quantize_config.json"))
+    if let quantization = quantizationDictionary(toolVersion) {
+      try AtomicFile.write(
+        quantization.serialized(indent: 2) + "\n", to: folder.stagedPath("quantize_config.json"))
     }
+  }
+
+  private func quantizationDictionary(_ toolVersion: String) -> JSONValue? {
+    guard var quantization = contents.quantization else { return nil }
+    quantization.zeroPointFormat = zeroPointFormat
+    return quantization.json(toolVersion: toolVersion, dynamic: dynamic(quantization))
+  }
+
+  /// Modules with other settings than the checkpoint's, and projections in floats, in GPTQModel's terms; nil: none.
+  private func dynamic(_ quantization: QuantizeConfiguration) -> JSONObject? {
+    let index = contents.index
+    var rules = JSONObject()
+    for entry in contents.entries {
+      guard let id = entry.key.id, id.part == .weight, index.tensor(id)?.role == .projection else { continue }
+      let name = index.name(of: id.module)
+      switch entry.form {
+      case .rows, .panels, .made: rules[ModuleRules.key(for: name, isExclusion: true)] = [:]
+      case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
+        var override = JSONObject()
+        if layout.bits != quantization.bits { override["bits"] = .init(layout.bits) }
+        let groupSize = quantization.groupSize == -1 ? layout.inFeatures : quantization.groupSize
+        if layout.groupSize != groupSize { override["group_size"] = .init(layout.groupSize) }
+        if quantization.isSymmetric && !layout.isSymmetric { override["sym"] = false }
+        if layout.isPermuted && !quantization.descendingActivation { override["desc_act"] = true }
+        if !override.isEmpty {
+          rules[ModuleRules.key(for: name, isExclusion: false)] = .object(override)
+        }
+      }
+    }
+    return rules.isEmpty ? nil : rules
   }
 
   /// `config.json`, unchanged unless the type or the quantization is another than it says.
@@ -147,10 +176,7 @@ package struct FolderWriter {
       let keys = ["dtype", "torch_dtype"].filter { object[$0] != nil }
       for key in keys.isEmpty ? ["torch_dtype"] : keys { object[key] = .string(name) }
     }
-    if var quantization = contents.quantization {
-      quantization.zeroPointFormat = zeroPointFormat
-      object["quantization_config"] = quantization.json(toolVersion: toolVersion)
-    }
+    if let quantization = quantizationDictionary(toolVersion) { object["quantization_config"] = quantization }
     return Array((JSONValue.object(object).serialized(indent: 2) + "\n").utf8)
   }
 }

@@ -22,7 +22,8 @@ struct GGUFPartSource {
     switch entry.form {
     case .intPanels, .quantized, .stream:
       let matrix = try quantized(entry)
-      if part.plan.type == .q4_1, let scale = matrix.scales.max(), HalfPrecision.value(of: scale) * 15 > 65504
+      if part.plan.type == .q4_1, let largest = matrix.scales.map({ $0 & 0x7FFF }).max(),
+        HalfPrecision.value(of: largest) * 15 > 65504
       {
         throw ConversionError(.minimaTooLarge, path: path, tensor: part.plan.name)
       }

@@ -7,28 +7,53 @@ import Tensors
 
 extension ModelContents {
   /// The model with an adapter merged in: `W + scale · B · A` in fp32, rounded once.
-  /// - Parameter dtype: the type to round to; nil: the weight's own.
+  /// - Parameters:
+  ///   - dtype: the type to round to; nil: the weight's own.
+  ///   - note: called with what a person must know of the result.
   /// - Throws: when the adapter changes something that the model does not have, or has in integers.
-  package func merging(_ adapter: LoRAAdapter, dtype: DType? = nil) throws -> ModelContents {
+  package func merging(_ adapter: LoRAAdapter, dtype: DType? = nil, note: (String) -> Void = { _ in }) throws
+    -> ModelContents
+  {
+    if let first = adapter.untargeted.first {
+      note(
+        "\(adapter.path): weights of \(adapter.untargeted.count) modules, \(first) among them, are left out, because "
+          + "target_modules and the settings beside it do not name them")
+    }
+    return try withoutActuallyEscaping(note) { note in
+      let vocabulary = LoRAVocabulary(base: self, adapter: adapter, dtype: dtype, note: note)
+      return try vocabulary.merged().merging(
+        adapter, updates: vocabulary.updates(), except: vocabulary.names, dtype: dtype)
+    }
+  }
+
+  private func merging(
+    _ adapter: LoRAAdapter, updates: [ByteText: LoRAAdapter.Update], except done: Set<ByteText>, dtype: DType?
+  ) throws -> ModelContents {
     var result = self
     let table = index
     let places = Dictionary(
       entries.enumerated().map { ($0.element.key, $0.offset) }, uniquingKeysWith: { a, _ in a })
-    for (name, tensor) in adapter.replacements.sorted(by: { $0.key < $1.key }) {
-      guard let place = places[table.key(named: name.text)], entries[place].shape == tensor.shape,
-        let stored = entries[place].dtype, [.f32, .f16, .bf16].contains(stored)
+    for (name, tensor) in adapter.originals.merging(adapter.replacements, uniquingKeysWith: { $1 })
+      .sorted(by: { $0.key < $1.key }) where !done.contains(name)
+    {
+      guard let place = places[table.key(named: name.text)], let stored = entries[place].dtype,
+        [.f32, .f16, .bf16].contains(stored)
       else {
         throw ConversionError(
           .noTensorInBase(shape: tensor.shape, base: path), path: adapter.path, tensor: tensor.name)
+      }
+      guard entries[place].shape == tensor.shape else {
+        throw ConversionError(
+          .replacementDoesNotFit(shape: tensor.shape, base: entries[place].shape), path: adapter.path,
+          tensor: tensor.name)
       }
       let type = dtype ?? stored
       result.entries[place].form = .made(type) { try rounded(tensor, to: type) }
     }
     var pieces: [Int: [LoRAPiece]] = [:]
-    for (module, update) in adapter.updates.sorted(by: { $0.key < $1.key }) {
+    for (module, update) in updates.sorted(by: { $0.key < $1.key }) {
       for (target, rows) in try targets(of: module.text, update, places, adapter) {
-        pieces[target, default: []].append(
-          LoRAPiece(update, rows: rows, path: adapter.path))
+        pieces[target, default: []].append(LoRAPiece(update, rows: rows))
       }
     }
     for (target, pieces) in pieces {
@@ -43,7 +68,54 @@ extension ModelContents {
         ).merged(as: type)
       }
     }
+    for (module, rows) in adapter.rows.sorted(by: { $0.key < $1.key }) {
+      try result.set(rows, of: module.text, adapter, dtype: dtype)
+    }
     return result
+  }
+
+  /// Puts trained rows in the place of a matrix's.
+  private mutating func set(
+    _ rows: LoRAAdapter.Rows, of module: String, _ adapter: LoRAAdapter, dtype: DType?
+  ) throws {
+    guard let id = index.module(named: module),
+      let place = entries.firstIndex(where: { $0.key == .known(TensorID(id)) })
+    else { throw ConversionError(.noModuleInBase(base: path), path: adapter.path, tensor: module) }
+    let entry = entries[place]
+    guard let stored = entry.dtype, [.f32, .f16, .bf16].contains(stored) else {
+      throw ConversionError(.baseInIntegers, path: path, tensor: index.name(of: entry.key))
+    }
+    guard rows.values.shape[1] == entry.shape[1],
+      rows.places.allSatisfy({ (0..<entry.shape[0]).contains($0) })
+    else { throw ConversionError(.rowsUnknown(entry.shape), path: adapter.path, tensor: rows.values.name) }
+    let type = dtype ?? stored
+    let name = index.name(of: entry.key)
+    entries[place].form = .made(type) { [path] in
+      let old = try entry.rowMajorBytes()
+      let rowBytes = entry.shape[1] * type.byteCount
+      let result = AlignedBuffer<UInt8>(count: entry.shape[0] * rowBytes)
+      var done = 0
+      func put(_ piece: UnsafeRawBufferPointer, at offset: Int) {
+        guard let base = piece.baseAddress else { return }
+        UnsafeMutableRawPointer(result.pointer + offset).copyMemory(from: base, byteCount: piece.count)
+      }
+      try withExtendedLifetime(old.owner) {
+        try FloatCast(name, path: path, pool: .shared).forEachChunk(old.bytes, from: stored, to: type) {
+          piece in
+          put(piece, at: done)
+          done += piece.count
+        }
+      }
+      let new = try rounded(rows.values, to: type)
+      withExtendedLifetime(new.owner) {
+        for (i, row) in rows.places.enumerated() {
+          put(
+            UnsafeRawBufferPointer(rebasing: new.bytes[i * rowBytes..<(i + 1) * rowBytes]), at: row * rowBytes
+          )
+        }
+      }
+      return UnsafeBytes(UnsafeRawBufferPointer(result.buffer), owner: result)
+    }
   }
 
   /// Entries that an update changes, each with the row of B for each of its rows (−1: none). A module of one layout of
@@ -57,11 +129,10 @@ extension ModelContents {
     }
     func checked(_ entry: Int, _ rows: [Int], width: Int) throws -> (entry: Int, rows: [Int]) {
       let shape = entries[entry].shape
-      guard shape.count == 2, shape[1] == update.a.shape[1], update.b.shape[0] == width else {
+      guard shape.count == 2, shape[1] == update.shape[1], update.shape[0] == width else {
         throw fail(
           .updateDoesNotFit(
-            update: [update.b.shape[0], update.a.shape[1]], matrix: table.name(of: entries[entry].key),
-            shape: shape))
+            update: update.shape, matrix: table.name(of: entries[entry].key), shape: shape))
       }
       return (entry, rows)
     }
@@ -91,8 +162,7 @@ extension ModelContents {
 }
 
 /// A tensor's elements in another type.
-private func rounded(_ tensor: StoredTensor, to type: DType, pool: WorkerPool = .shared) throws -> UnsafeBytes
-{
+func rounded(_ tensor: StoredTensor, to type: DType, pool: WorkerPool = .shared) throws -> UnsafeBytes {
   let result = AlignedBuffer<UInt8>(count: tensor.shape.reduce(type.byteCount, *))
   var done = 0
   try FloatCast(tensor.name, path: tensor.file.path, pool: pool).forEachChunk(
@@ -114,7 +184,7 @@ private struct LoRAPiece: Sendable {
   let scale: Float
   let rows: [Int]
 
-  init(_ update: LoRAAdapter.Update, rows: [Int], path: String, pool: WorkerPool = .shared) {
+  init(_ update: LoRAAdapter.Update, rows: [Int], pool: WorkerPool = .shared) {
     func wide(_ tensor: StoredTensor) -> AlignedBuffer<Float> {
       let count = tensor.shape.reduce(1, *)
       let floats = AlignedBuffer<Float>(count: count)
@@ -123,8 +193,18 @@ private struct LoRAPiece: Sendable {
       }
       return floats
     }
-    (a, b) = (wide(update.a), wide(update.b))
-    rank = update.a.shape[0]
+    func transposed(_ tensor: StoredTensor) -> AlignedBuffer<Float> {
+      let (source, width) = (wide(tensor), tensor.shape[1])
+      let result = AlignedBuffer<Float>(count: tensor.shape[0] * width)
+      for row in 0..<tensor.shape[0] {
+        for column in 0..<width { result[column * tensor.shape[0] + row] = source[row * width + column] }
+      }
+      return result
+    }
+    (a, b) =
+      update.isOfEmbedding
+      ? (transposed(update.b), transposed(update.a)) : (wide(update.a), wide(update.b))
+    rank = update.rank
     scale = update.scale
     self.rows = rows
   }

@@ -106,7 +106,8 @@ extension ModelContents {
     return result
   }
 
-  private func replacingFiles(_ files: EmbeddedFiles) throws -> ModelContents {
+  /// The same weights with other files, and the configuration that is among them.
+  func replacingFiles(_ files: EmbeddedFiles) throws -> ModelContents {
     var result = self
     result.files = files
     result.configuration = try files.modelConfiguration()

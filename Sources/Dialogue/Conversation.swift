@@ -42,15 +42,22 @@ package enum ConversationFile {
     return document.serialized(indent: 2) + "\n"
   }
 
-  /// The conversations of a file: an array of records, or one record; `role`/`content` is read too.
+  /// The conversations of a file: an array of records, or one record, in any form that ``ConversationRecord`` reads.
   /// - Throws: ``FileError``, when it holds none or something else.
   package static func read(path: String) throws -> [Conversation] {
     let json = try JSONValue.parse(file: path, maximumByteCount: longestFile)
     let records = json.arrayValue ?? [json]
     let found = try records.enumerated().map { index, record in
-      guard let turns = try ChatMessage.turns(ofRecord: record, path: path, place: "item \(index)") else {
-        throw FileError(
-          .badContent, path: path, detail: "item \(index): has neither conversations nor messages")
+      func bad(_ detail: String) -> FileError {
+        FileError(.badContent, path: path, detail: "item \(index): \(detail)")
+      }
+      let conversation: ConversationRecord?
+      do throws(ConversationRecord.Problem) { conversation = try ConversationRecord(record) } catch {
+        throw bad("\(error)")
+      }
+      guard let conversation else { throw bad("has neither conversations nor messages") }
+      guard let turns = conversation.plainTurns else {
+        throw bad("has tools or calls of tools, with which a chat cannot go on")
       }
       return Conversation(messages: turns)
     }

@@ -4,9 +4,9 @@ import Tokenization
 
 /// The ids a measurement runs on.
 package enum EvaluationText {
-  /// The whole text of a file (gzip'd or not), encoded once, nothing added at either end.
+  /// The whole text of a file (gzip'd or not) without a byte order mark, encoded once, nothing added at either end.
   package static func ids(textFile path: String, tokenizer: any Tokenizer) throws -> [Int] {
-    let bytes = try Gzip.contents(ofFile: path)
+    let bytes = try TextFile.bytes(ofFile: path)
     guard let text = String(validating: bytes, as: UTF8.self) else {
       throw EvaluationError(.notUTF8(path: path))
     }

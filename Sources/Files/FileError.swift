@@ -40,6 +40,8 @@ package struct FileError: DiagnosedError, Equatable {
     case gzipInvalid(byteOffset: Int, String)
     /// zlib cannot begin or go on, for lack of memory.
     case gzipUnavailable(String)
+    /// Something else where text is needed.
+    case foreign(ForeignFormat)
     /// A rule of the caller's own, as the end of a sentence whose subject is the file.
     case refused(String)
   }
@@ -77,7 +79,12 @@ package struct FileError: DiagnosedError, Equatable {
     }
   }
 
-  package var description: String { "\(path): \(reason)" }
+  package var description: String {
+    if case .foreign(let format) = reason {
+      return "\(path): is \(format.rawValue), which is not read; \(format.remedy(path: path))"
+    }
+    return "\(path): \(reason)"
+  }
 }
 
 extension FileError.Reason: CustomStringConvertible {
@@ -99,6 +106,7 @@ extension FileError.Reason: CustomStringConvertible {
     case .gzipIncomplete: "the gzip stream ends early; the file is incomplete"
     case .gzipInvalid(let offset, let why): "not a valid gzip stream at byte \(offset): \(why)"
     case .gzipUnavailable(let what): what
+    case .foreign(let format): "is \(format.rawValue), which is not read"
     case .refused(let detail): detail
     }
   }

@@ -93,9 +93,11 @@ extension ModelEntry {
     if let layout = parts[0].layout {
       let differ = ModelError(.partsDiffer, path: path, tensor: names)
       let layouts = parts.compactMap(\.layout)
-      guard layouts.count == parts.count, layouts.allSatisfy({ $0.isPermuted == layout.isPermuted }) else {
-        throw differ
-      }
+      guard layouts.count == parts.count,
+        layouts.allSatisfy({
+          $0.isPermuted == layout.isPermuted && $0.bits == layout.bits && $0.groupSize == layout.groupSize
+        })
+      else { throw differ }
       let joined = IntPanelLayout(
         bits: layout.bits, groupSize: layout.groupSize, outFeatures: shape[0], inFeatures: layout.inFeatures,
         isSymmetric: layouts.allSatisfy(\.isSymmetric), isPermuted: layout.isPermuted)

@@ -94,7 +94,7 @@ package final class FolderStore: ModelStore {
     -> QuantizedMatrix
   {
     let (matrix, warning) = try AutoGPTQModule.read(
-      module, from: table, configuration: c, out: out, in: inFeatures)
+      module, from: table, configuration: c.settings(of: module), out: out, in: inFeatures)
     if let warning { foundWarnings.withLock { $0.append(warning) } }
     if let obstacle = IntPanelLayout.obstacle(bits: matrix.bits, groupSize: matrix.groupSize, in: inFeatures)
     {
@@ -118,10 +118,11 @@ extension FolderStore {
   package func tensors() throws -> [ModelEntry] {
     var entries: [ModelEntry] = []
     var taken: Set<String> = []
-    if let c = quantization {
+    if let quantization {
       for matrix in index.required where matrix.shape.count == 2 {
         let module = index.name(of: matrix.id.module)
         guard table["\(module).qweight"] != nil else { continue }
+        let c = try quantization.settings(of: module)
         let (out, inFeatures) = (matrix.shape[0], matrix.shape[1])
         let p = try AutoGPTQModule.parameters(module, from: table, configuration: c, out: out, in: inFeatures)
         if let obstacle = IntPanelLayout.obstacle(bits: c.bits, groupSize: p.groupSize, in: inFeatures) {
@@ -134,7 +135,8 @@ extension FolderStore {
         entries.append(
           ModelEntry(
             key: .known(matrix.id), shape: matrix.shape,
-            form: .quantized(layout) { [self] in try quantized(module, c, out: out, in: inFeatures) }))
+            form: .quantized(layout) { [self] in try quantized(module, quantization, out: out, in: inFeatures)
+            }))
         taken.formUnion(AutoGPTQModule.suffixes.map { "\(module).\($0)" })
       }
     }

@@ -97,7 +97,8 @@ struct Convert: ParsableCommand {
       valueName: "type"))
   var ggufAsymmetric = GGUFAsymmetricType.q4_1
   @Flag(
-    help: "Keep the codes of a GGUF file's Q4_0, Q8_0 and GPTQ-made Q4_1 blocks in a .zhinao file."
+    help:
+      "Keep the codes of a GGUF file's Q4_0, Q8_0 and GPTQ-made Q4_1 blocks instead of making floats of them."
   )
   var keepCodes = false
   @Flag(help: "Convert quantized weights to floats (of --dtype, or of the type in config.json).")
@@ -115,12 +116,6 @@ struct Convert: ParsableCommand {
 
   func validate() throws {
     guard inspect || destination != nil else { throw ValidationError("Specify -o PATH or --inspect.") }
-    if keepCodes, let destination, !destination.bytes.hasSuffix(".zhinao"),
-      !destination.bytes.hasSuffix(".gguf")
-    {
-      throw ValidationError(
-        "--keep-codes needs -o FILE.zhinao: folders cannot hold the negative scales of such files.")
-    }
   }
 
   func run() throws {
@@ -136,7 +131,9 @@ struct Convert: ParsableCommand {
     var contents = try ModelContents(model)
     if dequantize { contents = contents.dequantized() }
     if let mergeLora {
-      contents = try contents.merging(LoRAAdapter(path: mergeLora), dtype: targetType(contents))
+      contents = try contents.merging(LoRAAdapter(path: mergeLora), dtype: targetType(contents)) {
+        Output.warn($0)
+      }
     }
     if let to { contents = try contents.inLayout(to) }
     let isPacked = destination.bytes.hasSuffix(".zhinao")

@@ -45,6 +45,24 @@ enum QuantizationText {
     "\(source.path): \(source.records) records (\(source.kind)), \(source.tokensUsed) of \(source.tokensFound) "
       + "tokens used in \(source.windowsUsed) windows"
   }
+
+  /// What a person must know of the records that were left out; nil: there are none.
+  static func warning(_ source: CalibrationReport.Source) -> String? {
+    guard source.leftOut.count > 0 else { return nil }
+    let shown = source.leftOut.reasons.prefix(8).map { "\n  \($0.count), \($0.place) first: \($0.problem)" }
+    let more = source.leftOut.reasons.count > 8 ? "\n  … and for other reasons, which are in the report" : ""
+    return
+      "\(source.path): \(source.leftOut.count) of \(source.records + source.leftOut.count) records are left out:"
+      + shown.joined() + more
+  }
+
+  /// The fields of records that were not used; nil: there are none.
+  static func unused(_ source: CalibrationReport.Source) -> String? {
+    guard !source.unusedFields.isEmpty else { return nil }
+    let names = source.unusedFields.sorted { $0.key < $1.key }.map { "\($0.key) (\($0.value))" }
+    return "\(source.path): fields that are not used: \(names.prefix(12).joined(separator: ", "))"
+      + (names.count > 12 ? ", …" : "")
+  }
 }
 
 /// Shows on standard error how far a quantization is, and says what is kept when it is interrupted.
@@ -53,7 +71,11 @@ final class QuantizationProgress: QuantizationObserver {
   private var outputs: [QuantizationOutput: ProgressReporter] = [:]
 
   func calibrationRead(_ report: CalibrationReport) {
-    for source in report.sources { Output.remark(QuantizationText.line(source)) }
+    for source in report.sources {
+      Output.remark(QuantizationText.line(source))
+      if let text = QuantizationText.warning(source) { Output.warn(text) }
+      if let text = QuantizationText.unused(source) { Output.remark(text) }
+    }
   }
 
   func filesDisagree(_ discrepancies: [Discrepancy]) { Output.warn(discrepancies) }

@@ -117,9 +117,17 @@ struct CalibrationArguments: ParsableArguments {
   @Option(
     name: .customLong("calibration"),
     help: ArgumentHelp(
-      "Calibration text; may be repeated. Reads conversations (.json), JSON Lines with text, messages or input_ids "
-        + "(.jsonl), and plain text, also compressed (.gz).", valueName: "file"))
+      "Calibration data; may be repeated. Reads JSON and JSON Lines with conversations (messages, ShareGPT, alpaca), text or "
+        + "input_ids, and plain text, also compressed with gzip. The content decides, not the name.",
+      valueName: "file"))
   var files: [String] = []
+
+  @Option(
+    name: .customLong("calibration-format"),
+    help: ArgumentHelp(
+      "How calibration files are read: auto (the content decides), json, jsonl or text.", valueName: "format")
+  )
+  var format = CalibrationFormat.auto
 
   @Option(help: ArgumentHelp("Tokens in a calibration window.", valueName: "n"))
   var sequenceLength = 512
@@ -148,10 +156,11 @@ struct CalibrationArguments: ParsableArguments {
   var options: CalibrationOptions {
     CalibrationOptions(
       sequenceLength: sequenceLength, samples: samples, seed: seed, packing: pack ? .pack : .truncate,
-      contents: plainText ? .plain : .recognized)
+      contents: plainText ? .plain : .recognized, format: format)
   }
 }
 
+extension CalibrationFormat: ExpressibleByArgument {}
 extension QuantizationRecipe.Method: ExpressibleByArgument {}
 extension FloatArithmetic: ExpressibleByArgument {}
 

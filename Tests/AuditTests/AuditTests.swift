@@ -39,7 +39,7 @@ import Testing
     let path = try Self.checkpoint(in: folder)
     try Self.rewrite(path) { name, bytes in
       guard name == "model.layers.0.self_attn.o_proj.scales" else { return bytes }
-      return [0x00, 0x80] + bytes.dropFirst(2)  // −0 is not positive.
+      return [0x00, 0x7E] + bytes.dropFirst(2)  // NaN
     }
     let errors = try CheckpointLint(path: path).findings.filter { $0.severity == .error }
     #expect(errors.map(\.rule) == ["scales"])
@@ -80,14 +80,38 @@ import Testing
     for found in lint.findings where found.rule != "tokenizer" { #expect(notes.contains(found.text)) }
   }
 
-  private static func checkpoint(in folder: TemporaryFolder) throws -> String {
+  /// Symmetric checkpoints of AutoRound have them, and every engine multiplies with them.
+  @Test func negativeScalesAreNoFault() throws {
+    let folder = try TemporaryFolder()
+    let path = try Self.checkpoint(in: folder)
+    try Self.rewrite(path) { name, bytes in
+      guard name.hasSuffix(".scales") else { return bytes }
+      return bytes.enumerated().map { $0 % 4 == 1 ? $1 | 0x80 : $1 }
+    }
+    let lint = try CheckpointLint(path: path)
+    #expect(lint.findings.filter { $0.severity == .error }.isEmpty)
+  }
+
+  @Test func rulesForSingleModulesAreFollowed() throws {
+    let folder = try TemporaryFolder()
+    let path = try Self.checkpoint(in: folder, bits: ["model.layers.1.mlp.down_proj": 8])
+    let lint = try CheckpointLint(path: path)
+    #expect(lint.findings.filter { $0.severity == .error }.isEmpty)
+    let autoGPTQ = try #require(lint.engines.first { $0.engine == "AutoGPTQ" })
+    #expect(autoGPTQ.obstacle?.contains("model.layers.1.mlp.down_proj") == true)
+    #expect(lint.engines.first { $0.engine == "GPTQModel" }?.obstacle == nil)
+  }
+
+  /// - Parameter bits: of modules that do not have four.
+  private static func checkpoint(in folder: TemporaryFolder, bits: [String: Int] = [:]) throws -> String {
     var contents = try ModelContents(OpenedModel(path: Fixture.path("tiny-zhinao-gqa")))
     let index = contents.index
     let tensors = Dictionary(
       uniqueKeysWithValues: index.projections.map { module in
         let shape = index.shape(of: module)
         let matrix = randomMatrix(
-          bits: 4, symmetric: true, permuted: false, out: shape.out, inputs: shape.in, group: 32)
+          bits: bits[index.name(of: module)] ?? 4, symmetric: true, permuted: false, out: shape.out,
+          inputs: shape.in, group: 32)
         return (module, IntPanelTensor(packing: matrix))
       })
     contents.quantize(tensors, as: QuantizeConfiguration(groupSize: 32))

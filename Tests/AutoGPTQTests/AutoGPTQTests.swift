@@ -143,6 +143,19 @@ import Testing
     #expect(back == m)
   }
 
+  /// As symmetric checkpoints of AutoRound have them; only the product of scale and code counts.
+  @Test func negativeScalesAreScales() throws {
+    let folder = try TemporaryFolder()
+    var m = Self.matrix(bits: 4, symmetric: true, permuted: false)
+    for i in m.scales.indices where i % 2 == 0 { m.scales[i] |= 0x8000 }
+    m.scales[5] = 0
+    try Self.save(m, format: .v1, to: folder.file("x.safetensors"))
+    let (back, warning) = try AutoGPTQModule.read(
+      "m", from: TensorTable(path: folder.file("x.safetensors")),
+      configuration: QuantizeConfiguration(groupSize: 32), out: 64, in: 128)
+    #expect(back == m && warning == nil)
+  }
+
   @Test func impossibleTensorsAreRefused() throws {
     let folder = try TemporaryFolder()
     let path = folder.file("x.safetensors")
@@ -164,8 +177,8 @@ import Testing
     #expect(outside?.description == "\(path): tensor m.g_idx puts channel 5 in group 4 of 4")
     #expect(try refusal { $1[5] = 1 }?.part == .gIdx)
     #expect(try refusal { m, _ in m.zeros[7] = 3 }?.reason == .asymmetricZeros(middle: 8))
-    #expect(try refusal { m, _ in m.scales[0] = 0 }?.reason == .scaleNotPositive(index: 0, 0))
-    #expect(try refusal { m, _ in m.scales[9] = 0x7C00 }?.reason == .scaleNotPositive(index: 9, .infinity))
+    #expect(try refusal { m, _ in m.scales[9] = 0x7C00 }?.reason == .scaleNotFinite(index: 9, "inf"))
+    #expect(try refusal { m, _ in m.scales[2] = 0x7E00 }?.reason == .scaleNotFinite(index: 2, "nan"))
   }
 }
 
@@ -174,7 +187,7 @@ import Testing
     (#"{"bits": 5}"#, "bits"), (#"{"bits": 4, "quant_method": "awq"}"#, "awq"),
     (#"{"bits": 4, "checkpoint_format": "marlin"}"#, "marlin"),
     (#"{"bits": 4, "group_size": 0}"#, "group_size"),
-    (#"{"bits": 4, "is_marlin_format": true}"#, "marlin"), (#"{"bits": 4, "dynamic": {"a": {}}}"#, "dynamic"),
+    (#"{"bits": 4, "is_marlin_format": true}"#, "marlin"), (#"{"bits": 4, "dynamic": {"(": {}}}"#, "dynamic"),
     (#"{}"#, "bits"),
   ])
   func quantizationsThatAreNotSupportedAreNamed(json: String, part: String) {

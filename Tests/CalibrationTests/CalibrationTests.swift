@@ -63,7 +63,7 @@ import Tokenization
     }
     #expect(try Self.load("a\r\nb\u{301}", as: "p.txt").windows == [tokenizer.encode("a\r\nb\u{301}")])
     // The name is taken by bytes too.
-    #expect(try Self.load("{}\u{301}", as: "x.json\u{301}").windows == [tokenizer.encode("{}\u{301}")])
+    #expect(try Self.load("a {}", as: "x.json\u{301}").windows == [tokenizer.encode("a {}")])
   }
 
   @Test func gzippedFilesAreReadTheSame() throws {
@@ -104,19 +104,21 @@ import Tokenization
     func reason(_ text: String, _ name: String) throws -> CalibrationError.Reason? {
       (#expect(throws: CalibrationError.self) { try Self.load(text, as: name) })?.reason
     }
-    #expect(try reason("\n{\"a\": 1}", "c.jsonl") == .noKnownMember(place: "line 2"))
+    #expect(try reason("\n{\"a\": 1}", "c.jsonl") == .record(place: "item 0", .noKnownField(["a"])))
+    #expect(try reason("{\"a\": 1}\n\n3", "c.jsonl") == .record(place: "line 1", .noKnownField(["a"])))
     #expect(
       try reason("{\"input_ids\": [1, 99999]}", "c.jsonl")
-        == .idOutOfVocabulary(record: 0, id: 99999, vocabularySize: 3072))
-    #expect(try reason("[{\"messages\": []}]", "c.json") == .noTurns(place: "item 0"))
+        == .idOutOfVocabulary(place: "item 0", id: 99999, vocabularySize: 3072))
+    #expect(
+      try reason("[{\"messages\": []}]", "c.json") == .record(place: "item 0", .conversation(.noTurns)))
     #expect(try reason("", "c.txt") == .noWindow(length: 512))
   }
 
   @Test(arguments: [
-    ("{", "c.json", "JSON"), ("{\"a\": 1}", "c.jsonl", "line 1"),
+    ("{", "c.json", "JSON"), ("{\"a\": 1}\n[]", "c.jsonl", "line 1"),
     ("[{\"conversations\": []}]", "c.json", "item 0"),
-    ("{\"input_ids\": [1, \"x\"]}", "c.jsonl", "line 1"), ("{\"input_ids\": [1, 99999]}", "c.jsonl", "99999"),
-    ("", "c.txt", "no calibration window"), ("{\"messages\": [{\"role\": 1}]}", "c.jsonl", "turn 0"),
+    ("{\"input_ids\": [1, \"x\"]}", "c.jsonl", "item 0"), ("{\"input_ids\": [1, 99999]}", "c.jsonl", "99999"),
+    ("", "c.txt", "no calibration window"), ("{\"messages\": [{\"role\": 1}]}", "c.jsonl", "a turn has no"),
   ])
   func whatIsWrongIsNamed(text: String, name: String, part: String) throws {
     let error = try #require(

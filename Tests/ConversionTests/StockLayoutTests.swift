@@ -200,7 +200,11 @@ import Tokenization
     ("model.layers.0.mlp.up_proj", 380, "[380, 128]", ""),
     ("model.layers.0.mlp.up_proj", 384, "rank 2", #""r": 4"#),
     ("model.layers.0.mlp.up_proj", 384, "use_dora", #""r": 2, "use_dora": true"#),
-    ("model.layers.0.mlp.up_proj", 384, "bias is all", #""r": 2, "bias": "all""#),
+    ("model.layers.0.mlp.up_proj", 384, "lora_bias", #""r": 2, "lora_bias": true"#),
+    (
+      "model.layers.0.mlp.up_proj", 384, "alora_invocation_tokens", #""r": 2, "alora_invocation_tokens": [5]"#
+    ),
+    ("model.layers.0.mlp.up_proj", 384, "target_modules", #""r": 2, "target_modules": ["q_proj"]"#),
     ("model.layers.0.mlp.up_proj", 384, "pissa", #""r": 2, "init_lora_weights": "pissa_niter_4""#),
     ("model.layers.0.mlp.up_proj", 384, "rank_pattern", #""r": 2, "rank_pattern": {"(": 3}"#),
     ("model.layers.0.mlp.up_proj", 384, "is LOHA", #""r": 2, "peft_type": "LOHA""#),
