@@ -73,9 +73,9 @@ import Testing
     #expect(
       try chat("{\(message), \"max_tokens\": 5, \"max_completion_tokens\": 7, \"max_new_tokens\": 9}").options
         .maximumNewTokens == 7)
-    let several = try chat("{\(message), \"n\": 3, \"seed\": -1}")
+    let several = try chat("{\(message), \"n\": 3, \"seed\": -2}")
       .generationRequests(client: "", timeLimit: .seconds(1), tokenLimit: 10)
-    #expect(several.map(\.sampling.seed) == [UInt64.max, 0, 1])
+    #expect(several.map(\.sampling.seed) == [UInt64.max - 1, UInt64.max, 0])
     #expect(several.allSatisfy { $0.maximumNewTokens == 10 })
   }
 
