@@ -118,10 +118,9 @@ import Testing
       #expect(Array(try #require(extended["token_logprobs"]?.arrayValue).prefix(tokens.count)) == values)
       let several = try await client.post(
         "/v1/completions",
-        "{\"prompt\": [\"\(prompt)\", [1, 2, 3]], \"n\": 2, \"echo\": true, \"logprobs\": 0, \"max_tokens\": 0}"
+        "{\"prompt\": [[1, 2, 3], [4, 5]], \"n\": 2, \"echo\": true, \"logprobs\": 0, \"max_tokens\": 0}"
       ).json()["choices"]?.arrayValue
-      #expect(
-        several?.map { $0["logprobs"]?["tokens"]?.arrayValue?.count } == [tokens.count, tokens.count, 3, 3])
+      #expect(several?.map { $0["logprobs"]?["tokens"]?.arrayValue?.count } == [3, 3, 2, 2])
 
       let events = try await client.post(
         "/v1/completions",

@@ -93,8 +93,10 @@ package final class SequenceStepper {
     let bytes = (try? tokenizer.bytes(of: id, skippingSpecials: request.skipsSpecials)).flatMap { $0 } ?? []
     reports.append(AnswerToken(id: id, bytes: bytes, logprobs: choice.logprobs))
     let certain = text.push(bytes, mayStop: newTokens.count > request.constraints.minimumNewTokens)
-    let piece = AnswerPiece(
-      text: certain, tokens: text.isStopped ? [] : reports.take(upTo: text.releasedBytes))
+    let ready =
+      text.isStopped
+      ? reports.takeAll(cutAt: text.releasedBytes) : reports.take(upTo: text.releasedBytes)
+    let piece = AnswerPiece(text: certain, tokens: ready)
     if isEnd || text.isStopped { return .finished(.stop, last: piece) }
     return hasRoom ? .goesOn(piece) : .finished(.length, last: piece)
   }

@@ -85,7 +85,7 @@ extension RequestField {
     + [
       // In a chat, vLLM puts the last message in front of the answer.
       RequestField("echo", [.completion], .acts),
-      RequestField("echo", [.chat], .refused("it is for /v1/completions", unless: [false])),
+      RequestField("echo", [.chat], .refused("it is for /v1/completions, not for chats", unless: [false])),
     ]
 
   private static let ignored: [RequestField] = [
@@ -169,7 +169,7 @@ extension RequestField {
     ),
     ("the model has no such setting", [("verbosity", ["medium"])]),
     ("the server makes no function calls", [("functions", [[]]), ("function_call", ["none", "auto"])]),
-    ("the server reaches nothing else", [("web_search_options", []), ("moderation", [])]),
+    ("the server does not connect to other servers", [("web_search_options", []), ("moderation", [])]),
     (
       "only text is read and written",
       [
