@@ -54,6 +54,26 @@ import Testing
     }
   }
 
+  /// A word is found whether it begins the text or follows a space, and in each of several answers.
+  @Test func wordsAreBannedWithAndWithoutASpace() async throws {
+    let body =
+      "\"prompt\": \"a\", \"max_tokens\": 40, \"ignore_eos\": true, \"n\": 3, \"temperature\": 1, \"logprobs\": 0"
+    try await TestServer().run { client in
+      func tokens(_ words: [String]) async throws -> [[String]] {
+        let list = JSONValue.array(words.map(JSONValue.string)).serialized()
+        let answer = try await client.post(
+          "/v1/completions", "{\(body), \"seed\": 4, \"bad_words\": \(list)}")
+        return try #require(try answer.json()["choices"]?.arrayValue).map {
+          ($0["logprobs"]?["tokens"]?.arrayValue ?? []).compactMap(\.stringValue)
+        }
+      }
+      let spaced = try #require(
+        try await tokens([]).joined().first { $0.hasPrefix(" ") && $0.utf8.count > 2 })
+      let word = String(spaced.dropFirst())
+      #expect(try await tokens([word]).allSatisfy { !$0.contains(spaced) && !$0.contains(word) })
+    }
+  }
+
   @Test func promptsAreCutFromTheLeft() async throws {
     try await Self.server([111]).run { client in
       func tokens(_ fields: String) async throws -> JSONValue? {

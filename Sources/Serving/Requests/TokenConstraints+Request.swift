@@ -28,7 +28,7 @@ extension TokenConstraints {
       endTokens: endTokens)
   }
 
-  /// Each word as it stands at the beginning of a text and, if that is another token, after a space.
+  /// Each word as it stands at the beginning of a text and after a space.
   private static func sequences(_ fields: JSONFields, tokenizer: any Tokenizer) throws(JSONFieldError)
     -> [[Int]]
   {
@@ -41,8 +41,7 @@ extension TokenConstraints {
       let bare = tokenizer.encode(core, specials: .recognized, addingAffixes: false)
       let spaced = tokenizer.encode(" " + core, specials: .recognized, addingAffixes: false)
       guard !bare.isEmpty else { throw fields.refusal("bad_words", "has a word without tokens") }
-      sequences.append(bare)
-      if spaced.first != bare.first && spaced.count == bare.count { sequences.append(spaced) }
+      sequences += spaced == bare ? [bare] : [bare, spaced]
     }
     return sequences
   }
