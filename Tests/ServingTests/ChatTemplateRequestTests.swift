@@ -73,6 +73,7 @@ import Tokenization
     (#""continue_final_message": 1"#, "continue_final_message"),
     (#""continue_final_message": true, "add_generation_prompt": true"#, "continue_final_message"),
     (#""chat_template_kwargs": {"bos_token": "<x>"}"#, "chat_template_kwargs"),
+    (#""chat_template_kwargs": {"chat_template": "x"}"#, "chat_template_kwargs"),
   ])
   func namesTheFieldThatIsWrong(fields: String, name: String) throws {
     let error = #expect(throws: JSONFieldError.self) {

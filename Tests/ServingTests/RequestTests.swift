@@ -101,9 +101,17 @@ import Testing
     ("{\"response_format\": {\"type\": \"json_object\"}}", "response_format"),
     ("{\"response_format\": 3}", "response_format"), ("{\"tools\": [{}]}", "tools"),
     ("{\"top_logprobs\": 3, \"messages\": [{\"role\": \"user\", \"content\": \"\"}]}", "top_logprobs"),
-    ("{\"model\": 3}", "model"), ("{\"stop_token_ids\": [-1]}", "stop_token_ids"),
+    ("{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}", "messages[0].role"),
+    ("{\"extra_body\": {\"min_tokens\": 1}}", "extra_body"), ("{\"model\": 3}", "model"),
+    ("{\"stop_token_ids\": [-1]}", "stop_token_ids"),
   ])
   func namesTheFieldThatIsWrong(json: String, field: String?) { #expect(parameter(json) == field) }
+
+  @Test func falseAsksForNoLogprobs() throws {
+    #expect(try completion("{\"prompt\": \"a\", \"logprobs\": false}").reports.topLogprobs == nil)
+    #expect(try completion("{\"prompt\": \"a\", \"logprobs\": 0}").reports.topLogprobs == 0)
+    #expect(throws: JSONFieldError.self) { try completion("{\"prompt\": \"a\", \"logprobs\": true}") }
+  }
 
   @Test func promptsAreTextsOrIds() throws {
     let ids = models.all[0].tokenizer.encode("春天", specials: .plain, addingAffixes: true)

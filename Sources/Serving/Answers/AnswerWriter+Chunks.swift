@@ -26,11 +26,11 @@ extension AnswerWriter {
     let index = entry.index
     var chunks: [JSONObject] = []
     if case .prompt = entry.event, echo(index) != nil { chunks.append(echoChunk(index)) }
-    if !answers[index].text.isEmpty || !answers[index].tokens.isEmpty {
+    if !answers[index].text.isEmpty || answers[index].tokens.contains(where: { isReported($0, index) }) {
       chunks.append(textChunk(index, answers[index].text, withPrompt: false))
-      answers[index].text = ""
-      answers[index].tokens = []
     }
+    answers[index].text = ""
+    answers[index].tokens = []
     if case .finished = entry.event {
       let reason = answers[index].finishReason.map(JSONValue.string) ?? .null
       let content: (String, JSONValue) =

@@ -78,6 +78,11 @@ struct AnswerWriter {
 
   // MARK: Parts of an answer
 
+  /// Whether a chunk is worth sending for the token alone.
+  func isReported(_ token: AnswerToken, _ index: Int) -> Bool {
+    token.isPartOfAnswer || request.reports.hasTokenIDs || echo(index) != nil
+  }
+
   /// The prompt that an answer begins with, or nil.
   func echo(_ index: Int) -> CompletionPrompt? { request.endpoint.echo?[index / request.options.choices] }
 

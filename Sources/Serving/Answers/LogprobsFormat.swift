@@ -29,7 +29,7 @@ struct LogprobsFormat {
         logprobs.top.prefix(topCount).map { .object(described($0, bytes: bytes(of: $0.id))) })
       return .object(members)
     }
-    return ["content": .array(content)]
+    return ["content": .array(content), "refusal": nil]
   }
 
   private func described(_ token: TokenLogprob, bytes: [UInt8]) -> JSONObject {

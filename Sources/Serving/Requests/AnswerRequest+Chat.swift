@@ -52,7 +52,8 @@ extension AnswerRequest {
     if let flag = try fields.bool("enable_thinking") { prompt.variables["enable_thinking"] = .bool(flag) }
     for (name, value) in try fields.object("chat_template_kwargs")?.object.members ?? [] {
       // These have fields of their own, and the model's tokens are not for clients to choose.
-      if ["messages", "add_generation_prompt", "continue_final_message", "tools"].contains(name)
+      if ["messages", "add_generation_prompt", "continue_final_message", "tools", "chat_template"].contains(
+        name)
         || ChatPrompt.isToken(name)
       {
         throw fields.refusal("chat_template_kwargs", "cannot have \"\(name)\"")
@@ -84,7 +85,11 @@ extension AnswerRequest {
     if template.isOwn { roles["tool"] = "tool" }
     // As in vLLM and llama.cpp: few templates know developers, and some would drop their messages.
     if template.knowsDevelopers { roles["developer"] = "developer" }
-    guard let role = roles[try fields.requiredString("role")] else {
+    let given = try fields.requiredString("role")
+    if given == "tool" && !template.isOwn {
+      throw fields.unsupported("role", because: "turns of tools need a chat template, and the model has none")
+    }
+    guard let role = roles[given] else {
       throw fields.unexpected("role", expected: "system, developer, user or assistant")
     }
     if !template.isOwn {

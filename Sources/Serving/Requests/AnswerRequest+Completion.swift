@@ -11,9 +11,10 @@ extension AnswerRequest {
     model = try models.model(named: try fields.string("model"))
     warnings = try RequestField.check(fields, of: .completion)
     options = try GenerationOptions(fields, model: model)
-    reports = try Reports(
-      fields, topLogprobs: try fields.integer("logprobs", in: 0...Reports.mostLogprobs),
-      streams: options.streams)
+    // Some clients send what a chat would: false asks for nothing.
+    let topLogprobs =
+      fields["logprobs"] == false ? nil : try fields.integer("logprobs", in: 0...Reports.mostLogprobs)
+    reports = try Reports(fields, topLogprobs: topLogprobs, streams: options.streams)
     let prompts = try AnswerRequest.prompts(fields, model: model, options: options)
     guard prompts.count <= AnswerRequest.mostAnswers / options.choices else {
       throw fields.refusal("prompt", "asks for more than \(AnswerRequest.mostAnswers) answers in one request")

@@ -178,6 +178,10 @@ extension RequestField {
       ]
     ),
     ("text cannot be inserted, only continued", [("suffix", [""]), ("n_indent", [0])]),
+    (
+      "its members belong into the request itself",
+      [("extra_body", [[:]]), ("options", [[:]]), ("parameters", [[:]]), ("sampling_params", [[:]])]
+    ),
     ("models are served as they are", [("lora", [[]])]),
     ("requests take turns", [("priority", [0])]),
     ("--request-timeout limits the time", [("t_max_predict_ms", [0, -1])]),

@@ -4,7 +4,6 @@ import Tokenization
 
 extension TokenConstraints {
   private static let mostWords = 256
-  private static let mostAllowed = 4096
 
   /// Decodes `min_tokens`, `allowed_token_ids` and `bad_words`, which mean what they mean to vLLM.
   /// - Parameters:
@@ -18,7 +17,7 @@ extension TokenConstraints {
       throw fields.refusal("min_tokens", "is larger than the maximum number of tokens, \(maximumNewTokens)")
     }
     let ids = 0...max(0, tokenizer.tokenCount - 1)
-    let allowed = try fields.integers("allowed_token_ids", in: ids, most: TokenConstraints.mostAllowed)
+    let allowed = try fields.integers("allowed_token_ids", in: ids, most: ids.count)
     if let allowed, allowed.isEmpty {
       throw fields.unexpected("allowed_token_ids", expected: "one token id at least")
     }
