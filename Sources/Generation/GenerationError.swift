@@ -12,6 +12,8 @@ package enum GenerationError: DiagnosedError, Equatable {
   case nothingToAnswer
   /// The logits are NaN or infinite, which means that a weight is.
   case notFinite
+  /// The request rules out every token that could come next.
+  case noTokenLeft
   /// As many requests wait as may.
   case queueFull(waiting: Int, retryAfterSeconds: Int)
   case shuttingDown
@@ -32,6 +34,8 @@ package enum GenerationError: DiagnosedError, Equatable {
     case .unknownToken(let id, let count): "token id \(id) is not in 0..<\(count)"
     case .nothingToAnswer: "there is nothing to answer yet"
     case .notFinite: "the logits are not finite; a weight may be NaN or infinite"
+    case .noTokenLeft:
+      "the allowed tokens, the bad words and the minimum length leave no token that could come next"
     case .queueFull(let waiting, let seconds):
       "\(waiting) requests are waiting already; try again in \(seconds) seconds"
     case .shuttingDown: "the server is shutting down"
@@ -44,7 +48,7 @@ package enum GenerationError: DiagnosedError, Equatable {
 
   package var category: FailureCategory {
     switch self {
-    case .emptyPrompt, .unknownToken, .nothingToAnswer, .memoryLimitTooSmall: .usage
+    case .emptyPrompt, .unknownToken, .nothingToAnswer, .noTokenLeft, .memoryLimitTooSmall: .usage
     case .promptTooLong, .messageTooLong, .notFinite: .badInput
     case .queueFull, .shuttingDown, .timedOut: .inputOutput
     }

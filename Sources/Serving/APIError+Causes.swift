@@ -51,6 +51,7 @@ extension APIError {
     switch error {
     case .emptyPrompt, .unknownToken: self.init(.badRequest, text, parameter: "prompt")
     case .promptTooLong, .messageTooLong: self.init(.badRequest, text, code: "context_length_exceeded")
+    case .noTokenLeft: self.init(.badRequest, text, code: "no_token_left")
     case .nothingToAnswer: self.init(.badRequest, text, parameter: "messages")
     case .queueFull(_, let seconds):
       self.init(.tooManyRequests, text, code: "queue_full", retryAfter: seconds)

@@ -126,6 +126,11 @@ package enum ChatTemplate: Equatable, Sendable {
     return ids
   }
 
+  /// Whether it is the model's own and has a place for messages of developers.
+  package var knowsDevelopers: Bool {
+    if case .own(let template) = self { template.source.bytes.contains("developer") } else { false }
+  }
+
   /// Whether it is the model's own.
   package var isOwn: Bool { if case .own = self { true } else { false } }
 

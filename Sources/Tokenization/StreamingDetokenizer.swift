@@ -26,7 +26,7 @@ package struct StreamingDetokenizer: Sendable {
   }
 
   /// How many bytes at the end are the start of a character that more bytes could complete.
-  static func unfinishedTail(of bytes: [UInt8]) -> Int {
+  package static func unfinishedTail(of bytes: [UInt8]) -> Int {
     let limit = min(3, bytes.count)
     for length in stride(from: 1, through: limit, by: 1) {
       let start = bytes.count - length

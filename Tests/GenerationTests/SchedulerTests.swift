@@ -8,10 +8,19 @@ import Transformer
 
 /// What a request produced, all events taken.
 struct Outcome: Equatable {
-  var tokens: [Int] = []
+  var reported: [AnswerToken] = []
   var text = ""
+  var promptScores: [TokenLogprobs]?
   var summary: GenerationSummary?
   var error: GenerationError?
+
+  /// Without the token that ended the answer.
+  var tokens: [Int] { reported.filter(\.isPartOfAnswer).map(\.id) }
+
+  mutating func add(_ piece: AnswerPiece) {
+    reported += piece.tokens
+    text += piece.text
+  }
 }
 
 extension GenerationTicket {
@@ -21,11 +30,10 @@ extension GenerationTicket {
       for entry in entries {
         onEntry(entry)
         switch entry.event {
-        case .token(let token):
-          all[entry.index].tokens.append(token.id)
-          all[entry.index].text += token.text
-        case .finished(let summary, let text):
-          all[entry.index].text += text
+        case .prompt(let scores): all[entry.index].promptScores = scores
+        case .piece(let piece): all[entry.index].add(piece)
+        case .finished(let summary, let piece):
+          all[entry.index].add(piece)
           all[entry.index].summary = summary
         case .failed(let error): all[entry.index].error = error
         }

@@ -73,6 +73,7 @@ import Tokenization
     (#""continue_final_message": 1"#, "continue_final_message"),
     (#""continue_final_message": true, "add_generation_prompt": true"#, "continue_final_message"),
     (#""chat_template_kwargs": {"bos_token": "<x>"}"#, "chat_template_kwargs"),
+    (#""chat_template_kwargs": {"chat_template": "x"}"#, "chat_template_kwargs"),
   ])
   func namesTheFieldThatIsWrong(fields: String, name: String) throws {
     let error = #expect(throws: JSONFieldError.self) {
@@ -81,23 +82,22 @@ import Tokenization
     #expect(error?.field == name)
   }
 
-  /// Fields of other servers that would change the answer are refused by name; values that change nothing are not.
-  @Test(arguments: [
-    ("min_tokens", "3", "0"), ("include_stop_str_in_output", "true", "false"),
-    ("skip_special_tokens", "false", "true"), ("bad_words", "[\"a\"]", "[]"),
-    ("allowed_token_ids", "[1]", "[]"), ("truncate_prompt_tokens", "5", "null"),
-    ("prompt_logprobs", "1", "null"), ("use_beam_search", "true", "false"),
-    ("chat_template", "\"x\"", "null"),
-    ("structured_outputs", "{\"choice\": [\"a\"]}", "null"), ("json_schema", "{}", "null"),
-    ("guided_choice", "[\"a\"]", "null"), ("length_penalty", "2", "1.0"), ("mirostat", "1", "0"),
-  ])
-  func settingsOfOtherServersAreRefusedByName(name: String, value: String, harmless: String) throws {
-    let error = #expect(throws: JSONFieldError.self) {
-      try Self.prompt("{\"messages\": [\(Self.user)], \"\(name)\": \(value)}")
-    }
-    #expect(error?.field == name)
-    #expect(throws: Never.self) {
-      try Self.prompt("{\"messages\": [\(Self.user)], \"\(name)\": \(harmless)}")
+  /// A template that has a place for developers gets their messages; others get them as the system's.
+  @Test func developersAreTheSystemUnlessTheTemplateKnowsThem() throws {
+    let json = #"{"messages": [{"role": "developer", "content": "Be brief."}]}"#
+    #expect(try Self.prompt(json) == "<system>Be brief.</><assistant>")
+    let knowing = Self.usual + "{% if messages[0].role == 'developer' %}!{% endif %}"
+    #expect(try Self.prompt(json, template: knowing) == "<developer>Be brief.</><assistant>!")
+  }
+
+  /// As in vLLM: the effort decides whether a template that only knows thinking lets the model think.
+  @Test func effortDecidesThinkingUnlessThatIsSaid() throws {
+    for (fields, mark) in [
+      (#""reasoning_effort": "none""#, "[False]"), (#""reasoning_effort": "high""#, "[True]"),
+      (#""reasoning_effort": "high", "enable_thinking": false"#, "[False]"),
+      (#""reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": true}"#, "[True]"),
+    ] {
+      #expect(try Self.prompt("{\"messages\": [\(Self.user)], \(fields)}").hasPrefix(mark))
     }
   }
 

@@ -73,9 +73,9 @@ import Testing
     #expect(
       try chat("{\(message), \"max_tokens\": 5, \"max_completion_tokens\": 7, \"max_new_tokens\": 9}").options
         .maximumNewTokens == 7)
-    let several = try chat("{\(message), \"n\": 3, \"seed\": -1}")
+    let several = try chat("{\(message), \"n\": 3, \"seed\": -2}")
       .generationRequests(client: "", timeLimit: .seconds(1), tokenLimit: 10)
-    #expect(several.map(\.sampling.seed) == [UInt64.max, 0, 1])
+    #expect(several.map(\.sampling.seed) == [UInt64.max - 1, UInt64.max, 0])
     #expect(several.allSatisfy { $0.maximumNewTokens == 10 })
   }
 
@@ -101,9 +101,17 @@ import Testing
     ("{\"response_format\": {\"type\": \"json_object\"}}", "response_format"),
     ("{\"response_format\": 3}", "response_format"), ("{\"tools\": [{}]}", "tools"),
     ("{\"top_logprobs\": 3, \"messages\": [{\"role\": \"user\", \"content\": \"\"}]}", "top_logprobs"),
-    ("{\"model\": 3}", "model"), ("{\"stop_token_ids\": [-1]}", "stop_token_ids"),
+    ("{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}", "messages[0].role"),
+    ("{\"extra_body\": {\"min_tokens\": 1}}", "extra_body"), ("{\"model\": 3}", "model"),
+    ("{\"stop_token_ids\": [-1]}", "stop_token_ids"),
   ])
   func namesTheFieldThatIsWrong(json: String, field: String?) { #expect(parameter(json) == field) }
+
+  @Test func falseAsksForNoLogprobs() throws {
+    #expect(try completion("{\"prompt\": \"a\", \"logprobs\": false}").reports.topLogprobs == nil)
+    #expect(try completion("{\"prompt\": \"a\", \"logprobs\": 0}").reports.topLogprobs == 0)
+    #expect(throws: JSONFieldError.self) { try completion("{\"prompt\": \"a\", \"logprobs\": true}") }
+  }
 
   @Test func promptsAreTextsOrIds() throws {
     let ids = models.all[0].tokenizer.encode("春天", specials: .plain, addingAffixes: true)

@@ -108,16 +108,28 @@ package final class GatedModel: LanguageModel {
 package struct ByteTokenizer: Tokenizer {
   package let tokenCount = 259
   package let specialTokens: [ByteText: Int] = ["<|im_start|>": 256, "<|im_end|>": 257, "<eod>": 258]
-  package init() {}
+  /// What stands before a text that gets affixes.
+  private let prefix: [Int]
+  package init(prefix: [Int] = []) { self.prefix = prefix }
+
   package func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int] {
-    if specials == .recognized && text == "<|im_end|>" { return [257] }
-    return text.utf8.map(Int.init)
+    var ids = addingAffixes ? prefix : []
+    var rest = Array(text.utf8)[...]
+    while let byte = rest.first {
+      let special = specials == .plain ? nil : specialTokens.first { rest.starts(with: $0.key.text.utf8) }
+      ids.append(special?.value ?? Int(byte))
+      rest.removeFirst(special?.key.text.utf8.count ?? 1)
+    }
+    return ids
   }
   package func decode(_ ids: [Int], skippingSpecials: Bool) throws -> String {
-    String(decoding: ids.filter { $0 < 256 }.map(UInt8.init), as: UTF8.self)
+    String(
+      decoding: try ids.flatMap { try bytes(of: $0, skippingSpecials: skippingSpecials) ?? [] }, as: UTF8.self
+    )
   }
   package func bytes(of id: Int, skippingSpecials: Bool) throws -> [UInt8]? {
-    id < 256 ? [UInt8(id)] : nil
+    if id < 256 { return [UInt8(id)] }
+    return skippingSpecials ? nil : specialTokens.first { $0.value == id }.map { Array($0.key.text.utf8) }
   }
 }
 

@@ -76,7 +76,8 @@ struct EngineLoop {
         $0.reusedTokens += stepper.reusedTokens
         $0.cachedTokens = caches.chargedTokens
       }
-      if !stepper.hasRoom { end([(running.count - 1, .finished(.length))]) }
+      running[running.count - 1].reportPrompt()
+      if !stepper.hasWork { end([(running.count - 1, .finished(.length))]) }
     }
   }
 
@@ -121,7 +122,7 @@ struct EngineLoop {
     let steps = pass.run(on: model)
     let now = engine.now()
     engine.report { statistics in
-      for (index, step) in steps where step.token != nil {
+      for (index, step) in steps where step.piece != nil {
         statistics.generatedTokens += 1
         if let before = running[index].lastTokenTime {
           statistics.timePerToken.record((now - before).seconds)
@@ -145,9 +146,10 @@ struct EngineLoop {
   private mutating func report(_ steps: [(index: Int, step: Step)], at now: ContinuousClock.Instant) {
     var endings: [(index: Int, ending: RunningRequest.Ending)] = []
     for (index, step) in steps {
-      if let token = step.token {
+      running[index].reportPrompt()
+      if let piece = step.piece {
         running[index].lastTokenTime = now
-        running[index].submission.post(.token(token))
+        running[index].submission.post(.piece(piece))
       }
       switch step {
       case .goesOn: break

@@ -1,13 +1,20 @@
 /// What happens to a request, in order.
 package enum GenerationEvent: Sendable {
-  /// A token was chosen.
-  case token(GeneratedToken)
-  /// The last event of a request that ran. `text` is what was held back.
-  case finished(GenerationSummary, text: String)
+  /// The prompt has run: log probabilities of its tokens from the second on, for requests that ask for them.
+  case prompt([TokenLogprobs])
+  /// A token was chosen: what is certain now of the answer, perhaps nothing.
+  case piece(AnswerPiece)
+  /// The last event of a request that ran, with what was held back.
+  case finished(GenerationSummary, AnswerPiece)
   /// The last event of a request that did not.
   case failed(GenerationError)
 
-  var isLast: Bool { if case .token = self { false } else { true } }
+  var isLast: Bool {
+    switch self {
+    case .prompt, .piece: false
+    case .finished, .failed: true
+    }
+  }
 }
 
 /// What a finished request took.

@@ -3,6 +3,19 @@ struct RunningRequest {
   let submission: GenerationEngine.Submission
   let stepper: SequenceStepper
   var lastTokenTime: ContinuousClock.Instant?
+  private var hasReportedPrompt = false
+
+  init(submission: GenerationEngine.Submission, stepper: SequenceStepper) {
+    self.submission = submission
+    self.stepper = stepper
+  }
+
+  /// Tells of the prompt's log probabilities once they are known.
+  mutating func reportPrompt() {
+    guard !hasReportedPrompt, let scores = stepper.finishedPromptScores else { return }
+    hasReportedPrompt = true
+    submission.post(.prompt(scores))
+  }
 
   /// How a request ends.
   enum Ending {
@@ -26,7 +39,7 @@ struct RunningRequest {
       let summary = GenerationSummary(
         reason: reason, promptTokens: stepper.request.prompt.count, reusedTokens: stepper.reusedTokens,
         newTokens: stepper.newTokens.count)
-      return .finished(summary, text: stepper.heldText())
+      return .finished(summary, stepper.finish())
     }
   }
 }

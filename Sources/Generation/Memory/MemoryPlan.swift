@@ -26,7 +26,8 @@ package struct MemoryPlan: Equatable, Sendable {
     _ c: DecoderConfiguration, limit: Int, weightBytes: Int, otherBytes: Int = 0, context: Int?,
     parallel: Int, bytesPerToken: Int
   ) throws(GenerationError) {
-    workBytes = MemoryPlan.workBytes(c, parallel: parallel)
+    workBytes = MemoryPlan.workBytes(
+      c, parallel: parallel, logitRows: max(parallel, ForwardPass.scoredRows))
     self.weightBytes = weightBytes
     self.bytesPerToken = bytesPerToken
     limitBytes = limit
@@ -49,7 +50,7 @@ package struct MemoryPlan: Equatable, Sendable {
   package static func conversationContext(
     _ c: DecoderConfiguration, limit: Int = defaultLimit(), weightBytes: Int, bytesPerToken: Int
   ) -> Int {
-    let bytes = limit - weightBytes - workBytes(c, parallel: 1)
+    let bytes = limit - weightBytes - workBytes(c, parallel: 1, logitRows: 1)
     let affordable = tokens(in: bytes, bytesPerToken: bytesPerToken)
     return min(c.contextLength, max(2 * leastContext, affordable))
   }
@@ -62,12 +63,12 @@ package struct MemoryPlan: Equatable, Sendable {
 
   private static let leastContext = 256
 
-  private static func workBytes(_ c: DecoderConfiguration, parallel: Int) -> Int {
+  private static func workBytes(_ c: DecoderConfiguration, parallel: Int, logitRows: Int) -> Int {
     let rows = ForwardPass.promptTokens + parallel
     // Hidden state and its norm, queries, keys and values, attention, gate and up; the largest rounded copy in 8 bits.
     let row =
       4 * (2 * c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize) + 2 * c.intermediateSize
-    return rows * row + parallel * c.vocabularySize * 8 + (64 << 20)
+    return rows * row + logitRows * c.vocabularySize * 8 + (64 << 20)
   }
 
   private static func tokens(in bytes: Int, bytesPerToken: Int) -> Int {

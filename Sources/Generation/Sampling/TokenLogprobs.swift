@@ -7,9 +7,11 @@ package struct TokenLogprob: Equatable, Sendable {
   package var logprob: Double
 }
 
-/// Log probabilities of a chosen token and of the likeliest ones.
+/// Log probabilities of a token of the text and of the likeliest ones in its place.
 package struct TokenLogprobs: Equatable, Sendable {
   package var chosen: TokenLogprob
+  /// The place of the token among all tokens; 1: no token is likelier.
+  package var rank: Int
   /// The likeliest first.
   package var top: [TokenLogprob]
 
@@ -19,6 +21,8 @@ package struct TokenLogprobs: Equatable, Sendable {
     let logTotal = largest + log(logits.reduce(0) { $0 + exp(Double($1) - largest) })
     func logprob(_ id: Int) -> TokenLogprob { TokenLogprob(id: id, logprob: Double(logits[id]) - logTotal) }
     chosen = logprob(id)
+    let logit = logits[id]
+    rank = 1 + logits.reduce(0) { $0 + ($1 > logit ? 1 : 0) }
     top = topCount > 0 ? TokenDistribution.likeliest(topCount, of: logits).map(logprob) : []
   }
 }

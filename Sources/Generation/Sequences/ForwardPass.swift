@@ -37,18 +37,61 @@ package struct ForwardPass {
   ///   sequence of whose prompt only a part ran has none.
   package func run(on model: any LanguageModel, pool: WorkerPool = .shared) -> [(index: Int, step: Step)] {
     let hidden = model.hiddenStates(batch: parts.map { ($0.tokens, $0.stepper.sequence.cache) })
-    var lastRow = -1
+    var rows = 0
     var complete: [(stepper: SequenceStepper, index: Int, row: Int)] = []
+    var ended: [(index: Int, step: Step)] = []
     for (stepper, index, tokens) in parts {
       stepper.sequence.append(tokens)
-      lastRow += tokens.count
-      if stepper.pendingTokens.isEmpty { complete.append((stepper, index, lastRow)) }
+      defer { rows += tokens.count }
+      let scored = stepper.tokensToScore(afterRows: tokens.count)
+      if let scores = score(scored, of: stepper, hidden: hidden, firstRow: rows, model: model, pool: pool) {
+        stepper.take(scores)
+      } else {
+        ended.append((index, .failed(.notFinite)))
+        continue
+      }
+      guard stepper.pendingTokens.isEmpty else { continue }
+      if stepper.hasRoom {
+        complete.append((stepper, index, rows + tokens.count - 1))
+      } else {
+        ended.append((index, .finished(.length, last: nil)))
+      }
     }
-    guard !complete.isEmpty else { return [] }
+    guard !complete.isEmpty else { return ended }
     let logits = logits(of: complete.map(\.row), hidden: hidden, model: model)
     let choices = ForwardPass.choose(
       complete.map(\.stepper.chooser), logits: logits, vocabularySize: model.vocabularySize, pool: pool)
-    return zip(complete, choices).map { ($0.index, $0.stepper.take($1)) }
+    return ended + zip(complete, choices).map { ($0.index, $0.stepper.take($1)) }
+  }
+
+  /// Rows of logits that are in memory together when prompts are scored; products work on 16 rows at a time.
+  static let scoredRows = 16
+
+  /// Log probabilities of tokens of a prompt.
+  /// - Parameter firstRow: the row of `hidden` that decides the first of `tokens`.
+  /// - Returns: nil when a logit is not finite.
+  private func score(
+    _ tokens: ArraySlice<Int>, of stepper: SequenceStepper, hidden: AlignedBuffer<Float>, firstRow: Int,
+    model: any LanguageModel, pool: WorkerPool
+  ) -> [TokenLogprobs]? {
+    guard !tokens.isEmpty else { return [] }
+    let tokens = Array(tokens)
+    let topCount = stepper.request.promptLogprobs ?? 0
+    let tokenCount = min(stepper.chooser.tokenCount, model.vocabularySize)
+    let scores = Mutex([TokenLogprobs?](repeating: nil, count: tokens.count))
+    for start in stride(from: 0, to: tokens.count, by: ForwardPass.scoredRows) {
+      let count = min(ForwardPass.scoredRows, tokens.count - start)
+      let logits = model.logits(hidden, rows: firstRow + start..<firstRow + start + count)
+      pool.run(count) { row in
+        let logits = UnsafeBufferPointer(
+          start: logits.pointer + row * model.vocabularySize, count: tokenCount)
+        guard Logits.areFinite(logits) else { return }
+        let score = TokenLogprobs(logits, chosen: tokens[start + row], topCount: topCount)
+        scores.withLock { $0[start + row] = score }
+      }
+    }
+    let known = scores.withLock { $0.compactMap(\.self) }
+    return known.count == tokens.count ? known : nil
   }
 
   /// `[rows.count, vocabularySize]` of some rows of `hidden`.

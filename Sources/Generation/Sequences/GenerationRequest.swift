@@ -6,10 +6,18 @@ package struct GenerationRequest: Sendable {
   package var stopTokens: Set<Int>
   /// Texts that end the answer.
   package var stopStrings: [String]
+  /// Whether the answer ends with what stopped it, or before it.
+  package var includesStop: Bool
+  /// Whether special tokens leave no text in the answer, or their names.
+  package var skipsSpecials: Bool
+  /// Tokens that are ruled out.
+  package var constraints: TokenConstraints
   /// The maximum number of tokens to generate; the context may allow fewer.
   package var maximumNewTokens: Int
   /// Report log probabilities of each token and of this many likeliest ones; nil: none.
   package var topLogprobs: Int?
+  /// Report the same of each token of the prompt but the first. The prompt then runs whole, even if nothing is generated.
+  package var promptLogprobs: Int?
   /// When the answer ends, finished or not. An engine heeds it.
   package var deadline: ContinuousClock.Instant?
   /// Clients take turns in an engine's queue; requests of one client wait for each other.
@@ -17,15 +25,20 @@ package struct GenerationRequest: Sendable {
 
   package init(
     prompt: [Int], sampling: SamplingParameters = SamplingParameters(), stopTokens: Set<Int> = [],
-    stopStrings: [String] = [], maximumNewTokens: Int, topLogprobs: Int? = nil,
-    deadline: ContinuousClock.Instant? = nil, client: String = ""
+    stopStrings: [String] = [], includesStop: Bool = false, skipsSpecials: Bool = true,
+    constraints: TokenConstraints = TokenConstraints(), maximumNewTokens: Int, topLogprobs: Int? = nil,
+    promptLogprobs: Int? = nil, deadline: ContinuousClock.Instant? = nil, client: String = ""
   ) {
     self.prompt = prompt
     self.sampling = sampling
     self.stopTokens = stopTokens
     self.stopStrings = stopStrings
+    self.includesStop = includesStop
+    self.skipsSpecials = skipsSpecials
+    self.constraints = constraints
     self.maximumNewTokens = maximumNewTokens
     self.topLogprobs = topLogprobs
+    self.promptLogprobs = promptLogprobs
     self.deadline = deadline
     self.client = client
   }

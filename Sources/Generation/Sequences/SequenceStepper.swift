@@ -11,11 +11,13 @@ package final class SequenceStepper {
   package let sequence: CachedSequence
   /// Tokens of the prompt that were in the cache beforehand.
   package let reusedTokens: Int
-  private let tokenCount: Int
+  private let tokenizer: any Tokenizer
   private var sampler: Sampler
   private var text: AnswerText
+  private var reports = TokenReports()
   /// Prompt and generated tokens.
   private var context: [Int]
+  private var promptScores: [TokenLogprobs] = []
 
   /// - Parameters:
   ///   - request: its prompt is valid, see ``GenerationRequest/validate(contextLimit:tokenCount:)``.
@@ -23,14 +25,14 @@ package final class SequenceStepper {
   package init(_ request: GenerationRequest, in sequence: CachedSequence, tokenizer: any Tokenizer) {
     self.request = request
     self.sequence = sequence
+    self.tokenizer = tokenizer
     reusedTokens = sequence.tokens.count
-    tokenCount = tokenizer.tokenCount
     sampler = Sampler(request.sampling)
-    text = AnswerText(tokenizer, stops: request.stopStrings)
+    text = AnswerText(stops: request.stopStrings, includesStop: request.includesStop)
     context = request.prompt
   }
 
-  /// Tokens generated so far, without a stop token.
+  /// Tokens generated so far, without a stop token that is not part of the answer.
   package var newTokens: ArraySlice<Int> { context[request.prompt.count...] }
   /// Whether the prompt has run: one token of the answer is known at least.
   package var isGenerating: Bool { context.count > request.prompt.count }
@@ -38,51 +40,86 @@ package final class SequenceStepper {
   package var hasRoom: Bool {
     newTokens.count < request.maximumNewTokens && context.count < sequence.cache.capacity
   }
+  /// Whether the model still has to run: for the next token, or for log probabilities of the prompt.
+  package var hasWork: Bool { hasRoom || !unscoredTokens.isEmpty }
   /// Tokens that are not in the cache yet: the rest of the prompt, or the token generated last.
   var pendingTokens: ArraySlice<Int> { context[sequence.tokens.count...] }
+
+  // MARK: The prompt's log probabilities
+
+  /// Tokens of the prompt whose log probabilities are asked for and not known.
+  private var unscoredTokens: ArraySlice<Int> {
+    request.promptLogprobs == nil ? [] : request.prompt[(1 + promptScores.count)...]
+  }
+
+  /// What the last `rows` tokens that ran decide: the tokens of the prompt that follow each of them, as many as there are.
+  func tokensToScore(afterRows rows: Int) -> ArraySlice<Int> {
+    guard request.promptLogprobs != nil, sequence.tokens.count - rows == promptScores.count else { return [] }
+    return unscoredTokens.prefix(rows)
+  }
+
+  func take(_ scores: [TokenLogprobs]) { promptScores += scores }
+
+  /// Log probabilities of the prompt's tokens from the second on, once they are all known; nil before, and if nobody asked.
+  package var finishedPromptScores: [TokenLogprobs]? {
+    request.promptLogprobs != nil && unscoredTokens.isEmpty ? promptScores : nil
+  }
+
+  // MARK: The answer
 
   /// What choosing the next token needs. It can be handed to another thread.
   var chooser: TokenChooser {
     TokenChooser(
-      sampler: sampler, context: context, generatedFrom: request.prompt.count, tokenCount: tokenCount,
+      sampler: sampler, constraints: request.constraints, context: context,
+      generatedFrom: request.prompt.count, tokenCount: tokenizer.tokenCount,
       topLogprobs: request.topLogprobs)
   }
 
   /// Takes the token that the stepper's chooser chose.
   func take(_ choice: TokenChooser.Choice) -> Step {
-    guard let chosen = choice.token else { return .failed(.notFinite) }
     sampler = choice.sampler
-    guard !request.stopTokens.contains(chosen.id) else { return .finished(.stop, last: nil) }
-    context.append(chosen.id)
-    // Ids are below the tokenizer's count, so this cannot fail.
-    let piece = (try? text.push(chosen.id)) ?? ""
-    let token = GeneratedToken(id: chosen.id, text: piece, logprobs: chosen.logprobs)
-    if text.isStopped { return .finished(.stop, last: token) }
-    return hasRoom ? .goesOn(token) : .finished(.length, last: token)
+    let id: Int
+    switch choice.result {
+    case .failure(let error): return .failed(error)
+    case .success(let chosen): id = chosen
+    }
+    let isEnd = request.stopTokens.contains(id)
+    guard !isEnd || request.includesStop else {
+      reports.append(AnswerToken(id: id, bytes: [], logprobs: choice.logprobs, isPartOfAnswer: false))
+      return .finished(.stop, last: nil)
+    }
+    context.append(id)
+    // Ids are below the tokenizer's count; one that no token has adds nothing.
+    let bytes = (try? tokenizer.bytes(of: id, skippingSpecials: request.skipsSpecials)).flatMap { $0 } ?? []
+    reports.append(AnswerToken(id: id, bytes: bytes, logprobs: choice.logprobs))
+    let certain = text.push(bytes, mayStop: newTokens.count > request.constraints.minimumNewTokens)
+    let ready =
+      text.isStopped
+      ? reports.takeAll(cutAt: text.releasedBytes) : reports.take(upTo: text.releasedBytes)
+    let piece = AnswerPiece(text: certain, tokens: ready)
+    if isEnd || text.isStopped { return .finished(.stop, last: piece) }
+    return hasRoom ? .goesOn(piece) : .finished(.length, last: piece)
   }
 
-  /// Text that was held back because more might have followed. Call it once, at the end.
-  package func heldText() -> String { text.finish() }
-}
-
-/// A token of an answer. `text` is what is certain now that it is known: it may lag behind the tokens.
-package struct GeneratedToken: Sendable {
-  package var id: Int
-  package var text: String
-  package var logprobs: TokenLogprobs?
+  /// What was held back because more might have followed. Call it once, at the end.
+  package func finish() -> AnswerPiece {
+    let held = text.finish()
+    return AnswerPiece(text: held, tokens: reports.takeAll(cutAt: text.releasedBytes))
+  }
 }
 
 /// What a forward pass did for a sequence whose pending tokens all ran.
 package enum Step: Sendable {
-  case goesOn(GeneratedToken)
-  /// The answer is complete. `last` is nil when a stop token ended it.
-  case finished(FinishReason, last: GeneratedToken?)
+  case goesOn(AnswerPiece)
+  /// The answer is complete. `last` is nil when no token was added to it.
+  case finished(FinishReason, last: AnswerPiece?)
   case failed(GenerationError)
 
-  package var token: GeneratedToken? {
+  /// What the token that the answer got makes certain.
+  package var piece: AnswerPiece? {
     switch self {
-    case .goesOn(let token): token
-    case .finished(_, let token): token
+    case .goesOn(let piece): piece
+    case .finished(_, let piece): piece
     case .failed: nil
     }
   }
@@ -91,6 +128,7 @@ package enum Step: Sendable {
 /// Chooses the next token of one sequence.
 struct TokenChooser: Sendable {
   let sampler: Sampler
+  let constraints: TokenConstraints
   /// Prompt and generated tokens; `generatedFrom` is where the generated ones begin.
   let context: [Int]
   let generatedFrom: Int
@@ -99,23 +137,28 @@ struct TokenChooser: Sendable {
   let topLogprobs: Int?
 
   struct Choice: Sendable {
-    /// Nil when the logits are not finite.
-    var token: (id: Int, logprobs: TokenLogprobs?)?
+    var result: Result<Int, GenerationError>
+    var logprobs: TokenLogprobs?
     /// The sampler after its draw.
     var sampler: Sampler
   }
 
   /// - Parameter logits: after everything in `context`; changed in place.
   func choose(_ logits: UnsafeMutableBufferPointer<Float>) -> Choice {
+    var choice = Choice(result: .failure(.notFinite), sampler: sampler)
     let logits = UnsafeMutableBufferPointer(rebasing: logits[..<min(tokenCount, logits.count)])
-    guard Logits.areFinite(UnsafeBufferPointer(logits)) else { return Choice(token: nil, sampler: sampler) }
+    guard Logits.areFinite(UnsafeBufferPointer(logits)) else { return choice }
     let original = topLogprobs.map { _ in Array(logits) }
-    var sampler = sampler
-    let id = sampler.choose(
+    guard constraints.apply(to: logits, after: context[generatedFrom...]) else {
+      choice.result = .failure(.noTokenLeft)
+      return choice
+    }
+    let id = choice.sampler.choose(
       logits, tokenCount: tokenCount, context: context, generatedFrom: generatedFrom)
-    let logprobs = original?.withUnsafeBufferPointer {
+    choice.result = .success(id)
+    choice.logprobs = original?.withUnsafeBufferPointer {
       TokenLogprobs($0, chosen: id, topCount: topLogprobs ?? 0)
     }
-    return Choice(token: (id, logprobs), sampler: sampler)
+    return choice
   }
 }

@@ -50,7 +50,7 @@ package struct TextGenerator: Sendable {
     }
     let start = ContinuousClock.now
     var promptEnd: ContinuousClock.Instant?
-    var reason = stepper.hasRoom ? nil : FinishReason.length
+    var reason = stepper.hasWork ? nil : FinishReason.length
     while reason == nil {
       if isCancelled() {
         reason = .cancelled
@@ -64,9 +64,9 @@ package struct TextGenerator: Sendable {
       case .finished(let finish, _): reason = finish
       case .failed(let error): throw error
       }
-      if let token = step.token, try !emit(token.text) { reason = .cancelled }
+      if let piece = step.piece, try !emit(piece.text) { reason = .cancelled }
     }
-    _ = try emit(stepper.heldText())
+    _ = try emit(stepper.finish().text)
     let end = ContinuousClock.now
     return GenerationResult(
       tokens: Array(stepper.newTokens), text: text, finishReason: reason ?? .length,

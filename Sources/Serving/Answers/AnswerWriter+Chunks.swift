@@ -4,67 +4,76 @@ import JSON
 /// Answers in pieces, for streams.
 extension AnswerWriter {
   /// What a stream begins with: the role of a chat's answers, the echoed prompts.
-  var opening: [JSONValue] {
-    switch request.endpoint {
-    case .chat: return answers.indices.map { chunk($0, delta: ["role": "assistant", "content": ""]) }
-    case .completion(let echo):
-      guard echo != nil else { return [] }
-      return answers.indices.map { chunk($0, text: answers[$0].text, logprobs: nil) }
+  mutating func opening() -> [JSONValue] {
+    var chunks: [JSONObject] = []
+    for index in answers.indices {
+      switch request.endpoint {
+      case .chat:
+        var chunk = chunk(index, content: ("delta", ["role": "assistant", "content": ""]), logprobs: nil)
+        chunk["prompt_token_ids"] = promptTokenIDs(index)
+        chunks.append(chunk)
+      case .completion:
+        // Its log probabilities are known when the prompt has run.
+        if echo(index) != nil && request.reports.topLogprobs == nil { chunks.append(echoChunk(index)) }
+      }
     }
+    return chunks.map { .object($0) }
   }
 
   /// Chunks of an event; none when there is nothing to say yet.
   mutating func chunks(_ entry: GenerationTicket.Entry) throws(GenerationError) -> [JSONValue] {
-    let (text, logprobs) = try add(entry)
-    var chunks: [JSONValue] = []
-    if !text.isEmpty || logprobs != nil {
-      chunks.append(chunk(entry.index, text: text, logprobs: logprobs))
+    try add(entry)
+    let index = entry.index
+    var chunks: [JSONObject] = []
+    if case .prompt = entry.event, echo(index) != nil { chunks.append(echoChunk(index)) }
+    if !answers[index].text.isEmpty || answers[index].tokens.contains(where: { isReported($0, index) }) {
+      chunks.append(textChunk(index, answers[index].text, withPrompt: false))
     }
-    if let logprobs {
-      answers[entry.index].offset +=
-        LogprobsFormat.text(of: logprobs.chosen.id, request.model.tokenizer).unicodeScalars.count
-    }
+    answers[index].text = ""
+    answers[index].tokens = []
     if case .finished = entry.event {
-      let reason = answers[entry.index].finishReason.map(JSONValue.string) ?? .null
-      switch request.endpoint {
-      case .chat: chunks.append(chunk(entry.index, delta: [:], finishReason: reason))
-      case .completion: chunks.append(chunk(entry.index, text: "", logprobs: nil, finishReason: reason))
-      }
+      let reason = answers[index].finishReason.map(JSONValue.string) ?? .null
+      let content: (String, JSONValue) =
+        if case .chat = request.endpoint { ("delta", [:]) } else { ("text", "") }
+      chunks.append(chunk(index, content: content, logprobs: nil, finishReason: reason))
     }
-    return chunks
+    return chunks.map { .object($0) }
   }
 
   /// The token counts that end a stream.
-  var usageChunk: JSONValue { envelope([], isChunk: true, usage: usage.json) }
+  var usageChunk: JSONValue { .object(envelope([], isChunk: true, usage: usage.json)) }
 
-  private func chunk(
-    _ index: Int, text: String, logprobs: TokenLogprobs?, finishReason: JSONValue = nil
-  ) -> JSONValue {
-    switch request.endpoint {
-    case .chat:
-      chunk(index, delta: ["content": .string(text)], logprobs: logprobs, finishReason: finishReason)
-    case .completion:
-      envelope(
-        [
-          [
-            "index": .init(index), "text": .string(text),
-            "logprobs": logprobs.map { self.logprobs([$0], from: answers[index].offset) } ?? .null,
-            "finish_reason": finishReason,
-          ]
-        ], isChunk: true, usage: nil)
-    }
+  private mutating func echoChunk(_ index: Int) -> JSONObject {
+    textChunk(index, echoedText(index), withPrompt: true)
   }
 
-  private func chunk(
-    _ index: Int, delta: JSONValue, logprobs: TokenLogprobs? = nil, finishReason: JSONValue = nil
-  ) -> JSONValue {
-    envelope(
-      [
-        [
-          "index": .init(index), "delta": delta,
-          "logprobs": logprobs.map { self.logprobs([$0], from: answers[index].offset) } ?? .null,
-          "finish_reason": finishReason,
-        ]
-      ], isChunk: true, usage: nil)
+  private mutating func textChunk(_ index: Int, _ text: String, withPrompt: Bool) -> JSONObject {
+    let logprobs = logprobs(index, withPrompt: withPrompt)
+    let content: (String, JSONValue) =
+      if case .chat = request.endpoint { ("delta", ["content": .string(text)]) } else {
+        ("text", .string(text))
+      }
+    return chunk(index, content: content, logprobs: logprobs, hasTokens: true)
+  }
+
+  private mutating func chunk(
+    _ index: Int, content: (name: String, value: JSONValue), logprobs: JSONValue,
+    finishReason: JSONValue = nil, hasTokens: Bool = false
+  ) -> JSONObject {
+    var choice = JSONObject([
+      ("index", .init(index)), (content.name, content.value), ("logprobs", logprobs),
+      ("finish_reason", finishReason),
+    ])
+    if hasTokens { choice["token_ids"] = tokenIDs(index) }
+    if case .completion = request.endpoint, !answers[index].hasBegun {
+      choice["prompt_token_ids"] = promptTokenIDs(index)
+    }
+    answers[index].hasBegun = true
+    var members = envelope([.object(choice)], isChunk: true, usage: nil)
+    if !request.warnings.isEmpty && !hasWarned {
+      hasWarned = true
+      members["warnings"] = warnings
+    }
+    return members
   }
 }

@@ -5,18 +5,26 @@ import JSON
 /// Turns events into the JSON of an endpoint, whole or in chunks.
 struct AnswerWriter {
   let request: AnswerRequest
+  let format: LogprobsFormat
   private let id: String
   private let created = Int(Date().timeIntervalSince1970)
   private(set) var usage = Usage()
   var answers: [Answer]
+  /// Whether a chunk had the request's warnings.
+  var hasWarned = false
 
   /// What is known of one answer.
   struct Answer {
+    /// In a stream: what is not sent yet.
     var text = ""
-    var logprobs: [TokenLogprobs] = []
-    /// Unicode scalars of the tokens that were reported.
-    var offset = 0
+    var tokens: [AnswerToken] = []
+    /// Log probabilities of the prompt's tokens from the second on.
+    var promptScores: [TokenLogprobs]?
+    /// The end of what was reported in the text.
+    var position = TextPosition()
     var finishReason: String?
+    /// Whether a chunk of it was sent.
+    var hasBegun = false
   }
 
   struct Usage {
@@ -34,32 +42,27 @@ struct AnswerWriter {
 
   init(_ request: AnswerRequest) {
     self.request = request
+    format = LogprobsFormat(request)
     let random = String(UInt64.random(in: UInt64.max / 2...UInt64.max), radix: 16)
     switch request.endpoint {
     case .chat: id = "chatcmpl-" + random
     case .completion: id = "cmpl-" + random
     }
     answers = Array(repeating: Answer(), count: request.prompts.count * request.options.choices)
-    if case .completion(let echo?) = request.endpoint {
-      for index in answers.indices { answers[index].text = echo[index / request.options.choices] }
-    }
   }
 
   /// Takes note of an event.
-  /// - Returns: the text that is new, and what is known of the token.
   /// - Throws: why the answer failed.
-  mutating func add(_ entry: GenerationTicket.Entry) throws(GenerationError) -> (
-    text: String, logprobs: TokenLogprobs?
-  ) {
+  mutating func add(_ entry: GenerationTicket.Entry) throws(GenerationError) {
+    func take(_ piece: AnswerPiece) {
+      answers[entry.index].text += piece.text
+      if hasTokenReports { answers[entry.index].tokens += piece.tokens }
+    }
     switch entry.event {
-    case .token(let token):
-      if !request.options.streams {
-        answers[entry.index].text += token.text
-        if let logprobs = token.logprobs { answers[entry.index].logprobs.append(logprobs) }
-      }
-      return (token.text, token.logprobs)
-    case .finished(let summary, let text):
-      if !request.options.streams { answers[entry.index].text += text }
+    case .prompt(let scores): answers[entry.index].promptScores = scores
+    case .piece(let piece): take(piece)
+    case .finished(let summary, let piece):
+      take(piece)
       answers[entry.index].finishReason = summary.reason == .stop ? "stop" : "length"
       // The prompt of several answers counts once.
       if entry.index % request.options.choices == 0 {
@@ -67,34 +70,106 @@ struct AnswerWriter {
         usage.reused += summary.reusedTokens
       }
       usage.completion += summary.newTokens
-      return (text, nil)
     case .failed(let error): throw error
     }
+  }
+
+  private var hasTokenReports: Bool { request.reports.topLogprobs != nil || request.reports.hasTokenIDs }
+
+  // MARK: Parts of an answer
+
+  /// Whether a chunk is worth sending for the token alone.
+  func isReported(_ token: AnswerToken, _ index: Int) -> Bool {
+    token.isPartOfAnswer || request.reports.hasTokenIDs || echo(index) != nil
+  }
+
+  /// The prompt that an answer begins with, or nil.
+  func echo(_ index: Int) -> CompletionPrompt? { request.endpoint.echo?[index / request.options.choices] }
+
+  /// The echoed text. With log probabilities it is the text of the prompt's tokens, so that their places in it are right.
+  func echoedText(_ index: Int) -> String {
+    guard let prompt = echo(index) else { return "" }
+    guard request.reports.topLogprobs != nil else { return prompt.text }
+    return String(decoding: prompt.bytes().joined(), as: UTF8.self)
+  }
+
+  /// `logprobs` of a choice or a chunk; null if nobody asked.
+  /// - Parameter withPrompt: whether an echoed prompt comes before the tokens.
+  mutating func logprobs(_ index: Int, withPrompt: Bool) -> JSONValue {
+    guard request.reports.topLogprobs != nil else { return nil }
+    let answer = answers[index]
+    if case .chat = request.endpoint { return format.chat(answer.tokens) }
+    var lists = LogprobsFormat.Lists()
+    var position = answer.position
+    let prompt = echo(index)
+    if withPrompt, let prompt {
+      for (place, (id, bytes)) in zip(prompt.ids, prompt.bytes()).enumerated() {
+        let scores = place == 0 ? nil : answer.promptScores?[place - 1]
+        format.append(id, bytes: bytes, scores, at: &position, to: &lists)
+      }
+      position.finish()
+    }
+    // Whoever asks for the prompt as well counts on one more token at least, as vLLM and llama.cpp report it: the end is one.
+    for token in answer.tokens where token.isPartOfAnswer || prompt != nil {
+      format.append(token.id, bytes: token.bytes, token.logprobs, at: &position, to: &lists)
+    }
+    answers[index].position = position
+    return lists.json
+  }
+
+  /// `token_ids` of a choice or a chunk, with the token that ended the answer; nil if nobody asked.
+  func tokenIDs(_ index: Int) -> JSONValue? {
+    request.reports.hasTokenIDs ? .array(answers[index].tokens.map { .init($0.id) }) : nil
+  }
+
+  /// `prompt_token_ids`; nil if nobody asked.
+  func promptTokenIDs(_ index: Int) -> JSONValue? {
+    guard request.reports.hasTokenIDs else { return nil }
+    return .array(request.prompts[index / request.options.choices].map { .init($0) })
   }
 
   // MARK: Whole answers
 
   /// The response, when every answer is finished.
   var response: JSONValue {
-    let choices = answers.enumerated().map { index, answer -> JSONValue in
-      let logprobs = request.topLogprobs == nil ? JSONValue.null : self.logprobs(answer.logprobs)
-      let reason = answer.finishReason.map(JSONValue.string) ?? .null
-      switch request.endpoint {
-      case .chat:
-        return [
-          "index": .init(index), "message": ["role": "assistant", "content": .string(answer.text)],
-          "logprobs": logprobs, "finish_reason": reason,
-        ]
-      case .completion:
-        return [
-          "index": .init(index), "text": .string(answer.text), "logprobs": logprobs, "finish_reason": reason,
-        ]
-      }
+    var writer = self
+    let choices = answers.indices.map { writer.choice($0) }
+    var members = envelope(.array(choices), isChunk: false, usage: usage.json)
+    if case .chat = request.endpoint {
+      members["prompt_logprobs"] = promptLogprobs(0)
+      members["prompt_token_ids"] = promptTokenIDs(0)
     }
-    return envelope(.array(choices), isChunk: false, usage: usage.json)
+    if !request.warnings.isEmpty { members["warnings"] = warnings }
+    return .object(members)
   }
 
-  func envelope(_ choices: JSONValue, isChunk: Bool, usage: JSONValue?) -> JSONValue {
+  private mutating func choice(_ index: Int) -> JSONValue {
+    let text = answers[index].text
+    var members = JSONObject([("index", .init(index))])
+    switch request.endpoint {
+    case .chat: members["message"] = ["role": "assistant", "content": .string(text)]
+    case .completion: members["text"] = .string(echoedText(index) + text)
+    }
+    members["logprobs"] = logprobs(index, withPrompt: true)
+    members["finish_reason"] = answers[index].finishReason.map(JSONValue.string) ?? .null
+    members["token_ids"] = tokenIDs(index)
+    if case .completion = request.endpoint {
+      members["prompt_logprobs"] = promptLogprobs(index)
+      members["prompt_token_ids"] = promptTokenIDs(index)
+    }
+    return .object(members)
+  }
+
+  private func promptLogprobs(_ index: Int) -> JSONValue? {
+    guard let count = request.reports.promptLogprobs, let scores = answers[index].promptScores else {
+      return nil
+    }
+    return format.prompt(scores, count: count)
+  }
+
+  var warnings: JSONValue { .array(request.warnings.map(JSONValue.string)) }
+
+  func envelope(_ choices: JSONValue, isChunk: Bool, usage: JSONValue?) -> JSONObject {
     let object: JSONValue =
       switch request.endpoint {
       case .chat: isChunk ? "chat.completion.chunk" : "chat.completion"
@@ -105,10 +180,6 @@ struct AnswerWriter {
       ("model", .string(request.model.name)), ("choices", choices),
     ])
     members["usage"] = usage
-    return .object(members)
-  }
-
-  func logprobs(_ tokens: [TokenLogprobs], from offset: Int = 0) -> JSONValue {
-    LogprobsFormat(endpoint: request.endpoint, tokenizer: request.model.tokenizer).json(tokens, from: offset)
+    return members
   }
 }

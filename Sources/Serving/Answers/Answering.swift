@@ -24,7 +24,7 @@ struct Answering: Sendable {
     defer { registration.end() }
     var writer = AnswerWriter(request)
     while let entries = await ticket.next() {
-      for entry in entries { _ = try writer.add(entry) }
+      for entry in entries { try writer.add(entry) }
     }
     if ticket.isCancelled { throw CancellationError() }
     return Response(writer.response)

@@ -37,7 +37,7 @@ struct EventStream: Sendable {
 
   private func write(to writer: inout any ResponseBodyWriter) async throws {
     var answer = AnswerWriter(request)
-    try await writer.write(EventStream.events(answer.opening))
+    try await writer.write(EventStream.events(answer.opening()))
     while let entries = await ticket.next() {
       do {
         // Everything that is there goes out in one piece.

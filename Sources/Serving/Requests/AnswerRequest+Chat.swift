@@ -6,6 +6,7 @@ extension AnswerRequest {
   /// - Throws: ``JSONFieldError``; ``APIError`` when the model does not exist or cannot chat.
   package init(chat fields: JSONFields, models: ServedModels) throws {
     model = try models.model(named: try fields.string("model"))
+    warnings = try RequestField.check(fields, of: .chat)
     options = try GenerationOptions(fields, model: model, takesTools: model.template?.isOwn ?? false)
     endpoint = .chat
     guard let template = model.template else {
@@ -14,15 +15,18 @@ extension AnswerRequest {
         parameter: "model")
     }
     let ids = try template.encode(
-      try AnswerRequest.prompt(fields, template), tokenizer: model.tokenizer, contents: options.specials)
-    prompts = [ids]
-    let top = try fields.integer("top_logprobs", in: 0...AnswerRequest.mostLogprobs)
+      try AnswerRequest.prompt(fields, template), tokenizer: model.tokenizer,
+      contents: options.specials ?? .plain)
+    prompts = [AnswerRequest.truncated(ids, options, model)]
+    let top = try fields.integer("top_logprobs", in: 0...Reports.mostLogprobs)
     let wantsLogprobs = try fields.bool("logprobs") ?? false
     guard wantsLogprobs || top == nil || top == 0 else {
       throw fields.refusal("top_logprobs", "needs logprobs to be true")
     }
-    topLogprobs = wantsLogprobs ? top ?? 0 : nil
-    try fields.refuseUnsupported("echo", because: "it is for /v1/completions", unless: { $0 == false })
+    reports = try Reports(
+      fields, topLogprobs: wantsLogprobs ? top ?? 0 : nil, streams: options.streams)
+    try fields.refuseUnsupported(
+      "add_special_tokens", because: "the chat template writes them", unless: { $0 == false })
   }
 
   /// What the template is told: the conversation, and the fields that vLLM and llama.cpp pass on to it.
@@ -40,13 +44,16 @@ extension AnswerRequest {
     for name in ["tools", "documents"] {
       if let value = fields[name] { prompt.variables[name] = value }
     }
-    if let flag = try fields.bool("enable_thinking") { prompt.variables["enable_thinking"] = .bool(flag) }
     if let effort = try fields.string("reasoning_effort") {
       prompt.variables["reasoning_effort"] = .string(effort)
+      // As in vLLM: some templates know one of the two, some the other.
+      prompt.variables["enable_thinking"] = .bool(effort != "none")
     }
+    if let flag = try fields.bool("enable_thinking") { prompt.variables["enable_thinking"] = .bool(flag) }
     for (name, value) in try fields.object("chat_template_kwargs")?.object.members ?? [] {
       // These have fields of their own, and the model's tokens are not for clients to choose.
-      if ["messages", "add_generation_prompt", "continue_final_message", "tools"].contains(name)
+      if ["messages", "add_generation_prompt", "continue_final_message", "tools", "chat_template"].contains(
+        name)
         || ChatPrompt.isToken(name)
       {
         throw fields.refusal("chat_template_kwargs", "cannot have \"\(name)\"")
@@ -76,7 +83,13 @@ extension AnswerRequest {
   {
     var roles = ["system": "system", "developer": "system", "user": "user", "assistant": "assistant"]
     if template.isOwn { roles["tool"] = "tool" }
-    guard let role = roles[try fields.requiredString("role")] else {
+    // As in vLLM and llama.cpp: few templates know developers, and some would drop their messages.
+    if template.knowsDevelopers { roles["developer"] = "developer" }
+    let given = try fields.requiredString("role")
+    if given == "tool" && !template.isOwn {
+      throw fields.unsupported("role", because: "turns of tools need a chat template, and the model has none")
+    }
+    guard let role = roles[given] else {
       throw fields.unexpected("role", expected: "system, developer, user or assistant")
     }
     if !template.isOwn {

@@ -4,34 +4,44 @@ import Tokenization
 extension AnswerRequest {
   /// Prompts times choices.
   private static let mostAnswers = 64
-  static let mostLogprobs = 20
 
   /// Decodes the body of `/v1/completions`.
   /// - Throws: ``JSONFieldError``; ``APIError`` when the model does not exist.
   package init(completion fields: JSONFields, models: ServedModels) throws {
     model = try models.model(named: try fields.string("model"))
+    warnings = try RequestField.check(fields, of: .completion)
     options = try GenerationOptions(fields, model: model)
-    topLogprobs = try fields.integer("logprobs", in: 0...AnswerRequest.mostLogprobs)
-    let texts: [String]
-    (prompts, texts) = try AnswerRequest.prompts(fields, model: model, specials: options.specials)
+    // Some clients send what a chat would: false asks for nothing.
+    let topLogprobs =
+      fields["logprobs"] == false ? nil : try fields.integer("logprobs", in: 0...Reports.mostLogprobs)
+    reports = try Reports(fields, topLogprobs: topLogprobs, streams: options.streams)
+    let prompts = try AnswerRequest.prompts(fields, model: model, options: options)
     guard prompts.count <= AnswerRequest.mostAnswers / options.choices else {
       throw fields.refusal("prompt", "asks for more than \(AnswerRequest.mostAnswers) answers in one request")
     }
-    let echoes = try fields.bool("echo") ?? false
-    if echoes && topLogprobs != nil {
-      throw fields.unsupported("echo", because: "prompts have no log probabilities")
-    }
-    endpoint = .completion(echo: echoes ? texts : nil)
+    self.prompts = prompts.map(\.ids)
+    endpoint = .completion(echo: try fields.bool("echo") ?? false ? prompts : nil)
     if options.maximumNewTokens == nil { options.maximumNewTokens = 16 }
   }
 
   /// A string, an array of strings, an array of ids or an array of such arrays.
-  private static func prompts(_ fields: JSONFields, model: ServedModel, specials: SpecialTokens) throws
-    -> (ids: [[Int]], texts: [String])
+  ///
+  /// A client that sends a text here has put its special tokens there itself, perhaps with a chat template of its own: their names are
+  /// tokens, unless it says that they are not.
+  private static func prompts(_ fields: JSONFields, model: ServedModel, options: GenerationOptions) throws
+    -> [CompletionPrompt]
   {
     let tokenizer = model.tokenizer
-    func encoded(_ text: String) -> [Int] {
-      tokenizer.encode(text, specials: specials, addingAffixes: true)
+    let addingAffixes = try fields.bool("add_special_tokens") ?? true
+    func prompt(_ ids: [Int]) -> CompletionPrompt {
+      CompletionPrompt(
+        ids: truncated(ids, options, model), tokenizer: tokenizer, skipsSpecials: options.skipsSpecials)
+    }
+    func prompt(_ text: String) -> CompletionPrompt {
+      let whole = CompletionPrompt(
+        text, tokenizer: tokenizer, specials: options.specials ?? .recognized, addingAffixes: addingAffixes)
+      let kept = prompt(whole.ids)
+      return kept.ids.count == whole.ids.count ? whole : kept
     }
     func ids(_ values: [JSONValue]) throws -> [Int] {
       let ids = values.compactMap(\.intValue).filter((0..<tokenizer.tokenCount).contains)
@@ -41,24 +51,20 @@ extension AnswerRequest {
       return ids
     }
     guard let value = fields["prompt"] else { throw fields.error("prompt", .missing) }
-    if let text = value.stringValue { return ([encoded(text)], [text]) }
+    if let text = value.stringValue { return [prompt(text)] }
     guard let array = value.arrayValue, let first = array.first else {
       throw fields.unexpected("prompt", expected: "a string, or a non-empty array of strings or token ids")
     }
-    var all: [[Int]]
     switch first {
-    case .number: all = [try ids(array)]
+    case .number: return [prompt(try ids(array))]
     case .array:
-      all = try array.map {
+      return try array.map {
         guard let values = $0.arrayValue else {
           throw fields.unexpected("prompt", expected: "arrays of token ids")
         }
-        return try ids(values)
+        return prompt(try ids(values))
       }
-    default:
-      let texts = try fields.strings("prompt", most: mostAnswers)
-      return (texts.map(encoded), texts)
+    default: return try fields.strings("prompt", most: mostAnswers).map(prompt)
     }
-    return (all, try all.map { try tokenizer.decode($0, skippingSpecials: true) })
   }
 }

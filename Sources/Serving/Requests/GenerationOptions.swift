@@ -8,6 +8,11 @@ package struct GenerationOptions: Sendable {
   package var sampling: SamplingParameters
   package var stopTokens: Set<Int>
   var stopStrings: [String]
+  /// Whether an answer ends with what stopped it, or before it.
+  var includesStop: Bool
+  /// Whether special tokens leave no text in an answer, or their names.
+  var skipsSpecials: Bool
+  package var constraints: TokenConstraints
   /// Nil: the endpoint's default.
   package var maximumNewTokens: Int?
   /// Answers to each prompt.
@@ -15,8 +20,9 @@ package struct GenerationOptions: Sendable {
   var streams: Bool
   /// Whether a stream ends with a chunk of token counts.
   var includesUsage: Bool
-  /// Whether text of special tokens in prompts is special.
-  var specials: SpecialTokens
+  /// Whether names of special tokens in prompts are tokens; nil: the endpoint's default.
+  var specials: SpecialTokens?
+  var truncation: PromptTruncation?
 
   private static let mostChoices = 16
 
@@ -27,11 +33,14 @@ package struct GenerationOptions: Sendable {
     maximumNewTokens = try GenerationOptions.maximumNewTokens(fields)
     choices = try fields.integer("n", in: 1...GenerationOptions.mostChoices) ?? 1
     streams = try fields.bool("stream") ?? false
-    specials = try fields.bool("allow_special_tokens") == true ? .recognized : .plain
+    specials = try fields.bool("allow_special_tokens").map { $0 ? .recognized : .plain }
+    truncation = try PromptTruncation(fields)
     includesUsage = false
     if let options = try fields.object("stream_options") {
       guard streams else { throw fields.refusal("stream_options", "is only allowed with stream") }
       includesUsage = try options.bool("include_usage") ?? false
+      try options.refuseUnsupported(
+        "continuous_usage_stats", because: "only the last chunk has token counts", unless: { $0 == false })
     }
 
     let stops = try fields.strings("stop", most: 16)
@@ -39,11 +48,16 @@ package struct GenerationOptions: Sendable {
       throw fields.unexpected("stop", expected: "strings of 1 to 1024 bytes")
     }
     stopStrings = stops
-    stopTokens = try fields.bool("ignore_eos") == true ? [] : model.stopTokens
+    includesStop = try fields.bool("include_stop_str_in_output") ?? false
+    skipsSpecials = try fields.bool("skip_special_tokens") ?? true
     let ids = 0...max(0, model.tokenizer.tokenCount - 1)
-    stopTokens.formUnion(try fields.integers("stop_token_ids", in: ids, most: 64) ?? [])
+    var asked = Set(try fields.integers("stop_token_ids", in: ids, most: 64) ?? [])
     // Special tokens have no text in an answer: a stop that names one means the token.
-    stopTokens.formUnion(stops.compactMap { model.tokenizer.specialTokens[$0] })
+    asked.formUnion(stops.compactMap { model.tokenizer.specialTokens[$0] })
+    stopTokens = asked.union(try fields.bool("ignore_eos") == true ? [] : model.stopTokens)
+    constraints = try TokenConstraints(
+      fields, tokenizer: model.tokenizer, endTokens: asked.union(model.stopTokens),
+      maximumNewTokens: maximumNewTokens)
   }
 
   private static func sampling(_ fields: JSONFields, model: ServedModel) throws(JSONFieldError)
@@ -61,8 +75,10 @@ package struct GenerationOptions: Sendable {
     sampling.frequencyPenalty =
       try fields.number("frequency_penalty", in: SamplingRange.presencePenalty) ?? 0
     sampling.logitBias = try logitBias(fields, tokenCount: model.tokenizer.tokenCount)
+    // −1 is vLLM's and llama.cpp's way to say: any.
     sampling.seed =
-      try fields.integer("seed").map { UInt64(bitPattern: Int64($0)) } ?? UInt64.random(in: 0...UInt64.max)
+      try fields.integer("seed").flatMap { $0 == -1 ? nil : UInt64(bitPattern: Int64($0)) }
+      ?? UInt64.random(in: 0...UInt64.max)
     return sampling
   }
 
@@ -86,10 +102,10 @@ package struct GenerationOptions: Sendable {
     return biases
   }
 
-  /// OpenAI's new name, its old name, the name of the API demo, in this order.
+  /// OpenAI's new name, its old name, the name of the API demo, llama.cpp's name, in this order.
   private static func maximumNewTokens(_ fields: JSONFields) throws(JSONFieldError) -> Int? {
     var first: Int?
-    for name in ["max_completion_tokens", "max_tokens", "max_new_tokens"] {
+    for name in ["max_completion_tokens", "max_tokens", "max_new_tokens", "n_predict"] {
       let value = try fields.integer(name, in: -1...Int.max)
       // -1 is llama.cpp's and vLLM's way to say: as many as the context has room for.
       first = first ?? value.map { $0 == -1 ? .max : $0 }
@@ -112,33 +128,6 @@ package struct GenerationOptions: Sendable {
     try fields.refuseUnsupported(
       "tool_choice", because: "a call cannot be forced", unless: { ["none", "auto"].contains($0) })
     try fields.refuseUnsupported(
-      "functions", because: "the server makes no function calls", unless: isEmpty)
-    try fields.refuseUnsupported("modalities", because: "only text is", unless: { $0 == ["text"] })
-    try fields.refuseUnsupported("audio", because: "only text is")
-    try fields.refuseUnsupported(
-      "suffix", because: "text cannot be inserted, only continued", unless: { $0 == "" })
-    try fields.refuseUnsupported(
       "best_of", because: "it must be equal to n", unless: { $0.intValue == fields["n"]?.intValue ?? 1 })
-    for name in constraints { try fields.refuseUnsupported(name, because: "answers cannot be constrained") }
-    for (name, harmless) in settingsOfOtherServers {
-      try fields.refuseUnsupported(
-        name, because: "the server has no such setting", unless: { harmless.contains($0) })
-    }
   }
-
-  /// Names under which OpenAI, vLLM and llama.cpp take rules that an answer must follow.
-  private static let constraints = [
-    "structured_outputs", "json_schema", "grammar", "guided_json", "guided_regex", "guided_choice",
-    "guided_grammar", "guided_decoding_backend", "structural_tag",
-  ]
-
-  /// Fields of OpenAI, vLLM and llama.cpp that would change the answer, with the values that change nothing.
-  private static let settingsOfOtherServers: [(name: String, harmless: [JSONValue])] = [
-    ("min_tokens", [0]), ("include_stop_str_in_output", [false]), ("skip_special_tokens", [true]),
-    ("bad_words", [[]]), ("allowed_token_ids", [[]]), ("truncate_prompt_tokens", []), ("prompt_logprobs", []),
-    ("use_beam_search", [false]), ("length_penalty", [1, 1.0]), ("chat_template", []),
-    ("add_special_tokens", [false]), ("prediction", []), ("web_search_options", []), ("mirostat", [0]),
-    ("typical_p", [1, 1.0]), ("dynatemp_range", [0, 0.0]), ("xtc_probability", [0, 0.0]),
-    ("dry_multiplier", [0, 0.0]), ("repeat_penalty", [1, 1.0]), ("logits_processors", [[]]),
-  ]
 }

@@ -9,7 +9,9 @@ count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
 seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 VALID = {"messages": [{"role": "user", "content": "你好"}], "max_tokens": 1, "temperature": 0.5, "top_p": 0.9, "top_k": 5,
          "min_p": 0.1, "n": 1, "stop": ["x"], "seed": 1, "logprobs": True, "top_logprobs": 1, "logit_bias": {"1": 1},
-         "presence_penalty": 0.1, "frequency_penalty": 0.1, "repetition_penalty": 1.1, "stream": False, "model": "tiny-zhinao"}
+         "presence_penalty": 0.1, "frequency_penalty": 0.1, "repetition_penalty": 1.1, "stream": False, "model": "tiny-zhinao",
+         "min_tokens": 0, "bad_words": ["x"], "truncate_prompt_tokens": 100, "allowed_token_ids": [1, 2], "skip_special_tokens": True,
+         "prompt_logprobs": 1}
 WRONG = [[], {}, "x", -5, 1e300, True, [[]], {"a": 1}, "\ud800", [None], "9" * 400, [{}], 0.123]
 PATHS = ["/v1/chat/completions", "/v1/completions"]
 
@@ -20,7 +22,8 @@ def post(body, path="/v1/chat/completions", headers=b"Content-Type: application/
 
 def is_harmless(key, value):
     """Wrong-looking values that are allowed."""
-    return (key, repr(value)) in {("stream", "True"), ("logprobs", "True"), ("logit_bias", "{}"), ("seed", "-5"), ("stop", "'x'"),
+    return (key, repr(value)) in {("bad_words", "'x'"), ("bad_words", "[]"), ("bad_words", "'" + "9" * 400 + "'"),
+                                  ("bad_words", repr("\ud800")), ("skip_special_tokens", "True"), ("stream", "True"), ("logprobs", "True"), ("logit_bias", "{}"), ("seed", "-5"), ("stop", "'x'"),
                                   ("stop", "[]"), ("stop", "'" + "9" * 400 + "'"), ("temperature", "0.123"), ("top_p", "0.123"),
                                   ("min_p", "0.123"), ("presence_penalty", "0.123"), ("frequency_penalty", "0.123"),
                                   ("repetition_penalty", "0.123"), ("stop", repr("\ud800"))} or (key == "model" and isinstance(value, str))

@@ -1,7 +1,7 @@
 """Tests zhinao-serve with the official openai package: sync, async, streams, every field, every kind of error.
 It needs the PyPI package openai."""
 
-import asyncio, math, subprocess, time
+import asyncio, json, math, subprocess, time
 
 import openai
 from openai import AsyncOpenAI, OpenAI
@@ -109,6 +109,103 @@ def fields(client, model, text):
         check(all(bytes(item.bytes).decode() == item.token for item in content), "bytes of tokens")
 
 
+def other_fields(client, model):
+    """Fields that OpenAI's API does not have: each acts, or is refused by name."""
+    forever = {"ignore_eos": True}
+
+    def complete(prompt=TALE, max_tokens=24, stream=False, **extra):
+        options = {key: extra.pop(key) for key in ("echo", "logprobs", "stop", "n") if key in extra}
+        return client.completions.create(model=model, prompt=prompt, max_tokens=max_tokens, temperature=0, stream=stream, **options,
+                                         extra_body={**forever, **extra})
+
+    def text(**extra):
+        whole = complete(**extra).choices[0].text
+        streamed = "".join(chunk.choices[0].text for chunk in complete(stream=True, **extra))
+        check(streamed == whole, f"{extra}: streamed {streamed!r}, whole {whole!r}")
+        return whole
+
+    def chat(**extra):
+        options = {key: extra.pop(key) for key in ("logprobs", "top_logprobs", "stop") if key in extra}
+        return client.chat.completions.create(model=model, messages=HELLO, max_tokens=12, temperature=0, **options,
+                                              extra_body={**forever, **extra})
+
+    base = text()
+    ids = complete(return_token_ids=True).choices[0].token_ids
+    check(len(ids) == 24, "return_token_ids")
+    # min_tokens: the answer's own tokens may not end it before.
+    check(complete(stop_token_ids=[ids[3]]).usage.completion_tokens == 3, "stop_token_ids")
+    late = complete(stop_token_ids=[ids[3]], min_tokens=10)
+    check(late.usage.completion_tokens >= 10, f"min_tokens: {late.usage.completion_tokens}")
+    check(len(text(stop=base[4], min_tokens=20)) > len(text(stop=base[4])), "min_tokens and stop strings")
+    check(text(stop=base[6:8], include_stop_str_in_output=True) == base[:base.index(base[6:8]) + 2], "include_stop_str_in_output")
+    check(ids[3] not in complete(allowed_token_ids=sorted(set(ids) - {ids[3]}), return_token_ids=True).choices[0].token_ids and
+          set(complete(allowed_token_ids=[300, 301], return_token_ids=True).choices[0].token_ids) <= {300, 301}, "allowed_token_ids")
+    token = complete(logprobs=0, max_tokens=4).choices[0].logprobs.tokens[2]
+    check(token not in complete(bad_words=[token], logprobs=0).choices[0].logprobs.tokens, "bad_words")
+    end = "<|im_end|>"
+    forced = {"logit_bias": {"3010": 100}, "max_tokens": 3}
+    check(text(**forced) == "" and text(**forced, skip_special_tokens=False) == 3 * end, "skip_special_tokens")
+    check(complete(truncate_prompt_tokens=2).usage.prompt_tokens == 2, "truncate_prompt_tokens")
+    check(chat(truncate_prompt_tokens=5).usage.prompt_tokens == 5, "truncate_prompt_tokens of chats")
+
+    # Prompts: vLLM's form, and lm-evaluation-harness's form.
+    scores = chat(prompt_logprobs=2)
+    check(len(scores.prompt_logprobs) == scores.usage.prompt_tokens and scores.prompt_logprobs[0] is None, "prompt_logprobs")
+    scored = complete(prompt_logprobs=1, echo=True, logprobs=1, max_tokens=0).choices[0]
+    lists = scored.logprobs
+    check(scored.text == TALE and "".join(lists.tokens) == TALE and lists.token_logprobs[0] is None, "echo with logprobs")
+    check(all(top[name] == value for top, name, value in
+              list(zip(lists.top_logprobs, lists.tokens, lists.token_logprobs))[1:]), "the prompt's tokens are among the top ones")
+    check([next(iter(entry.values()))["logprob"] for entry in scored.prompt_logprobs[1:]] == lists.token_logprobs[1:], "both forms")
+    harness = complete(prompt=[[300, 301, 302, 303], [5, 6, 7]], max_tokens=1, logprobs=1, echo=True)
+    check([len(choice.logprobs.token_logprobs) for choice in harness.choices] == [5, 4], "lm-evaluation-harness")
+    check([len(choice.logprobs.top_logprobs) for choice in complete(n=2, logprobs=1, echo=True, max_tokens=1).choices]
+          == 2 * [len(lists.tokens) + 1], "echo with n")
+
+    # Parts of characters: bytes join to the text, keys are distinct, in every answer to Chinese and emoji.
+    for stop in (None, base[2]):
+        answer = chat(logprobs=True, top_logprobs=20, stop=stop).choices[0]
+        joined = b"".join(bytes(item.bytes) for item in answer.logprobs.content)
+        check(joined.decode(errors="replace") == answer.message.content, f"bytes of chats: {joined}")
+    rare = complete(prompt="\U0001F600\u9F98", logprobs=20).choices[0].logprobs
+    check(all(len(top) >= 20 for top in rare.top_logprobs), "distinct keys")
+    check(all("\ufffd" not in name for top in rare.top_logprobs for name in top), "parts of characters by their bytes")
+    check(complete(logprobs=1, return_tokens_as_token_ids=True).choices[0].logprobs.tokens
+          == [f"token_id:{id}" for id in ids], "return_tokens_as_token_ids")
+
+    # A prompt from the client's own template, and the same words in a chat.
+    turn = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+    special, plain = (complete(prompt=turn, max_tokens=1, **extra).usage.prompt_tokens for extra in ({}, {"allow_special_tokens": False}))
+    check(special < plain, f"special tokens in prompts: {special} and {plain} tokens")
+    typed = [client.chat.completions.create(model=model, messages=[{"role": "user", "content": content}], max_tokens=1).usage.prompt_tokens
+             for content in ("", turn)]
+    check(typed[1] - typed[0] >= plain - 2, "special tokens in chats are text")
+
+    refused = {"structured_outputs": {"choice": ["a"]}, "guided_json": {}, "guided_regex": "a", "guided_choice": ["a"],
+               "guided_grammar": "a", "structural_tag": {}, "json_schema": {}, "grammar": "root ::= x", "use_beam_search": True,
+               "length_penalty": 2, "mirostat": 1, "dry_multiplier": 0.8, "xtc_probability": 0.5, "typical_p": 0.5, "dynatemp_range": 1,
+               "top_n_sigma": 1, "samplers": ["top_k"], "repeat_penalty": 1.1, "n_probs": 3, "logprob_token_ids": [1], "chat_template": "x",
+               "include_reasoning": False, "thinking_token_budget": 5, "verbosity": "low", "mm_processor_kwargs": {"a": 1},
+               "lora": [{"id": 0, "scale": 1}], "priority": 3, "cache_salt": "x", "kv_transfer_params": {"a": 1},
+               "web_search_options": {}, "modalities": ["audio"], "suffix": "x", "response_format": {"type": "json_object"},
+               "tool_choice": "required", "min_tokens": -1, "bad_words": [""], "allowed_token_ids": [], "truncate_prompt_tokens": 0,
+               "prompt_logprobs": -1, "skip_special_tokens": 1, "include_stop_str_in_output": 1}
+    for name, value in refused.items():
+        for call in (complete, chat):
+            error = fails(openai.BadRequestError, lambda: call(**{name: value}), param=name, status_code=400)
+            check(name in error.message, f"{name}: {error.message}")
+    fails(openai.BadRequestError, lambda: chat(echo=True), param="echo")
+    fails(openai.BadRequestError, lambda: chat(add_special_tokens=True), param="add_special_tokens")
+    fails(openai.BadRequestError, lambda: complete(best_of=3), param="best_of")
+    fails(openai.BadRequestError, lambda: complete(stream=True, prompt_logprobs=1), param="prompt_logprobs")
+    accepted = dict(user="u", metadata={"a": "b"}, store=False, service_tier="auto", parallel_tool_calls=False, cache_prompt=True,
+                    id_slot=-1, mirostat=0, repeat_penalty=1.0, xtc_threshold=0.1, reasoning_format="auto", priority=0,
+                    spaces_between_special_tokens=False, guided_json=None, response_format={"type": "text"})
+    for call in (complete, chat):
+        check(getattr(call(**accepted), "warnings", None) is None, "fields that ask for nothing are accepted")
+        check("temprature" in call(temprature=1).warnings[0], "unknown fields are named")
+
+
 def errors(client, model, server):
     chat = client.chat.completions.create
     fails(openai.BadRequestError, lambda: chat(model=model, messages=[]), param="messages", status_code=400)
@@ -164,7 +261,7 @@ def limits():
 
 
 def curl_forms(server):
-    """The two requests of 360Zhinao's README as they stand, but for the port."""
+    """The two requests of 360Zhinao's README as they stand, but for the port, and fields of other servers."""
     demo = r"""curl -s 'http://localhost:8360/v1/chat/completions' \
 -H 'Content-Type: application/json' \
 -d '{
@@ -199,6 +296,15 @@ def curl_forms(server):
         "<|im_start|>"
     ]
 }'"""
+    scored = r"""curl -s http://localhost:8360/v1/completions -H 'Content-Type: application/json' \
+-d '{"prompt": "Hello there", "max_tokens": 0, "echo": true, "logprobs": 1, "min_tokens": 0, "skip_special_tokens": true}'"""
+    output = json.loads(subprocess.run(scored.replace("8360", str(server.port)), shell=True, capture_output=True, text=True).stdout)
+    check(output["choices"][0]["logprobs"]["token_logprobs"][0] is None, f"curl: {output}")
+    for name, value in (("structured_outputs", '{"choice": ["a"]}'), ("use_beam_search", "true"), ("chat_template", '"x"')):
+        form = f"""curl -s -w '%{{http_code}}' http://localhost:{server.port}/v1/chat/completions -H 'Content-Type: application/json' \
+-d '{{"messages": [{{"role": "user", "content": "a"}}], "{name}": {value}}}'"""
+        output = subprocess.run(form, shell=True, capture_output=True, text=True).stdout
+        check(f'"param":"{name}"' in output and output.endswith("400"), f"curl: {output}")
     for form in (demo, vllm):
         output = subprocess.run(form.replace("8360", str(server.port)), shell=True, capture_output=True, text=True).stdout
         check('"role":"assistant"' in output and '"finish_reason":"' in output, f"README request: {output}")
@@ -214,6 +320,7 @@ with Server("--api-key", "secret", "--served-model-name", "360Zhinao-7B-Chat-4K"
     check(plain(client, "second") == text, "both models answer")
     streams(client, model, text)
     fields(client, model, text)
+    other_fields(client, model)
     errors(client, model, server)
     asyncio.run(asynchronous(server.url + "/v1", model, text))
 with Server() as server:
