@@ -44,7 +44,8 @@ extension CalibrationError.Reason: CustomStringConvertible {
     case .noTemplate(let record):
       "record \(record) is a conversation, but the model's tokenizer has no chat template known here"
     case .idOutOfVocabulary(let record, let id, let size):
-      "record \(record): token id \(id); the model knows 0 to \(size - 1)"
+      "record \(record): token id \(id); the model knows 0 to \(size - 1). "
+        + "A token that was added to the tokenizer without enlarging the embedding cannot be used"
     case .noWindow(let length):
       "gives no calibration window of \(length) tokens; give more text or a smaller --sequence-length"
     }

@@ -19,6 +19,8 @@ package struct TokenLogprobs: Equatable, Sendable {
     let logTotal = largest + log(logits.reduce(0) { $0 + exp(Double($1) - largest) })
     func logprob(_ id: Int) -> TokenLogprob { TokenLogprob(id: id, logprob: Double(logits[id]) - logTotal) }
     chosen = logprob(id)
-    top = topCount > 0 ? TokenDistribution.likeliest(topCount, of: logits).map(logprob) : []
+    let likeliest = topCount > 0 ? TokenDistribution.likeliest(topCount, of: logits) : []
+    // Tokens that cannot be chosen have none.
+    top = likeliest.map(logprob).filter(\.logprob.isFinite)
   }
 }

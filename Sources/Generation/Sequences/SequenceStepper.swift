@@ -12,6 +12,7 @@ package final class SequenceStepper {
   /// Tokens of the prompt that were in the cache beforehand.
   package let reusedTokens: Int
   private let tokenCount: Int
+  private let unusedIDs: [Range<Int>]
   private var sampler: Sampler
   private var text: AnswerText
   /// Prompt and generated tokens.
@@ -25,6 +26,7 @@ package final class SequenceStepper {
     self.sequence = sequence
     reusedTokens = sequence.tokens.count
     tokenCount = tokenizer.tokenCount
+    unusedIDs = tokenizer.unusedIDs
     sampler = Sampler(request.sampling)
     text = AnswerText(tokenizer, stops: request.stopStrings)
     context = request.prompt
@@ -45,7 +47,7 @@ package final class SequenceStepper {
   var chooser: TokenChooser {
     TokenChooser(
       sampler: sampler, context: context, generatedFrom: request.prompt.count, tokenCount: tokenCount,
-      topLogprobs: request.topLogprobs)
+      unusedIDs: unusedIDs, topLogprobs: request.topLogprobs)
   }
 
   /// Takes the token that the stepper's chooser chose.
@@ -96,6 +98,8 @@ struct TokenChooser: Sendable {
   let generatedFrom: Int
   /// Ids from this one on are padding of the vocabulary and never chosen.
   let tokenCount: Int
+  /// Ids without a token; never chosen either.
+  let unusedIDs: [Range<Int>]
   let topLogprobs: Int?
 
   struct Choice: Sendable {
@@ -109,6 +113,7 @@ struct TokenChooser: Sendable {
   func choose(_ logits: UnsafeMutableBufferPointer<Float>) -> Choice {
     let logits = UnsafeMutableBufferPointer(rebasing: logits[..<min(tokenCount, logits.count)])
     guard Logits.areFinite(UnsafeBufferPointer(logits)) else { return Choice(token: nil, sampler: sampler) }
+    for ids in unusedIDs { for id in ids.clamped(to: logits.indices) { logits[id] = -.infinity } }
     let original = topLogprobs.map { _ in Array(logits) }
     var sampler = sampler
     let id = sampler.choose(
