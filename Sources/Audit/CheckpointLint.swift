@@ -271,11 +271,17 @@ package struct CheckpointLint: Sendable {
       return add(.warning, "tokenizer", "\(error)")
     }
     add(tokenizer.discrepancies)
-    if tokenizer.tokenCount > model.vocabularySize {
+    let rows = model.vocabularySize
+    if tokenizer.ordinaryTokenCount > rows {
       add(
         .error, "vocabulary",
-        "the tokenizer has \(tokenizer.tokenCount) ids, the model \(model.vocabularySize) rows: they do not belong together"
+        "the tokenizer has \(tokenizer.ordinaryTokenCount) ids, the model \(rows) rows: they do not belong together"
       )
+    } else if tokenizer.tokenCount > rows {
+      add(
+        .warning, "vocabulary",
+        "tokens were added at \(rows) to \(tokenizer.tokenCount - 1), but the embedding has only \(rows) rows: a prompt that "
+          + "holds one of them is refused")
     }
     let generation = (try? files.generationConfiguration())?.eosTokenIDs ?? []
     for id in Set(model.eosTokenIDs + generation).sorted() where id >= tokenizer.tokenCount {

@@ -21,10 +21,10 @@ package struct IntegrityReport: Equatable, Sendable {
   }
 
   /// - Throws: when the model cannot even be opened.
-  package static func check(path: String, progress: (Int, Int) -> Void = { _, _ in }) throws
-    -> IntegrityReport
-  {
-    let model = try OpenedModel(path: path)
+  package static func check(
+    path: String, preTokenizer: String? = nil, progress: (Int, Int) -> Void = { _, _ in }
+  ) throws -> IntegrityReport {
+    let model = try OpenedModel(path: path, preTokenizer: preTokenizer)
     let extent = model.store.extent
     var report = IntegrityReport(
       path: path, kind: model.kind.rawValue, tensors: extent.tensors, bytes: extent.byteCount)

@@ -47,7 +47,8 @@ extension CalibrationError.Reason: CustomStringConvertible {
     case .record(let place, let problem): "\(place): \(problem)"
     case .noTemplate(let place): "\(place) is a conversation, but the model has no chat template known here"
     case .idOutOfVocabulary(let place, let id, let size):
-      "\(place): token id \(id); the model knows 0 to \(size - 1)"
+      "\(place): token id \(id); the model knows 0 to \(size - 1). "
+        + "A token that was added to the tokenizer without enlarging the embedding cannot be used"
     case .noWindow(let length):
       "gives no calibration window of \(length) tokens; give more text or a smaller --sequence-length"
     }

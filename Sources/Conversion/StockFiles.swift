@@ -92,9 +92,9 @@ struct StockFiles {
 
   /// The model's own tokenizer when it is a Zhinao one; nil: none, or another, whose files stay as they are.
   private func zhinaoTokenizer() throws -> ZhinaoTokenizer? {
-    do { return try TokenizerLoader.load(files) as? ZhinaoTokenizer } catch let error as TokenizationError
-      where error.category == .cannotOpenInput
-    {
+    do { return try TokenizerLoader.load(files) as? ZhinaoTokenizer } catch let error as TokenizationError {
+      // Only a Zhinao vocabulary would be rewritten; other files are kept as they are.
+      if files.names.contains(where: { $0.bytes.hasSuffix(".tiktoken") }) { throw error }
       return nil
     }
   }

@@ -34,7 +34,8 @@ package struct EvaluationError: DiagnosedError, Equatable {
     case .noIDs(let path): "\(path): is neither an array of token ids nor an object with \"ids\""
     case .notAnID(let path, let index): "\(path): element \(index) is not a whole number"
     case .idOutOfVocabulary(let path, let index, let id, let size):
-      "\(path): token \(index) has id \(id); the model knows 0 to \(size - 1)"
+      "\(path): token \(index) has id \(id); the model knows 0 to \(size - 1). A token that was added to the tokenizer without enlarging the embedding "
+        + "cannot be used"
     case .badWindow(let length, let stride):
       "window \(length) and stride \(stride) do not fit: expected 2 <= window and 1 <= stride <= window"
     case .textTooShort(let tokens, let window):

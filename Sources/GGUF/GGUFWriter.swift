@@ -8,6 +8,7 @@ package enum GGUFField: Equatable, Sendable {
   case string(String)
   case strings([String])
   case int32s([Int32])
+  case float32s([Float])
 }
 
 /// A tensor that is going to be written. `shape` has the slowest dimension first.
@@ -120,6 +121,9 @@ private struct GGUFBytes {
     case .int32s(let values):
       array(.int32, values.count)
       for value in values { put(value) }
+    case .float32s(let values):
+      array(.float32, values.count)
+      for value in values { put(value.bitPattern) }
     }
   }
 }

@@ -8,6 +8,8 @@ package enum GenerationError: DiagnosedError, Equatable {
   /// The same for a message of a conversation with all that its chat template adds.
   case messageTooLong(tokens: Int, limit: Int)
   case unknownToken(id: Int, tokenCount: Int)
+  /// The tokenizer has the token; the model's embedding ends before it.
+  case tokenWithoutRow(name: String, id: Int, rows: Int)
   /// An answer was asked for before anything was said.
   case nothingToAnswer
   /// The logits are NaN or infinite, which means that a weight is.
@@ -32,6 +34,9 @@ package enum GenerationError: DiagnosedError, Equatable {
       "the message and the text that the chat template puts around it are \(tokens) tokens; the context has room for "
         + "\(limit). Shorten the message, or give a larger --context-size"
     case .unknownToken(let id, let count): "token id \(id) is not in 0..<\(count)"
+    case .tokenWithoutRow(let name, let id, let rows):
+      "the prompt holds the token \(name) with id \(id), but the model's embedding has only \(rows) rows: the token was "
+        + "added to the tokenizer without enlarging the embedding. Leave it out of the prompt, or enlarge the embedding"
     case .nothingToAnswer: "there is nothing to answer yet"
     case .notFinite: "the logits are not finite; a weight may be NaN or infinite"
     case .noTokenLeft:
@@ -48,7 +53,8 @@ package enum GenerationError: DiagnosedError, Equatable {
 
   package var category: FailureCategory {
     switch self {
-    case .emptyPrompt, .unknownToken, .nothingToAnswer, .noTokenLeft, .memoryLimitTooSmall: .usage
+    case .emptyPrompt, .unknownToken, .tokenWithoutRow, .nothingToAnswer, .noTokenLeft, .memoryLimitTooSmall:
+      .usage
     case .promptTooLong, .messageTooLong, .notFinite: .badInput
     case .queueFull, .shuttingDown, .timedOut: .inputOutput
     }

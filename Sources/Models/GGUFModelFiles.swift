@@ -18,8 +18,13 @@ struct GGUFModelFiles: ModelFiles {
 
   var location: String { file.path }
 
-  /// - Parameter weightType: the type that the configuration declares when the embedding is not stored as floats.
-  init(file: GGUFFile, weightType: DType, families: [ModelFamily] = ModelFamily.builtIn) throws {
+  /// - Parameters:
+  ///   - weightType: the type that the configuration declares when the embedding is not stored as floats.
+  ///   - preTokenizer: see ``GGUFTokenizer``.
+  init(
+    file: GGUFFile, weightType: DType, preTokenizer: String? = nil,
+    families: [ModelFamily] = ModelFamily.builtIn
+  ) throws {
     self.file = file
     configuration = Array(
       (try GGUFConfiguration(file, families: families).json(weightType: weightType).serialized(indent: 2)
@@ -27,7 +32,7 @@ struct GGUFModelFiles: ModelFiles {
     let specials = try GGUFSpecialTokens(file)
     generation = Array((specials.generationConfiguration.serialized(indent: 2) + "\n").utf8)
     do {
-      tokenizer = try GGUFTokenizer(file)
+      tokenizer = try GGUFTokenizer(file, preTokenizer: preTokenizer)
       tokenizerObstacle = nil
     } catch let error as TokenizationError {
       tokenizer = nil

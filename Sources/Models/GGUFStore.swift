@@ -41,14 +41,16 @@ package struct GGUFStore: ModelStore {
   /// - Parameters:
   ///   - dequantizedType: what the blocks become: bf16, f16 or f32.
   ///   - keepsCodes: blocks that GPTQ's integers can express stay integers.
+  ///   - preTokenizer: llama.cpp's name for how the tokenizer cuts text, where the file does not say it.
   /// - Throws: when the file has tensors that no decoder of this kind has: leaving them out would change the result.
   package init(
-    file: GGUFFile, dequantizedType: DType, keepsCodes: Bool = false,
+    file: GGUFFile, dequantizedType: DType, keepsCodes: Bool = false, preTokenizer: String? = nil,
     families: [ModelFamily] = ModelFamily.builtIn
   ) throws {
     self.file = file
     self.dequantizedType = dequantizedType
-    files = try GGUFModelFiles(file: file, weightType: dequantizedType, families: families)
+    files = try GGUFModelFiles(
+      file: file, weightType: dequantizedType, preTokenizer: preTokenizer, families: families)
     discrepancies = try GGUFConfiguration(file, families: families).discrepancies()
     let c = try files.modelConfiguration(families: families)
     configuration = c

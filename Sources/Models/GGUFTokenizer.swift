@@ -10,6 +10,8 @@ struct GGUFSpecialTokens {
   var otherEnds: [Int]
   var pad: Int?
   var addsBegin: Bool?
+  var addsEnd: Bool?
+  var unknown: Int?
   var template: String?
   /// The template for conversations with tools.
   var toolTemplate: String?
@@ -23,6 +25,8 @@ struct GGUFSpecialTokens {
     otherEnds = try ["eot", "eom"].compactMap { try id($0) }
     pad = try id("padding")
     addsBegin = try file.flag("tokenizer.ggml.add_bos_token")
+    addsEnd = try file.flag("tokenizer.ggml.add_eos_token")
+    unknown = try id("unknown")
     template = try file.string("tokenizer.chat_template")
     toolTemplate = try file.string("tokenizer.chat_template.tool_use")
   }
@@ -45,7 +49,7 @@ struct GGUFSpecialTokens {
     var object = JSONObject([
       ("tokenizer_class", "PreTrainedTokenizerFast"), ("clean_up_tokenization_spaces", false),
     ])
-    for (name, id) in [("bos_token", begin), ("eos_token", end), ("pad_token", pad)] {
+    for (name, id) in [("bos_token", begin), ("eos_token", end), ("pad_token", pad), ("unk_token", unknown)] {
       guard let id, let text = tokenizer?.text(of: id) else { continue }
       object[name] = .string(text)
     }
@@ -61,13 +65,18 @@ struct GGUFSpecialTokens {
   }
 }
 
-/// A byte-level BPE tokenizer in the metadata of a GGUF file, as `tokenizer.json` has it.
+/// A BPE tokenizer in the metadata of a GGUF file, as `tokenizer.json` has it: over bytes, or SentencePiece's.
 struct GGUFTokenizer {
   private let tokens: [String]
   private let kinds: [Kind]
-  private let merges: [String]
-  private let form: GGUFPreTokenizer
+  private let model: Model
   private let begin: Int?
+  private let end: Int?
+
+  private enum Model {
+    case bytes(GGUFPreTokenizer, merges: [String])
+    case sentencePiece(GGUFSentencePiece)
+  }
 
   /// Numbers of `tokenizer.ggml.token_type`.
   enum Kind: Int32 {
@@ -75,37 +84,51 @@ struct GGUFTokenizer {
     case unknown, control, userDefined, unused, byte
   }
 
-  /// - Throws: `TokenizationError` for a tokenizer that is not byte-level BPE with a pattern we know.
-  init(_ file: GGUFFile) throws {
+  /// - Parameter preTokenizer: llama.cpp's name for how text is cut, where the caller knows better than the file.
+  /// - Throws: `TokenizationError` for a tokenizer that is not BPE, or cut by a pattern that we do not know.
+  init(_ file: GGUFFile, preTokenizer: String? = nil) throws {
     func bad(_ detail: String) -> TokenizationError {
       TokenizationError(path: file.path, detail: detail, category: .cannotOpenInput)
     }
-    guard let model = try file.string("tokenizer.ggml.model"),
+    guard let name = try file.string("tokenizer.ggml.model"),
       let tokens = try file.strings("tokenizer.ggml.tokens")
     else { throw bad("has no tokenizer in its metadata") }
-    guard model == "gpt2" else {
-      throw bad("its tokenizer is of kind \"\(model)\"; only byte-level BPE (\"gpt2\") is supported")
-    }
-    let name = try file.string("tokenizer.ggml.pre") ?? "default"
-    guard let form = GGUFPreTokenizer(name: name) else {
-      throw bad(
-        "its tokenizer cuts text as \"\(name)\"; known are \(GGUFPreTokenizer.knownNames.joined(separator: ", "))"
-      )
-    }
     let kinds = try file.integers("tokenizer.ggml.token_type") ?? tokens.map { _ in 1 }
     guard kinds.count == tokens.count else {
       throw bad("tokenizer.ggml.token_type has \(kinds.count) entries, there are \(tokens.count) tokens")
     }
-    guard let merges = try file.strings("tokenizer.ggml.merges") else {
-      throw bad("has no tokenizer.ggml.merges")
-    }
     self.tokens = tokens
     self.kinds = kinds.map { Kind(rawValue: Int32(truncatingIfNeeded: $0)) ?? .normal }
-    self.merges = merges
-    self.form = form
     let specials = try GGUFSpecialTokens(file)
-    begin =
-      specials.addsBegin ?? form.addsBegin ? specials.begin.flatMap { $0 < tokens.count ? $0 : nil } : nil
+    let addsBegin: Bool
+    switch name {
+    case "gpt2":
+      let form = try GGUFPreTokenizer(file, tokens: tokens, named: preTokenizer)
+      guard let merges = try file.strings("tokenizer.ggml.merges") else {
+        throw bad("has no tokenizer.ggml.merges")
+      }
+      model = .bytes(form, merges: merges)
+      addsBegin = specials.addsBegin ?? form.addsBegin
+    case "llama":
+      guard let scores = try file.floats("tokenizer.ggml.scores"), scores.count == tokens.count else {
+        throw bad("has no tokenizer.ggml.scores for its \(tokens.count) tokens")
+      }
+      let unknown = specials.unknown ?? self.kinds.firstIndex(of: .unknown)
+      model = .sentencePiece(
+        GGUFSentencePiece(
+          scores: scores, unknown: unknown.flatMap { tokens.indices.contains($0) ? tokens[$0] : nil },
+          putsSpaceBefore: try file.flag("tokenizer.ggml.add_space_prefix") ?? true))
+      addsBegin = specials.addsBegin ?? true
+    default:
+      throw bad(
+        "its tokenizer is of kind \"\(name)\"; only byte-level BPE (\"gpt2\") and SentencePiece's BPE (\"llama\") are "
+          + "supported")
+    }
+    func affix(_ id: Int?, _ isAdded: Bool) -> Int? {
+      isAdded ? id.flatMap { $0 < tokens.count ? $0 : nil } : nil
+    }
+    begin = affix(specials.begin, addsBegin)
+    end = affix(specials.end, specials.addsEnd ?? false)
   }
 
   func text(of id: Int) -> String? { tokens.indices.contains(id) ? tokens[id] : nil }
@@ -126,102 +149,86 @@ struct GGUFTokenizer {
         ])
       }
     }
-    return [
-      "version": "1.0", "truncation": nil, "padding": nil, "added_tokens": .array(added), "normalizer": nil,
-      "pre_tokenizer": form.json, "post_processor": postProcessor,
-      "decoder": ["type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true],
-      "model": [
+    var object = JSONObject([
+      ("version", "1.0"), ("truncation", nil), ("padding", nil), ("added_tokens", .array(added)),
+      ("normalizer", nil), ("pre_tokenizer", nil), ("post_processor", postProcessor),
+    ])
+    switch model {
+    case .bytes(let form, let merges):
+      object["pre_tokenizer"] = form.json
+      object["decoder"] = [
+        "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
+      ]
+      object["model"] = [
         "type": "BPE", "dropout": nil, "unk_token": nil, "continuing_subword_prefix": nil,
         "end_of_word_suffix": nil, "fuse_unk": false, "byte_fallback": false,
         "ignore_merges": .bool(form.ignoresMerges), "vocab": .object(vocabulary),
         "merges": .array(merges.map { .string($0) }),
-      ],
-    ]
+      ]
+    case .sentencePiece(let form):
+      object["normalizer"] = form.normalizer
+      object["decoder"] = form.decoder
+      object["model"] = form.model(tokens, vocabulary)
+    }
+    return .object(object)
   }
 
   private var postProcessor: JSONValue {
-    guard let begin, let text = text(of: begin) else { return .null }
-    let token: JSONValue = ["SpecialToken": ["id": .string(text), "type_id": 0]]
-    func sequence(_ name: String, _ type: Int) -> JSONValue {
-      ["Sequence": ["id": .string(name), "type_id": .init(type)]]
+    guard begin != nil || end != nil else { return .null }
+    func affix(_ id: Int?) -> [JSONValue] {
+      id.flatMap(text).map { [["SpecialToken": ["id": .string($0), "type_id": 0]]] } ?? []
+    }
+    func sequence(_ name: String, _ type: Int) -> [JSONValue] {
+      [["Sequence": ["id": .string(name), "type_id": .init(type)]]]
+    }
+    var tokens = JSONObject()
+    for id in [begin, end].compactMap({ $0 }) {
+      guard let text = text(of: id) else { continue }
+      tokens[text] = ["id": .string(text), "ids": [.init(id)], "tokens": [.string(text)]]
     }
     return [
-      "type": "TemplateProcessing", "single": .array([token, sequence("A", 0)]),
-      "pair": .array([token, sequence("A", 0), token, sequence("B", 1)]),
-      "special_tokens": .object(
-        JSONObject([
-          (text, ["id": .string(text), "ids": .array([.init(begin)]), "tokens": .array([.string(text)])])
-        ])),
+      "type": "TemplateProcessing", "single": .array(affix(begin) + sequence("A", 0) + affix(end)),
+      "pair": .array(
+        affix(begin) + sequence("A", 0) + affix(end) + affix(begin) + sequence("B", 1) + affix(end)),
+      "special_tokens": .object(tokens),
     ]
   }
 }
 
-/// How a tokenizer cuts text before merging, under llama.cpp's names (`tokenizer.ggml.pre`).
-struct GGUFPreTokenizer: Equatable {
-  let steps: [SplitPattern]
-  /// Whether a whole piece that is a token becomes it without merging.
-  let ignoresMerges: Bool
-  /// Whether a text begins with the token for it when the file does not say.
-  let addsBegin: Bool
+/// SentencePiece's BPE in a GGUF file: tokens merge in the order of their scores.
+struct GGUFSentencePiece {
+  let scores: [Float]
+  let unknown: String?
+  /// A space is put before a text, and before what follows a special token.
+  let putsSpaceBefore: Bool
 
-  /// The first name of each is the one that is written.
-  private static let known: [(names: [String], form: GGUFPreTokenizer)] = [
-    (
-      ["qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan"],
-      GGUFPreTokenizer(steps: [.cl100k(digits: 1)], ignoresMerges: false, addsBegin: false)
-    ),
-    (
-      ["llama-bpe", "llama3", "llama-v3"],
-      GGUFPreTokenizer(steps: [.cl100k(digits: 3)], ignoresMerges: true, addsBegin: true)
-    ),
-    (
-      ["dbrx", "smaug-bpe"],
-      GGUFPreTokenizer(steps: [.cl100k(digits: 3)], ignoresMerges: false, addsBegin: false)
-    ),
-    (
-      ["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
-      GGUFPreTokenizer(steps: [.digits, .gpt2], ignoresMerges: false, addsBegin: false)
-    ),
-    (
-      ["gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"],
-      GGUFPreTokenizer(steps: [.gpt2], ignoresMerges: false, addsBegin: false)
-    ),
-  ]
-
-  static var knownNames: [String] { known.flatMap(\.names) }
-
-  private init(steps: [SplitPattern], ignoresMerges: Bool, addsBegin: Bool) {
-    (self.steps, self.ignoresMerges, self.addsBegin) = (steps, ignoresMerges, addsBegin)
+  private var spaces: JSONValue {
+    ["type": "Replace", "pattern": ["String": " "], "content": "\u{2581}"]
   }
 
-  init?(name: String) {
-    guard let entry = GGUFPreTokenizer.known.first(where: { $0.names.contains(name) }) else { return nil }
-    self = entry.form
+  var normalizer: JSONValue {
+    guard putsSpaceBefore else { return spaces }
+    return ["type": "Sequence", "normalizers": [["type": "Prepend", "prepend": "\u{2581}"], spaces]]
   }
 
-  /// llama.cpp's name for it, or nil. A tokenizer that ignores merges can be named as one that does not when that makes no
-  /// difference to it.
-  static func name(steps: [SplitPattern], ignoresMerges: Bool) -> String? {
-    known.first { $0.form.steps == steps && $0.form.ignoresMerges == ignoresMerges }?.names[0]
+  var decoder: JSONValue {
+    var steps: [JSONValue] = [
+      ["type": "Replace", "pattern": ["String": "\u{2581}"], "content": " "], ["type": "ByteFallback"],
+      ["type": "Fuse"],
+    ]
+    if putsSpaceBefore { steps.append(["type": "Strip", "content": " ", "start": 1, "stop": 0]) }
+    return ["type": "Sequence", "decoders": .array(steps)]
   }
 
-  /// `pre_tokenizer` of `tokenizer.json`.
-  var json: JSONValue {
-    func byteLevel(_ usesRegex: Bool) -> JSONValue {
-      ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": .bool(usesRegex)]
-    }
-    let parts: [JSONValue] = steps.map { step in
-      switch step {
-      case .digits: ["type": "Digits", "individual_digits": true]
-      case .gpt2: byteLevel(true)
-      case .cl100k:
-        [
-          "type": "Split", "pattern": ["Regex": .string(step.regularExpression)], "behavior": "Isolated",
-          "invert": false,
-        ]
-      }
-    }
-    let all = steps.last == .gpt2 ? parts : parts + [byteLevel(false)]
-    return all.count == 1 ? all[0] : ["type": "Sequence", "pretokenizers": .array(all)]
+  func model(_ tokens: [String], _ vocabulary: JSONObject) -> JSONValue {
+    let order = tokens.indices.filter { vocabulary[tokens[$0]]?.intValue == $0 }
+      .sorted { (-scores[$0], $0) < (-scores[$1], $1) }
+    let merges = SentencePieceMerges.ways(toMake: order.map { tokens[$0] }) { vocabulary[$0] != nil }
+    return [
+      "type": "BPE", "dropout": nil, "unk_token": unknown.map { .string($0) } ?? .null,
+      "continuing_subword_prefix": nil, "end_of_word_suffix": nil, "fuse_unk": true, "byte_fallback": true,
+      "ignore_merges": false, "vocab": .object(vocabulary),
+      "merges": .array(merges.map { [.string($0), .string($1)] }),
+    ]
   }
 }

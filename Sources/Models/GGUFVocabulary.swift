@@ -5,77 +5,115 @@ import Tokenization
 
 /// A tokenizer and chat template as metadata of a GGUF file.
 package struct GGUFVocabulary {
-  package private(set) var fields: [(String, GGUFField)]
+  package private(set) var fields: [(String, GGUFField)] = []
   /// What llama.cpp does otherwise than the model's own tokenizer.
   package private(set) var notes: [String] = []
+  /// Ids put before and after every text.
+  private var prefix: [Int] = []
+  private var suffix: [Int] = []
 
   /// - Parameter files: where the tokenizer came from; also configuration and template.
   package init(
     _ tokenizer: any Tokenizer, files: any ModelFiles, configuration c: ModelConfiguration
   ) throws {
-    let tables = try GGUFVocabulary.tables(tokenizer, files)
-    func bad(_ reason: ModelError.Reason) -> ModelError { ModelError(reason, path: files.location) }
-    guard let name = GGUFVocabulary.preTokenizer(tables) else {
-      throw bad(.unknownPreTokenizer)
-    }
     let isZhinao = tokenizer is ZhinaoTokenizer
-    if let form = GGUFPreTokenizer(name: name), tables.ignoresMerges, !form.ignoresMerges {
-      notes.append("tokens that are no result of merging are never used")
+    if let zhinao = tokenizer as? ZhinaoTokenizer {
+      try addBytePairs(try BytePairTables(zhinao), files, c)
+    } else if let (json, path) = try TokenizerLoader.document(files) {
+      if let pieces = try SentencePieceTables(json, path: path) {
+        try addSentencePieces(pieces, files, c)
+      } else if let ranks = try? ZhinaoTokenizerJSON.vocabulary(json, path: path) {
+        // A Zhinao model in the stock layout: its own tokenizer knows what the replacements mean.
+        try addBytePairs(try BytePairTables(ZhinaoTokenizer(vocabulary: ranks, path: path)), files, c)
+      } else {
+        try addBytePairs(try BytePairTables(json, path: path), files, c)
+      }
+    } else {
+      throw ModelError(.noMerges, path: files.location)
     }
-    notes += tables.omissions.map { "not reproduced: \($0)" }
-
-    fields = [
-      ("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string(name)),
-    ]
-    // Every row of the embedding needs a token.
-    var tokens: [String] = []
-    var kinds: [Int32] = []
-    for id in 0..<c.vocabularySize {
-      let entry = id < tables.tokens.count ? tables.tokens[id] : nil
-      tokens.append(entry?.text ?? "[PAD\(id)]")
-      let kind: GGUFTokenizer.Kind =
-        switch entry?.kind {
-        case .normal: .normal
-        case .special: .control
-        case .added: .userDefined
-        case nil: .unused
-        }
-      kinds.append(kind.rawValue)
-    }
-    guard Set(tokens.map(\.bytes)).count == tokens.count else {
-      throw bad(.tokensWithSameText)
-    }
-    fields += [
-      ("tokenizer.ggml.tokens", .strings(tokens)), ("tokenizer.ggml.token_type", .int32s(kinds)),
-      ("tokenizer.ggml.merges", .strings(tables.merges.map { "\($0.left) \($0.right)" })),
-    ]
-    try addSpecials(tokenizer, files, c, tables.prefix)
+    try addSpecials(tokenizer, files, c)
     if let template = try GGUFVocabulary.template(tokenizer, files, isZhinao: isZhinao) {
       fields.append(("tokenizer.chat_template", .string(template)))
     }
   }
 
-  private static func tables(_ tokenizer: any Tokenizer, _ files: any ModelFiles) throws -> BytePairTables {
-    if let zhinao = tokenizer as? ZhinaoTokenizer { return try BytePairTables(zhinao) }
-    guard let json = try files.json(named: "tokenizer.json") else {
-      throw ModelError(.noMerges, path: files.location)
+  private mutating func addBytePairs(
+    _ tables: BytePairTables, _ files: any ModelFiles, _ c: ModelConfiguration
+  ) throws {
+    guard
+      let name = GGUFPreTokenizer.name(steps: tables.steps, ignoresMerges: tables.ignoresMerges)
+        ?? GGUFPreTokenizer.name(steps: tables.steps, ignoresMerges: false)
+    else { throw ModelError(.unknownPreTokenizer, path: files.location) }
+    if let form = GGUFPreTokenizer(name: name), tables.ignoresMerges, !form.ignoresMerges {
+      notes.append("tokens that are no result of merging are never used")
     }
-    // A Zhinao model in the stock layout: its own tokenizer knows what the replacements mean.
-    if let ranks = try? ZhinaoTokenizerJSON.vocabulary(json, path: files.label(of: "tokenizer.json")) {
-      return try BytePairTables(
-        ZhinaoTokenizer(vocabulary: ranks, path: files.label(of: "tokenizer.json")))
-    }
-    return try BytePairTables(json, path: files.label(of: "tokenizer.json"))
+    notes += tables.omissions.map { "not reproduced: \($0)" }
+    fields = [("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string(name))]
+    try addTokens(
+      tables.tokens.map { entry in
+        entry.map { ($0.text, $0.kind == .normal ? .normal : $0.kind == .special ? .control : .userDefined) }
+      }, files, c)
+    fields.append(("tokenizer.ggml.merges", .strings(tables.merges.map { "\($0.left) \($0.right)" })))
+    (prefix, suffix) = (tables.prefix, [])
   }
 
-  private static func preTokenizer(_ tables: BytePairTables) -> String? {
-    GGUFPreTokenizer.name(steps: tables.steps, ignoresMerges: tables.ignoresMerges)
-      ?? GGUFPreTokenizer.name(steps: tables.steps, ignoresMerges: false)
+  private mutating func addSentencePieces(
+    _ tables: SentencePieceTables, _ files: any ModelFiles, _ c: ModelConfiguration
+  ) throws {
+    notes += tables.omissions.map { "not reproduced: \($0)" }
+    // The name means nothing for this kind; llama.cpp's own converter writes it.
+    fields = [("tokenizer.ggml.model", .string("llama")), ("tokenizer.ggml.pre", .string("default"))]
+    try addTokens(
+      tables.tokens.map { entry in
+        entry.map { entry in
+          switch entry.kind {
+          case .normal: (entry.text, .normal)
+          case .unknown: (entry.text, .unknown)
+          case .byte: (entry.text, .byte)
+          case .special: (entry.text, .control)
+          case .added: (entry.text, .userDefined)
+          }
+        }
+      }, files, c)
+    // llama.cpp's own number for rows without a token.
+    let scores = (0..<c.vocabularySize).map { id in
+      id < tables.tokens.count ? tables.tokens[id]?.score ?? -10000 : -10000
+    }
+    fields += [
+      ("tokenizer.ggml.scores", .float32s(scores)),
+      ("tokenizer.ggml.add_space_prefix", .bool(tables.putsSpaceBefore)),
+    ]
+    if let unknown = tables.unknown, unknown < c.vocabularySize {
+      fields.append(("tokenizer.ggml.unknown_token_id", .uint32(UInt32(unknown))))
+    }
+    (prefix, suffix) = (tables.prefix, tables.suffix)
+  }
+
+  /// Every row of the embedding gets a token, and no token is without a row.
+  private mutating func addTokens(
+    _ tokens: [(text: String, kind: GGUFTokenizer.Kind)?], _ files: any ModelFiles, _ c: ModelConfiguration
+  ) throws {
+    let rows = (0..<c.vocabularySize).map { id in
+      (id < tokens.count ? tokens[id] : nil) ?? ("[PAD\(id)]", .unused)
+    }
+    guard Set(rows.map(\.text.bytes)).count == rows.count else {
+      throw ModelError(.tokensWithSameText, path: files.location)
+    }
+    fields += [
+      ("tokenizer.ggml.tokens", .strings(rows.map(\.text))),
+      ("tokenizer.ggml.token_type", .int32s(rows.map(\.kind.rawValue))),
+    ]
+    for (id, token) in tokens.enumerated().dropFirst(c.vocabularySize) {
+      guard let token else { continue }
+      notes.append(
+        "token \(token.text) is left out: its id \(id) is beyond the \(c.vocabularySize) rows of the embedding"
+      )
+    }
   }
 
   /// Ids that begin and end texts. llama.cpp stops at three kinds of end: of the text, of a turn, of a message.
   private mutating func addSpecials(
-    _ tokenizer: any Tokenizer, _ files: any ModelFiles, _ c: ModelConfiguration, _ prefix: [Int]
+    _ tokenizer: any Tokenizer, _ files: any ModelFiles, _ c: ModelConfiguration
   ) throws {
     func put(_ name: String, _ id: Int?) {
       guard let id, id >= 0, id < c.vocabularySize else { return }
@@ -95,6 +133,11 @@ package struct GGUFVocabulary {
       "padding", generation.padTokenID ?? c.json["pad_token_id"]?.intValue ?? tokenizer.specialTokens["<pad>"]
     )
     fields.append(("tokenizer.ggml.add_bos_token", .bool(prefix.count == 1)))
+    if suffix.count == 1, suffix[0] == ends.first {
+      fields.append(("tokenizer.ggml.add_eos_token", .bool(true)))
+    } else if !suffix.isEmpty {
+      notes.append("not reproduced: tokens put after every text")
+    }
     if prefix.count > 1 {
       notes.append("only one token can be put before every text; it has \(prefix.count)")
     }

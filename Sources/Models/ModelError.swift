@@ -96,6 +96,14 @@ package struct ModelError: DiagnosedError, Equatable {
 
   package var category: FailureCategory { .badInput }
 
+  /// Whether a GGUF file without the tokenizer would have no such error.
+  package var concernsTokenizer: Bool {
+    switch reason {
+    case .unknownPreTokenizer, .tokensWithSameText, .noMerges: true
+    default: false
+    }
+  }
+
   package var description: String { "\(path): \(tensor.map { "\($0) " } ?? "")\(reason)" }
 }
 
@@ -157,7 +165,7 @@ extension ModelError.Reason: CustomStringConvertible {
     case .unknownFrequencies:
       "scales frequencies in another way than Llama 3.1 and 3.2 do, which config.json cannot say"
     case .unknownPreTokenizer:
-      "llama.cpp has no name for the way its tokenizer cuts text; the GGUF file would not work"
+      "llama.cpp has no name for the way its tokenizer cuts text"
     case .tokensWithSameText: "two of its tokens have the same text, which llama.cpp refuses"
     case .noMerges: "has no tokenizer.json to take the merges from"
     }

@@ -34,10 +34,11 @@ package struct OpenedModel: Sendable {
   /// - Parameters:
   ///   - dequantizedType: what the blocks of a GGUF file become: bf16, f16 or f32.
   ///   - keepsCodes: blocks of a GGUF file that GPTQ's integers can express stay integers.
+  ///   - preTokenizer: llama.cpp's name for how the tokenizer of a GGUF file cuts text; it wins over the file's.
   ///   - families: those among which the configuration's `model_type` chooses.
   package init(
     path: String, verification: Verification = .header, dequantizedType: DType = .bf16,
-    keepsCodes: Bool = false, families: [ModelFamily] = ModelFamily.builtIn
+    keepsCodes: Bool = false, preTokenizer: String? = nil, families: [ModelFamily] = ModelFamily.builtIn
   ) throws {
     self.path = path
     var isFolder: ObjCBool = false
@@ -56,7 +57,7 @@ package struct OpenedModel: Sendable {
     } else if path.bytes.hasSuffix(".gguf") || GGUFFile.isGGUF(path: path) {
       store = try GGUFStore(
         file: try GGUFFile(path: path), dequantizedType: dequantizedType, keepsCodes: keepsCodes,
-        families: families)
+        preTokenizer: preTokenizer, families: families)
     } else {
       store = try PackedStore(
         file: PackedModelFile(path: path, checkingHeader: verification != .none), families: families)
@@ -77,12 +78,13 @@ package struct OpenedModel: Sendable {
     try builder(arithmetic: arithmetic).decoder(pool: pool)
   }
 
-  /// The tokenizer, checked to fit the model's vocabulary.
+  /// The tokenizer, checked to fit the model's vocabulary. Added tokens may lie beyond it, as padding often does: text that
+  /// does not name them never becomes their ids.
   package func tokenizer() throws -> any Tokenizer {
     let tokenizer = try TokenizerLoader.load(files)
-    guard tokenizer.tokenCount <= configuration.vocabularySize else {
+    guard tokenizer.ordinaryTokenCount <= configuration.vocabularySize else {
       throw ModelError(
-        .tokenizerTooLarge(tokens: tokenizer.tokenCount, rows: configuration.vocabularySize), path: path)
+        .tokenizerTooLarge(tokens: tokenizer.ordinaryTokenCount, rows: configuration.vocabularySize), path: path)
     }
     return tokenizer
   }

@@ -38,6 +38,8 @@ package struct QuantizationJob: Sendable {
 
   package var modelPath: String
   package var verification: OpenedModel.Verification
+  /// See ``OpenedModel``.
+  package var preTokenizer: String?
   package var recipe: QuantizationRecipe
   package var calibrationPaths: [String]
   package var calibrationOptions: CalibrationOptions
@@ -61,12 +63,14 @@ package struct QuantizationJob: Sendable {
   }
 
   package init(
-    modelPath: String, verification: OpenedModel.Verification = .header, recipe: QuantizationRecipe,
+    modelPath: String, verification: OpenedModel.Verification = .header, preTokenizer: String? = nil,
+    recipe: QuantizationRecipe,
     calibrationPaths: [String] = [], calibrationOptions: CalibrationOptions = CalibrationOptions(),
     outputs: Outputs, memoryLimit: Int? = nil, scratch: String? = nil, tool: ToolIdentity
   ) {
     self.modelPath = modelPath
     self.verification = verification
+    self.preTokenizer = preTokenizer
     self.recipe = recipe
     self.calibrationPaths = calibrationPaths
     self.calibrationOptions = calibrationOptions
@@ -115,7 +119,7 @@ package struct QuantizationJob: Sendable {
   }
 
   private func makeQuantizer(_ observer: any QuantizationObserver) throws -> ModelQuantizer {
-    let model = try OpenedModel(path: modelPath, verification: verification)
+    let model = try OpenedModel(path: modelPath, verification: verification, preTokenizer: preTokenizer)
     observer.filesDisagree(model.store.discrepancies)
     let contents = try ModelContents(model)
     return try ModelQuantizer(

@@ -49,7 +49,7 @@ extension APIError {
   private init(_ error: GenerationError) {
     let text = error.description
     switch error {
-    case .emptyPrompt, .unknownToken: self.init(.badRequest, text, parameter: "prompt")
+    case .emptyPrompt, .unknownToken, .tokenWithoutRow: self.init(.badRequest, text, parameter: "prompt")
     case .promptTooLong, .messageTooLong: self.init(.badRequest, text, code: "context_length_exceeded")
     case .noTokenLeft: self.init(.badRequest, text, code: "no_token_left")
     case .nothingToAnswer: self.init(.badRequest, text, parameter: "messages")

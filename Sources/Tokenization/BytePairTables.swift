@@ -39,12 +39,14 @@ package struct BytePairTables: Sendable {
     }
     merges = model.merges.map { ($0.0, $0.1) }
     ignoresMerges = model.ignoresMerges
-    let (steps, addsPrefixSpace) = try file.preTokenizer()
-    self.steps = steps
+    let preTokenizer = try file.preTokenizer()
+    steps = preTokenizer.patterns
     let affixes = try file.affixes(tokenCount: count)
     prefix = affixes.prefix
     omissions = []
-    if addsPrefixSpace { omissions.append("a space put before every text") }
+    if let index = preTokenizer.steps.firstIndex(of: .spaceBefore) {
+      omissions.append("a space put before every \(index == 0 ? "text" : "piece of a text")")
+    }
     let normalization = try file.normalizer()
     if normalization.contains(.nfc) { omissions.append("normalization (NFC)") }
     if normalization.contains(where: { $0 != .nfc }) { omissions.append("replacements in the text") }

@@ -5,9 +5,14 @@ package struct ByteReplacement: Equatable, Sendable {
 
   /// - Parameter pattern: not empty.
   package init(_ pattern: String, _ content: String) {
+    self.init(pattern: Array(pattern.utf8), content: Array(content.utf8))
+  }
+
+  /// - Parameter pattern: not empty.
+  init(pattern: [UInt8], content: [UInt8]) {
     precondition(!pattern.isEmpty)
-    self.pattern = Array(pattern.utf8)
-    self.content = Array(content.utf8)
+    self.pattern = pattern
+    self.content = content
   }
 
   package func apply(_ text: [UInt8]) -> [UInt8] {

@@ -29,6 +29,15 @@ enum CharacterClasses {
     }
   }
 
+  /// `\w` of Unicode's regular expressions: alphabetic characters, marks, digits, joining punctuation and joiners.
+  static func isWord(_ value: UInt32) -> Bool {
+    guard let scalar = Unicode.Scalar(value) else { return false }
+    switch scalar.properties.generalCategory {
+    case .nonspacingMark, .spacingMark, .enclosingMark, .decimalNumber, .connectorPunctuation: return true
+    default: return scalar.properties.isAlphabetic || scalar.properties.isJoinControl
+    }
+  }
+
   /// Calls `body` with the table, so that a scan looks it up without retaining it each time.
   static func withTable<Result>(_ body: (UnsafeBufferPointer<CharacterClass>) throws -> Result) rethrows
     -> Result

@@ -73,11 +73,13 @@ package enum ChatTemplate: Equatable, Sendable {
   ///
   /// A model's own template is encoded as transformers encodes the text that it renders: special tokens cut it, and the
   /// text between two of them is one piece, whoever wrote its parts. A default template encodes each segment separately, as
-  /// 360Zhinao's own code does.
+  /// 360Zhinao's own code does, unless the tokenizer would take each for the start of a text.
   package func encode(
     _ segments: [TemplateSegment], tokenizer: any Tokenizer, contents: SpecialTokens
   ) -> [Int] {
-    if isOwn { return encodeAsOneText(segments, tokenizer: tokenizer, contents: contents) }
+    if isOwn || tokenizer.marksTextStart {
+      return encodeAsOneText(segments, tokenizer: tokenizer, contents: contents)
+    }
     return segments.flatMap { segment in
       // A default template leaves out the tokens that the vocabulary does not have.
       if segment.isFromTemplate && DefaultTemplate.tokens.contains(ByteText(segment.text)) {
@@ -92,8 +94,8 @@ package enum ChatTemplate: Equatable, Sendable {
     _ segments: [TemplateSegment], tokenizer: any Tokenizer, contents: SpecialTokens
   ) -> [Int] {
     guard contents == .plain else {
-      let text = segments.map(\.text).joined()
-      return tokenizer.encode(text, specials: .recognized, addingAffixes: false)
+      return tokenizer.encode(
+        segments.map(\.text).joined(), specials: .recognized, addingAffixes: false)
     }
     let splitter = SpecialTokenSplitter(
       tokenizer.specialTokens.map { AddedToken(id: $1, bytes: Array($0.text.utf8)) })
@@ -101,8 +103,11 @@ package enum ChatTemplate: Equatable, Sendable {
     var text: [UInt8] = []
     func encodeText() {
       guard !text.isEmpty else { return }
-      ids += tokenizer.encode(
-        String(decoding: text, as: UTF8.self), specials: .plain, addingAffixes: false)
+      let piece = String(decoding: text, as: UTF8.self)
+      ids +=
+        ids.isEmpty
+        ? tokenizer.encode(piece, specials: .plain, addingAffixes: false)
+        : tokenizer.encodeContinuation(piece, specials: .plain)
       text.removeAll(keepingCapacity: true)
     }
     for segment in segments {
@@ -115,7 +120,7 @@ package enum ChatTemplate: Equatable, Sendable {
         splitter.forEachSegment(of: $0) { piece in
           switch piece {
           case .text(let range): text += bytes[range]
-          case .token(let id):
+          case .token(let id, _):
             encodeText()
             ids.append(id)
           }

@@ -6,7 +6,7 @@ struct AddedToken: Sendable {
   /// Swallows white space to its left, its right.
   var stripsLeft = false
   var stripsRight = false
-  /// Only between characters that are not letters, numbers or underscores.
+  /// Only between characters that are not part of a word.
   var isWholeWord = false
 }
 
@@ -27,7 +27,8 @@ struct SpecialTokenSplitter: Sendable {
 
   enum Segment {
     case text(Range<Int>)
-    case token(Int)
+    /// The range is the token's own, without white space that it swallows.
+    case token(Int, Range<Int>)
   }
 
   /// Calls `body` with the segments of `text` in order; text segments are not empty.
@@ -44,35 +45,34 @@ struct SpecialTokenSplitter: Sendable {
   private func forEachSegment(
     of text: UnsafeBufferPointer<UInt8>, _ canStart: UnsafeBufferPointer<Bool>, _ body: (Segment) -> Void
   ) {
+    // As the tokenizers library does it: matches are found in the text as it is, and never overlap; one that does not count
+    // hides the others in it; white space that one has swallowed can still be a token of its own.
     var start = 0
     var i = 0
     while i < text.count {
-      if !canStart[Int(text[i])] {
+      guard canStart[Int(text[i])], let token = match(text, at: i) else {
         i += 1
         continue
       }
-      guard let token = match(text, at: i, from: start) else {
-        i += 1
-        continue
-      }
-      var left = i
-      var right = i + token.bytes.count
-      if token.stripsLeft { left = strippedLeft(text, from: left, downTo: start) }
-      if token.stripsRight { right = strippedRight(text, from: right) }
+      let range = i..<i + token.bytes.count
+      i = range.upperBound
+      if token.isWholeWord && !isAlone(text, range) { continue }
+      let left =
+        token.stripsLeft ? strippedLeft(text, from: range.lowerBound, downTo: start) : range.lowerBound
       if left > start { body(.text(start..<left)) }
-      body(.token(token.id))
-      start = right
-      i = right
+      body(.token(token.id, range))
+      start = token.stripsRight ? strippedRight(text, from: range.upperBound) : range.upperBound
     }
     if start < text.count { body(.text(start..<text.count)) }
   }
 
+  /// The longest token that stands at `index`.
   @inline(__always)
-  private func match(_ text: UnsafeBufferPointer<UInt8>, at index: Int, from start: Int) -> AddedToken? {
+  private func match(_ text: UnsafeBufferPointer<UInt8>, at index: Int) -> AddedToken? {
     byFirstByte[Int(text[index])].first { token in
       guard index + token.bytes.count <= text.count else { return false }
       for j in 0..<token.bytes.count where text[index + j] != token.bytes[j] { return false }
-      return !token.isWholeWord || isAlone(text, index..<index + token.bytes.count)
+      return true
     }
   }
 
@@ -80,8 +80,7 @@ struct SpecialTokenSplitter: Sendable {
     CharacterClasses.withTable { table in
       let cursor = TextCursor(bytes: text, table: table)
       func isWord(_ index: Int) -> Bool {
-        guard let c = cursor.character(at: index) else { return false }
-        return c.kind == .letter || c.kind == .number || c.value == 0x5F
+        cursor.character(at: index).map { CharacterClasses.isWord($0.value) } ?? false
       }
       if range.lowerBound > 0, isWord(characterStart(text, before: range.lowerBound)) { return false }
       return !isWord(range.upperBound)

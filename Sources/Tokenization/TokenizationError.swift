@@ -36,6 +36,14 @@ package struct TokenizationError: DiagnosedError, Equatable {
     /// The post-processor names a token without ids of this vocabulary.
     case unknownAffix(String)
 
+    // MARK: Other files
+    /// Not SentencePiece's format from this byte on.
+    case notSentencePiece(byte: Int)
+    /// `merges.txt`; lines count from 1.
+    case badMergeLine(Int)
+    /// A class of transformers for files that do not say themselves how text is cut.
+    case unknownClass(String?, files: String)
+
     // MARK: Zhinao in the terms of tokenizer.json
     /// A rank has the name of a special token.
     case rankIsSpecial(Int)
@@ -102,7 +110,7 @@ extension TokenizationError.Reason: CustomStringConvertible {
     case .tokenRepeated(let rank): "rank \(rank) repeats the token of a lower rank"
     case .byteMissing(let byte): "has no token for the single byte \(byte); every byte needs one"
     case .noPart(let part): "has no \(part)"
-    case .unsupportedModel(let type): "model.type is \(type); this reader knows byte-level BPE"
+    case .unsupportedModel(let type): "model.type is \(type); this reader knows BPE"
     case .unsupported(let detail): detail
     case .badID(let token): "model.vocab: \"\(token)\" has no valid id"
     case .idGivenTwice(let id): "model.vocab gives id \(id) to two tokens"
@@ -118,7 +126,15 @@ extension TokenizationError.Reason: CustomStringConvertible {
       "gives rank \(rank) to the name of a special token, which tokenizer.json cannot tell from it"
     case .notZhinao(let rule): "is not a Zhinao tokenizer: \(rule)"
     case .severalVocabularies: "has several .tiktoken files, none of them vocab/360.tiktoken"
-    case .noTokenizer: "has no tokenizer: neither vocab/360.tiktoken nor tokenizer.json"
+    case .notSentencePiece(let byte): "is not a SentencePiece model: damaged at byte \(byte)"
+    case .badMergeLine(let line): "line \(line): expected two tokens with a space between them"
+    case .unknownClass(let name, let files):
+      "has \(files), and "
+        + (name.map { "tokenizer_config.json names the class \($0), which is not known" }
+          ?? "tokenizer_config.json names no tokenizer_class")
+        + "; the class says how text is cut. Known are Qwen2Tokenizer, GPT2Tokenizer and GPTNeoXTokenizer"
+    case .noTokenizer:
+      "has no tokenizer: neither vocab/360.tiktoken, tokenizer.json, vocab.json with merges.txt, nor tokenizer.model"
     case .noSuchToken(let id, let count): "has no token \(id); ids run from 0 to \(count - 1)"
     case .refused(let detail, _): detail
     }

@@ -10,6 +10,12 @@ struct TokenizerJSON {
     var vocabulary: [(String, Int)]
     var merges: [(String, String)]
     var ignoresMerges: Bool
+    /// A character without a token becomes tokens named `<0x00>` to `<0xFF>`, if there are all of them.
+    var fallsBackToBytes: Bool
+    /// What a character becomes otherwise; nil: nothing.
+    var unknown: String?
+    /// Several of them in a row are one.
+    var fusesUnknown: Bool
   }
   struct Added {
     var token: AddedToken
@@ -27,9 +33,6 @@ struct TokenizerJSON {
       if let text = model[key]?.stringValue, !text.isEmpty {
         throw bad(.unsupported("model.\(key) is set, which is not supported"))
       }
-    }
-    if model["byte_fallback"]?.boolValue == true {
-      throw bad(.unsupported("model.byte_fallback is set, which is not supported"))
     }
     guard let vocabulary = model["vocab"]?.objectValue else { throw bad(.noPart("model.vocab")) }
     let entries: [(String, Int)] = try vocabulary.members.map { name, value in
@@ -51,7 +54,9 @@ struct TokenizerJSON {
       throw bad(.badMerge(index))
     }
     return Model(
-      vocabulary: entries, merges: pairs, ignoresMerges: model["ignore_merges"]?.boolValue ?? false)
+      vocabulary: entries, merges: pairs, ignoresMerges: model["ignore_merges"]?.boolValue ?? false,
+      fallsBackToBytes: model["byte_fallback"]?.boolValue ?? false,
+      unknown: model["unk_token"]?.stringValue, fusesUnknown: model["fuse_unk"]?.boolValue ?? false)
   }
 
   func addedTokens() throws -> [Added] {
@@ -68,95 +73,6 @@ struct TokenizerJSON {
         isNormalized: flag("normalized"))
     }
   }
-
-  /// What happens to text before it is cut.
-  enum Normalization: Equatable, Sendable {
-    case nfc
-    case replace(ByteReplacement)
-  }
-
-  func normalizer() throws -> [Normalization] {
-    guard let value = json["normalizer"], !value.isNull else { return [] }
-    return try normalizations(value)
-  }
-
-  private func normalizations(_ value: JSONValue) throws -> [Normalization] {
-    switch value["type"]?.stringValue {
-    case "NFC": return [.nfc]
-    case "Replace": return [.replace(try replacement(value, of: "normalizer"))]
-    case "Sequence": return try (value["normalizers"]?.arrayValue ?? []).flatMap(normalizations)
-    case let type:
-      throw bad(.unsupported("normalizer \(type ?? "?") is not supported (only NFC and Replace)"))
-    }
-  }
-
-  private func replacement(_ value: JSONValue, of part: String) throws -> ByteReplacement {
-    guard let pattern = value["pattern"]?["String"]?.stringValue, !pattern.isEmpty,
-      let content = value["content"]?.stringValue
-    else { throw bad(.unsupported("\(part) Replace without a literal pattern is not supported")) }
-    return ByteReplacement(pattern, content)
-  }
-
-  /// What happens to decoded text.
-  func decoder() throws -> [ByteReplacement] {
-    guard let value = json["decoder"], !value.isNull else { return [] }
-    let parts = value["type"]?.stringValue == "Sequence" ? value["decoders"]?.arrayValue ?? [] : [value]
-    var replacements: [ByteReplacement] = []
-    for (index, part) in parts.enumerated() {
-      switch part["type"]?.stringValue {
-      case "ByteLevel" where index == 0: continue
-      case "Replace" where index > 0: replacements.append(try replacement(part, of: "decoder"))
-      case let type:
-        throw bad(.unsupported("decoder \(type ?? "?") is not supported (only ByteLevel, then Replace)"))
-      }
-    }
-    return replacements
-  }
-
-  /// The patterns to apply one inside the other, and whether a space is put in front.
-  func preTokenizer() throws -> (steps: [SplitPattern], addsPrefixSpace: Bool) {
-    guard let value = json["pre_tokenizer"], !value.isNull else { throw bad(.noPart("pre_tokenizer")) }
-    let parts = value["type"]?.stringValue == "Sequence" ? value["pretokenizers"]?.arrayValue ?? [] : [value]
-    var steps: [SplitPattern] = []
-    var addsPrefixSpace = false
-    var isByteLevel = false
-    for part in parts {
-      switch part["type"]?.stringValue {
-      case "Digits":
-        guard part["individual_digits"]?.boolValue == true else {
-          throw bad(.unsupported("pre_tokenizer Digits without individual_digits is not supported"))
-        }
-        steps.append(.digits)
-      case "Split":
-        let behavior = part["behavior"]?.stringValue ?? "?"
-        guard behavior == "Isolated", part["invert"]?.boolValue != true else {
-          throw bad(.unsupported("pre_tokenizer Split with behavior \(behavior) is not supported"))
-        }
-        guard let pattern = part["pattern"]?["Regex"]?.stringValue,
-          let known = TokenizerJSON.patterns[pattern]
-        else {
-          throw bad(
-            .unsupported(
-              "pre_tokenizer pattern \(part["pattern"]?.serialized() ?? "?") is not one of those known"))
-        }
-        steps.append(known)
-      case "ByteLevel":
-        isByteLevel = true
-        addsPrefixSpace = part["add_prefix_space"]?.boolValue ?? true
-        if part["use_regex"]?.boolValue ?? true { steps.append(.gpt2) }
-      case let type: throw bad(.unsupported("pre_tokenizer \(type ?? "?") is not supported"))
-      }
-    }
-    guard isByteLevel else {
-      throw bad(.unsupported("pre_tokenizer has no ByteLevel step; only byte-level BPE is supported"))
-    }
-    return (steps, addsPrefixSpace)
-  }
-
-  private static let patterns: [ByteText: SplitPattern] = Dictionary(
-    uniqueKeysWithValues: [.cl100k(digits: 3), .cl100k(digits: 1), .gpt2].map {
-      ($0.regularExpression.bytes, $0)
-    })
 
   /// Ids that the post-processor puts before and after a single text.
   func affixes(tokenCount: Int) throws -> (prefix: [Int], suffix: [Int]) {

@@ -16,13 +16,26 @@ package enum TokenizerLoader {
     if vocabularies.count > 1 {
       throw TokenizationError(.severalVocabularies, path: files.location)
     }
-    if let json = try files.json(named: "tokenizer.json") {
-      let sources = try AddedTokenSources(json, files)
-      var tokenizer = try BytePairTokenizer(sources.document, path: files.label(of: "tokenizer.json"))
-      tokenizer.discrepancies = sources.discrepancies
-      return tokenizer
+    guard let (json, path) = try document(files) else {
+      throw TokenizationError(.noTokenizer, path: files.location)
     }
-    throw TokenizationError(.noTokenizer, path: files.location)
+    guard path.hasSameBytes(as: files.label(of: "tokenizer.json")) else {
+      return try BytePairTokenizer(json, path: path)
+    }
+    let sources = try AddedTokenSources(json, files)
+    var tokenizer = try BytePairTokenizer(sources.document, path: path)
+    tokenizer.discrepancies = sources.discrepancies
+    return tokenizer
+  }
+
+  /// The tokenizer as `tokenizer.json` has it, and the file that it is from: that file itself, `vocab.json` with `merges.txt`, or
+  /// SentencePiece's `tokenizer.model`. Nil when there is none of them.
+  package static func document(_ files: any ModelFiles) throws -> (json: JSONValue, path: String)? {
+    if let json = try files.json(named: "tokenizer.json") { return (json, files.label(of: "tokenizer.json")) }
+    let slow = try SlowTokenizer(files)
+    if let json = try slow.bytePair() { return (json, files.label(of: "vocab.json")) }
+    if let json = try slow.sentencePiece() { return (json, files.label(of: "tokenizer.model")) }
+    return nil
   }
 
   /// The tokenizer of one vocabulary file, named `*.tiktoken` or `*.json`.

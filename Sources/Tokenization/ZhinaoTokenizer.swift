@@ -134,7 +134,7 @@ package struct ZhinaoTokenizer: Tokenizer {
     guard specials == .recognized else { return encoder.encode(text) }
     splitter.forEachSegment(of: text) { segment in
       switch segment {
-      case .token(let id): encoder.append(id)
+      case .token(let id, _): encoder.append(id)
       case .text(let range): encoder.encode(UnsafeBufferPointer(rebasing: text[range]))
       }
     }

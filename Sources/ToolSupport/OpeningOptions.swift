@@ -7,13 +7,26 @@ import Tensors
 
 extension OpenedModel.Verification: ExpressibleByArgument {}
 
-/// `--verify`, for commands that open a model.
+/// `--pre-tokenizer`, for commands that read a tokenizer.
+package struct PreTokenizerOption: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "How the tokenizer of a GGUF file cuts text, in llama.cpp's words (llama-bpe, qwen2, gpt-2 and others), for a file "
+        + "that does not say it or says it wrong.", valueName: "name"))
+  package var preTokenizer: String?
+
+  package init() {}
+}
+
+/// `--verify` and `--pre-tokenizer`, for commands that open a model.
 package struct OpeningOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Check the file when the model is opened: none, header (checksum of the header), or full (every byte).",
       valueName: "what"))
   package var verify = OpenedModel.Verification.header
+  @OptionGroup var preTokenizerOption: PreTokenizerOption
+  package var preTokenizer: String? { preTokenizerOption.preTokenizer }
 
   package init() {}
 
@@ -23,7 +36,8 @@ package struct OpeningOptions: ParsableArguments {
     -> OpenedModel
   {
     let model = try OpenedModel(
-      path: path, verification: verify, dequantizedType: dequantizedType, keepsCodes: keepsCodes)
+      path: path, verification: verify, dequantizedType: dequantizedType, keepsCodes: keepsCodes,
+      preTokenizer: preTokenizer)
     Output.warn(model.store.discrepancies)
     return model
   }

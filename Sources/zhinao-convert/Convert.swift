@@ -186,16 +186,15 @@ struct Convert: ParsableCommand {
     return writer
   }
 
-  /// A model without a tokenizer can be converted; one with a tokenizer that does not fit cannot.
+  /// Weights convert without a tokenizer, and with one that cannot be read: only what needs it refuses. A tokenizer of another
+  /// model is an error.
   private func usableTokenizer(_ model: OpenedModel) throws -> (any Tokenizer)? {
     do {
       let tokenizer = try model.tokenizer()
       Output.warn(tokenizer.discrepancies)
       return tokenizer
-    } catch let error as DiagnosedError
-      where error.category == .cannotOpenInput
-    {
-      Output.warn(error.description)
+    } catch let error as ModelError { throw error } catch {
+      Output.warn("\(error)")
       return nil
     }
   }
@@ -211,12 +210,23 @@ struct Convert: ParsableCommand {
     let exporter = GGUFExporter(
       contents, floatType: ggufType.type ?? targetType(contents).flatMap { GGUFTensorType($0) },
       asymmetricType: ggufAsymmetric.type)
-    let plan = try exporter.plan(tokenizer: tokenizer)
+    let plan = try plan(exporter, tokenizer)
     if dryRun { return try show(path, tensors: plan.tensors.count, bytes: plan.byteCount) }
     try refuseExisting(path)
     for note in plan.notes { Output.remark("note for llama.cpp: \(note)") }
     let bar = ProgressReporter("convert", unit: "bytes")
     try exporter.write(plan, to: path) { bar.update($0, of: $1) }
+  }
+
+  /// Without the tokenizer, and with a warning, when llama.cpp has no words for it.
+  private func plan(_ exporter: GGUFExporter, _ tokenizer: (any Tokenizer)?) throws -> GGUFExporter.Plan {
+    do { return try exporter.plan(tokenizer: tokenizer) } catch {
+      let concernsTokenizer =
+        error is TokenizationError || (error as? ModelError)?.concernsTokenizer == true
+      guard tokenizer != nil && concernsTokenizer else { throw error }
+      Output.warn("\(error)")
+      return try exporter.plan(tokenizer: nil)
+    }
   }
 
   private func plan(_ contents: ModelContents, isPacked: Bool) throws {

@@ -93,7 +93,8 @@ struct QuantizeModelCommand: ParsableCommand {
     compute.apply()
     guard let model, !demo else { return try Demo().run(output) }
     let result = try QuantizationJob(
-      modelPath: model, verification: opening.verify, recipe: recipe.recipe,
+      modelPath: model, verification: opening.verify, preTokenizer: opening.preTokenizer,
+      recipe: recipe.recipe,
       calibrationPaths: calibration.files,
       calibrationOptions: calibration.options, outputs: outputs.outputs,
       memoryLimit: outputs.memoryLimit.flatMap(Format.byteCount), scratch: outputs.scratch,

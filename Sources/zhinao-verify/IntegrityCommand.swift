@@ -27,13 +27,16 @@ struct IntegrityCommand: ParsableCommand {
       "Also check that the .zhinao file was made from this checkpoint folder: compare the recorded SHA-256 of each "
         + "source file, and convert the tensors again.", valueName: "folder"))
   var provenance: String?
+  @OptionGroup var preTokenizer: PreTokenizerOption
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     compute.apply()
     let bar = ProgressReporter("integrity", unit: "bytes")
-    var report = try IntegrityReport.check(path: model) { bar.update($0, of: $1) }
+    var report = try IntegrityReport.check(path: model, preTokenizer: preTokenizer.preTokenizer) {
+      bar.update($0, of: $1)
+    }
     var json = report.json.objectValue ?? JSONObject()
     if let provenance {
       let check = try ProvenanceCheck(path: model, source: provenance)

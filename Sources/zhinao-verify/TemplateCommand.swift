@@ -42,6 +42,8 @@ struct TemplateCommand: ParsableCommand {
 
   func validate() throws { _ = try clock() }
 
+  @OptionGroup var preTokenizer: PreTokenizerOption
+
   func run() throws {
     let clock = try clock()
     let (template, tokenizer) = try open()
@@ -126,7 +128,9 @@ struct TemplateCommand: ParsableCommand {
       throw FileError(.cannotOpen, path: model, detail: "no such file or folder")
     }
     if isFolder.boolValue { return FolderFiles(model) }
-    if GGUFFile.isGGUF(path: model) { return try OpenedModel(path: model).files }
+    if GGUFFile.isGGUF(path: model) {
+      return try OpenedModel(path: model, preTokenizer: preTokenizer.preTokenizer).files
+    }
     return try PackedModelFile(path: model).files
   }
 }

@@ -30,6 +30,7 @@ struct TokenizeCommand: ParsableCommand {
   var skipSpecialTokens = false
   @Flag(help: "Add what the tokenizer's post-processor adds (for example <|begin_of_text|>).")
   var addSpecialTokens = false
+  @OptionGroup var preTokenizer: PreTokenizerOption
   @Flag(help: "Has no effect: the output is always JSON, one object on each line.")
   var json = false
 
@@ -81,7 +82,9 @@ struct TokenizeCommand: ParsableCommand {
     if model.bytes.hasSuffix(".tiktoken") || model.bytes.hasSuffix(".json") {
       return try TokenizerLoader.load(file: model)
     }
-    if GGUFFile.isGGUF(path: model) { return try OpenedModel(path: model).tokenizer() }
+    if GGUFFile.isGGUF(path: model) {
+      return try OpenedModel(path: model, preTokenizer: preTokenizer.preTokenizer).tokenizer()
+    }
     return try TokenizerLoader.load(try PackedModelFile(path: model).files)
   }
 }

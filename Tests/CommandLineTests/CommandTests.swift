@@ -428,6 +428,30 @@ struct Tool {
     }
   }
 
+  /// A tokenizer that cannot be read stops what needs it, and nothing else.
+  @Test func weightsConvertBesideATokenizerThatCannotBeRead() throws {
+    let folder = try TemporaryFolder()
+    let source = folder.file("m")
+    try FileManager.default.copyItem(atPath: Self.gqa, toPath: source)
+    try FileManager.default.removeItem(atPath: source + "/vocab/360.tiktoken")
+    try AtomicFile.write(
+      #"{"model": {"type": "Unigram", "vocab": []}}"#, to: source + "/tokenizer.json")
+    for output in ["m.zhinao", "m.gguf", "hf"] {
+      let path = folder.file(output)
+      let made = try Tool.run("zhinao-convert", [source, "-o", path])
+      #expect(
+        made.code == 0 && made.errors.contains("warning: ") && made.errors.contains("Unigram"),
+        "\(made.errors)")
+      #expect(
+        try Tool.run("zhinao-verify", ["logits", path, "--ids", "1,2", "-o", folder.file("l")]).code == 0)
+      let chat = try Tool.run("zhinao-chat", [path, "--prompt", "Hi", "-q"])
+      #expect(chat.code != 0 && chat.errors.hasPrefix("error: "), "\(chat.errors)")
+    }
+    let quantized = try Tool.run(
+      "zhinao-quantize", [source, "--method", "rtn", "--group-size", "32", "-o", folder.file("q.zhinao")])
+    #expect(quantized.code == 0, "\(quantized.errors)")
+  }
+
   @Test func aSmallerHeadStaysInThePackedFile() throws {
     let folder = try TemporaryFolder()
     let path = folder.file("h.zhinao")

@@ -1,6 +1,7 @@
-import Generation
 import TestSupport
 import Testing
+
+@testable import Generation
 
 /// The loop of chat, server and benchmark, on a model whose answers are known.
 @Suite struct SequenceStepperTests {
@@ -72,5 +73,45 @@ import Testing
     #expect(error([1, 2, 3, 4]) == .promptTooLong(tokens: 4, limit: 3))
     #expect(error([10]) == .unknownToken(id: 10, tokenCount: 10))
     #expect(error([.min]) == .unknownToken(id: .min, tokenCount: 10))
+  }
+
+  /// Ids that no token has are not chosen, however large their logits, and are no log probability either.
+  @Test func idsWithoutATokenAreNeverChosen() {
+    var logits = [Float](repeating: 0, count: 8)
+    (logits[3], logits[5], logits[6]) = (9, 7, 1)
+    let chooser = TokenChooser(
+      sampler: Sampler(SamplingParameters()), context: [0], generatedFrom: 1, tokenCount: 8,
+      unusedIDs: [3..<4, 5..<6, 70..<90],
+      topLogprobs: 8)
+    let choice = logits.withUnsafeMutableBufferPointer { chooser.choose($0) }
+    #expect(choice.token?.id == 6)
+    #expect(choice.token?.logprobs?.top.map(\.id) == [6, 0, 1, 2, 4, 7])
+    for temperature in [0.5, 2.0] {
+      var sampler = Sampler(SamplingParameters(temperature: temperature, logitBias: [3: 100]))
+      for _ in 0..<200 {
+        var row = [Float](repeating: 0, count: 8)
+        row[3] = 9
+        let chooser = TokenChooser(
+          sampler: sampler, context: [0], generatedFrom: 1, tokenCount: 8, unusedIDs: [3..<4],
+          topLogprobs: nil)
+        let choice = row.withUnsafeMutableBufferPointer { chooser.choose($0) }
+        sampler = choice.sampler
+        #expect(choice.token?.id != 3)
+      }
+    }
+  }
+
+  @Test func aTokenWithoutARowIsNamed() {
+    func error(_ prompt: [Int]) -> GenerationError? {
+      do throws(GenerationError) {
+        try GenerationRequest(prompt: prompt, maximumNewTokens: 1).validate(
+          contextLimit: 4, tokenizer: ByteTokenizer(), rows: 66)
+        return nil
+      } catch { return error }
+    }
+    #expect(error([1, 65]) == nil)
+    #expect(error([1, 66]) == .tokenWithoutRow(name: "B", id: 66, rows: 66))
+    #expect(error([1, 66])?.description.contains("the token B with id 66") == true)
+    #expect(error([300]) == .unknownToken(id: 300, tokenCount: 66))
   }
 }

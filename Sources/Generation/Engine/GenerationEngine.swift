@@ -9,8 +9,9 @@ import Transformer
 package final class GenerationEngine: @unchecked Sendable {
   // Unchecked: everything that changes is guarded by `condition`.
   package let limits: SchedulerLimits
-  /// Ids that a prompt may have.
-  private let tokenCount: Int
+  private let tokenizer: any Tokenizer
+  /// Of the model's embedding.
+  private let rows: Int
   /// The time, for deadlines and statistics.
   let now: @Sendable () -> ContinuousClock.Instant
 
@@ -39,7 +40,8 @@ package final class GenerationEngine: @unchecked Sendable {
     cacheType: KVCacheType = .f32, now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
   ) {
     self.limits = limits
-    tokenCount = min(tokenizer.tokenCount, model.vocabularySize)
+    self.tokenizer = tokenizer
+    rows = model.vocabularySize
     self.now = now
     let thread = Thread { [self] in
       var loop = EngineLoop(engine: self, model: model, tokenizer: tokenizer) {
@@ -55,7 +57,7 @@ package final class GenerationEngine: @unchecked Sendable {
   /// Takes requests that belong together: all of them or none.
   package func submit(_ requests: [GenerationRequest]) throws(GenerationError) -> GenerationTicket {
     for request in requests {
-      try request.validate(contextLimit: limits.contextLimit, tokenCount: tokenCount)
+      try request.validate(contextLimit: limits.contextLimit, tokenizer: tokenizer, rows: rows)
     }
     let ticket = GenerationTicket(count: requests.count)
     let submissions = requests.enumerated().map {

@@ -23,6 +23,8 @@ package struct TokenLogprobs: Equatable, Sendable {
     chosen = logprob(id)
     let logit = logits[id]
     rank = 1 + logits.reduce(0) { $0 + ($1 > logit ? 1 : 0) }
-    top = topCount > 0 ? TokenDistribution.likeliest(topCount, of: logits).map(logprob) : []
+    let likeliest = topCount > 0 ? TokenDistribution.likeliest(topCount, of: logits) : []
+    // Tokens that cannot be chosen have none.
+    top = likeliest.map(logprob).filter(\.logprob.isFinite)
   }
 }

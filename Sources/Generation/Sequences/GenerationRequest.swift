@@ -1,3 +1,5 @@
+import Tokenization
+
 /// One sequence to continue.
 package struct GenerationRequest: Sendable {
   /// Ids in `0 ..< tokenCount`; not empty.
@@ -41,6 +43,18 @@ package struct GenerationRequest: Sendable {
     self.promptLogprobs = promptLogprobs
     self.deadline = deadline
     self.client = client
+  }
+
+  /// Checks the prompt before anything runs.
+  /// - Parameters:
+  ///   - contextLimit: tokens of prompt and answer together.
+  ///   - rows: of the model's embedding.
+  package func validate(contextLimit: Int, tokenizer: any Tokenizer, rows: Int) throws(GenerationError) {
+    if let id = prompt.first(where: { $0 >= rows && $0 < tokenizer.tokenCount }) {
+      let name = (try? tokenizer.bytes(of: id, skippingSpecials: false)) ?? []
+      throw .tokenWithoutRow(name: String(decoding: name, as: UTF8.self), id: id, rows: rows)
+    }
+    try validate(contextLimit: contextLimit, tokenCount: min(tokenizer.tokenCount, rows))
   }
 
   /// Checks the prompt before anything runs.

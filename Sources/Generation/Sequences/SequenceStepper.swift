@@ -71,7 +71,7 @@ package final class SequenceStepper {
   var chooser: TokenChooser {
     TokenChooser(
       sampler: sampler, constraints: request.constraints, context: context,
-      generatedFrom: request.prompt.count, tokenCount: tokenizer.tokenCount,
+      generatedFrom: request.prompt.count, tokenCount: tokenizer.tokenCount, unusedIDs: tokenizer.unusedIDs,
       topLogprobs: request.topLogprobs)
   }
 
@@ -134,6 +134,8 @@ struct TokenChooser: Sendable {
   let generatedFrom: Int
   /// Ids from this one on are padding of the vocabulary and never chosen.
   let tokenCount: Int
+  /// Ids without a token; never chosen either.
+  let unusedIDs: [Range<Int>]
   let topLogprobs: Int?
 
   struct Choice: Sendable {
@@ -148,6 +150,7 @@ struct TokenChooser: Sendable {
     var choice = Choice(result: .failure(.notFinite), sampler: sampler)
     let logits = UnsafeMutableBufferPointer(rebasing: logits[..<min(tokenCount, logits.count)])
     guard Logits.areFinite(UnsafeBufferPointer(logits)) else { return choice }
+    for ids in unusedIDs { for id in ids.clamped(to: logits.indices) { logits[id] = -.infinity } }
     let original = topLogprobs.map { _ in Array(logits) }
     guard constraints.apply(to: logits, after: context[generatedFrom...]) else {
       choice.result = .failure(.noTokenLeft)

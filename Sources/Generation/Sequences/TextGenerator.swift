@@ -41,7 +41,7 @@ package struct TextGenerator: Sendable {
     onText: (String) throws -> Bool = { _ in true }, isCancelled: () -> Bool = { false }
   ) throws -> GenerationResult {
     try request.validate(
-      contextLimit: sequence.cache.capacity, tokenCount: min(tokenizer.tokenCount, model.vocabularySize))
+      contextLimit: sequence.cache.capacity, tokenizer: tokenizer, rows: model.vocabularySize)
     let stepper = SequenceStepper(request, in: sequence, tokenizer: tokenizer)
     var text = ""
     func emit(_ piece: String) throws -> Bool {
