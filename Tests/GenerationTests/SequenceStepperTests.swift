@@ -80,23 +80,22 @@ import Testing
     var logits = [Float](repeating: 0, count: 8)
     (logits[3], logits[5], logits[6]) = (9, 7, 1)
     let chooser = TokenChooser(
-      sampler: Sampler(SamplingParameters()), context: [0], generatedFrom: 1, tokenCount: 8,
-      unusedIDs: [3..<4, 5..<6, 70..<90],
-      topLogprobs: 8)
+      sampler: Sampler(SamplingParameters()), constraints: TokenConstraints(), context: [0],
+      generatedFrom: 1, tokenCount: 8, unusedIDs: [3..<4, 5..<6, 70..<90], topLogprobs: 8)
     let choice = logits.withUnsafeMutableBufferPointer { chooser.choose($0) }
-    #expect(choice.token?.id == 6)
-    #expect(choice.token?.logprobs?.top.map(\.id) == [6, 0, 1, 2, 4, 7])
+    #expect(choice.result == .success(6))
+    #expect(choice.logprobs?.top.map(\.id) == [6, 0, 1, 2, 4, 7])
     for temperature in [0.5, 2.0] {
       var sampler = Sampler(SamplingParameters(temperature: temperature, logitBias: [3: 100]))
       for _ in 0..<200 {
         var row = [Float](repeating: 0, count: 8)
         row[3] = 9
         let chooser = TokenChooser(
-          sampler: sampler, context: [0], generatedFrom: 1, tokenCount: 8, unusedIDs: [3..<4],
-          topLogprobs: nil)
+          sampler: sampler, constraints: TokenConstraints(), context: [0], generatedFrom: 1, tokenCount: 8,
+          unusedIDs: [3..<4], topLogprobs: nil)
         let choice = row.withUnsafeMutableBufferPointer { chooser.choose($0) }
         sampler = choice.sampler
-        #expect(choice.token?.id != 3)
+        #expect(choice.result != .success(3))
       }
     }
   }
