@@ -54,11 +54,17 @@ package struct CheckpointLint: Sendable {
     do {
       if let discrepancy = try TiedHead(model, table).discrepancy { add([discrepancy]) }
     } catch let error as DiagnosedError { add(.error, "tied-head", error.description) }
-    guard let quantization = sources.configuration else {
-      if let codes = table.names.first(where: { $0.bytes.hasSuffix(".qweight") }) {
-        let error = ModelError(.codesWithoutSettings, path: path, tensor: codes)
-        add(.error, Discrepancy.Fact.quantization.rawValue, error.description)
+    do {
+      if let discrepancy = try StoredQuantization(sources.configuration, table).discrepancy {
+        add([discrepancy])
       }
+    } catch let error as DiagnosedError {
+      add(.error, Discrepancy.Fact.quantization.rawValue, error.description)
+    }
+    guard let quantization = sources.configuration,
+      table.names.contains(where: { $0.bytes.hasSuffix(".qweight") })
+    else {
+      shapes(table, TensorIndex(model))
       tensors(table, TensorIndex(model))
       vocabulary(files, model)
       return
@@ -237,6 +243,15 @@ package struct CheckpointLint: Sendable {
   }
 
   // MARK: Other tensors
+
+  /// The tensors of a model in floats are there and have their shapes. Those of the vocabulary have a rule of their own.
+  private mutating func shapes(_ table: TensorTable, _ index: TensorIndex) {
+    for tensor in index.required where ![.embedding, .head].contains(tensor.id.module.kind) {
+      do { _ = try table.required(index.name(of: tensor.id), shape: tensor.shape) } catch {
+        add(.error, "shape", "\(error)")
+      }
+    }
+  }
 
   private mutating func tensors(_ table: TensorTable, _ index: TensorIndex) {
     let known = Set(

@@ -20,6 +20,8 @@ package struct FileError: DiagnosedError, Equatable {
     case system(action: String, code: Int32, free: UInt64?)
     /// A folder, a device or a pipe, where a file is needed.
     case notAnOrdinaryFile
+    /// A symbolic link to a file that is not there.
+    case danglingLink(target: String)
     /// The disk has less room than the output needs, in bytes.
     case noRoom(needed: Int, free: UInt64)
     /// Another process holds the lock of the output; `holder` says which, for example `process 4711`.
@@ -95,6 +97,8 @@ extension FileError.Reason: CustomStringConvertible {
       "\(action): \(String(cString: strerror(code)))"
         + (free.map { " (\($0) bytes free); make room and run the same command again" } ?? "")
     case .notAnOrdinaryFile: "is not an ordinary file"
+    case .danglingLink(let target):
+      "is a link to \(target), which is not there; copy the folder with what its links lead to (cp -rL), or fetch the file"
     case .noRoom(let needed, let free):
       "needs \(needed) bytes, the disk has \(free) free; make room and run the same command again"
     case .isBeingWritten(let holder): "\(holder) is writing it; wait until it ends, or stop it"

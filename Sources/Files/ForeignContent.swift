@@ -3,10 +3,18 @@
 package enum ForeignContent: Equatable, Sendable, CaseIterable {
   case gitLFSPointer
   case webPage
+  /// What a hub answers instead of a file.
+  case hubMessage
+  case utf16
   case zstandard
   case gzip
   case zip
   case parquet
+
+  private static let hubMessages = [
+    "Entry not found", "Repository not found", "Invalid username or password", "Access to model",
+    "{\"error\":",
+  ]
 
   /// Nil: nothing tells.
   package init?(_ bytes: UnsafeRawBufferPointer) {
@@ -19,6 +27,8 @@ package enum ForeignContent: Equatable, Sendable, CaseIterable {
       self = .zip
     } else if starts(Array("PAR1".utf8)) {
       self = .parquet
+    } else if starts([0xFF, 0xFE]) || starts([0xFE, 0xFF]) {
+      self = .utf16
     } else {
       let start = String(decoding: bytes.prefix(64), as: UTF8.self).bytes
       let page = start.trimmed.lowercased().bytes
@@ -26,6 +36,8 @@ package enum ForeignContent: Equatable, Sendable, CaseIterable {
         self = .gitLFSPointer
       } else if page.hasPrefix("<!doctype html") || page.hasPrefix("<html") {
         self = .webPage
+      } else if ForeignContent.hubMessages.contains(where: start.hasPrefix) {
+        self = .hubMessage
       } else {
         return nil
       }
@@ -41,6 +53,8 @@ extension ForeignContent: CustomStringConvertible {
       "is a Git LFS pointer, not the file itself; fetch the file with git lfs pull in the folder"
     case .webPage:
       "is a web page, not the file itself; download it again, signed in where the model asks for it"
+    case .hubMessage: "is an error message of a hub, not the file itself; download it again"
+    case .utf16: "is UTF-16 text, as PowerShell writes it; save it as UTF-8"
     case .zstandard: "is compressed with Zstandard; decompress it first: zstd -d FILE"
     case .gzip: "is compressed with gzip; decompress it first: gunzip FILE"
     case .zip:

@@ -43,6 +43,8 @@ package struct FolderFiles: ModelFiles {
       let name = prefix + entry
       var isFolder: ObjCBool = false
       guard FileManager.default.fileExists(atPath: "\(location)/\(name)", isDirectory: &isFolder) else {
+        // A link that leads nowhere is refused when somebody wants the file.
+        if linkTarget(name) != nil { found.append(name) }
         continue
       }
       if isFolder.boolValue {
@@ -53,9 +55,17 @@ package struct FolderFiles: ModelFiles {
     }
   }
 
+  /// What a link leads to; nil: it is none.
+  private func linkTarget(_ name: String) -> String? {
+    try? FileManager.default.destinationOfSymbolicLink(atPath: "\(location)/\(name)")
+  }
+
   package func bytes(named name: String) throws -> [UInt8]? {
     let path = "\(location)/\(name)"
-    guard FileManager.default.fileExists(atPath: path) else { return nil }
+    guard FileManager.default.fileExists(atPath: path) else {
+      guard let target = linkTarget(name) else { return nil }
+      throw FileError(.badContent, path: path, reason: .danglingLink(target: target))
+    }
     let file = try MappedFile(path: path)
     return withExtendedLifetime(file) { Array(file.bytes) }
   }

@@ -30,20 +30,9 @@ package final class FolderStore: ModelStore {
   package init(path: String, families: [ModelFamily] = ModelFamily.builtIn) throws {
     let files = FolderFiles(path)
     var model = try files.modelConfiguration(families: families)
-    var quantization = try files.quantizeConfiguration()
     let table = try TensorTable(path: path)
-    var found = model.discrepancies + table.discrepancies
-    if let codes = table.names.first(where: { $0.bytes.hasSuffix(".qweight") }) {
-      if quantization == nil { throw ModelError(.codesWithoutSettings, path: path, tensor: codes) }
-    } else if quantization != nil {
-      quantization = nil
-      found.append(
-        Discrepancy(
-          .quantization, path: path,
-          "is described as a GPTQ checkpoint, but all its weights are floats; they are read as they are"))
-    }
+    let quantization = try StoredQuantization(files.quantizeConfiguration(), table)
     let head = try TiedHead(model, table)
-    if let discrepancy = head.discrepancy { found.append(discrepancy) }
     if head.isSeparate {
       model.untie()
       let json = JSONValue.object(model.json).serialized(indent: 2) + "\n"
@@ -53,8 +42,10 @@ package final class FolderStore: ModelStore {
     }
     self.table = head.embeddingIsHead ? table.renaming(head.headName, to: head.embeddingName) : table
     configuration = model
-    self.quantization = quantization
-    discrepancies = found
+    self.quantization = quantization.configuration
+    discrepancies =
+      model.discrepancies + table.discrepancies
+      + [quantization.discrepancy, head.discrepancy].compactMap { $0 }
     index = TensorIndex(model)
   }
 

@@ -57,8 +57,8 @@ package struct CheckpointError: DiagnosedError, Equatable {
     case noWeightMap
     /// The index names a file outside of its folder.
     case notAFileName
-    /// A shard that the index names is not there.
-    case shardMissing(index: String, tensorCount: Int)
+    /// A shard that the index names is not there; `unnamed` is a file that it does not name.
+    case shardMissing(index: String, tensorCount: Int, unnamed: String?)
 
     // MARK: Weights in other forms
     /// An adapter, where a model is expected.
@@ -141,7 +141,9 @@ extension CheckpointError.Reason {
       "has \(count) safetensors files but no model.safetensors.index.json to say what is in which"
     case .noWeightMap: "has no weight_map object"
     case .notAFileName: "is not mapped to a file name of this folder"
-    case .shardMissing(let index, let count): "shard is missing; \(index) puts \(count) tensors in it"
+    case .shardMissing(let index, let count, let unnamed):
+      "shard is missing; \(index) puts \(count) tensors in it"
+        + (unnamed.map { ", and does not name \($0): it is the index of another download" } ?? "")
     case .adapter:
       "is an adapter, not a model; merge it into its base: zhinao-convert BASE --merge-lora \(path) -o OUTPUT"
     case .zero:

@@ -81,18 +81,18 @@ struct ShardList {
       listed[tensor] = shard
       counts[shard, default: 0] += 1
     }
-    let shards = counts.keys.sorted().map(\.text)
-    for shard in shards where !FileManager.default.fileExists(atPath: shard) {
-      throw CheckpointError(
-        .shardMissing(index: index, tensorCount: counts[shard] ?? 0), path: shard)
-    }
-    paths = shards
-    self.index = index
-    self.listed = listed
     let others = names.filter {
       $0.bytes.hasPrefix("\(base)-") && $0.bytes.hasSuffix(".safetensors")
         && counts["\(files.location)/\($0)"] == nil
     }
+    let shards = counts.keys.sorted().map(\.text)
+    for shard in shards where !FileManager.default.fileExists(atPath: shard) {
+      throw CheckpointError(
+        .shardMissing(index: index, tensorCount: counts[shard] ?? 0, unnamed: others.first), path: shard)
+    }
+    paths = shards
+    self.index = index
+    self.listed = listed
     if let first = others.first {
       let more = others.count > 1 ? " and \(others.count - 1) other files" : ""
       discrepancies.append(

@@ -23,13 +23,18 @@ struct AddedTokenSources {
 
   init(_ document: JSONValue, _ files: any ModelFiles) throws {
     let settings = try files.json(named: Self.configuration)?.objectValue ?? JSONObject()
+    // eos_token and its like are special whatever their entry says.
+    let named = Set(
+      settings.members.filter { $0.key.bytes.hasSuffix("_token") }.compactMap { _, value in
+        (value.stringValue ?? value["content"]?.stringValue)?.bytes
+      })
     let source: String
     let claims: [Claim]
     if let decoder = settings["added_tokens_decoder"]?.objectValue {
       source = Self.configuration
       claims = decoder.members.compactMap { key, value in
         guard let id = Int(key), let content = value["content"]?.stringValue else { return nil }
-        return Claim(id: id, content: content, flags: Self.flags(value))
+        return Claim(id: id, content: content, flags: Self.flags(value, isNamed: named.contains(content)))
       }
     } else {
       source = Self.older
@@ -52,8 +57,8 @@ struct AddedTokenSources {
   }
 
   /// The flags of a token with the defaults of the `tokenizers` library.
-  private static func flags(_ value: JSONValue) -> JSONObject {
-    let isSpecial = value["special"]?.boolValue ?? false
+  private static func flags(_ value: JSONValue, isNamed: Bool) -> JSONObject {
+    let isSpecial = isNamed || value["special"]?.boolValue == true
     return JSONObject([
       ("single_word", .bool(value["single_word"]?.boolValue ?? false)),
       ("lstrip", .bool(value["lstrip"]?.boolValue ?? false)),

@@ -1,4 +1,5 @@
 import AutoGPTQ
+import Files
 import JSON
 import Safetensors
 import Tensors

@@ -46,6 +46,21 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
   }
 
+  /// A folder of links that was copied without what they lead to.
+  @Test(arguments: ["out", "out.zhinao"]) func linksThatLeadNowhereAreNamed(name: String) throws {
+    let folder = try TemporaryFolder()
+    let source = folder.file("source")
+    try FileManager.default.copyItem(atPath: Fixture.path("tiny-zhinao-gqa"), toPath: source)
+    let path = source + "/generation_config.json"
+    try FileManager.default.removeItem(atPath: path)
+    try FileManager.default.createSymbolicLink(atPath: path, withDestinationPath: "../blobs/0")
+    let error = #expect(throws: FileError.self) {
+      try Self.write(ModelContents(OpenedModel(path: source)), to: folder.file(name))
+    }
+    #expect(error?.reason == .danglingLink(target: "../blobs/0"))
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["source"])
+  }
+
   @Test(arguments: ["out", "out.zhinao"]) func whatLacksATokenizerIsNotKept(name: String) throws {
     let folder = try TemporaryFolder()
     // What was there before stays.

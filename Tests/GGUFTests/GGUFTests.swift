@@ -291,7 +291,7 @@ import Testing
   }
 
   @Test func partsThatDoNotBelongTogetherAreNamed() throws {
-    func reason(_ change: (TemporaryFolder) throws -> Void, given: String = name(2)) throws -> GGUFError
+    func reason(_ change: (TemporaryFolder) throws -> Void, given: String = Self.name(2)) throws -> GGUFError
       .Reason?
     {
       let folder = try TemporaryFolder()

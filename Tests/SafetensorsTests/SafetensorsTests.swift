@@ -246,6 +246,7 @@ import Testing
     ),
     ("<!DOCTYPE html><html><body>401</body></html>", .foreign(.webPage)),
     ("\n <HTML lang=en>", .foreign(.webPage)),
+    ("Entry not found", .foreign(.hubMessage)),
     ("PAR1\u{15}\u{4}\u{15}\u{20}", .foreign(.parquet)),
     ("PK\u{3}\u{4}\u{0}\u{0}\u{8}\u{8}\u{0}", .foreign(.zip)),
   ])
