@@ -128,7 +128,9 @@ package struct CheckpointLint: Sendable {
       _ name: String, shape: (out: Int, in: Int), groupSize: Int, _ settings: QuantizeConfiguration,
       of checkpoint: QuantizeConfiguration
     ) {
-      if settings != checkpoint { differing = differing ?? "\(name) has other settings than the checkpoint" }
+      var usual = checkpoint
+      usual.rules = ModuleRules()
+      if settings != usual { differing = differing ?? "\(name) has other settings than the checkpoint" }
       if settings.bits != 4 && settings.bits != 8 {
         marlinSettings = marlinSettings ?? "takes 4 and 8 bits, \(name) has \(settings.bits)"
       } else if ![-1, 32, 64, 128].contains(settings.groupSize) {

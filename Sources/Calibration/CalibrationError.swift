@@ -43,7 +43,7 @@ extension CalibrationError.Reason: CustomStringConvertible {
     case .structured(let text):
       "is \(text.rawValue), which is not read; \(text.remedy); or pass --calibration-format text to take it as it is"
     case .notJSON(let place, let error):
-      "\(place.map { "\($0): " } ?? "")\(error.description); if the file is plain text, pass --calibration-format text"
+      "\(place.map { "\($0): " } ?? "")\(error.description); JSON Lines have one record a line; if the file is plain text, pass --calibration-format text"
     case .record(let place, let problem): "\(place): \(problem)"
     case .noTemplate(let place): "\(place) is a conversation, but the model has no chat template known here"
     case .idOutOfVocabulary(let place, let id, let size):

@@ -38,6 +38,19 @@ enum CalibrationRecord {
     unused = Set(object.members.filter { !$0.value.isNull }.map(\.key.bytes)).subtracting(used.map(\.bytes))
   }
 
+  /// The record as a template with these abilities can write it: without what would be lost or break it.
+  func written(_ abilities: TemplateAbilities?, unused: inout Set<ByteText>) throws(CalibrationProblem)
+    -> CalibrationRecord
+  {
+    guard case .conversation(var conversation) = self, let abilities else { return self }
+    if conversation.hasToolCalls && !abilities.writesToolCalls { throw .callsNotWritten }
+    if conversation.tools != nil && !abilities.writesTools {
+      conversation.dropTools()
+      unused.insert("tools")
+    }
+    return .conversation(abilities.takesParts ? conversation : conversation.joiningParts)
+  }
+
   /// A record without turns, and the fields that it is made of.
   private static func plain(_ object: JSONObject) throws(CalibrationProblem) -> (CalibrationRecord, [String])
   {
@@ -84,6 +97,8 @@ package enum CalibrationProblem: Error, Hashable, Sendable {
   /// A turn where a conversation should be.
   case singleTurn
   case conversation(ConversationRecord.Problem)
+  /// The chat template would leave its calls of tools out without a word.
+  case callsNotWritten
   /// The chat template refuses it, in the template's words.
   case template(ByteText)
   /// Fewer than two tokens have nothing to predict.
@@ -102,6 +117,7 @@ extension CalibrationProblem: CustomStringConvertible {
     case .badID: "input_ids holds something that is not a whole number"
     case .singleTurn: "it is one turn; write the turns of a conversation as one record under messages"
     case .conversation(let problem): problem.description
+    case .callsNotWritten: "it has calls of tools, which the chat template does not write"
     case .template(let words): "the chat template refuses it: \(words)"
     case .tooShort: "it has fewer than two tokens"
     }

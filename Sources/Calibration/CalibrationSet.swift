@@ -125,12 +125,12 @@ package struct CalibrationSet: Sendable {
     options: CalibrationOptions
   ) throws -> CalibrationSet {
     let encoding = Encoding(
-      tokenizer: tokenizer, template: template, contents: options.contents,
-      takesParts: template?.takesParts ?? false)
+      tokenizer: tokenizer, template: template, contents: options.contents)
+    let abilities = template.map(TemplateAbilities.init)
     var candidates: [(source: Int, ids: [Int])] = []
     var sources: [CalibrationReport.Source] = []
     for (index, path) in paths.enumerated() {
-      var source = try CalibrationSource(ofFile: path, format: options.format)
+      var source = try CalibrationSource(ofFile: path, format: options.format, abilities: abilities)
       let sequences = try source.sequences(path: path, keepingShort: options.packing == .pack) {
         record, place in
         let ids = try ids(of: record, encoding, path: path, place: place)
@@ -165,7 +165,6 @@ package struct CalibrationSet: Sendable {
     let tokenizer: any Tokenizer
     let template: ChatTemplate?
     let contents: SpecialTokens
-    let takesParts: Bool
   }
 
   private static func ids(of record: CalibrationRecord, _ encoding: Encoding, path: String, place: String)
@@ -181,7 +180,7 @@ package struct CalibrationSet: Sendable {
         throw CalibrationError(.noTemplate(place: place), path: path)
       }
       return try template.encode(
-        (encoding.takesParts ? conversation : conversation.joiningParts).prompt,
+        conversation.prompt,
         tokenizer: encoding.tokenizer,
         contents: encoding.contents)
     }

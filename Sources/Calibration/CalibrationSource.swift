@@ -2,6 +2,19 @@ import Files
 import JSON
 import Tokenization
 
+/// What a chat template does with parts of a conversation that it may not know.
+struct TemplateAbilities {
+  let takesParts: Bool
+  let writesToolCalls: Bool
+  let writesTools: Bool
+
+  init(_ template: ChatTemplate) {
+    takesParts = template.takesParts
+    writesToolCalls = template.writesToolCalls
+    writesTools = template.writesTools
+  }
+}
+
 /// The records of one calibration file, gzip'd or not, and those that were left out.
 struct CalibrationSource {
   private(set) var records: [(place: String, record: CalibrationRecord)] = []
@@ -10,7 +23,8 @@ struct CalibrationSource {
   /// How many records have a field that says nothing here, by its name.
   private(set) var unusedFields: [ByteText: Int] = [:]
 
-  init(ofFile path: String, format: CalibrationFormat) throws {
+  /// - Parameter abilities: those of the model's chat template; nil: it has none.
+  init(ofFile path: String, format: CalibrationFormat, abilities: TemplateAbilities?) throws {
     switch try CalibrationContent(ofFile: path, format: format) {
     case .text(let text):
       self.format = .text
@@ -20,7 +34,8 @@ struct CalibrationSource {
       for (place, value) in values {
         var unused: Set<ByteText> = []
         do throws(CalibrationProblem) {
-          records.append((place, try CalibrationRecord(value, unused: &unused)))
+          let record = try CalibrationRecord(value, unused: &unused)
+          records.append((place, try record.written(abilities, unused: &unused)))
         } catch { leftOut.add(error, place: place) }
         for name in unused { unusedFields[name, default: 0] += 1 }
       }

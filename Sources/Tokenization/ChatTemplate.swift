@@ -155,6 +155,16 @@ package enum ChatTemplate: Equatable, Sendable {
     if case .own(let template) = self { template.takesParts() } else { false }
   }
 
+  /// Whether calls of tools in a conversation are written.
+  package var writesToolCalls: Bool {
+    if case .own(let template) = self { template.writesToolCalls() } else { false }
+  }
+
+  /// Whether descriptions of tools are written.
+  package var writesTools: Bool {
+    if case .own(let template) = self { template.writesTools() } else { false }
+  }
+
   /// Tokens that end an assistant's turn.
   package func stopTokens(_ tokenizer: any Tokenizer) -> [Int] {
     let chatML = ["<eod>", "<|im_end|>", "<|im_start|>", "<|endoftext|>"]

@@ -294,6 +294,12 @@ package struct ConversationRecord: Equatable, Sendable {
     return result
   }
 
+  /// Whether a turn calls a tool.
+  package var hasToolCalls: Bool { messages.contains { $0["tool_calls"] != nil } }
+
+  /// Leaves the descriptions of tools out.
+  package mutating func dropTools() { tools = nil }
+
   /// What a template is told.
   package var prompt: ChatPrompt {
     var prompt = ChatPrompt(messages, addingGenerationPrompt: false)

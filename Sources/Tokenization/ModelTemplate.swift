@@ -190,14 +190,45 @@ package struct ModelTemplate: Equatable, Sendable {
 
   /// Whether the template itself takes lists of parts: a probe's text comes through, and not as a list is printed.
   package func takesParts() -> Bool {
-    let probe = "probe 8c1f"
-    let part = JSONValue.object(JSONObject([("type", "text"), ("text", .string(probe))]))
+    let part = JSONValue.object(JSONObject([("type", "text"), ("text", .string(ModelTemplate.probe))]))
     let message = JSONObject([("role", "user"), ("content", .array([part]))])
-    guard let segments = try? segments(of: ChatPrompt([message], addingGenerationPrompt: false)) else {
-      return false
-    }
+    guard let text = writesProbe(ChatPrompt([message], addingGenerationPrompt: false)) else { return false }
+    return !text.bytes.contains("'text'") && !text.bytes.contains("\"text\"")
+  }
+
+  private static let probe = "probe8c1f"
+
+  /// What the template writes, when the probe is in it.
+  private func writesProbe(_ prompt: ChatPrompt) -> String? {
+    guard let segments = try? segments(of: prompt) else { return nil }
     let text = segments.map(\.text).joined()
-    return text.bytes.contains(probe) && !text.bytes.contains("'text'") && !text.bytes.contains("\"text\"")
+    return text.bytes.contains(ModelTemplate.probe) ? text : nil
+  }
+
+  /// Whether the template writes calls of tools; one that does not know them leaves them out without a word.
+  func writesToolCalls() -> Bool {
+    let call: JSONValue = [
+      "type": "function", "function": ["name": .string(ModelTemplate.probe), "arguments": [:]],
+    ]
+    // Templates want the content of a message with calls as null, as an empty text, or as either.
+    return [JSONValue.null, ""].contains { content in
+      let messages = [
+        JSONObject([("role", "user"), ("content", "x")]),
+        JSONObject([("role", "assistant"), ("content", content), ("tool_calls", .array([call]))]),
+      ]
+      return writesProbe(ChatPrompt(messages, addingGenerationPrompt: false)) != nil
+    }
+  }
+
+  /// Whether the template writes descriptions of tools.
+  func writesTools() -> Bool {
+    var prompt = ChatPrompt([ChatMessage(role: "user", content: "x")], addingGenerationPrompt: false)
+    let function: JSONValue = [
+      "name": .string(ModelTemplate.probe), "description": "x",
+      "parameters": ["type": "object", "properties": [:], "required": []],
+    ]
+    prompt.variables["tools"] = [["type": "function", "function": function]]
+    return writesProbe(prompt) != nil
   }
 }
 

@@ -224,4 +224,25 @@ import Tokenization
       try Self.load(Array(lines[0].utf8), as: "d", template: template("{% for"))
     }
   }
+
+  /// A template that does not know tools would leave their calls out without a word.
+  @Test func callsAreWrittenOrTheRecordIsLeftOut() throws {
+    let call =
+      #"{"tools": [{"name": "f"}], "messages": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]}]}"#
+    let plain = #"{"tools": [{"name": "f"}], "messages": [{"role": "user", "content": "你好，世界"}]}"#
+    let deaf = ModelTemplate(
+      source: "{%- for m in messages -%}{{ m.content }}{%- endfor -%}", label: "t.jinja")
+    let set = try Self.load(Array("\(call)\n\(plain)".utf8), as: "d", template: .own(deaf))
+    #expect(set.report.sources[0].leftOut.reasons.map(\.problem) == [.callsNotWritten])
+    #expect(set.report.sources[0].unusedFields == ["tools": 1])
+    let able = ModelTemplate(
+      source: """
+        {%- for t in tools or [] -%}{{ t.function.name }}{%- endfor -%}
+        {%- for m in messages -%}{{ m.content or '' }}{%- for c in m.tool_calls or [] -%}
+        {{ c.function.name + c.function.arguments|tojson }}{%- endfor -%}{%- endfor -%}
+        """, label: "t.jinja")
+    let both = try Self.load(Array("\(call)\n\(plain)".utf8), as: "d", template: .own(able))
+    #expect(both.windows.count == 2 && both.report.sources[0].unusedFields.isEmpty)
+    #expect(both.windows[0] == (try #require(Base.tokenizer)).encode("f你好f{}"))
+  }
 }
