@@ -21,7 +21,7 @@ import Transformer
   func expected(_ ids: [Int]) -> [Double] {
     let hidden = decoder.hiddenStates(ids, cache: decoder.makeCache(capacity: ids.count))
     let logits = decoder.logits(hidden, rows: 0..<ids.count)
-    return (1..<ids.count).map { position in
+    return ids.indices.dropFirst().map { position in
       let row = UnsafeBufferPointer(
         start: logits.pointer + (position - 1) * decoder.vocabularySize, count: tokenizer.tokenCount)
       let largest = Double(row.max()!)
@@ -29,28 +29,45 @@ import Transformer
     }
   }
 
-  @Test func everyTokenButTheFirstIsScoredOnceWhateverIsInACache() async throws {
+  let prompt = (0..<45).map { ($0 * 7) % 2000 }
+
+  /// In passes of 20 tokens, which are more than a block of scored rows.
+  @Test func aPromptInPiecesIsScoredOnce() throws {
+    let request = GenerationRequest(prompt: prompt, maximumNewTokens: 0, promptLogprobs: 2)
+    let stepper = SequenceStepper(
+      request, in: CachedSequence(decoder.makeCache(capacity: 60)), tokenizer: tokenizer)
+    #expect(!stepper.hasRoom && stepper.hasWork && stepper.finishedPromptScores == nil)
+    var passes = 0
+    while stepper.hasWork {
+      let steps = ForwardPass([stepper], promptTokens: 20).run(on: decoder)
+      passes += 1
+      #expect(steps.isEmpty == (passes < 3))
+    }
+    let scores = try #require(stepper.finishedPromptScores)
+    #expect(passes == 3 && scores.map(\.chosen.id) == Array(prompt.dropFirst()))
+    for (score, logprob) in zip(scores, expected(prompt)) {
+      #expect(abs(score.chosen.logprob - logprob) < 1e-4)
+      #expect(score.top.count == 2 && score.rank >= 1)
+      #expect((score.rank == 1) == (score.top[0].logprob == score.chosen.logprob))
+    }
+  }
+
+  @Test func aPromptThatIsInACacheIsScoredWhole() async throws {
     let engine = GenerationEngine(
       model: decoder, tokenizer: tokenizer,
-      limits: SchedulerLimits(parallel: 3, queue: 9, contextLimit: 700, budgetTokens: 2100))
-    // Longer than a forward pass, and longer than a block of scored rows.
-    let long = (0..<600).map { ($0 * 7) % 2000 }
-    let short = Array(long.prefix(21))
-    _ = try await engine.submit([GenerationRequest(prompt: long, maximumNewTokens: 2)]).outcomes()
-    let requests = [(long, 0), (short, 3), (Array(long.prefix(1)), 0)].map {
-      GenerationRequest(prompt: $0, maximumNewTokens: $1, topLogprobs: 0, promptLogprobs: 2)
+      limits: SchedulerLimits(parallel: 3, queue: 9, contextLimit: 60, budgetTokens: 300))
+    _ = try await engine.submit([GenerationRequest(prompt: prompt, maximumNewTokens: 2)]).outcomes()
+    let requests = [(prompt, 0), (Array(prompt.prefix(21)), 3), (Array(prompt.prefix(1)), 0)].map {
+      GenerationRequest(prompt: $0, maximumNewTokens: $1, topLogprobs: 0, promptLogprobs: 0)
     }
     let outcomes = try await engine.submit(requests).outcomes(count: 3)
     for (outcome, request) in zip(outcomes, requests) {
       let scores = try #require(outcome.promptScores)
-      #expect(scores.map(\.chosen.id) == Array(request.prompt.dropFirst()))
       for (score, logprob) in zip(scores, expected(request.prompt)) {
         #expect(abs(score.chosen.logprob - logprob) < 1e-4)
-        #expect(score.top.count == 2 && score.rank >= 1)
-        #expect((score.rank == 1) == (score.top[0].logprob == score.chosen.logprob))
       }
+      #expect(scores.count == request.prompt.count - 1 && outcome.tokens.count == request.maximumNewTokens)
       #expect(outcome.summary?.reusedTokens == 0 && outcome.summary?.reason == .length)
-      #expect(outcome.tokens.count == request.maximumNewTokens)
     }
     engine.drain(until: .now)
   }

@@ -57,7 +57,7 @@ import Testing
   /// A word is found whether it begins the text or follows a space, and in each of several answers.
   @Test func wordsAreBannedWithAndWithoutASpace() async throws {
     let body =
-      "\"prompt\": \"a\", \"max_tokens\": 40, \"ignore_eos\": true, \"n\": 3, \"temperature\": 1, \"logprobs\": 0"
+      "\"prompt\": \"a\", \"max_tokens\": 12, \"ignore_eos\": true, \"n\": 2, \"temperature\": 1, \"logprobs\": 0"
     try await TestServer().run { client in
       func tokens(_ words: [String]) async throws -> [[String]] {
         let list = JSONValue.array(words.map(JSONValue.string)).serialized()
