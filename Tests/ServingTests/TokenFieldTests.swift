@@ -123,6 +123,9 @@ import Testing
         #expect(error.status == .badRequest)
         #expect(try error.error().parameter == name)
       }
+      // More than the usual maximum of the endpoint.
+      try await client.post("/v1/completions", "{\"prompt\": \"a\", \"min_tokens\": 17}")
+        .isError(400, code: nil, parameter: "min_tokens")
       try await client.post(RouteTests.chat, "{\(RouteTests.hello), \"add_special_tokens\": true}")
         .isError(400, code: "unsupported_parameter", parameter: "add_special_tokens")
     }

@@ -7,7 +7,9 @@ extension AnswerRequest {
   package init(chat fields: JSONFields, models: ServedModels) throws {
     model = try models.model(named: try fields.string("model"))
     warnings = try RequestField.check(fields, of: .chat)
-    options = try GenerationOptions(fields, model: model, takesTools: model.template?.isOwn ?? false)
+    options = try GenerationOptions(
+      fields, model: model, usualNewTokens: model.defaults.newTokens,
+      takesTools: model.template?.isOwn ?? false)
     endpoint = .chat
     guard let template = model.template else {
       throw APIError(

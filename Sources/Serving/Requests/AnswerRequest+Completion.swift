@@ -4,13 +4,15 @@ import Tokenization
 extension AnswerRequest {
   /// Prompts times choices.
   private static let mostAnswers = 64
+  /// As in OpenAI's API.
+  private static let usualNewTokens = 16
 
   /// Decodes the body of `/v1/completions`.
   /// - Throws: ``JSONFieldError``; ``APIError`` when the model does not exist.
   package init(completion fields: JSONFields, models: ServedModels) throws {
     model = try models.model(named: try fields.string("model"))
     warnings = try RequestField.check(fields, of: .completion)
-    options = try GenerationOptions(fields, model: model)
+    options = try GenerationOptions(fields, model: model, usualNewTokens: AnswerRequest.usualNewTokens)
     // Some clients send what a chat would: false asks for nothing.
     let topLogprobs =
       fields["logprobs"] == false ? nil : try fields.integer("logprobs", in: 0...Reports.mostLogprobs)
@@ -21,7 +23,7 @@ extension AnswerRequest {
     }
     self.prompts = prompts.map(\.ids)
     endpoint = .completion(echo: try fields.bool("echo") ?? false ? prompts : nil)
-    if options.maximumNewTokens == nil { options.maximumNewTokens = 16 }
+    options.maximumNewTokens = options.maximumNewTokens ?? AnswerRequest.usualNewTokens
   }
 
   /// A string, an array of strings, an array of ids or an array of such arrays.

@@ -26,8 +26,12 @@ package struct GenerationOptions: Sendable {
 
   private static let mostChoices = 16
 
-  /// - Parameter takesTools: whether descriptions of tools have a place in the prompt. Calls in answers stay text.
-  init(_ fields: JSONFields, model: ServedModel, takesTools: Bool = false) throws(JSONFieldError) {
+  /// - Parameters:
+  ///   - usualNewTokens: the maximum when the request gives none.
+  ///   - takesTools: whether descriptions of tools have a place in the prompt. Calls in answers stay text.
+  init(_ fields: JSONFields, model: ServedModel, usualNewTokens: Int, takesTools: Bool = false)
+    throws(JSONFieldError)
+  {
     try GenerationOptions.refuseUnsupported(fields, takesTools: takesTools)
     sampling = try GenerationOptions.sampling(fields, model: model)
     maximumNewTokens = try GenerationOptions.maximumNewTokens(fields)
@@ -57,7 +61,7 @@ package struct GenerationOptions: Sendable {
     stopTokens = asked.union(try fields.bool("ignore_eos") == true ? [] : model.stopTokens)
     constraints = try TokenConstraints(
       fields, tokenizer: model.tokenizer, endTokens: asked.union(model.stopTokens),
-      maximumNewTokens: maximumNewTokens)
+      maximumNewTokens: maximumNewTokens ?? usualNewTokens)
   }
 
   private static func sampling(_ fields: JSONFields, model: ServedModel) throws(JSONFieldError)

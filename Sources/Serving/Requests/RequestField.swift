@@ -35,7 +35,8 @@ package struct RequestField: Sendable {
     for name in fields.object.keys where fields.isPresent(name) {
       guard let field = named[name]?.first(where: { $0.endpoints.contains(endpoint) }) else {
         let shown = String(String.UnicodeScalarView(name.unicodeScalars.prefix(60)))
-        if warnings.count < 8 { warnings.append("\(shown) is not a known field; it is ignored") }
+        let what = named[name] == nil ? "not a known field" : "a field of the other endpoint"
+        if warnings.count < 8 { warnings.append("\(shown) is \(what); it is ignored") }
         continue
       }
       guard case .refused(let reason, let harmless) = field.treatment else { continue }

@@ -8,12 +8,12 @@ extension TokenConstraints {
   /// Decodes `min_tokens`, `allowed_token_ids` and `bad_words`, which mean what they mean to vLLM.
   /// - Parameters:
   ///   - endTokens: what `min_tokens` rules out at first.
-  ///   - maximumNewTokens: what the request asks for.
+  ///   - maximumNewTokens: of the answer.
   init(
-    _ fields: JSONFields, tokenizer: any Tokenizer, endTokens: Set<Int>, maximumNewTokens: Int?
+    _ fields: JSONFields, tokenizer: any Tokenizer, endTokens: Set<Int>, maximumNewTokens: Int
   ) throws(JSONFieldError) {
     let least = try fields.integer("min_tokens", in: 0...Int.max) ?? 0
-    if let maximumNewTokens, least > maximumNewTokens {
+    guard least <= maximumNewTokens else {
       throw fields.refusal("min_tokens", "is larger than the maximum number of tokens, \(maximumNewTokens)")
     }
     let ids = 0...max(0, tokenizer.tokenCount - 1)
