@@ -114,8 +114,8 @@ package final class GGUFFile: Sendable {
     guard case .array(let array) = value, array.elementType == .float32 else {
       throw wrong(key, "an array of single-precision numbers")
     }
-    return try withExtendedLifetime(file) {
-      var cursor = GGUFCursor(bytes: file.bytes, offset: array.range.lowerBound, path: path)
+    return try withExtendedLifetime(parts) {
+      var cursor = GGUFCursor(bytes: parts[0].bytes, offset: array.range.lowerBound, path: path)
       return try (0..<array.count).map { _ in
         guard case .float32(let number) = try cursor.value(array.elementType, of: key, depth: 0) else {
           throw wrong(key, "an array of single-precision numbers")
