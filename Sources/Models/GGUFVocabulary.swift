@@ -57,7 +57,7 @@ package struct GGUFVocabulary {
 
   private static func tables(_ tokenizer: any Tokenizer, _ files: any ModelFiles) throws -> BytePairTables {
     if let zhinao = tokenizer as? ZhinaoTokenizer { return try BytePairTables(zhinao) }
-    guard let json = try files.json(named: "tokenizer.json") else {
+    guard let json = try TokenizerLoader.document(files) else {
       throw ModelError(.noMerges, path: files.location)
     }
     // A Zhinao model in the stock layout: its own tokenizer knows what the replacements mean.

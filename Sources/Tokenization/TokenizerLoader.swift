@@ -25,6 +25,11 @@ package enum TokenizerLoader {
     throw TokenizationError(.noTokenizer, path: files.location)
   }
 
+  /// `tokenizer.json` with what the files beside it say about added tokens; nil: there is none.
+  package static func document(_ files: any ModelFiles) throws -> JSONValue? {
+    try files.json(named: "tokenizer.json").map { try AddedTokenSources($0, files).document }
+  }
+
   /// The tokenizer of one vocabulary file, named `*.tiktoken` or `*.json`.
   package static func load(file path: String) throws -> any Tokenizer {
     if path.bytes.hasSuffix(".json") {
