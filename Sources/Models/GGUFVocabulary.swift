@@ -19,7 +19,8 @@ package struct GGUFVocabulary {
     let isZhinao = tokenizer is ZhinaoTokenizer
     if let zhinao = tokenizer as? ZhinaoTokenizer {
       try addBytePairs(try BytePairTables(zhinao), files, c)
-    } else if let (json, path) = try TokenizerLoader.document(files) {
+    } else if let document = try TokenizerLoader.document(files) {
+      let (json, path) = (document.json, document.path)
       if let pieces = try SentencePieceTables(json, path: path) {
         try addSentencePieces(pieces, files, c)
       } else if let ranks = try? ZhinaoTokenizerJSON.vocabulary(json, path: path) {

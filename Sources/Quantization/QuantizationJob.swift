@@ -122,6 +122,10 @@ package struct QuantizationJob: Sendable {
     let model = try OpenedModel(path: modelPath, verification: verification, preTokenizer: preTokenizer)
     observer.filesDisagree(model.store.discrepancies)
     let contents = try ModelContents(model)
+    // What the outputs will hold besides is read once before hours of work: a link may lead nowhere.
+    for name in contents.files.names where ModelFileNames.belongsToModel(name) {
+      _ = try contents.files.bytes(named: name)
+    }
     return try ModelQuantizer(
       model: model, contents: contents, recipe: recipe, calibration: try calibration(model, observer),
       scratch: scratch)

@@ -16,25 +16,36 @@ package enum TokenizerLoader {
     if vocabularies.count > 1 {
       throw TokenizationError(.severalVocabularies, path: files.location)
     }
-    guard let (json, path) = try document(files) else {
+    guard let document = try document(files) else {
       throw TokenizationError(.noTokenizer, path: files.location)
     }
-    guard path.hasSameBytes(as: files.label(of: "tokenizer.json")) else {
-      return try BytePairTokenizer(json, path: path)
-    }
-    let sources = try AddedTokenSources(json, files)
-    var tokenizer = try BytePairTokenizer(sources.document, path: path)
-    tokenizer.discrepancies = sources.discrepancies
+    var tokenizer = try BytePairTokenizer(document.json, path: document.path)
+    tokenizer.discrepancies = document.discrepancies
     return tokenizer
   }
 
-  /// The tokenizer as `tokenizer.json` has it, and the file that it is from: that file itself, `vocab.json` with `merges.txt`, or
-  /// SentencePiece's `tokenizer.model`. Nil when there is none of them.
-  package static func document(_ files: any ModelFiles) throws -> (json: JSONValue, path: String)? {
-    if let json = try files.json(named: "tokenizer.json") { return (json, files.label(of: "tokenizer.json")) }
+  /// A tokenizer as `tokenizer.json` has it.
+  package struct Document {
+    package let json: JSONValue
+    /// The file that it is from.
+    package let path: String
+    /// Where the files beside it say other things about added tokens.
+    package var discrepancies: [Discrepancy] = []
+  }
+
+  /// The tokenizer of `tokenizer.json` with what the files beside it say about added tokens, of `vocab.json` with `merges.txt`, or
+  /// of SentencePiece's `tokenizer.model`. Nil when there is none of them.
+  package static func document(_ files: any ModelFiles) throws -> Document? {
+    if let json = try files.json(named: "tokenizer.json") {
+      let sources = try AddedTokenSources(json, files)
+      return Document(
+        json: sources.document, path: files.label(of: "tokenizer.json"), discrepancies: sources.discrepancies)
+    }
     let slow = try SlowTokenizer(files)
-    if let json = try slow.bytePair() { return (json, files.label(of: "vocab.json")) }
-    if let json = try slow.sentencePiece() { return (json, files.label(of: "tokenizer.model")) }
+    if let json = try slow.bytePair() { return Document(json: json, path: files.label(of: "vocab.json")) }
+    if let json = try slow.sentencePiece() {
+      return Document(json: json, path: files.label(of: "tokenizer.model"))
+    }
     return nil
   }
 

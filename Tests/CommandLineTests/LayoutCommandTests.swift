@@ -71,6 +71,19 @@ import Testing
     }
   }
 
+  /// A file that cannot be read is found before the work, not after it.
+  @Test func quantizationFirstReadsWhatItWillKeep() throws {
+    let folder = try TemporaryFolder()
+    let source = folder.file("source")
+    try FileManager.default.copyItem(atPath: CommandTests.gqa, toPath: source)
+    try FileManager.default.createSymbolicLink(
+      atPath: source + "/chat_template.jinja", withDestinationPath: "../blobs/0")
+    let run = try Tool.run(
+      "zhinao-quantize", [source, "--method", "rtn", "--group-size", "32", "-o", folder.file("q.zhinao")])
+    #expect(run.code == 65 && run.errors.contains("chat_template.jinja"), "\(run.errors)")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["source"])
+  }
+
   /// The one weights file of a folder may have any name, also one that its configuration does not say.
   @Test(arguments: ["gptq_model-4bit-32g", "model", "weights"])
   func aSingleFileMayHaveAnyName(name: String) throws {
