@@ -131,10 +131,13 @@ package enum ChatTemplate: Equatable, Sendable {
     return ids
   }
 
-  /// Whether it is the model's own and has a place for messages of developers.
-  package var knowsDevelopers: Bool {
-    if case .own(let template) = self { template.source.bytes.contains("developer") } else { false }
+  /// Whether it is the model's own and speaks of something, for example of the role `developer`.
+  package func names(_ word: String) -> Bool {
+    if case .own(let template) = self { template.names(word) } else { false }
   }
+
+  /// Whether a variable or a member of messages can come into the prompt: the template speaks of it, or writes whole values as JSON.
+  package func canShow(_ name: String) -> Bool { names(name) || names("tojson") }
 
   /// Whether it is the model's own.
   package var isOwn: Bool { if case .own = self { true } else { false } }

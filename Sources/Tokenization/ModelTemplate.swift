@@ -118,6 +118,11 @@ package struct ModelTemplate: Equatable, Sendable {
   /// The source of the template for conversations without tools.
   package var source: String { chosen(forTools: false).source }
 
+  /// Whether one of the templates that conversations are written with has the word.
+  func names(_ word: String) -> Bool {
+    chosen(forTools: false).source.bytes.contains(word) || chosen(forTools: true).source.bytes.contains(word)
+  }
+
   private func chosen(forTools: Bool) -> Named {
     let wanted = forTools ? [ModelTemplate.forTools, ModelTemplate.usual] : [ModelTemplate.usual]
     for name in wanted {

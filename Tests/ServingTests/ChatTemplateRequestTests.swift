@@ -101,6 +101,23 @@ import Tokenization
     }
   }
 
+  /// What the template would leave out without a word is refused by name.
+  @Test(arguments: [
+    (#""tools": [{"type": "function"}]"#, "tools"), (#""documents": [{"text": "x"}]"#, "documents"),
+    (
+      #""messages": [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]"#,
+      "messages[0].tool_calls"
+    ),
+  ])
+  func whatTheTemplateHasNoPlaceForIsRefused(fields: String, name: String) throws {
+    let json = fields.hasPrefix("\"messages") ? "{\(fields)}" : "{\"messages\": [\(Self.user)], \(fields)}"
+    let plain = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    let error = #expect(throws: JSONFieldError.self) { try Self.prompt(json, template: plain) }
+    #expect(error?.field == name)
+    let whole = "{{ messages | tojson }}{{ tools | tojson }}{{ documents | tojson }}"
+    #expect(throws: Never.self) { try Self.prompt(json, template: whole) }
+  }
+
   @Test func aRefusalInTheTemplatesWordsIsTheClientsError() throws {
     let error = #expect(throws: ChatTemplateError.self) {
       try Self.prompt(

@@ -9,7 +9,7 @@ extension AnswerRequest {
     warnings = try RequestField.check(fields, of: .chat)
     options = try GenerationOptions(
       fields, model: model, usualNewTokens: model.defaults.newTokens,
-      takesTools: model.template?.isOwn ?? false)
+      takesTools: model.template?.canShow("tools") ?? false)
     endpoint = .chat
     guard let template = model.template else {
       throw APIError(
@@ -42,6 +42,10 @@ extension AnswerRequest {
     prompt.continuesFinalMessage = continues
     if prompt.addsGenerationPrompt && continues {
       throw fields.refusal("continue_final_message", "cannot be true together with add_generation_prompt")
+    }
+    func isEmpty(_ value: JSONValue) -> Bool { value.arrayValue?.isEmpty ?? false }
+    if !template.canShow("documents") {
+      try fields.refuseUnsupported("documents", because: "the prompt has no place for them", unless: isEmpty)
     }
     for name in ["tools", "documents"] {
       if let value = fields[name] { prompt.variables[name] = value }
@@ -86,7 +90,7 @@ extension AnswerRequest {
     var roles = ["system": "system", "developer": "system", "user": "user", "assistant": "assistant"]
     if template.isOwn { roles["tool"] = "tool" }
     // As in vLLM and llama.cpp: few templates know developers, and some would drop their messages.
-    if template.knowsDevelopers { roles["developer"] = "developer" }
+    if template.names("developer") { roles["developer"] = "developer" }
     let given = try fields.requiredString("role")
     if given == "tool" && !template.isOwn {
       throw fields.unsupported("role", because: "turns of tools need a chat template, and the model has none")
@@ -94,9 +98,9 @@ extension AnswerRequest {
     guard let role = roles[given] else {
       throw fields.unexpected("role", expected: "system, developer, user or assistant")
     }
-    if !template.isOwn {
+    if !template.canShow("tool_calls") {
       try fields.refuseUnsupported(
-        "tool_calls", because: "the model has no chat template of its own",
+        "tool_calls", because: "the prompt has no place for them",
         unless: { $0.arrayValue?.isEmpty ?? false })
     }
     // Names, calls of tools and reasoning reach the template as they are.
