@@ -257,7 +257,7 @@ package struct CheckpointLint: Sendable {
 
   private mutating func tensors(_ table: TensorTable, _ index: TensorIndex) {
     let known = Set(
-      index.projections.flatMap { module in
+      (index.projections + [.head]).flatMap { module in
         AutoGPTQModule.suffixes.map { "\(index.name(of: module)).\($0)" }
       })
     for tensor in table.inFileOrder {

@@ -53,15 +53,18 @@ enum CalibrationContent {
     case .json: self = try .records(CalibrationContent.document(bytes, path), .json)
     case .jsonl: self = try .records(CalibrationContent.lines(bytes, path), .jsonl)
     case .auto:
-      let text = try CalibrationContent.text(bytes, path)
       let isCalledJSON = [".json", ".jsonl", ".ndjson"].contains { name.bytes.hasSuffix($0) }
-      if CalibrationContent.looksLikeJSON(bytes) || (isCalledJSON && !text.bytes.isBlank) {
+      let isBlank = CalibrationContent.start(bytes, count: 1).isEmpty
+      if CalibrationContent.looksLikeJSON(bytes)
+        || (isCalledJSON && !isBlank && !bytes.prefix(64).contains(0))
+      {
         self = try CalibrationContent.json(bytes, path)
-      } else if let other = CalibrationContent.structure(of: bytes, name: name) {
-        throw CalibrationError(.structured(other), path: path)
-      } else {
-        self = .text(text)
+        return
       }
+      if let other = CalibrationContent.structure(of: bytes, name: name) {
+        throw CalibrationError(.structured(other), path: path)
+      }
+      self = try .text(CalibrationContent.text(bytes, path))
     }
   }
 

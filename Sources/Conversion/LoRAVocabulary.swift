@@ -65,7 +65,7 @@ struct LoRAVocabulary {
       // An embedding that is only looked up is not kept in panels.
       result.entries[place] = result.entries[place].inRows
       note(
-        "\(adapter.path): trains one of two tied matrices, or both apart; \(name(.head)) is written of its own, with "
+        "\(adapter.path): trains one of two tied matrices, or both apart; \(name(.head)) is written beside the embedding, with "
           + "tie_word_embeddings false")
     }
     return try withFiles(result, rows: embedding.shape.first ?? 0, isTied: tied && !isUntied)

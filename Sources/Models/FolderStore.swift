@@ -81,6 +81,12 @@ package final class FolderStore: ModelStore {
         elements: base, dtype: tensor.dtype, outFeatures: out, inFeatures: inFeatures, owner: tensor.file))
   }
 
+  /// A head in integers is a head of its own, whatever the configuration says of ties, as in GPTQModel: codes are not tied.
+  package func separateHead(out: Int, in inFeatures: Int) throws -> WeightMatrix? {
+    guard quantization != nil, table["\(index.name(of: ModuleID.head)).qweight"] != nil else { return nil }
+    return try matrix(.head, out: out, in: inFeatures)
+  }
+
   private func quantized(_ module: String, _ c: QuantizeConfiguration, out: Int, in inFeatures: Int) throws
     -> QuantizedMatrix
   {
@@ -110,7 +116,7 @@ extension FolderStore {
     var entries: [ModelEntry] = []
     var taken: Set<String> = []
     if let quantization {
-      for matrix in index.required where matrix.shape.count == 2 {
+      for matrix in index.all where matrix.shape.count == 2 {
         let module = index.name(of: matrix.id.module)
         guard table["\(module).qweight"] != nil else { continue }
         let c = try quantization.settings(of: module)

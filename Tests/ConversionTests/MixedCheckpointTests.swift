@@ -112,4 +112,42 @@ import Testing
     let error = #expect(throws: CheckpointError.self) { try ModelContents(OpenedModel(path: path)) }
     #expect(error?.tensor?.contains(Self.down) == true)
   }
+
+  /// A head in integers (`lm_head: true`) counts even where the configuration ties it.
+  @Test(arguments: [false, true])
+  func aHeadInIntegersIsTheHead(isTied: Bool) throws {
+    let folder = try TemporaryFolder()
+    let path = try Self.folder(folder)
+    let head = randomMatrix(bits: 4, symmetric: true, permuted: false, out: 3072, inputs: 128, group: 32)
+    let table = try TensorTable(path: path)
+    let own = table.inFileOrder.filter { $0.name != "lm_head.weight" }.map {
+      TensorPlan($0.name, $0.dtype, $0.shape)
+    }
+    let plans = AutoGPTQModule.plans("lm_head", bits: 4, groupCount: 4, out: 3072, in: 128)
+    let merged = folder.file("merged.safetensors")
+    try SafetensorsWriter.write(to: merged, tensors: own + plans) { plan, emit in
+      if let tensor = table[plan.name] { return try emit(tensor.bytes) }
+      let suffix = plan.name.bytes.dropping(prefix: "lm_head.") ?? ""
+      try AutoGPTQModule.bytes(of: suffix, IntPanelTensor(packing: head), format: .v2).withUnsafeBytes {
+        try emit($0)
+      }
+    }
+    for file in table.files { try FileManager.default.removeItem(atPath: file.path) }
+    try FileManager.default.moveItem(atPath: merged, toPath: path + "/model.safetensors")
+    if isTied {
+      try RoundTripTests.edit(
+        path + "/config.json", #""tie_word_embeddings": false"#, #""tie_word_embeddings": true"#)
+    }
+    let packed = folder.file("m.zhinao")
+    try ModelPacker(ModelContents(OpenedModel(path: path))).write(
+      to: packed, generator: "t", provenance: JSONObject())
+    let logits = try StockLayoutTests.logits(OpenedModel(path: path))
+    #expect(try StockLayoutTests.logits(OpenedModel(path: packed)) == logits)
+    // A head of random codes is no embedding.
+    let decoder = try OpenedModel(path: path).decoder()
+    let hidden = decoder.hiddenStates(windows: [[5, 77, 1024, 3000, 8, 300, 12]])
+    let floats = WeightMatrix.intPanels(IntPanels.inMemory(head)).rowMajorFloats()
+    let first = (0..<128).reduce(Float(0)) { $0 + hidden[$1] * floats[$1] }
+    #expect(abs(first - logits[0]) <= 1e-3 * max(1, abs(first)))
+  }
 }
