@@ -84,7 +84,8 @@ package struct OpenedModel: Sendable {
     let tokenizer = try TokenizerLoader.load(files)
     guard tokenizer.ordinaryTokenCount <= configuration.vocabularySize else {
       throw ModelError(
-        .tokenizerTooLarge(tokens: tokenizer.ordinaryTokenCount, rows: configuration.vocabularySize), path: path)
+        .tokenizerTooLarge(tokens: tokenizer.ordinaryTokenCount, rows: configuration.vocabularySize),
+        path: path)
     }
     return tokenizer
   }
