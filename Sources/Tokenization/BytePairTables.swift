@@ -47,6 +47,9 @@ package struct BytePairTables: Sendable {
     if let index = preTokenizer.steps.firstIndex(of: .spaceBefore) {
       omissions.append("a space put before every \(index == 0 ? "text" : "piece of a text")")
     }
+    if preTokenizer.steps.contains(where: { if case .literals = $0 { true } else { false } }) {
+      omissions.append("the cutting of text at fixed texts")
+    }
     let normalization = try file.normalizer()
     if normalization.contains(.nfc) { omissions.append("normalization (NFC)") }
     if normalization.contains(where: { $0 != .nfc }) { omissions.append("replacements in the text") }

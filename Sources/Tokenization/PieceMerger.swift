@@ -127,7 +127,9 @@ struct PieceMerger: Sendable {
     }
 
     mutating func flush() {
-      guard let start = pendingStart else { return }
+      guard let pending = pendingStart else { return }
+      // Starts never fall, even if bytes have come before it.
+      let start = max(pending, ids.last?.start ?? 0)
       ids.append((unknown, start))
       pendingStart = nil
     }

@@ -234,6 +234,26 @@ enum TokenizerGolden {
     #expect(pieces("<r>  <l>", [left, right]) == ["#3", "#5"])
   }
 
+  /// Characters without tokens, of which only some have all of their bytes: ids as the library gives them, out of order as they are.
+  @Test(arguments: [
+    (true, [[2, 3, 0, 5], [0, 5], [2, 3, 0, 4], [2, 3, 0]]),
+    (false, [[2, 3, 0, 5], [0, 0, 5], [2, 3, 0, 0, 4], [2, 3, 0]]),
+  ])
+  func someBytesAreMissing(fuses: Bool, expected: [[Int]]) throws {
+    let tokenizer = try BytePairTokenizer(
+      [
+        "decoder": ["type": "Fuse"],
+        "model": [
+          "type": "BPE", "unk_token": "<unk>", "fuse_unk": .bool(fuses), "byte_fallback": true,
+          "merges": ["a b"],
+          "vocab": ["<unk>": 0, "a": 1, "<0xC3>": 2, "<0xA9>": 3, "b": 4, "ab": 5],
+        ],
+      ], path: "t")
+    for (text, ids) in zip(["好éab", "好好ab", "好é好b", "é好"], expected) {
+      #expect(tokenizer.encode(text) == ids, "\(text)")
+    }
+  }
+
   // MARK: Ids
 
   @Test func idsWithoutATokenHaveNoText() throws {

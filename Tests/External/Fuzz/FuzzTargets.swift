@@ -117,9 +117,15 @@ enum FuzzTarget: String, CaseIterable {
   }
 
   private static func tokenizer(_ bytes: UnsafeRawBufferPointer) throws {
-    let isJSON = bytes.first == UInt8(ascii: "{")
-    let tokenizer = try TokenizerLoader.load(
-      file: file(isJSON ? "tokenizer.json" : "vocabulary.tiktoken", bytes))
+    let tokenizer: any Tokenizer
+    switch bytes.first {
+    case UInt8(ascii: "{"): tokenizer = try TokenizerLoader.load(file: file("tokenizer.json", bytes))
+    // The first field of a SentencePiece file.
+    case 0x0A:
+      let contents: [ByteText: [UInt8]] = ["tokenizer.model": Array(bytes)]
+      tokenizer = try TokenizerLoader.load(EmbeddedFiles(location: "m", contents: contents))
+    default: tokenizer = try TokenizerLoader.load(file: file("vocabulary.tiktoken", bytes))
+    }
     for text in ["Hello  world\n\n 123 don't <|im_end|> [br]", "智脑　你好，\u{1F600}e\u{301}   x"] {
       for specials in [SpecialTokens.recognized, .plain] {
         let ids = tokenizer.encode(text, specials: specials, addingAffixes: true)

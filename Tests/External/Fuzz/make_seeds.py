@@ -91,6 +91,20 @@ tokenizer = {
               "vocab": {**{c: i for i, c in enumerate(alphabet)}, "he": 256, "ll": 257}, "merges": ["h e", "l l"]},
 }
 put("tokenizer", "tiktoken", vocabulary)
+
+
+def field(number, content):
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def piece(text, score, kind):
+    return field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + bytes([0x18, kind]))
+
+
+pieces = [piece("<unk>", 0, 2), piece("<s>", 0, 3), piece("</s>", 0, 3)] + [piece(f"<0x{b:02X}>", 0, 6) for b in range(256)]
+pieces += [piece(text, -i, 1) for i, text in enumerate(["he", "ll", "\u2581he", "h", "e", "l", "o", "\u2581"])]
+training = bytes([0x18, 2, 0x98, 2, 1])  # BPE, byte fallback
+put("tokenizer", "sentencepiece", b"".join(pieces) + field(2, training) + field(3, bytes([0x20, 0])))
 put("tokenizer", "json", json.dumps(tokenizer, ensure_ascii=False))
 tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, tokenizer["pre_tokenizer"]]}
 tokenizer["model"]["merges"] = [["h", "e"], ["l", "l"]]
