@@ -16,7 +16,8 @@ struct OutputCheck {
     do {
       let families = [contents.configuration.family] + ModelFamily.builtIn
       let model = try OpenedModel(path: path, families: families)
-      let files = ForgottenFiles(source: contents.files, output: model.files)
+      let files = ForgottenFiles(
+        source: contents.files, output: model.files, isQuantized: contents.quantization != nil)
       if let name = try files.first { throw incomplete(name) }
       let written = try ModelContents(model)
       guard written.configuration.decoder == contents.configuration.decoder,
@@ -58,11 +59,14 @@ struct OutputCheck {
 private struct ForgottenFiles {
   let source: any ModelFiles
   let output: any ModelFiles
+  /// Whether the output has codes, and needs what describes them.
+  let isQuantized: Bool
 
   var first: String? {
     get throws {
       let names = ModelFileNames.essential + source.names.filter(ModelFileNames.belongsToModel)
       return try names.first { name in
+        if name == "quantize_config.json" && !isQuantized { return false }
         // What cannot be read in the source, the tokenizer of some GGUF files, it does not have.
         guard let content = try? source.bytes(named: name), content != nil else { return false }
         return try output.bytes(named: name) == nil

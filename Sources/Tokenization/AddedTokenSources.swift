@@ -109,12 +109,16 @@ private struct AddedTokenTable {
       add(text, id: known, flags: flags)
       return details + ["has \(text) in its vocabulary only; it is an added token as \(source) says"]
     }
-    let other = flags.members.filter { entry[$0.key]?.boolValue ?? false != $0.value.boolValue }
+    var other: [(key: String, value: Bool)] = []
+    for flag in flags.members {
+      guard let wanted = flag.value.boolValue else { continue }
+      if entry[flag.key]?.boolValue ?? false != wanted { other.append((flag.key, wanted)) }
+    }
     guard !other.isEmpty else { return details }
-    for (key, value) in other { entry[key] = value }
+    for flag in other { entry[flag.key] = .bool(flag.value) }
     entries[place] = .object(entry)
     isChanged = true
-    let said = other.map { "\($0.key): \($0.value.serialized())" }.joined(separator: ", ")
+    let said = other.map { "\($0.key): \($0.value)" }.joined(separator: ", ")
     return details + ["has other flags for \(text) than \(source), whose count: \(said)"]
   }
 
