@@ -6,6 +6,13 @@ extension SlowTokenizer {
   func sentencePiece() throws -> JSONValue? {
     guard let bytes = try files.bytes(named: "tokenizer.model") else { return nil }
     let path = files.label(of: "tokenizer.model")
+    // transformers builds these from tokenizer.model by rules of their own.
+    if let className, ["CodeLlamaTokenizer", "GemmaTokenizer"].contains(className) {
+      throw TokenizationError(
+        .unsupported(
+          "belongs to a \(className), which is not supported; give a folder with tokenizer.json, as transformers saves it"),
+        path: path)
+    }
     let model = try SentencePieceModel(bytes, path: path)
     return className == "LlamaTokenizer" ? try llama(model) : try asTrained(model, path: path)
   }

@@ -103,11 +103,18 @@ enum TokenizerGolden {
       ids == tokenizer.encode("<|im_start|>user\nthe model<|im_end|>\n<|im_start|>assistant\n"))
   }
 
+  @Test func classesWithRulesOfTheirOwnAreRefused() throws {
+    let error = #expect(throws: TokenizationError.self) {
+      try TokenizerLoader.load(Self.files(#"{"tokenizer_class": "CodeLlamaTokenizerFast"}"#))
+    }
+    #expect(error?.description.contains("CodeLlamaTokenizer") == true)
+  }
+
   @Test func scoresAreTheOrderOfMerging() throws {
     let model = try SentencePieceModel([UInt8](Fixture.data("tokenizers/sentencepiece.model")), path: "m")
-    let (json, path) = try #require(
+    let document = try #require(
       try TokenizerLoader.document(Self.files(#"{"tokenizer_class": "LlamaTokenizer", "legacy": true}"#)))
-    let tables = try #require(try SentencePieceTables(json, path: path))
+    let tables = try #require(try SentencePieceTables(document.json, path: document.path))
     #expect(tables.putsSpaceBefore && tables.unknown == 0 && tables.tokens.count == model.pieces.count)
     for (piece, token) in zip(model.pieces, tables.tokens) {
       let token = try #require(token)
