@@ -111,11 +111,20 @@ package struct QuantizationRecipe: Equatable, Sendable {
   private var isAutoGPTQ: Bool { !searchesScales && tokenWeights == .none }
 
   package func quantizeConfiguration(format: ZeroPointFormat) -> QuantizeConfiguration {
-    QuantizeConfiguration(
+    var result = QuantizeConfiguration(
       bits: bits, groupSize: groupSize, isSymmetric: isSymmetric,
       descendingActivation: method == .gptq && descendingActivation && !(staticGroups && !isAutoGPTQ),
       staticGroups: method == .gptq && staticGroups, dampPercent: dampPercent, trueSequential: trueSequential,
       zeroPointFormat: format)
+    result.meta = JSONObject(choices)
+    return result
+  }
+
+  /// What AutoGPTQ has no setting for, where it differs from AutoGPTQ.
+  private var choices: [(String, JSONValue)] {
+    (searchesScales
+      ? [("scale_search", true), ("signed_scales", .bool(isSymmetric && signedScales))] : [])
+      + (tokenWeights == .none ? [] : [("token_weights", .string(tokenWeights.rawValue))])
   }
 
   package var json: JSONValue {
@@ -130,11 +139,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
     if calibrationArithmetic != .fp32 {
       members["calibration_arithmetic"] = .string(calibrationArithmetic.rawValue)
     }
-    if searchesScales {
-      members["scale_search"] = true
-      members["signed_scales"] = .bool(isSymmetric && signedScales)
-    }
-    if tokenWeights != .none { members["token_weights"] = .string(tokenWeights.rawValue) }
+    for (key, value) in choices { members[key] = value }
     return .object(members)
   }
 }
