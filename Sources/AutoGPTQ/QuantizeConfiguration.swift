@@ -25,6 +25,9 @@ package struct QuantizeConfiguration: Equatable, Sendable {
   /// Where single modules differ. They hold for the names of the file that they were read from; ``json(toolVersion:dynamic:)`` leaves
   /// them out.
   package var rules = ModuleRules()
+  /// Further members of `meta` that this toolchain writes: how scales were chosen and tokens weighted. No engine needs them.
+  package var meta = JSONObject()
+  private static let metaKeys = ["scale_search", "signed_scales", "token_weights"]
 
   static let supportedBits = [2, 3, 4, 8]
 
@@ -90,6 +93,8 @@ package struct QuantizeConfiguration: Equatable, Sendable {
     if fields.isPresent("rotation") {
       throw fields.refusal("rotation", "is set; rotated weights are not supported")
     }
+    self.meta = JSONObject(
+      Self.metaKeys.compactMap { key in meta?.object[key].map { (key, $0) } })
     let quantizer = meta?["quantizer"]
     let makers =
       quantizer?.arrayValue?.compactMap(\.stringValue) ?? [quantizer?.stringValue].compactMap { $0 }
@@ -130,8 +135,10 @@ package struct QuantizeConfiguration: Equatable, Sendable {
       ("sym", .bool(isSymmetric)), ("true_sequential", .bool(trueSequential)), ("lm_head", false),
       ("model_name_or_path", nil), ("model_file_base_name", "model"), ("quant_method", "gptq"),
       ("checkpoint_format", .string(zeroPointFormat.rawValue)),
-      ("meta", ["quantizer": .array([.string("zhinao-toolchain:\(toolVersion)")])]),
     ])
+    var made = JSONObject([("quantizer", .array([.string("zhinao-toolchain:\(toolVersion)")]))])
+    for (key, value) in meta.members { made[key] = value }
+    object["meta"] = .object(made)
     if let dynamic { object["dynamic"] = .object(dynamic) }
     return .object(object)
   }

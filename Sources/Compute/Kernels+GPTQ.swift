@@ -30,4 +30,21 @@ extension Kernels {
       Int64(panels), Int64(columns), weights, Int64(weightStride), original, Int64(originalStride), u,
       Int64(uStride), scales, zeros, Int64(parameterStride), groupOf, maximumCode, codes, errors, losses)
   }
+
+  /// What rounding a group of 16 outputs loses with each of some scales: `Σ importance[i] · (w[i] − s · code)²`, the code being
+  /// `round(w[i] / s)` between `low` and `high`.
+  /// - Parameters:
+  ///   - weights: `[columns][16]`.
+  ///   - importance: of each column.
+  ///   - scales, low, high: `[candidates][16]`; the codes are counted from the zero point.
+  ///   - losses: `[candidates][16]`, written.
+  package func roundingLosses(
+    columns: Int, weights: UnsafePointer<Float>, importance: UnsafePointer<Float>, candidates: Int,
+    scales: UnsafePointer<Float>, low: UnsafePointer<Float>, high: UnsafePointer<Float>,
+    losses: UnsafeMutablePointer<Float>
+  ) {
+    precondition(columns >= 0 && candidates >= 0)
+    table.pointee.rounding_losses(
+      Int64(columns), weights, importance, Int64(candidates), scales, low, high, losses)
+  }
 }

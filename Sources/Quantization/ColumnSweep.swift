@@ -42,7 +42,7 @@ final class ColumnSweep: Sendable {
     pool = solver.pool
     blockSize = solver.blockSize
     span = solver.spanWidth(inFeatures: matrix.inFeatures)
-    finder = ParameterFinder(recipe)
+    finder = ParameterFinder(recipe, kernels: solver.pool.kernels)
     out = matrix.outFeatures
     inFeatures = matrix.inFeatures
     panels = (out + panelWidth - 1) / panelWidth
@@ -97,9 +97,13 @@ final class ColumnSweep: Sendable {
   func run(_ hessian: PreparedHessian) -> ParameterFinder.Findings {
     var findings = ParameterFinder.Findings()
     // A whole row's parameters are found before dead columns are zeroed, as the original does.
-    if recipe.groupSize == -1 { findings += findParameters(0..<1) }
+    if recipe.groupSize == -1 {
+      findings += findParameters(0..<1, importance: hessian.importance?.ofChannels)
+    }
     zeroDead(hessian.dead)
-    if recipe.staticGroups && recipe.groupSize != -1 { findings += findParameters(0..<groups) }
+    if recipe.staticGroups && recipe.groupSize != -1 {
+      findings += findParameters(0..<groups, importance: hessian.importance?.ofChannels)
+    }
     if let order = hessian.order { permute(order) }
     let dynamic = recipe.groupSize != -1 && !recipe.staticGroups
 
@@ -143,7 +147,8 @@ final class ColumnSweep: Sendable {
     let tasks = panelsOfTasks(columns: columns.count)
     let found = AlignedBuffer<ParameterFinder.Findings>(count: tasks.count)
     pool.run(tasks.count) { task in
-      found[task] = sweep(panels: tasks[task], columns, blocks, correction)
+      found[task] = sweep(
+        panels: tasks[task], columns, blocks, correction, importance: hessian.importance?.ofColumns)
     }
     return found.buffer.reduce(into: ParameterFinder.Findings()) { $0 += $1 }
   }
@@ -182,7 +187,8 @@ final class ColumnSweep: Sendable {
 
   /// The columns of one span of some panels, on the calling thread.
   private func sweep(
-    panels range: Range<Int>, _ columns: Range<Int>, _ blocks: [SweptBlock], _ correction: Correction?
+    panels range: Range<Int>, _ columns: Range<Int>, _ blocks: [SweptBlock], _ correction: Correction?,
+    importance: AlignedBuffer<Float>?
   ) -> ParameterFinder.Findings {
     var findings = ParameterFinder.Findings()
     let stride = columns.count * panelWidth
@@ -206,7 +212,8 @@ final class ColumnSweep: Sendable {
       for block in blocks {
         for (place, panel) in range.enumerated() {
           findings += findParameters(
-            block.groups, ofPanel: panel, from: corrected + place * stride, columns: columns)
+            block.groups, ofPanel: panel, from: corrected + place * stride, columns: columns,
+            importance: importance)
         }
         // What was taken away is not needed any more.
         let errors = products
@@ -276,12 +283,15 @@ final class ColumnSweep: Sendable {
   // MARK: Parameters and rounding
 
   /// Scales and zero points of some groups, from the weights.
-  private func findParameters(_ range: Range<Int>) -> ParameterFinder.Findings {
+  private func findParameters(_ range: Range<Int>, importance: AlignedBuffer<Float>?)
+    -> ParameterFinder.Findings
+  {
     let found = AlignedBuffer<ParameterFinder.Findings>(count: panels)
     pool.runRanges(panels) { share in
       for panel in share {
         found[panel] = findParameters(
-          range, ofPanel: panel, from: weights.pointer + panel * panelFloats, columns: 0..<inFeatures)
+          range, ofPanel: panel, from: weights.pointer + panel * panelFloats, columns: 0..<inFeatures,
+          importance: importance)
       }
     }
     return found.buffer.reduce(into: ParameterFinder.Findings()) { $0 += $1 }
@@ -290,8 +300,10 @@ final class ColumnSweep: Sendable {
   /// - Parameters:
   ///   - source: the panel's weights of `columns`, `[column of columns][16]`.
   ///   - columns: all columns of those groups, and perhaps more.
+  ///   - importance: of all columns of the matrix, in the order of `source`.
   private func findParameters(
-    _ range: Range<Int>, ofPanel panel: Int, from source: UnsafePointer<Float>, columns: Range<Int>
+    _ range: Range<Int>, ofPanel panel: Int, from source: UnsafePointer<Float>, columns: Range<Int>,
+    importance: AlignedBuffer<Float>?
   ) -> ParameterFinder.Findings {
     var findings = ParameterFinder.Findings()
     for group in range {
@@ -299,6 +311,7 @@ final class ColumnSweep: Sendable {
       let last = min(columns.upperBound, (group + 1) * groupSize)
       finder.find(
         source, columns: group * groupSize - columns.lowerBound..<last - columns.lowerBound,
+        importance: importance.map { $0.pointer + columns.lowerBound },
         lanes: min(panelWidth, out - panel * panelWidth), scales: scales.pointer + at,
         zeros: zeros.pointer + at, findings: &findings)
     }
@@ -306,7 +319,7 @@ final class ColumnSweep: Sendable {
   }
 
   func roundToNearest() -> ParameterFinder.Findings {
-    let findings = findParameters(0..<groups)
+    let findings = findParameters(0..<groups, importance: nil)
     let top = recipe.maximumCode
     pool.runRanges(panels) { range in
       for panel in range {

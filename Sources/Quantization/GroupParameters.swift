@@ -7,13 +7,20 @@ struct GroupParameters {
   var zero: Float
 }
 
-/// AutoGPTQ's `Quantizer.find_params`, on 16 outputs at once.
+/// AutoGPTQ's `Quantizer.find_params`, or ``ScaleSearch``, on 16 outputs at once.
 struct ParameterFinder {
   let maximumCode: Float
   let isSymmetric: Bool
   let mirrorsPositiveGroups: Bool
+  /// Nil: the range of the weights decides.
+  private let search: ScaleSearch?
 
-  init(_ recipe: QuantizationRecipe) {
+  init(_ recipe: QuantizationRecipe, kernels: Kernels) {
+    search =
+      recipe.searchesScales
+      ? ScaleSearch(
+        bits: recipe.bits, isSymmetric: recipe.isSymmetric, allowsNegative: recipe.signedScales,
+        kernels: kernels) : nil
     maximumCode = recipe.maximumCode
     isSymmetric = recipe.isSymmetric
     mirrorsPositiveGroups = recipe.mirrorsPositiveGroups
@@ -38,9 +45,10 @@ struct ParameterFinder {
   /// - Parameters:
   ///   - panel: weights `[columns][16]` of one panel.
   ///   - columns: those of the group, as places in `panel`.
+  ///   - importance: of each column of `panel`, for a search; nil: all count the same.
   ///   - lanes: outputs that exist.
   func find(
-    _ panel: UnsafePointer<Float>, columns: some Sequence<Int>, lanes: Int,
+    _ panel: UnsafePointer<Float>, columns: Range<Int>, importance: UnsafePointer<Float>?, lanes: Int,
     scales: UnsafeMutablePointer<Float>,
     zeros: UnsafeMutablePointer<Float>, findings: inout Findings
   ) {
@@ -50,6 +58,22 @@ struct ParameterFinder {
       let w = UnsafeRawPointer(panel + column * panelWidth).loadUnaligned(as: SIMD16<Float>.self)
       low = low.replacing(with: w, where: w .< low)
       high = high.replacing(with: w, where: w .> high)
+    }
+    if let search {
+      let found = { importance in
+        search.run(
+          panel + columns.lowerBound * panelWidth, columns: columns.count, importance: importance, low: low,
+          high: high, scales: scales, zeros: zeros)
+      }
+      if let importance {
+        found(importance + columns.lowerBound)
+      } else {
+        [Float](repeating: 1, count: columns.count).withUnsafeBufferPointer { found($0.baseAddress!) }
+      }
+      for lane in 0..<lanes where abs(scales[lane]) < ParameterFinder.smallestNormal {
+        findings.tinyScales += 1
+      }
+      return
     }
     for lane in 0..<panelWidth {
       let (parameters, isPositive) = parameters(low: low[lane], high: high[lane])

@@ -1,27 +1,36 @@
 import Compute
 import Tensors
 
-/// H = (2 / n) · XᵀX of the inputs a module sees, n being the number of sequences, as AutoGPTQ scales it.
+/// H = (2 / n) · XᵀX of the inputs a module sees, n being the number of sequences, as AutoGPTQ scales it. With weights of tokens
+/// it is (2 / n) · XᵀWX, W's mean being 1.
 package final class Hessian {
   package let order: Int
   /// `[order, order]` row-major; the upper triangle holds the sums until ``finish(sequences:)``.
   package let values: AlignedBuffer<Float>
   package private(set) var rows = 0
+  /// Of the weights of all rows.
+  private var weightSum = 0.0
 
   package init(order: Int) {
     self.order = order
     values = AlignedBuffer(zeros: order * order)
   }
 
-  package func add(_ x: UnsafePointer<Float>, rows count: Int, pool: WorkerPool) {
+  /// - Parameter weights: of each row, not negative; nil: all are 1. Only their ratios count.
+  package func add(
+    _ x: UnsafePointer<Float>, rows count: Int, weights: [Float]? = nil, pool: WorkerPool
+  ) {
+    precondition(weights?.count ?? count == count, "a weight for each row")
     LinearAlgebra.accumulateGram(
-      values.pointer, order: order, x: x, rows: count, rowStride: order, pool: pool)
+      values.pointer, order: order, x: x, rows: count, rowStride: order, weights: weights, pool: pool)
     rows += count
+    weightSum += weights?.reduce(0.0) { $0 + Double($1) } ?? Double(count)
   }
 
   /// Scales the sums and fills the lower triangle in.
   package func finish(sequences: Int, pool: WorkerPool) {
-    let factor = 2 / Float(sequences)
+    let mean = weightSum > 0 ? weightSum / Double(rows) : 1
+    let factor = Float(2 / (Double(sequences) * mean))
     let h = values
     let n = order
     pool.runRanges(n) { range in

@@ -72,7 +72,9 @@ package struct LinearJob: Sendable {
 
   private func prepared(_ x: AlignedBuffer<Float>, count: Int, name: String) throws -> PreparedHessian {
     let hessian = Hessian(order: x.count / count)
-    hessian.add(x.pointer, rows: count, pool: .shared)
+    let weights = TokenWeighting(recipe.tokenWeights, pool: .shared)
+      .weights(of: x.pointer, rows: count, width: hessian.order)
+    hessian.add(x.pointer, rows: count, weights: weights, pool: .shared)
     return try PreparedHessian(hessian, sequences: sequences, recipe: recipe, name: name)
   }
 

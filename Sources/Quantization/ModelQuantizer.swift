@@ -236,9 +236,10 @@ private struct LayerQuantizer {
   private func runInSequence(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
     var modules: [QuantizedModule] = []
     var hessian: Hessian?
-    try staged.run(&layer, index: index, needsOutput: !isLast) { stage, x, rows in
-      if hessian == nil { hessian = Hessian(order: order(stage)) }
-      hessian?.add(x, rows: rows, pool: pool)
+    try staged.run(&layer, index: index, needsOutput: !isLast) { stage, rows, layer in
+      let sum = hessian ?? Hessian(order: order(stage))
+      hessian = sum
+      add(rows, of: stage, to: sum, layer, staged)
     } replace: { stage, layer in
       if stage == .attentionOutput { try beforeHiddenChanges() }
       guard let used = hessian else { return }
@@ -255,10 +256,10 @@ private struct LayerQuantizer {
     let before = AlignedBuffer<Float>(count: hidden.count)
     before.pointer.update(from: hidden.pointer, count: before.count)
     var hessians: [TensorRule.Stage: Hessian] = [:]
-    try staged.run(&layer, index: index, needsOutput: false) { stage, x, rows in
+    try staged.run(&layer, index: index, needsOutput: false) { stage, rows, layer in
       let hessian = hessians[stage] ?? Hessian(order: order(stage))
       hessians[stage] = hessian
-      hessian.add(x, rows: rows, pool: pool)
+      add(rows, of: stage, to: hessian, layer, staged)
     } replace: { stage, _ in
       if stage == .attentionOutput { try beforeHiddenChanges() }
     }
@@ -270,6 +271,16 @@ private struct LayerQuantizer {
     hidden.pointer.update(from: before.pointer, count: before.count)
     try staged.run(&layer, index: index, observe: nil) { _, _ in }
     return modules
+  }
+
+  private func add(
+    _ rows: BlockRows, of stage: TensorRule.Stage, to hessian: Hessian, _ layer: DecoderLayer,
+    _ staged: StagedLayer
+  ) {
+    let weights = TokenWeighting(recipe.tokenWeights, pool: pool)
+      .weights(
+        of: rows, before: stage, width: hessian.order, layer: layer, index: index, steps: staged.steps)
+    hessian.add(rows.input(of: stage), rows: rows.count, weights: weights, pool: pool)
   }
 
   private func solve(_ stage: TensorRule.Stage, in layer: inout DecoderLayer, hessian: Hessian) throws

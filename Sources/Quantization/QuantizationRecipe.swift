@@ -28,13 +28,47 @@ package struct QuantizationRecipe: Equatable, Sendable {
   package var trueSequential: Bool
   /// Mirror the range of groups without a negative weight, which AutoGPTQ leaves at half its codes.
   package var mirrorsPositiveGroups: Bool
+  /// Scales, and zero points of asymmetric groups, are those that lose least (``ScaleSearch``), instead of those that cover the range.
+  package var searchesScales: Bool
+  /// Whether a search may give symmetric groups negative scales.
+  package var signedScales: Bool
+  /// How much each calibration token counts in the Hessians.
+  package var tokenWeights: TokenWeights
   /// What calibration tokens pass through; Hessians are fp32 sums of what comes out of it either way.
   package var calibrationArithmetic: FloatArithmetic
+
+  /// Settings that go together.
+  package enum Preset: String, CaseIterable, Sendable {
+    /// What AutoGPTQ 0.7.1 computes.
+    case autogptq
+    /// What loses least without gradients, in about the time of `autogptq`.
+    case balanced
+  }
+
+  /// Gives the settings that a preset has an opinion on the preset's values.
+  package mutating func apply(_ preset: Preset) {
+    let isBalanced = preset == .balanced
+    descendingActivation = isBalanced
+    staticGroups = isBalanced
+    searchesScales = isBalanced
+    tokenWeights = isBalanced ? .attention : .none
+  }
+
+  /// How much a calibration token counts in the Hessians.
+  package enum TokenWeights: String, CaseIterable, Sendable {
+    /// All the same.
+    case none
+    /// 1 / ‖x‖ of a module's input x: a few tokens of huge activations do not outweigh all others.
+    case norm
+    /// For queries, keys and values, 1 / ‖x‖ times the attention that later tokens pay to the token; otherwise 1 / ‖x‖.
+    case attention
+  }
 
   package init(
     method: Method = .gptq, bits: Int = 4, groupSize: Int = 128, isSymmetric: Bool = true,
     descendingActivation: Bool = false, staticGroups: Bool = false, dampPercent: Double = 0.01,
     dampIncrement: Double = 0.01, trueSequential: Bool = true, mirrorsPositiveGroups: Bool = false,
+    searchesScales: Bool = false, signedScales: Bool = true, tokenWeights: TokenWeights = .none,
     calibrationArithmetic: FloatArithmetic = .fp32
   ) {
     self.method = method
@@ -47,6 +81,9 @@ package struct QuantizationRecipe: Equatable, Sendable {
     self.dampIncrement = dampIncrement
     self.trueSequential = trueSequential
     self.mirrorsPositiveGroups = mirrorsPositiveGroups
+    self.searchesScales = searchesScales
+    self.signedScales = signedScales
+    self.tokenWeights = tokenWeights
     self.calibrationArithmetic = calibrationArithmetic
   }
 
@@ -69,12 +106,25 @@ package struct QuantizationRecipe: Equatable, Sendable {
   package func groupSize(forInputs inFeatures: Int) -> Int { groupSize == -1 ? inFeatures : groupSize }
   package var maximumCode: Float { Float((1 << bits) - 1) }
 
+  /// Whether AutoGPTQ computes the same. Its checkpoints declare the order of columns also where groups are static and no engine
+  /// need know it.
+  private var isAutoGPTQ: Bool { !searchesScales && tokenWeights == .none }
+
   package func quantizeConfiguration(format: ZeroPointFormat) -> QuantizeConfiguration {
-    QuantizeConfiguration(
+    var result = QuantizeConfiguration(
       bits: bits, groupSize: groupSize, isSymmetric: isSymmetric,
-      descendingActivation: method == .gptq && descendingActivation,
+      descendingActivation: method == .gptq && descendingActivation && !(staticGroups && !isAutoGPTQ),
       staticGroups: method == .gptq && staticGroups, dampPercent: dampPercent, trueSequential: trueSequential,
       zeroPointFormat: format)
+    result.meta = JSONObject(choices)
+    return result
+  }
+
+  /// What AutoGPTQ has no setting for, where it differs from AutoGPTQ.
+  private var choices: [(String, JSONValue)] {
+    (searchesScales
+      ? [("scale_search", true), ("signed_scales", .bool(isSymmetric && signedScales))] : [])
+      + (tokenWeights == .none ? [] : [("token_weights", .string(tokenWeights.rawValue))])
   }
 
   package var json: JSONValue {
@@ -89,6 +139,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
     if calibrationArithmetic != .fp32 {
       members["calibration_arithmetic"] = .string(calibrationArithmetic.rawValue)
     }
+    for (key, value) in choices { members[key] = value }
     return .object(members)
   }
 }

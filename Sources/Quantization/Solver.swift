@@ -13,6 +13,13 @@ package struct PreparedHessian {
   package let dampPercent: Double
   package let warnings: [String]
   package let diagnosis: InputDiagnosis
+  /// What an error in a column costs, 1 / U[i, i]², its mean being 1: for a search of scales; nil without one.
+  let importance: Importance?
+  struct Importance: Sendable {
+    /// In the order of the sweep.
+    let ofColumns: AlignedBuffer<Float>
+    let ofChannels: AlignedBuffer<Float>
+  }
   var deadCount: Int { dead.count { $0 } }
 
   /// - Parameter hessian: is used up.
@@ -73,6 +80,7 @@ package struct PreparedHessian {
         "\(name): the Hessian is not positive definite with damp \(recipe.dampPercent); damp was raised to \(damp); more calibration text avoids this"
       )
     }
+    importance = recipe.searchesScales ? Importance(factor, order: order) : nil
     dampPercent = damp
     self.warnings = warnings
     self.diagnosis = diagnosis
@@ -95,6 +103,22 @@ package struct PreparedHessian {
     pool.runRanges(n) { range in
       for i in range { for j in i + 1..<max(n, i + 1) { h[i * n + j] = h[j * n + i] } }
     }
+  }
+}
+
+extension PreparedHessian.Importance {
+  /// - Parameter factor: R with H = R·Rᵀ; U = R⁻¹, so that 1 / U[i, i] = R[i, i].
+  fileprivate init(_ factor: CholeskyFactor, order: [Int]?) {
+    let squares = (0..<factor.order).map { Double(factor[$0, $0]) * Double(factor[$0, $0]) }
+    let mean = squares.reduce(0, +) / Double(max(1, squares.count))
+    ofColumns = AlignedBuffer(count: factor.order)
+    for (column, square) in squares.enumerated() { ofColumns[column] = Float(square / mean) }
+    guard let order else {
+      ofChannels = ofColumns
+      return
+    }
+    ofChannels = AlignedBuffer(count: factor.order)
+    for (column, channel) in order.enumerated() { ofChannels[channel] = ofColumns[column] }
   }
 }
 

@@ -15,8 +15,8 @@ package struct StagedLayer {
     self.activations = activations
   }
 
-  /// Gets the input of a stage: pointer and rows; the row width is that of the stage's modules.
-  package typealias Observer = (TensorRule.Stage, UnsafePointer<Float>, Int) throws -> Void
+  /// Gets a stage, the rows of a chunk before its projections, and the block as it is then.
+  package typealias Observer = (TensorRule.Stage, BlockRows, DecoderLayer) throws -> Void
 
   /// Brings `activations.hidden` from the block's input to its output.
   ///
@@ -40,24 +40,25 @@ package struct StagedLayer {
       if observe != nil || !endsInNorm || pending.count > 1 {
         try pass(observe == nil && endsInNorm ? Array(pending.dropLast()) : pending, of: layer, index: index)
         {
-          try observe?(stage, $0.input(of: stage), $0.count)
+          try observe?(stage, $0, $1)
         }
       }
       try replace(stage, &layer)
       // The norm's output is working memory, so that it is computed again with the projection.
       pending = (endsInNorm ? [pending[pending.count - 1]] : []) + [step]
     }
-    if needsOutput { try pass(pending, of: layer, index: index) { _ in } }
+    if needsOutput { try pass(pending, of: layer, index: index) { _, _ in } }
   }
 
   /// Runs the steps on every chunk.
   private func pass(
-    _ list: [BlockStep], of layer: DecoderLayer, index: Int, then tap: (BlockRows) throws -> Void
+    _ list: [BlockStep], of layer: DecoderLayer, index: Int,
+    then tap: (BlockRows, DecoderLayer) throws -> Void
   ) rethrows {
     for chunk in activations.chunks {
       let rows = activations.rows(of: chunk)
       for step in list { steps.run(step, of: layer, index: index, on: rows) }
-      try tap(rows)
+      try tap(rows, layer)
     }
   }
 }

@@ -13,9 +13,10 @@ extension LinearAlgebra {
   /// - Parameters:
   ///   - h: `[n, n]`, row-major.
   ///   - x: `rows` rows of `n` floats, `rowStride` floats apart.
+  ///   - weights: of each row: XᵀWX with W = diag(weights) is added; nil: all are 1.
   package static func accumulateGram(
     _ h: UnsafeMutablePointer<Float>, order n: Int, x: UnsafePointer<Float>, rows: Int, rowStride: Int,
-    pool: WorkerPool = .shared
+    weights: UnsafePointer<Float>? = nil, pool: WorkerPool = .shared
   ) {
     guard n > 0, rows > 0 else { return }
     let kernels = pool.kernels
@@ -32,6 +33,7 @@ extension LinearAlgebra {
       for first in stride(from: 0, to: rows, by: gramDepth) {
         let step = min(gramDepth, rows - first)
         let block = SharedPointer(x + first * rowStride)
+        let factors = weights.map { SharedPointer($0 + first) }
         // Xᵀ in row tiles: element (i, t) of A is x[t][i].
         pool.runRanges(tiles) { range in
           let first = range.lowerBound * tileRows
@@ -49,6 +51,13 @@ extension LinearAlgebra {
             kernels.copyPanels(
               right, panelStride: step * panelWidth, from: block.pointer + firstColumn, rowStride: rowStride,
               columns: columns, k: step)
+            if let factors {
+              for line in 0..<count * step {
+                let at = UnsafeMutableRawPointer(right + line * panelWidth)
+                at.storeBytes(
+                  of: at.loadUnaligned(as: SIMD16<Float>.self) * factors[line % step], as: SIMD16<Float>.self)
+              }
+            }
             // A few panels further right, the diagonal is that much further down.
             var top = 0
             for piece in stride(from: 0, to: count, by: diagonalPanels) {

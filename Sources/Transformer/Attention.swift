@@ -19,15 +19,8 @@ extension LayerSteps {
     _ qkv: UnsafeMutablePointer<Float>, sequences: [SequenceSlice], layer: Int,
     into out: UnsafeMutablePointer<Float>
   ) {
-    for sequence in sequences {
-      rotary.prepare(positions: sequence.firstPosition + sequence.rowCount)
-    }
+    let rows = storedRows(sequences, layer: layer)
     let tables = rotary.tables
-    let rows = sequences.map {
-      Rows(
-        firstRow: $0.firstRow, rowCount: $0.rowCount, firstPosition: $0.firstPosition,
-        cache: $0.cache.layers[layer].view)
-    }
     withExtendedLifetime(sequences) {
       if rows.allSatisfy({ $0.rowCount == 1 }) {
         rows.withUnsafeBufferPointer { attendRows(qkv, sequences: $0, tables: tables, into: out) }
@@ -38,17 +31,34 @@ extension LayerSteps {
   }
 
   /// A ``SequenceSlice`` and the layer of its cache at hand, without references to count.
-  private struct Rows: Sendable {
+  struct StoredRows: Sendable {
     let firstRow, rowCount, firstPosition: Int
     let cache: LayerCacheView
   }
 
-  /// ``attend(_:sequences:layer:into:)`` for prompts: all keys are stored, then blocks of queries of each head are tasks.
-  private func attendBlocks(
-    _ qkv: UnsafeMutablePointer<Float>, sequences: [Rows], tables: RotaryEmbedding.Tables,
-    into out: UnsafeMutablePointer<Float>
+  /// Also makes the tables of rotation long enough.
+  private func storedRows(_ sequences: [SequenceSlice], layer: Int) -> [StoredRows] {
+    for sequence in sequences {
+      rotary.prepare(positions: sequence.firstPosition + sequence.rowCount)
+    }
+    return sequences.map {
+      StoredRows(
+        firstRow: $0.firstRow, rowCount: $0.rowCount, firstPosition: $0.firstPosition,
+        cache: $0.cache.layers[layer].view)
+    }
+  }
+
+  /// Rotates the queries and keys of prompts, in place, and stores keys and values in their caches.
+  func storeKeys(_ qkv: UnsafeMutablePointer<Float>, sequences: [SequenceSlice], layer: Int) -> [StoredRows] {
+    let rows = storedRows(sequences, layer: layer)
+    withExtendedLifetime(sequences) { storeKeys(qkv, sequences: rows, tables: rotary.tables) }
+    return rows
+  }
+
+  private func storeKeys(
+    _ qkv: UnsafeMutablePointer<Float>, sequences: [StoredRows], tables: RotaryEmbedding.Tables
   ) {
-    let (qkv, out) = (DisjointWrites(qkv), DisjointWrites(out))
+    let qkv = DisjointWrites(qkv)
     // Rows of all sequences in one region: while answers are generated, each sequence has one.
     pool.runRanges(sequences.map { $0.firstRow + $0.rowCount }.max() ?? 0) { range in
       for sequence in sequences {
@@ -64,6 +74,15 @@ extension LayerSteps {
         }
       }
     }
+  }
+
+  /// ``attend(_:sequences:layer:into:)`` for prompts: all keys are stored, then blocks of queries of each head are tasks.
+  private func attendBlocks(
+    _ qkv: UnsafeMutablePointer<Float>, sequences: [StoredRows], tables: RotaryEmbedding.Tables,
+    into out: UnsafeMutablePointer<Float>
+  ) {
+    storeKeys(qkv, sequences: sequences, tables: tables)
+    let (qkv, out) = (DisjointWrites(qkv), DisjointWrites(out))
     // One task for each block of queries of each head; the longest (last) blocks first.
     struct Task {
       var sequence: Int, head: Int, firstRow: Int
@@ -97,7 +116,8 @@ extension LayerSteps {
   /// ``attend(_:sequences:layer:into:)`` when each sequence has one row, as while answers are generated: one loop, whose
   /// tasks store a key and attend to it.
   private func attendRows(
-    _ qkv: UnsafeMutablePointer<Float>, sequences: UnsafeBufferPointer<Rows>, tables: RotaryEmbedding.Tables,
+    _ qkv: UnsafeMutablePointer<Float>, sequences: UnsafeBufferPointer<StoredRows>,
+    tables: RotaryEmbedding.Tables,
     into out: UnsafeMutablePointer<Float>
   ) {
     let c = configuration
@@ -149,7 +169,7 @@ extension LayerSteps {
 
   /// Rotates the queries and the key that belong to one key/value head, and stores the key and the value.
   private func rotateAndStore(
-    _ qkv: UnsafeMutablePointer<Float>, row: Int, kvHead: Int, of sequence: Rows,
+    _ qkv: UnsafeMutablePointer<Float>, row: Int, kvHead: Int, of sequence: StoredRows,
     tables: RotaryEmbedding.Tables
   ) {
     let c = configuration

@@ -163,6 +163,8 @@ struct CalibrationArguments: ParsableArguments {
 
 extension CalibrationFormat: ExpressibleByArgument {}
 extension QuantizationRecipe.Method: ExpressibleByArgument {}
+extension QuantizationRecipe.Preset: ExpressibleByArgument {}
+extension QuantizationRecipe.TokenWeights: ExpressibleByArgument {}
 extension FloatArithmetic: ExpressibleByArgument {}
 
 /// What is computed.
@@ -182,13 +184,44 @@ struct RecipeArguments: ParsableArguments {
   @Flag(inversion: .prefixedNo, help: "Quantize symmetrically: the zero point is always the middle code.")
   var sym = true
 
-  @Flag(inversion: .prefixedNo, help: "Quantize columns in order of decreasing activation (act-order).")
-  var descAct = false
+  @Option(
+    help: ArgumentHelp(
+      "autogptq, the arithmetic of AutoGPTQ 0.7.1; or balanced, which loses less in about the same time: act-order with static "
+        + "groups, --scale-search and --token-weights attention. Other options change single settings of a preset.",
+      valueName: "name"))
+  var preset = QuantizationRecipe.Preset.autogptq
 
   @Flag(
     inversion: .prefixedNo,
-    help: "Form groups in the original column order. Act-order then costs nothing at run time.")
-  var staticGroups = false
+    help: "Quantize columns in order of decreasing activation (act-order; default: as the preset has it).")
+  var descAct: Bool?
+
+  @Flag(
+    inversion: .prefixedNo,
+    help:
+      "Form groups in the original column order (default: as the preset has it). Act-order then costs nothing at run time."
+  )
+  var staticGroups: Bool?
+
+  @Flag(
+    inversion: .prefixedNo,
+    help:
+      "Choose the scales that lose least, instead of those that cover all weights of a group (default: as the preset has it)."
+  )
+  var scaleSearch: Bool?
+
+  @Flag(
+    help:
+      "Do not let --scale-search choose negative scales, which a few engines for 8-bit activations do not read."
+  )
+  var positiveScales = false
+
+  @Option(
+    help: ArgumentHelp(
+      "How much each calibration token counts: none (all the same), norm (1 / norm of its activations), or attention (as norm, "
+        + "but before queries, keys and values also times the attention that it receives) (default: as the preset has it).",
+      valueName: "kind"))
+  var tokenWeights: QuantizationRecipe.TokenWeights?
 
   @Option(
     name: [.customLong("damp"), .customLong("damp-percent")],
@@ -215,11 +248,18 @@ struct RecipeArguments: ParsableArguments {
   var calibrationArithmetic = FloatArithmetic.fp32
 
   var recipe: QuantizationRecipe {
-    QuantizationRecipe(
-      method: method, bits: bits, groupSize: groupSize, isSymmetric: sym, descendingActivation: descAct,
-      staticGroups: staticGroups, dampPercent: damp, dampIncrement: dampIncrement,
-      trueSequential: trueSequential,
-      mirrorsPositiveGroups: mirrorPositiveGroups, calibrationArithmetic: calibrationArithmetic)
+    var recipe = QuantizationRecipe(
+      method: method, bits: bits, groupSize: groupSize, isSymmetric: sym, dampPercent: damp,
+      dampIncrement: dampIncrement, trueSequential: trueSequential,
+      mirrorsPositiveGroups: mirrorPositiveGroups, signedScales: !positiveScales,
+      calibrationArithmetic: calibrationArithmetic)
+    // Rounding to nearest has no Hessian that a preset could shape.
+    if method == .gptq { recipe.apply(preset) }
+    if let descAct { recipe.descendingActivation = descAct }
+    if let staticGroups { recipe.staticGroups = staticGroups }
+    if let scaleSearch { recipe.searchesScales = scaleSearch }
+    if let tokenWeights { recipe.tokenWeights = tokenWeights }
+    return recipe
   }
 }
 

@@ -134,4 +134,30 @@ import Testing
     #expect(expected.2 == found.2)
     #expect(expected.3 == found.3)
   }
+
+  @Test(arguments: InstructionSet.runnable, [1, 3, 9])
+  func roundingLossesEqualTheirDefinition(isa: InstructionSet, candidates: Int) throws {
+    let columns = 37
+    let w = ProductTests.random(columns * 16, seed: 31)
+    let importance = ProductTests.random(columns, seed: 32).map { abs($0) }
+    // Of both signs.
+    let scales = ProductTests.random(candidates * 16, seed: 33).map { $0 < 0 ? $0 - 0.05 : $0 + 0.05 }
+    let low = (0..<candidates * 16).map { Float(-8 + $0 % 3) }
+    let high = low.map { $0 + 15 }
+    var losses = [Float](repeating: -1, count: candidates * 16)
+    try ElementwiseTests.kernels(isa).roundingLosses(
+      columns: columns, weights: w, importance: importance, candidates: candidates, scales: scales, low: low,
+      high: high, losses: &losses)
+    for at in losses.indices {
+      var sum: Float = 0
+      let inverse = 1 / scales[at]
+      for i in 0..<columns {
+        let weight = w[i * 16 + at % 16]
+        let code = min(max((weight * inverse).rounded(.toNearestOrEven), low[at]), high[at])
+        let error = weight.addingProduct(-scales[at], code)
+        sum.addProduct(error * importance[i], error)
+      }
+      #expect(losses[at].bitPattern == sum.bitPattern)
+    }
+  }
 }

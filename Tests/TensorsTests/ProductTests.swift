@@ -383,4 +383,22 @@ import Testing
       #expect(h.array == expected)
     }
   }
+
+  @Test(arguments: InstructionSet.runnable) func rowsMayHaveWeights(isa: InstructionSet) throws {
+    let (n, rows) = (41, 700)
+    let x = ProductTests.random(rows * n, seed: 8)
+    // Powers of two change no digit: the same as rows times their square roots, or one row several times.
+    let weights = (0..<rows).map { [0, 0.25, 1, 4][$0 % 4] as Float }
+    let scaled = (0..<rows * n).map { x[$0] * weights[$0 / n].squareRoot() }
+    let pool = WorkerPool(threads: 2, kernels: Kernels(for: isa)!)
+    func gram(_ x: [Float], _ weights: [Float]?) -> [Float] {
+      let h = AlignedBuffer<Float>(zeros: n * n)
+      LinearAlgebra.accumulateGram(
+        h.pointer, order: n, x: x, rows: rows, rowStride: n, weights: weights, pool: pool)
+      LinearAlgebra.mirrorUpperTriangle(h.pointer, order: n)
+      return h.array
+    }
+    #expect(gram(x, weights) == gram(scaled, nil))
+    #expect(gram(x, [Float](repeating: 1, count: rows)) == gram(x, nil))
+  }
 }

@@ -192,6 +192,14 @@ typedef struct zn_kernels {
                                 int64_t parameter_stride, const int32_t *_Nonnull group_of, float maxq,
                                 uint8_t *_Nonnull codes, float *_Nonnull errors, double *_Nonnull loss);
 
+    // What rounding one group of 16 output rows loses with each of some scales:
+    //   losses[c][lane] = sum_i importance[i] * e^2,  e = w[i] - s * clamp(round_half_even(w[i] * (1 / s)), low, high)
+    // with s, low and high of candidate c and the lane; columns ascending, one fused multiply-add each.
+    //   w [columns][16]    scales, low, high, losses [candidates][16]
+    void (*_Nonnull rounding_losses)(int64_t columns, const float *_Nonnull w, const float *_Nonnull importance,
+                                     int64_t candidates, const float *_Nonnull scales, const float *_Nonnull low,
+                                     const float *_Nonnull high, float *_Nonnull losses);
+
     // ---- element-wise -----------------------------------------------------------------------------------------
     void (*_Nonnull widen)(float *_Nonnull y, const void *_Nonnull x, zn_float_type type, int64_t n);
     // Round to nearest even; overflow to infinity, NaN stays NaN.

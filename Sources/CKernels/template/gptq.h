@@ -63,6 +63,45 @@ ZN_INLINE void gptq_strip(const int count, int64_t first, const gptq_panel *pane
     for (int64_t p = 0; p < panel_count; p++) gptq_correct(count, first, panels + p, u, u_stride, columns);
 }
 
+// Scales whose losses are summed side by side: each sum is a chain of its own.
+#define LOSS_SCALES 4
+
+ZN_INLINE void rounding_losses_of(const int count, int64_t columns, const float *w, const float *importance,
+                                  const float *scales, const float *low, const float *high, float *losses) {
+    v16 scale[LOSS_SCALES], inverse[LOSS_SCALES], lowest[LOSS_SCALES], highest[LOSS_SCALES], sum[LOSS_SCALES];
+#pragma clang loop unroll(full)
+    for (int c = 0; c < count; c++) {
+        scale[c] = v_load(scales + c * 16);
+        inverse[c] = v_div(v_set(1), scale[c]);
+        lowest[c] = v_load(low + c * 16);
+        highest[c] = v_load(high + c * 16);
+        sum[c] = v_set(0);
+    }
+    for (int64_t i = 0; i < columns; i++) {
+        const v16 weight = v_load(w + i * 16), factor = v_set(importance[i]);
+#pragma clang loop unroll(full)
+        for (int c = 0; c < count; c++) {
+            const v16 code = v_min(v_max(v_round(v_mul(weight, inverse[c])), lowest[c]), highest[c]);
+            const v16 error = v_fnma(scale[c], code, weight);
+            sum[c] = v_fma(v_mul(error, factor), error, sum[c]);
+        }
+    }
+#pragma clang loop unroll(full)
+    for (int c = 0; c < count; c++) v_store(losses + c * 16, sum[c]);
+}
+
+static void rounding_losses(int64_t columns, const float *w, const float *importance, int64_t candidates,
+                            const float *scales, const float *low, const float *high, float *losses) {
+    int64_t c = 0;
+    for (; c + LOSS_SCALES <= candidates; c += LOSS_SCALES) {
+        rounding_losses_of(LOSS_SCALES, columns, w, importance, scales + c * 16, low + c * 16, high + c * 16,
+                           losses + c * 16);
+    }
+    for (; c < candidates; c++) {
+        rounding_losses_of(1, columns, w, importance, scales + c * 16, low + c * 16, high + c * 16, losses + c * 16);
+    }
+}
+
 static void gptq_block(int64_t panels, int64_t columns, float *w, int64_t w_stride, float *original,
                        int64_t original_stride, const float *u, int64_t u_stride, const float *scales,
                        const float *zeros, int64_t parameter_stride, const int32_t *group_of, float maxq,

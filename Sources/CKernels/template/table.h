@@ -38,6 +38,7 @@ const zn_kernels TABLE = {
     .gemm_int8 = gemm_int8,
     .gemv_int8 = gemv_int8,
     .gptq_block = gptq_block,
+    .rounding_losses = rounding_losses,
     .widen = widen,
     .narrow = narrow,
     .rms_norm = rms_norm,
