@@ -10,7 +10,8 @@ extension SlowTokenizer {
     if let className, ["CodeLlamaTokenizer", "GemmaTokenizer"].contains(className) {
       throw TokenizationError(
         .unsupported(
-          "belongs to a \(className), which is not supported; give a folder with tokenizer.json, as transformers saves it"),
+          "belongs to a \(className), which is not supported; give a folder with tokenizer.json, as transformers saves it"
+        ),
         path: path)
     }
     let model = try SentencePieceModel(bytes, path: path)

@@ -6,7 +6,11 @@ package enum TokenizerLoader {
   /// - Throws: when there is none, or it breaks a rule of its format.
   package static func load(_ files: any ModelFiles) throws -> any Tokenizer {
     let names = files.names
-    let vocabularies = names.filter { $0.bytes.hasSuffix(".tiktoken") }
+    // Beside tokenizer.json, only 360Zhinao's own file counts: others may be left from the original release.
+    let vocabularies = names.filter {
+      $0.bytes.hasSuffix(".tiktoken")
+        && ($0.hasSameBytes(as: "vocab/360.tiktoken") || !names.contains("tokenizer.json"))
+    }
     let preferred = vocabularies.contains("vocab/360.tiktoken") ? "vocab/360.tiktoken" : vocabularies.first
     if let preferred, vocabularies.count == 1 || preferred == "vocab/360.tiktoken",
       let bytes = try files.bytes(named: preferred)

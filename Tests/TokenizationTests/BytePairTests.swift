@@ -173,4 +173,17 @@ import Tokenization
     }
     #expect(error?.description.contains(part) == true, "\(error?.description ?? "")")
   }
+
+  /// The original release of another model may lie beside `tokenizer.json`.
+  @Test func anotherVocabularyBesideTokenizerJSONDoesNotCount() throws {
+    var contents: [ByteText: [UInt8]] = [
+      "tokenizer.json": [UInt8](try Fixture.data("tokenizers/gpt2.json")), "original/other.tiktoken": [1, 2, 3],
+    ]
+    #expect(
+      try TokenizerLoader.load(EmbeddedFiles(location: "m", contents: contents)) is BytePairTokenizer)
+    contents["vocab/360.tiktoken"] = [1, 2, 3]
+    #expect(throws: TokenizationError.self) {
+      try TokenizerLoader.load(EmbeddedFiles(location: "m", contents: contents))
+    }
+  }
 }
