@@ -177,7 +177,8 @@ import Tokenization
   /// The original release of another model may lie beside `tokenizer.json`.
   @Test func anotherVocabularyBesideTokenizerJSONDoesNotCount() throws {
     var contents: [ByteText: [UInt8]] = [
-      "tokenizer.json": [UInt8](try Fixture.data("tokenizers/gpt2.json")), "original/other.tiktoken": [1, 2, 3],
+      "tokenizer.json": [UInt8](try Fixture.data("tokenizers/gpt2.json")),
+      "original/other.tiktoken": [1, 2, 3],
     ]
     #expect(
       try TokenizerLoader.load(EmbeddedFiles(location: "m", contents: contents)) is BytePairTokenizer)
