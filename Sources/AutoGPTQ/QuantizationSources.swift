@@ -71,6 +71,9 @@ package struct QuantizationSources: Sendable {
           "checkpoint_format", a.zeroPointFormat == b.zeroPointFormat, first.zeroPointFormatText,
           other.zeroPointFormatText)
         ?? find(
+          "dynamic", first.dynamicText == other.dynamicText || !states("dynamic"), first.dynamicText,
+          other.dynamicText)
+        ?? find(
           "group_size", a.groupSize == b.groupSize || !states("group_size", "q_group_size"),
           "\(a.groupSize)", "\(b.groupSize)")
         ?? find(
@@ -90,6 +93,9 @@ extension QuantizationSources.Source {
     let isStated = ["checkpoint_format", "format"].contains { settings[$0]?.isNull == false }
     return configuration.zeroPointFormat.rawValue + (isStated ? "" : " (it has no such key)")
   }
+
+  /// The rules for single modules, as the file writes them.
+  fileprivate var dynamicText: String { settings["dynamic"]?.serialized() ?? "absent" }
 }
 
 /// Two descriptions of one quantization that cannot both be right.

@@ -16,6 +16,10 @@ package struct QuantizationPlan: Equatable, Sendable {
   /// Peak memory if the activations went to scratch.
   package var peakWithScratchBytes: Int
 
+  /// What searching the scale of a group takes for each weight: some fifty candidates, with as many multiplications and additions as a
+  /// product would do in the time of their seven instructions.
+  private static let searchFlops = 800.0
+
   /// - Parameters:
   ///   - windowLengths: of the calibration set; empty for round to nearest.
   ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:_:pool:)``.
@@ -42,6 +46,12 @@ package struct QuantizationPlan: Equatable, Sendable {
     // Attention sums QKᵀ and PV over half a square of each window, in fp32.
     let squares = windowLengths.reduce(0.0) { $0 + Double($1) * Double($1 + 1) }
     var products = isGPTQ ? 2 * squares * Double(c.attentionWidth) : 0
+    let weighsAttention = isGPTQ && recipe.tokenWeights == .attention
+    // Q, K and V once more, and QKᵀ twice.
+    if weighsAttention {
+      forward += 2 * Double(tokens) * Double(c.qkvWidth * c.hiddenSize)
+      products += 2 * squares * Double(c.attentionWidth)
+    }
     var output = otherBytes
     for (_, modules) in index.stages {
       var widest = 0
@@ -55,6 +65,7 @@ package struct QuantizationPlan: Equatable, Sendable {
         codes += shape.out * shape.in * bits / 8
         forward += 2 * Double(tokens) * weights
         products += isGPTQ ? weights * Double(shape.in) : 0
+        if recipe.searchesScales { products += weights * QuantizationPlan.searchFlops }
         let groups =
           (shape.in + recipe.groupSize(forInputs: shape.in) - 1) / recipe.groupSize(forInputs: shape.in)
         output +=

@@ -269,8 +269,10 @@ struct Tool {
       ])
     #expect(made.code == 0, "\(made.errors)")
     let config = path + "/quantize_config.json"
-    let text = try String(contentsOfFile: config, encoding: .utf8)
-    try AtomicFile.write(text.replacingOccurrences(of: "gptq_v2", with: "gptq"), to: config)
+    for file in [config, path + "/config.json"] {
+      let text = try String(contentsOfFile: file, encoding: .utf8)
+      try AtomicFile.write(text.replacingOccurrences(of: "gptq_v2", with: "gptq"), to: file)
+    }
     #expect(try Tool.run("zhinao-verify", ["lint", path]).code == 65)
     let fixed = try Tool.run("zhinao-verify", ["lint", path, "--fix"])
     #expect(fixed.code == 0, "\(fixed.output)")

@@ -98,8 +98,10 @@ import Testing
         path + "/" + name, #""dynamic": {"#, #""dynamic": {"-:.*layers\\.(?:1[0-9])\\..*": {},"#)
     }
     #expect(throws: Never.self) { try ModelContents(OpenedModel(path: path)) }
-    try RoundTripTests.edit(
-      path + "/quantize_config.json", #""-:.*layers"#, #""-:.*layers\\.1\\.mlp.*": {}, "-:.*layers"#)
+    for name in ["quantize_config.json", "config.json"] {
+      try RoundTripTests.edit(
+        path + "/" + name, #""-:.*layers"#, #""-:.*layers\\.1\\.mlp.*": {}, "-:.*layers"#)
+    }
     let error = #expect(throws: JSONFieldError.self) { try ModelContents(OpenedModel(path: path)) }
     #expect(error?.description.contains("layers.1.mlp.gate_proj in floats") == true)
   }
@@ -109,6 +111,9 @@ import Testing
     let folder = try TemporaryFolder()
     let path = try Self.folder(folder)
     try RoundTripTests.edit(path + "/quantize_config.json", #"down_proj$""#, #"other_proj$""#)
+    // Two files with different rules cannot both be right.
+    #expect(throws: QuantizationContradiction.self) { try OpenedModel(path: path) }
+    try RoundTripTests.edit(path + "/config.json", #"down_proj$""#, #"other_proj$""#)
     let error = #expect(throws: CheckpointError.self) { try ModelContents(OpenedModel(path: path)) }
     #expect(error?.tensor?.contains(Self.down) == true)
   }

