@@ -1,4 +1,7 @@
+import Architecture
 import Compute
+import Files
+import JSON
 import Tensors
 
 extension ModelContents {
@@ -26,6 +29,19 @@ extension ModelContents {
         return UnsafeBytes(UnsafeRawBufferPointer(floats.buffer), owner: floats)
       }
     }
+    result.untieSeparateHead()
     return result
+  }
+
+  /// A head in integers is a matrix of its own, also where the configuration ties it to the embedding. In floats it is one only if the
+  /// configuration says so.
+  private mutating func untieSeparateHead() {
+    guard configuration.tieWordEmbeddings, entries.contains(where: { $0.key == .known(TensorID(.head)) })
+    else {
+      return
+    }
+    configuration.untie()
+    let json = JSONValue.object(configuration.json).serialized(indent: 2) + "\n"
+    files = OverlaidFiles(files, changes: ["config.json": Array(json.utf8)])
   }
 }

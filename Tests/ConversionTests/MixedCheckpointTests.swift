@@ -155,4 +155,23 @@ import Testing
     let first = (0..<128).reduce(Float(0)) { $0 + hidden[$1] * floats[$1] }
     #expect(abs(first - logits[0]) <= 1e-3 * max(1, abs(first)))
   }
+
+  /// Beside its embedding, a tied model may have a head in integers; in floats the two are not tied any more.
+  @Test func aDequantizedHeadIsNotTheEmbedding() throws {
+    let folder = try TemporaryFolder()
+    let tied = folder.file("tied")
+    try RandomModel.write(
+      RandomModel.configuration("llama", [("tie_word_embeddings", true)]), to: tied)
+    var contents = try ModelContents(OpenedModel(path: tied))
+    let head = randomMatrix(bits: 8, symmetric: true, permuted: false, out: 80, inputs: 64, group: 32)
+    let layout = IntPanelLayout(
+      bits: 8, groupSize: 32, outFeatures: 80, inFeatures: 64, isSymmetric: true, isPermuted: false)
+    contents.entries.append(
+      ModelEntry(key: .known(TensorID(.head)), shape: [80, 64], form: .quantized(layout) { head }))
+    let floats = folder.file("floats")
+    try FolderWriter(contents.dequantized(), dtype: .f32).write(
+      to: floats, replacing: false, toolVersion: "t")
+    let model = try OpenedModel(path: floats)
+    #expect(!model.configuration.tieWordEmbeddings && model.store.discrepancies.isEmpty)
+  }
 }
