@@ -270,9 +270,12 @@ def begin_an_answer(t, prompt):
         empty = lambda rows: rows[-1].rstrip() == user and any(row.rstrip() == assistant for row in rows)
         if begun(t.wait(lambda rows: begun(rows) or empty(rows), "an answer begins")):
             return
+        # The command forgets the conversation and leaves the screen, where the empty answer would be seen again.
         t.type("clear")
         t.press("Enter")
-        t.wait(lambda rows: rows[-1].rstrip() == user and not empty(rows), "the conversation is cleared")
+        t.wait_for("历史已清空")
+        t.press("C-l")
+        t.wait(lambda rows: rows[-1].rstrip() == user and not empty(rows), "the screen is cleared")
     raise AssertionError("five answers were empty")
 
 
