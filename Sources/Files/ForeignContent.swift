@@ -18,23 +18,20 @@ package enum ForeignContent: Equatable, Sendable, CaseIterable {
 
   /// Nil: nothing tells.
   package init?(_ bytes: UnsafeRawBufferPointer) {
-    func starts(_ magic: [UInt8]) -> Bool { bytes.starts(with: magic) }
-    if starts([0x28, 0xB5, 0x2F, 0xFD]) {
-      self = .zstandard
-    } else if starts([0x1F, 0x8B]) {
-      self = .gzip
-    } else if starts(Array("PK\u{3}\u{4}".utf8)) {
-      self = .zip
-    } else if starts(Array("PAR1".utf8)) {
-      self = .parquet
-    } else if starts([0xFF, 0xFE]) || starts([0xFE, 0xFF]) {
-      self = .utf16
-    } else {
+    switch ForeignFormat(Array(bytes.prefix(512))) {
+    case .gitLFSPointer: self = .gitLFSPointer
+    case .utf16: self = .utf16
+    case .zstandard: self = .zstandard
+    case .zip: self = .zip
+    case .parquet: self = .parquet
+    default:
+      if bytes.starts(with: [0x1F, 0x8B]) {
+        self = .gzip
+        return
+      }
       let start = String(decoding: bytes.prefix(64), as: UTF8.self).bytes
       let page = start.trimmed.lowercased().bytes
-      if start.hasPrefix("version https://git-lfs") {
-        self = .gitLFSPointer
-      } else if page.hasPrefix("<!doctype html") || page.hasPrefix("<html") {
+      if page.hasPrefix("<!doctype html") || page.hasPrefix("<html") {
         self = .webPage
       } else if ForeignContent.hubMessages.contains(where: start.hasPrefix) {
         self = .hubMessage

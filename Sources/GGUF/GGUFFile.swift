@@ -85,42 +85,44 @@ package final class GGUFFile: Sendable {
   }
 
   package func strings(_ key: String) throws -> [String]? {
-    guard let value = self[key] else { return nil }
-    guard case .array(let array) = value, array.elementType == .string else {
-      throw wrong(key, "an array of strings")
-    }
-    return try withExtendedLifetime(parts) {
-      var cursor = GGUFCursor(bytes: parts[0].bytes, offset: array.range.lowerBound, path: path)
-      return try (0..<array.count).map { try cursor.string("element \($0) of \(key)") }
+    try elements(key, "strings", type: .string) { cursor, _, index in
+      try cursor.string("element \(index) of \(key)")
     }
   }
 
   package func integers(_ key: String) throws -> [Int]? {
-    guard let value = self[key] else { return nil }
-    guard case .array(let array) = value else { throw wrong(key, "an array of whole numbers") }
-    return try withExtendedLifetime(parts) {
-      var cursor = GGUFCursor(bytes: parts[0].bytes, offset: array.range.lowerBound, path: path)
-      return try (0..<array.count).map { _ in
-        guard case .integer(let number?) = try cursor.value(array.elementType, of: key, depth: 0) else {
-          throw wrong(key, "an array of whole numbers")
-        }
-        return number
-      }
+    try elements(key, "whole numbers", type: nil) { cursor, type, _ in
+      guard case .integer(let number) = try cursor.value(type, of: key, depth: 0) else { return nil }
+      return number
     }
   }
 
   package func floats(_ key: String) throws -> [Float]? {
+    try elements(key, "single-precision numbers", type: .float32) { cursor, type, _ in
+      guard case .float32(let number) = try cursor.value(type, of: key, depth: 0) else { return nil }
+      return number
+    }
+  }
+
+  /// - Parameters:
+  ///   - kind: what the elements are, for messages.
+  ///   - type: of the elements; nil: any that `read` takes.
+  ///   - read: nil when an element is of another kind.
+  private func elements<Element>(
+    _ key: String, _ kind: String, type: GGUFValueType?,
+    read: (inout GGUFCursor, GGUFValueType, Int) throws -> Element?
+  ) throws -> [Element]? {
     guard let value = self[key] else { return nil }
-    guard case .array(let array) = value, array.elementType == .float32 else {
-      throw wrong(key, "an array of single-precision numbers")
+    guard case .array(let array) = value, type == nil || array.elementType == type else {
+      throw wrong(key, "an array of \(kind)")
     }
     return try withExtendedLifetime(parts) {
       var cursor = GGUFCursor(bytes: parts[0].bytes, offset: array.range.lowerBound, path: path)
-      return try (0..<array.count).map { _ in
-        guard case .float32(let number) = try cursor.value(array.elementType, of: key, depth: 0) else {
-          throw wrong(key, "an array of single-precision numbers")
+      return try (0..<array.count).map { index in
+        guard let element = try read(&cursor, array.elementType, index) else {
+          throw wrong(key, "an array of \(kind)")
         }
-        return number
+        return element
       }
     }
   }

@@ -8,18 +8,35 @@ import Tensors
 /// 2022, equation 2), so it says more than the Hessian's diagonal. A negative scale lets a symmetric group use the one code that
 /// only one side has on the side where the largest weights are.
 struct ScaleSearch {
-  let bits: Int
-  let isSymmetric: Bool
-  /// Whether symmetric groups may have negative scales.
-  let allowsNegative: Bool
-  let kernels: Kernels
+  /// What is tried: a scale as a part of the weights' range, and what is added to the zero point that rounding gives.
+  private struct Candidate {
+    var part: Float
+    var shift: Float
+  }
+  private let candidates: [Candidate]
+  private let maximumCode: Float
+  private let isSymmetric: Bool
+  private let kernels: Kernels
 
-  private var maximumCode: Float { Float((1 << bits) - 1) }
-
-  /// Parts of the range that covers all weights. Few bits gain from cutting more of it off.
-  private var shrinks: [Float] {
+  /// - Parameter allowsNegative: whether symmetric groups may have negative scales.
+  init(bits: Int, isSymmetric: Bool, allowsNegative: Bool, kernels: Kernels) {
+    let maximumCode = Float((1 << bits) - 1)
+    // Few bits gain from cutting more of the range off.
     let (most, least, count): (Float, Float, Int) = (1.06, bits <= 3 ? 0.45 : 0.6, 24)
-    return (0..<count).map { most - (most - least) * Float($0) / Float(count - 1) }
+    let shrinks = (0..<count).map { most - (most - least) * Float($0) / Float(count - 1) }
+    if isSymmetric {
+      let signs: [Float] = allowsNegative ? [1, -1] : [1]
+      candidates = signs.flatMap { sign in
+        shrinks.map { Candidate(part: sign * $0 * 2 / maximumCode, shift: 0) }
+      }
+    } else {
+      candidates = shrinks.flatMap { shrink in
+        [0, -1, 1].map { Candidate(part: shrink / maximumCode, shift: $0) }
+      }
+    }
+    self.maximumCode = maximumCode
+    self.isSymmetric = isSymmetric
+    self.kernels = kernels
   }
 
   /// - Parameters:
@@ -31,77 +48,53 @@ struct ScaleSearch {
     _ weights: UnsafePointer<Float>, columns: Int, importance: UnsafePointer<Float>, low: SIMD16<Float>,
     high: SIMD16<Float>, scales: UnsafeMutablePointer<Float>, zeros: UnsafeMutablePointer<Float>
   ) {
-    let candidates = isSymmetric ? symmetric(low, high) : asymmetric(low, high)
+    var range = isSymmetric ? pointwiseMax(-low, high) : high - low
+    range.replace(with: isSymmetric ? 1 : 2, where: range .== 0)
     let count = candidates.count * panelWidth
     Scratch.withFloats(5 * count) { memory in
-      let (scale, zero, losses) = (memory, memory + count, memory + 2 * count)
-      let (lowest, highest) = (memory + 3 * count, memory + 4 * count)
-      for (i, candidate) in candidates.enumerated() {
-        for lane in 0..<panelWidth { scale[i * panelWidth + lane] = candidate.scale[lane] }
+      func line(_ array: Int, _ candidate: Int) -> UnsafeMutableRawPointer {
+        UnsafeMutableRawPointer(memory + array * count + candidate * panelWidth)
       }
-      toHalfPrecision(scale, count: count)
       for (i, candidate) in candidates.enumerated() {
-        for lane in 0..<panelWidth {
-          let at = i * panelWidth + lane
-          zero[at] = candidate.zero(lane, scale[at], low[lane], maximumCode)
-          lowest[at] = -zero[at]
-          highest[at] = maximumCode - zero[at]
+        line(0, i).storeBytes(of: range * candidate.part, as: SIMD16<Float>.self)
+      }
+      toHalfPrecision(memory, count: count)
+      for (i, candidate) in candidates.enumerated() {
+        var zero = SIMD16<Float>(repeating: (maximumCode + 1) / 2)
+        if !isSymmetric {
+          let scale = line(0, i).loadUnaligned(as: SIMD16<Float>.self)
+          zero = (-low / scale).rounded(.toNearestOrEven) + candidate.shift
+          zero.clamp(
+            lowerBound: .zero, upperBound: SIMD16(repeating: maximumCode))
         }
+        line(1, i).storeBytes(of: zero, as: SIMD16<Float>.self)
+        line(2, i).storeBytes(of: -zero, as: SIMD16<Float>.self)
+        line(3, i).storeBytes(of: maximumCode - zero, as: SIMD16<Float>.self)
       }
+      let (zero, losses) = (memory + count, memory + 4 * count)
       kernels.roundingLosses(
         columns: columns, weights: weights, importance: importance, candidates: candidates.count,
-        scales: scale, low: lowest, high: highest, losses: losses)
+        scales: memory, low: memory + 2 * count, high: memory + 3 * count, losses: losses)
       for lane in 0..<panelWidth {
         var best = lane
         for at in stride(from: lane + panelWidth, to: count, by: panelWidth)
         where losses[at] < losses[best] || losses[best].isNaN {
           best = at
         }
-        scales[lane] = scale[best]
+        scales[lane] = memory[best]
         zeros[lane] = zero[best]
       }
     }
   }
 
-  // MARK: Candidates
-
-  private struct Candidate {
-    var scale: SIMD16<Float>
-    /// Added to the zero point that rounding gives; nil: the zero point is the middle code.
-    var shift: Float?
-
-    func zero(_ lane: Int, _ scale: Float, _ low: Float, _ maximumCode: Float) -> Float {
-      guard let shift else { return (maximumCode + 1) / 2 }
-      return min(max((-low / scale).rounded(.toNearestOrEven) + shift, 0), maximumCode)
-    }
-  }
-
-  private func symmetric(_ low: SIMD16<Float>, _ high: SIMD16<Float>) -> [Candidate] {
-    var most = pointwiseMax(-low, high)
-    most.replace(with: 1, where: most .== 0)
-    let signs: [Float] = allowsNegative ? [1, -1] : [1]
-    return signs.flatMap { sign in
-      shrinks.map { Candidate(scale: most * (sign * $0 * 2 / maximumCode), shift: nil) }
-    }
-  }
-
-  private func asymmetric(_ low: SIMD16<Float>, _ high: SIMD16<Float>) -> [Candidate] {
-    var range = high - low
-    range.replace(with: 2, where: range .== 0)
-    return shrinks.flatMap { shrink in
-      [0, -1, 1].map { Candidate(scale: range * (shrink / maximumCode), shift: $0) }
-    }
-  }
-
   /// What half precision holds; never zero.
   private func toHalfPrecision(_ scales: UnsafeMutablePointer<Float>, count: Int) {
-    Scratch.withFloats((count + 1) / 2) { halves in
+    Scratch.withFloats(count + (count + 1) / 2) { rounded in
+      let halves = rounded + count
       kernels.narrow(halves, from: scales, type: .f16, count: count)
-      for i in 0..<count { scales[i] = scales[i] < 0 ? -0x1p-24 : 0x1p-24 }
-      let smallest = scales
-      Scratch.withFloats(count) { rounded in
-        kernels.widen(rounded, from: halves, type: .f16, count: count)
-        for i in 0..<count where rounded[i] != 0 { smallest[i] = rounded[i] }
+      kernels.widen(rounded, from: halves, type: .f16, count: count)
+      for i in 0..<count {
+        scales[i] = rounded[i] != 0 ? rounded[i] : scales[i] < 0 ? -0x1p-24 : 0x1p-24
       }
     }
   }

@@ -50,12 +50,13 @@ struct QuantizeModelCommand: ParsableCommand {
     abstract: "Quantize a model to 2, 3, 4 or 8 bits with calibration text.",
     usage: usage,
     discussion: """
-      Quantizes layer by layer on the CPU with GPTQ, as AutoGPTQ 0.7.1 computes it. The output is a packed \
-      .zhinao file, a folder that AutoGPTQ, GPTQModel, transformers and vLLM load, or both. If a run is \
+      Quantizes layer by layer on the CPU with GPTQ. By default it computes what AutoGPTQ 0.7.1 computes; --preset balanced \
+      loses less accuracy. The output is a packed .zhinao file, a folder that AutoGPTQ, GPTQModel, transformers and vLLM load, or both. If a run is \
       interrupted, the same command continues it.
 
       EXAMPLES
         zhinao-quantize MODEL_DIR --calibration data.json -o model-int4.zhinao --gptq-output model-int4-gptq/
+        zhinao-quantize MODEL_DIR --calibration data.json --preset balanced -o model-int4.zhinao
         zhinao-quantize MODEL_DIR --calibration corpus.txt.gz --bits 4 --group-size 32 --no-sym -o out.zhinao
         zhinao-quantize MODEL_DIR --method rtn -o baseline.zhinao
         zhinao-quantize --demo
@@ -118,15 +119,17 @@ struct CalibrationArguments: ParsableArguments {
   @Option(
     name: .customLong("calibration"),
     help: ArgumentHelp(
-      "Calibration data; may be repeated. Reads JSON and JSON Lines with conversations (messages, ShareGPT, alpaca), text or "
-        + "input_ids, and plain text, also compressed with gzip. The content decides, not the name.",
+      "Calibration data; may be repeated. Reads JSON and JSON Lines with conversations (messages, ShareGPT, alpaca), pairs of question "
+        + "and answer, text or input_ids, and reads plain text; each may be compressed with gzip. The content decides the format; a name "
+        + "that contradicts it (.json, .csv, .yaml) is an error. See Formats/calibration.md.",
       valueName: "file"))
   var files: [String] = []
 
   @Option(
     name: .customLong("calibration-format"),
     help: ArgumentHelp(
-      "How calibration files are read: auto (the content decides), json, jsonl or text.", valueName: "format")
+      "How calibration files are read: auto (the content decides), json, jsonl or text. With text, tables, HTML and YAML are accepted "
+        + "as they are.", valueName: "format")
   )
   var format = CalibrationFormat.auto
 
@@ -187,7 +190,8 @@ struct RecipeArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "autogptq, the arithmetic of AutoGPTQ 0.7.1; or balanced, which loses less in about the same time: act-order with static "
-        + "groups, --scale-search and --token-weights attention. Other options change single settings of a preset.",
+        + "groups, --scale-search and --token-weights attention. Other options change single settings of a preset. Needs "
+        + "--method gptq.",
       valueName: "name"))
   var preset = QuantizationRecipe.Preset.autogptq
 
@@ -206,20 +210,21 @@ struct RecipeArguments: ParsableArguments {
   @Flag(
     inversion: .prefixedNo,
     help:
-      "Choose the scales that lose least, instead of those that cover all weights of a group (default: as the preset has it)."
+      "Search each group for the scale with the smallest quantization loss, instead of the one that covers all its weights (default: as the preset has it)."
   )
   var scaleSearch: Bool?
 
   @Flag(
     help:
-      "Do not let --scale-search choose negative scales, which a few engines for 8-bit activations do not read."
+      "Keep --scale-search from choosing negative scales, which it may do with --sym and which a few engines for 8-bit activations do not read."
   )
   var positiveScales = false
 
   @Option(
     help: ArgumentHelp(
-      "How much each calibration token counts: none (all the same), norm (1 / norm of its activations), or attention (as norm, "
-        + "but before queries, keys and values also times the attention that it receives) (default: as the preset has it).",
+      "Weight of each calibration token: none (all tokens count the same), norm (1 / norm of the module's input), or attention (as "
+        + "norm; for the query, key and value modules also times the attention that the token receives) (default: as the preset has "
+        + "it). Needs --method gptq; solve takes norm for attention.",
       valueName: "kind"))
   var tokenWeights: QuantizationRecipe.TokenWeights?
 
@@ -247,14 +252,19 @@ struct RecipeArguments: ParsableArguments {
         + "same on every processor.", valueName: "type"))
   var calibrationArithmetic = FloatArithmetic.fp32
 
+  func validate() throws {
+    guard method == .gptq || preset == .autogptq && tokenWeights == nil else {
+      throw ValidationError("--method rtn has no Hessian: --preset and --token-weights need --method gptq.")
+    }
+  }
+
   var recipe: QuantizationRecipe {
     var recipe = QuantizationRecipe(
       method: method, bits: bits, groupSize: groupSize, isSymmetric: sym, dampPercent: damp,
       dampIncrement: dampIncrement, trueSequential: trueSequential,
       mirrorsPositiveGroups: mirrorPositiveGroups, signedScales: !positiveScales,
       calibrationArithmetic: calibrationArithmetic)
-    // Rounding to nearest has no Hessian that a preset could shape.
-    if method == .gptq { recipe.apply(preset) }
+    recipe.apply(preset)
     if let descAct { recipe.descendingActivation = descAct }
     if let staticGroups { recipe.staticGroups = staticGroups }
     if let scaleSearch { recipe.searchesScales = scaleSearch }

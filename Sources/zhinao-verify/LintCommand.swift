@@ -22,7 +22,7 @@ struct LintCommand: ParsableCommand {
   var model: String
   @Flag(
     help:
-      "Correct zero-point format, act-order and stop tokens in the configuration files. Weights do not change."
+      "Correct zero-point format, act-order and stop tokens in the configuration files, and remove is_marlin_format. Weights do not change."
   )
   var fix = false
   @OptionGroup var output: OutputOptions

@@ -21,7 +21,7 @@ struct Verify: ParsableCommand {
         zhinao-verify template MODEL_DIR < conversations.jsonl
         zhinao-verify integrity model.zhinao
         zhinao-verify self-check model.zhinao
-        zhinao-verify lint AUTOGPTQ_DIR
+        zhinao-verify lint MODEL_DIR
       """,
     version: ToolVersion.generator,
     subcommands: [

@@ -227,34 +227,13 @@ import Tokenization
     let folder = try TemporaryFolder()
     let path = folder.file("m.gguf")
     let kinds: [Int32] = tables.tokens.map { $0?.kind == .special ? 3 : $0?.kind == .added ? 4 : 1 }
-    let width = 32
-    var plans = [
-      GGUFTensorPlan("token_embd.weight", .q4_0, [tables.tokens.count, width]),
-      GGUFTensorPlan("output_norm.weight", .f32, [width]),
-    ]
-    for (name, shape) in [
-      ("attn_norm", [width]), ("attn_q", [width, width]), ("attn_k", [width, width]),
-      ("attn_v", [width, width]),
-      ("attn_output", [width, width]), ("ffn_norm", [width]), ("ffn_gate", [width, width]),
-      ("ffn_up", [width, width]), ("ffn_down", [width, width]),
-    ] {
-      plans.append(GGUFTensorPlan("blk.0.\(name).weight", .f32, shape))
-    }
-    let number = { (name: String, value: Int) in ("llama.\(name)", GGUFField.uint32(UInt32(value))) }
-    try GGUFWriter.write(
-      to: path,
-      fields: [
-        ("general.architecture", .string("llama")), number("block_count", 1), number("context_length", 64),
-        number("embedding_length", width), number("feed_forward_length", width),
-        number("attention.head_count", 1),
+    try TinyGGUF.write(
+      [
         ("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string("qwen2")),
         ("tokenizer.ggml.tokens", .strings(tables.tokens.map { $0?.text ?? "" })),
         ("tokenizer.ggml.token_type", .int32s(kinds)),
         ("tokenizer.ggml.merges", .strings(tables.merges.map { "\($0.left) \($0.right)" })),
-      ], tensors: plans
-    ) { plan, emit in
-      try [UInt8](repeating: 0, count: plan.byteCount).withUnsafeBytes { try emit($0) }
-    }
+      ], rows: tables.tokens.count, to: path)
     return (try OpenedModel(path: path), folder)
   }
 }

@@ -10,34 +10,6 @@ import Tokenization
 
 /// Tokenizers in the metadata of GGUF files.
 @Suite struct GGUFTokenizerTests {
-  /// A model of hardly any weights with `rows` tokens, around the fields of a tokenizer.
-  private static func write(_ fields: [(String, GGUFField)], rows: Int, to path: String) throws {
-    let width = 32
-    var plans = [
-      GGUFTensorPlan("token_embd.weight", .q4_0, [rows, width]),
-      GGUFTensorPlan("output_norm.weight", .f32, [width]),
-    ]
-    for (name, shape) in [
-      ("attn_norm", [width]), ("attn_q", [width, width]), ("attn_k", [width, width]),
-      ("attn_v", [width, width]),
-      ("attn_output", [width, width]), ("ffn_norm", [width]), ("ffn_gate", [width, width]),
-      ("ffn_up", [width, width]), ("ffn_down", [width, width]),
-    ] {
-      plans.append(GGUFTensorPlan("blk.0.\(name).weight", .f32, shape))
-    }
-    let number = { (name: String, value: Int) in ("llama.\(name)", GGUFField.uint32(UInt32(value))) }
-    try GGUFWriter.write(
-      to: path,
-      fields: [
-        ("general.architecture", .string("llama")), number("block_count", 1), number("context_length", 64),
-        number("embedding_length", width), number("feed_forward_length", width),
-        number("attention.head_count", 1),
-      ] + fields, tensors: plans
-    ) { plan, emit in
-      try [UInt8](repeating: 0, count: plan.byteCount).withUnsafeBytes { try emit($0) }
-    }
-  }
-
   private static func files(_ configuration: String) throws -> EmbeddedFiles {
     EmbeddedFiles(
       location: "m",
@@ -85,7 +57,7 @@ import Tokenization
     #expect(scores.count == rows && scores[rows - 1] == -10000 && scores[260] == 0 && scores[261] == -1)
 
     let path = folder.file("m.gguf")
-    try Self.write(vocabulary.fields, rows: rows, to: path)
+    try TinyGGUF.write(vocabulary.fields, rows: rows, to: path)
     let tokenizer = try OpenedModel(path: path).tokenizer()
     #expect(tokenizer.tokenCount == original.tokenCount)
     for line in try Fixture.data("tokenizers/sentencepiece-llama-legacy.jsonl").split(separator: 10) {
@@ -130,7 +102,7 @@ import Tokenization
   @Test func scoresThatAreMissingAreNamed() throws {
     let folder = try TemporaryFolder()
     let path = folder.file("m.gguf")
-    try Self.write(
+    try TinyGGUF.write(
       [("tokenizer.ggml.model", .string("llama")), ("tokenizer.ggml.tokens", .strings(["a", "b"]))], rows: 2,
       to: path)
     let model = try OpenedModel(path: path)
@@ -160,7 +132,7 @@ import Tokenization
     guard case .strings(let tokens) = fields.first(where: { $0.0 == "tokenizer.ggml.tokens" })?.1 else {
       return
     }
-    try Self.write(fields, rows: tokens.count, to: path)
+    try TinyGGUF.write(fields, rows: tokens.count, to: path)
     let model = try OpenedModel(path: path)
     let refusal = #expect(throws: TokenizationError.self) { try model.tokenizer() }
     #expect(refusal?.description.contains("--pre-tokenizer NAME") == true)
