@@ -71,13 +71,9 @@ package struct ModuleRules: Equatable, Sendable {
 
   /// Settings that say how a module was quantized, not what is stored, have no effect.
   private static func override(_ fields: JSONFields) throws -> Effect {
-    let bits = try fields.integer("bits")
-    if let bits, !QuantizeConfiguration.supportedBits.contains(bits) {
-      throw fields.refusal("bits", "is \(bits); supported are 2, 3, 4, 8")
-    }
-    let groupSize = try fields.integer("group_size")
-    if let groupSize, groupSize != -1 && groupSize <= 0 {
-      throw fields.refusal("group_size", "is \(groupSize); expected -1 or a positive number")
+    let bits = try fields.integer("bits").map { try QuantizeConfiguration.checked(bits: $0, fields) }
+    let groupSize = try fields.integer("group_size").map {
+      try QuantizeConfiguration.checked(groupSize: $0, fields)
     }
     for (key, usual) in [("pack_dtype", ["int32"]), ("data_type", ["int"]), ("format", ["gptq", "gptq_v2"])] {
       if let found = try fields.string(key), !usual.contains(found) {

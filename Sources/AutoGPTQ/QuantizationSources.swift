@@ -65,14 +65,16 @@ package struct QuantizationSources: Sendable {
       func find(_ key: String, _ isSame: Bool, _ x: String, _ y: String) -> QuantizationContradiction? {
         isSame ? nil : QuantizationContradiction(key: key, first: (first.label, x), second: (other.label, y))
       }
+      func findRules(_ key: String) -> QuantizationContradiction? {
+        let (x, y) = (first.text(of: key), other.text(of: key))
+        return find(key, x == y || !states(key), x, y)
+      }
       let found =
         find("bits", a.bits == b.bits, "\(a.bits)", "\(b.bits)")
         ?? find(
           "checkpoint_format", a.zeroPointFormat == b.zeroPointFormat, first.zeroPointFormatText,
           other.zeroPointFormatText)
-        ?? find(
-          "dynamic", first.dynamicText == other.dynamicText || !states("dynamic"), first.dynamicText,
-          other.dynamicText)
+        ?? findRules("dynamic") ?? findRules("extra_config")
         ?? find(
           "group_size", a.groupSize == b.groupSize || !states("group_size", "q_group_size"),
           "\(a.groupSize)", "\(b.groupSize)")
@@ -94,8 +96,8 @@ extension QuantizationSources.Source {
     return configuration.zeroPointFormat.rawValue + (isStated ? "" : " (it has no such key)")
   }
 
-  /// The rules for single modules, as the file writes them.
-  fileprivate var dynamicText: String { settings["dynamic"]?.serialized() ?? "absent" }
+  /// A setting as the file writes it.
+  fileprivate func text(of key: String) -> String { settings[key]?.serialized() ?? "absent" }
 }
 
 /// Two descriptions of one quantization that cannot both be right.

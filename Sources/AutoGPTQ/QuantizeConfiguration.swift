@@ -55,14 +55,10 @@ package struct QuantizeConfiguration: Equatable, Sendable {
       throw fields.refusal(
         "quant_method", "is \"\(method)\"; only gptq and auto-round in GPTQ's packing can be read")
     }
-    bits = try fields.integer("bits") ?? fields.integer("w_bit") ?? fields.requiredInteger("bits")
-    guard Self.supportedBits.contains(bits) else {
-      throw fields.refusal("bits", "is \(bits); supported are 2, 3, 4, 8")
-    }
-    groupSize = try fields.integer("group_size") ?? fields.integer("q_group_size") ?? -1
-    guard groupSize == -1 || groupSize > 0 else {
-      throw fields.refusal("group_size", "is \(groupSize); expected -1 or a positive number")
-    }
+    bits = try Self.checked(
+      bits: fields.integer("bits") ?? fields.integer("w_bit") ?? fields.requiredInteger("bits"), fields)
+    groupSize = try Self.checked(
+      groupSize: fields.integer("group_size") ?? fields.integer("q_group_size") ?? -1, fields)
     isSymmetric = try fields.bool("sym") ?? true
     descendingActivation = try fields.bool("desc_act") ?? false
     let meta = try fields.object("meta")
@@ -99,6 +95,20 @@ package struct QuantizeConfiguration: Equatable, Sendable {
     let makers =
       quantizer?.arrayValue?.compactMap(\.stringValue) ?? [quantizer?.stringValue].compactMap { $0 }
     isFromGPTQModel = makers.contains { $0.lowercased().hasPrefix("gptqmodel") }
+  }
+
+  static func checked(bits: Int, _ fields: JSONFields) throws -> Int {
+    guard supportedBits.contains(bits) else {
+      throw fields.refusal("bits", "is \(bits); supported are 2, 3, 4, 8")
+    }
+    return bits
+  }
+
+  static func checked(groupSize: Int, _ fields: JSONFields) throws -> Int {
+    guard groupSize == -1 || (1...(1 << 30)).contains(groupSize) else {
+      throw fields.refusal("group_size", "is \(groupSize); expected -1 or a positive number")
+    }
+    return groupSize
   }
 
   /// How AutoRound's own format stores zero points: `packing_format` names the library whose packing it is.

@@ -154,9 +154,10 @@ enum CalibrationContent {
   private static func json(_ bytes: [UInt8], _ path: String) throws -> CalibrationContent {
     let value: JSONValue
     do throws(JSONError) { value = try JSONValue.parse(bytes) } catch {
-      guard let first = contentLines(bytes).first(where: { _ in true }),
-        (try? JSONValue.parse(Array(first.line))) != nil
-      else { throw CalibrationError(.notJSON(place: nil, error), path: path) }
+      let first = bytes.drop { space.contains($0) }.prefix { $0 != 0x0A }
+      guard (try? JSONValue.parse(Array(first))) != nil else {
+        throw CalibrationError(.notJSON(place: nil, error), path: path)
+      }
       return .records(try lines(bytes, path), .jsonl)
     }
     return .records(try items(value, path), .json)

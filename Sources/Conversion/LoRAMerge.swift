@@ -85,7 +85,7 @@ extension ModelContents {
     guard let stored = entry.dtype, [.f32, .f16, .bf16].contains(stored) else {
       throw ConversionError(.baseInIntegers, path: path, tensor: index.name(of: entry.key))
     }
-    guard rows.values.shape[1] == entry.shape[1],
+    guard entry.shape.count == 2, rows.values.shape[1] == entry.shape[1],
       rows.places.allSatisfy({ (0..<entry.shape[0]).contains($0) })
     else { throw ConversionError(.rowsUnknown(entry.shape), path: adapter.path, tensor: rows.values.name) }
     let type = dtype ?? stored

@@ -78,7 +78,7 @@ struct LoRAVocabulary {
     if isUpdated(.embedding) || isUpdated(.head) || adapter.rows[module(.head)] != nil { return true }
     func differ(_ tensors: [ByteText: StoredTensor], absent: Bool) -> Bool {
       switch (tensors[name(.embedding)], tensors[name(.head)]) {
-      case (let a?, let b?): a.dtype != b.dtype || a.shape != b.shape || !a.bytes.elementsEqual(b.bytes)
+      case (let a?, let b?): !a.isSame(as: b)
       case (nil, nil): false
       default: absent
       }

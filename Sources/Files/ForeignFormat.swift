@@ -63,10 +63,9 @@ package enum ForeignFormat: String, CaseIterable, Sendable {
     self = found
   }
 
-  /// What makes text of such a file, as a clause of its own; `lines` for JSON Lines, which take a table.
+  /// What makes text of such a file, as a clause of its own. A path that a shell would read otherwise is left out.
   package func remedy(path: String) -> String {
-    let name = PathParts(path).name
-    let isPlain = name.utf8.allSatisfy { !"'\"\\$`!\n".utf8.contains($0) }
+    let isPlain = path.utf8.allSatisfy { !"'\"\\$`!\n".utf8.contains($0) }
     let file = isPlain && !path.isEmpty ? path : "FILE"
     let lines = ForeignFormat.withoutExtension(file) + ".jsonl"
     return switch self {

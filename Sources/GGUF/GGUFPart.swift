@@ -25,8 +25,10 @@ struct GGUFPart {
     }
     return number
   }
-  /// From 0 on.
-  private var number: Int? { integer("split.no") }
+  /// From 0 on; nil: none that can be.
+  private var number: Int? {
+    integer("split.no").flatMap { (0..<GGUFPart.mostParts).contains($0) ? $0 : nil }
+  }
   private var count: Int { integer("split.count") ?? 1 }
 
   private func bad(_ reason: GGUFError.Reason, tensor: String? = nil) -> GGUFError {

@@ -10,6 +10,7 @@ extension ModelContents {
   package func dequantized(pool: WorkerPool = .shared) -> ModelContents {
     var result = self
     result.quantization = nil
+    let hasIntegerHead = entries.contains { $0.key == .known(TensorID(.head)) && $0.isInteger }
     for i in entries.indices {
       let name = index.name(of: entries[i].key)
       let make: @Sendable () throws -> IntPanelMatrix
@@ -29,19 +30,25 @@ extension ModelContents {
         return UnsafeBytes(UnsafeRawBufferPointer(floats.buffer), owner: floats)
       }
     }
-    result.untieSeparateHead()
+    if hasIntegerHead { result.untie() }
     return result
   }
 
   /// A head in integers is a matrix of its own, also where the configuration ties it to the embedding. In floats it is one only if the
   /// configuration says so.
-  private mutating func untieSeparateHead() {
-    guard configuration.tieWordEmbeddings, entries.contains(where: { $0.key == .known(TensorID(.head)) })
-    else {
-      return
-    }
+  private mutating func untie() {
+    guard configuration.tieWordEmbeddings else { return }
     configuration.untie()
     let json = JSONValue.object(configuration.json).serialized(indent: 2) + "\n"
     files = OverlaidFiles(files, changes: ["config.json": Array(json.utf8)])
+  }
+}
+
+extension ModelEntry {
+  fileprivate var isInteger: Bool {
+    switch form {
+    case .intPanels, .quantized: true
+    default: false
+    }
   }
 }

@@ -37,8 +37,7 @@ package struct TiedHead {
       embeddingIsHead = true
       return
     }
-    guard head.shape != embedding.shape || head.dtype != embedding.dtype || !TiedHead.isSame(head, embedding)
-    else { return }
+    if head.isSame(as: embedding) { return }
     separate(table.path)
   }
 
@@ -48,12 +47,5 @@ package struct TiedHead {
       .head, path: path,
       "tie_word_embeddings is true, but \(headName) is stored and differs from \(embeddingName); the stored head is used, as "
         + "in transformers. vLLM ignores it: set tie_word_embeddings to false in config.json")
-  }
-
-  private static func isSame(_ a: StoredTensor, _ b: StoredTensor) -> Bool {
-    guard let x = a.bytes.baseAddress, let y = b.bytes.baseAddress, a.bytes.count == b.bytes.count else {
-      return a.bytes.count == b.bytes.count
-    }
-    return memcmp(x, y, a.bytes.count) == 0
   }
 }

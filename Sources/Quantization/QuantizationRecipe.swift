@@ -96,7 +96,8 @@ package struct QuantizationRecipe: Equatable, Sendable {
     }
     try require([2, 3, 4, 8].contains(bits), "--bits", bits, "2, 3, 4 or 8")
     try require(
-      groupSize == -1 || (groupSize > 0 && groupSize % 32 == 0), "--group-size", groupSize,
+      groupSize == -1 || (32...(1 << 30)).contains(groupSize) && groupSize % 32 == 0, "--group-size",
+      groupSize,
       "-1 or a multiple of 32 (32, 64, 128 are usual)")
     try require(dampPercent > 0 && dampPercent < 1, "--damp", dampPercent, "a number between 0 and 1")
     try require(

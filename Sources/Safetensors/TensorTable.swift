@@ -11,6 +11,14 @@ package struct StoredTensor: Sendable {
   package var dtype: DType { info.dtype }
   package var shape: [Int] { info.shape }
   package var bytes: UnsafeRawBufferPointer { file.bytes(of: info) }
+
+  /// Whether both have the same elements in the same type and shape.
+  package func isSame(as other: StoredTensor) -> Bool {
+    guard dtype == other.dtype, shape == other.shape else { return false }
+    let (a, b) = (bytes, other.bytes)
+    guard let x = a.baseAddress, let y = b.baseAddress else { return a.isEmpty && b.isEmpty }
+    return memcmp(x, y, a.count) == 0
+  }
 }
 
 /// All tensors of a checkpoint, whether one safetensors file or shards with an index.

@@ -13,6 +13,9 @@ struct AddedTokenSources {
   private static let configuration = "tokenizer_config.json"
   private static let older = "added_tokens.json"
 
+  /// Ids that a token can have; entries with others say nothing.
+  static let ids = 0..<1 << 24
+
   /// A token that another file names.
   private struct Claim {
     var id: Int
@@ -33,13 +36,16 @@ struct AddedTokenSources {
     if let decoder = settings["added_tokens_decoder"]?.objectValue {
       source = Self.configuration
       claims = decoder.members.compactMap { key, value in
-        guard let id = Int(key), let content = value["content"]?.stringValue else { return nil }
+        guard let id = Int(key), Self.ids.contains(id), let content = value["content"]?.stringValue,
+          !content.isEmpty
+        else { return nil }
         return Claim(id: id, content: content, flags: Self.flags(value, isNamed: named.contains(content)))
       }
     } else {
       source = Self.older
       claims = try (files.json(named: Self.older)?.objectValue?.members ?? []).compactMap { key, value in
-        value.intValue.map { Claim(id: $0, content: key, flags: nil) }
+        guard let id = value.intValue, Self.ids.contains(id), !key.isEmpty else { return nil }
+        return Claim(id: id, content: key, flags: nil)
       }
     }
     guard !claims.isEmpty, var object = document.objectValue else {
@@ -77,7 +83,7 @@ private struct AddedTokenTable {
   private let vocabulary: JSONObject
   /// The first id after all that there are.
   private lazy var nextID: Int = (vocabulary.members.map(\.value) + entries.map { $0["id"] ?? .null })
-    .reduce(0) { max($0, ($1.intValue ?? -1) + 1) }
+    .compactMap(\.intValue).filter(AddedTokenSources.ids.contains).reduce(0) { max($0, $1 + 1) }
 
   init(_ document: JSONObject) {
     entries = document["added_tokens"]?.arrayValue ?? []

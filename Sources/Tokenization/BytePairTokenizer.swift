@@ -25,8 +25,8 @@ package struct BytePairTokenizer: Tokenizer {
   private let rawSplitter: SpecialTokenSplitter
   private let normalizedSplitter: SpecialTokenSplitter
   private let plainSplitters: (raw: SpecialTokenSplitter, normalized: SpecialTokenSplitter)
-  private let prefix: [Int]
-  private let suffix: [Int]
+  package let specialSplitter: SpecialTokenSplitter
+  package let affixes: (prefix: [Int], suffix: [Int])
 
   /// - Parameter path: the file's name in messages.
   package init(_ json: JSONValue, path: String) throws {
@@ -90,7 +90,8 @@ package struct BytePairTokenizer: Tokenizer {
     }
     (rawSplitter, normalizedSplitter) = splitters(added)
     plainSplitters = splitters(added.filter { !$0.token.isSpecial })
-    (prefix, suffix) = try file.affixes(tokenCount: count)
+    specialSplitter = SpecialTokenSplitter(added.map(\.token).filter(\.isSpecial))
+    affixes = try file.affixes(tokenCount: count)
     marksTextStart =
       normalizations.contains { if case .prepend = $0 { true } else { false } }
       || preTokenizer.steps.contains {
@@ -114,7 +115,7 @@ package struct BytePairTokenizer: Tokenizer {
 
   package func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int] {
     let ids = encode(text, specials, isStart: true)
-    return addingAffixes ? prefix + ids + suffix : ids
+    return addingAffixes ? affixes.prefix + ids + affixes.suffix : ids
   }
 
   package func encodeContinuation(_ text: String, specials: SpecialTokens) -> [Int] {

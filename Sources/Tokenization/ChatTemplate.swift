@@ -97,8 +97,7 @@ package enum ChatTemplate: Equatable, Sendable {
       return tokenizer.encode(
         segments.map(\.text).joined(), specials: .recognized, addingAffixes: false)
     }
-    let splitter = SpecialTokenSplitter(
-      tokenizer.specialTokens.map { AddedToken(id: $1, bytes: Array($0.text.utf8)) })
+    let splitter = tokenizer.specialSplitter
     var ids: [Int] = []
     var text: [UInt8] = []
     func encodeText() {

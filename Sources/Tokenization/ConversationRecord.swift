@@ -97,6 +97,7 @@ package struct ConversationRecord: Equatable, Sendable {
       var fields = RecordFields(object)
       guard let named = fields.take("from") ?? fields.take("role") else {
         try addExchange(&fields)
+        followsCall = false
         continue
       }
       guard let name = named.stringValue else { throw .incompleteTurn }

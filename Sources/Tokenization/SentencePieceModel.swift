@@ -34,9 +34,7 @@ struct SentencePieceModel: Sendable {
     } catch { throw TokenizationError(.notSentencePiece(byte: error.byte), path: path) }
     guard !pieces.isEmpty else { throw TokenizationError(.noTokens, path: path) }
     guard type == 2 else {
-      let name =
-        ["Unigram", "BPE", "word", "character"].indices.contains(type - 1)
-        ? ["Unigram", "BPE", "word", "character"][type - 1] : "\(type)"
+      let name = [1: "Unigram", 3: "word", 4: "character"][type] ?? "\(type)"
       throw TokenizationError(
         .unsupported("is a SentencePiece \(name) model; only BPE is supported"), path: path)
     }
@@ -44,9 +42,7 @@ struct SentencePieceModel: Sendable {
 
   /// What stands under the name of a SentencePiece file instead, or nil.
   private static func otherContent(_ bytes: [UInt8]) -> String? {
-    if bytes.starts(with: "version https://git-lfs".utf8) {
-      return "is a Git LFS pointer, not the file itself; fetch the file with git lfs pull in the folder"
-    }
+    if let foreign = bytes.withUnsafeBytes({ ForeignContent($0) }) { return foreign.description }
     let parts = (bytes.split(separator: 10, maxSplits: 1).first ?? []).split(separator: 32)
     if parts.count == 2, Base64.decoded(parts[0]) != nil, parts[1].allSatisfy({ (48...57).contains($0) }) {
       return "is a tiktoken vocabulary, which does not say how text is cut; bring the model's tokenizer.json"

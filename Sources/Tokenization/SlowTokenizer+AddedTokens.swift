@@ -50,7 +50,7 @@ extension SlowTokenizer {
   func declaredTokens() throws -> [Token] {
     if let declared = configuration["added_tokens_decoder"]?.objectValue {
       return declared.members.compactMap { key, value in
-        guard let id = Int(key), id >= 0, id < 1 << 24, let text = value["content"]?.stringValue,
+        guard let id = Int(key), AddedTokenSources.ids.contains(id), let text = value["content"]?.stringValue,
           !text.isEmpty
         else { return nil }
         let isSpecial = value["special"]?.boolValue ?? false
@@ -62,7 +62,7 @@ extension SlowTokenizer {
     }
     let added = try files.json(named: "added_tokens.json")?.objectValue ?? JSONObject()
     return added.members.compactMap { text, value in
-      guard let id = value.intValue, id >= 0, id < 1 << 24, !text.isEmpty else { return nil }
+      guard let id = value.intValue, AddedTokenSources.ids.contains(id), !text.isEmpty else { return nil }
       return Token(id: id, text: text, isSpecial: false, isNormalized: true)
     }.sorted { $0.id < $1.id }
   }

@@ -1,5 +1,5 @@
 /// A token that is recognized in text before anything else happens to it.
-struct AddedToken: Sendable {
+package struct AddedToken: Sendable {
   var id: Int
   var bytes: [UInt8]
   var isSpecial = true
@@ -11,7 +11,7 @@ struct AddedToken: Sendable {
 }
 
 /// Finds added tokens in text: leftmost, then longest.
-struct SpecialTokenSplitter: Sendable {
+package struct SpecialTokenSplitter: Sendable {
   /// Tokens by first byte, longest first.
   private var byFirstByte: [[AddedToken]] = Array(repeating: [], count: 256)
   /// Whether any token starts with the byte.

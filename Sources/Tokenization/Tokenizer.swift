@@ -20,6 +20,10 @@ package protocol Tokenizer: Sendable {
   var unusedIDs: [Range<Int>] { get }
   /// Ids that text becomes without naming an added token are below this.
   var ordinaryTokenCount: Int { get }
+  /// Ids that the post-processor puts before and after a text.
+  var affixes: (prefix: [Int], suffix: [Int]) { get }
+  /// Finds special tokens in text, with the white space that they swallow.
+  var specialSplitter: SpecialTokenSplitter { get }
   /// Whether something is put before a text that begins anew, for example SentencePiece's space.
   var marksTextStart: Bool { get }
 
@@ -45,6 +49,10 @@ extension Tokenizer {
   package func decode(_ ids: [Int]) throws -> String { try decode(ids, skippingSpecials: false) }
 
   package var unusedIDs: [Range<Int>] { [] }
+  package var affixes: (prefix: [Int], suffix: [Int]) { ([], []) }
+  package var specialSplitter: SpecialTokenSplitter {
+    SpecialTokenSplitter(specialTokens.map { AddedToken(id: $1, bytes: Array($0.text.utf8)) })
+  }
   package var ordinaryTokenCount: Int { tokenCount }
   package var marksTextStart: Bool { false }
   package func encodeContinuation(_ text: String, specials: SpecialTokens) -> [Int] {

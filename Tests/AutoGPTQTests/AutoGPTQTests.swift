@@ -188,6 +188,7 @@ import Testing
     (#"{"bits": 5}"#, "bits"), (#"{"bits": 4, "quant_method": "awq"}"#, "awq"),
     (#"{"bits": 4, "checkpoint_format": "marlin"}"#, "marlin"),
     (#"{"bits": 4, "group_size": 0}"#, "group_size"),
+    (#"{"bits": 4, "group_size": 9223372036854775807}"#, "group_size"),
     (#"{"bits": 4, "is_marlin_format": true}"#, "marlin"), (#"{"bits": 4, "dynamic": {"(": {}}}"#, "dynamic"),
     (#"{}"#, "bits"),
   ])

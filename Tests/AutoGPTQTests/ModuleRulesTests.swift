@@ -28,6 +28,7 @@ import Testing
   @Test(arguments: [
     (#""+:(": {}"#, "(", "expression"), (#""a": 3"#, "a", "object"), (#""a": {"bits": 5}"#, "a.bits", "5"),
     (#""a": {"group_size": 0}"#, "a.group_size", "0"),
+    (#""a": {"group_size": 9223372036854775807}"#, "a.group_size", "9223372036854775807"),
     (#""a": {"pack_dtype": "int16"}"#, "a.pack_dtype", "int16"),
     (#""a": {"format": "marlin"}"#, "a.format", "marlin"), (#""a": {"sym": 1}"#, "a.sym", "true or false"),
   ])

@@ -186,6 +186,10 @@ import Tokenization
         [("\(Self.embedding).token_adapter.trainable_tokens_delta", [2, Self.width], Self.values(256, 3))])
     }
     #expect(wrong?.reason == .rowsUnknown([2, 128]))
+    let vector = try Self.adapter(
+      folder, #", "trainable_token_indices": {"norm": [0]}"#,
+      [("model.norm.token_adapter.trainable_tokens_delta", [1, Self.width], Self.values(128, 3))])
+    #expect(throws: ConversionError.self) { try Self.merged(folder, base, vector) }
   }
 
   // MARK: Vocabulary

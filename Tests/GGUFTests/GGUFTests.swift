@@ -302,6 +302,10 @@ import Testing
     let missing = try reason { try FileManager.default.removeItem(atPath: $0.file(Self.name(3))) }
     #expect(missing == .partMissing(name: Self.name(3), number: 3, count: 3))
     #expect(try reason { try Self.write($0, 3, says: 2) } == .wrongPart(found: 2, expected: 3, count: 3))
+    // No file is part 70,001 of three.
+    #expect(
+      try reason { try Self.write($0, 2, says: 70_001) }
+        == .badPartName(expected: "NAME" + "-00001-of-00003.gguf"))
     #expect(try reason { try Self.write($0, 3, tensor: "t1") } == .inTwoParts)
     #expect(try reason { try Self.write($0, 1, total: 4) } == .partsIncomplete(found: 3, expected: 4))
     let joined = try reason(

@@ -90,6 +90,11 @@ import Testing
         "/v1/completions", "{\"prompt\": \"\(long)\", \"max_tokens\": 20, \"truncate_prompt_tokens\": -1}"
       ).json()
       #expect(whole["usage"]?["prompt_tokens"] == 180 && whole["usage"]?["completion_tokens"] == 20)
+      // The endpoint's own maximum is 16.
+      let usual = try await client.post(
+        "/v1/completions", "{\"prompt\": \"\(long)\", \"truncate_prompt_tokens\": -1}"
+      ).json()
+      #expect(usual["usage"]?["prompt_tokens"] == 184 && usual["usage"]?["completion_tokens"] == 16)
       let chat = try await client.post(
         RouteTests.chat, "{\(RouteTests.hello), \"max_tokens\": 1, \"truncate_prompt_tokens\": 4}"
       ).json()
@@ -180,6 +185,7 @@ import Testing
     }
     #expect(try ids("\"prompt\": \"ab\"") == [258, 97, 98])
     #expect(try ids("\"prompt\": \"<eod>ab\"") == [258, 97, 98])
+    #expect(try ids("\"prompt\": \"<eod>\"") == [258])
     #expect(try ids("\"prompt\": \"ab\", \"add_special_tokens\": false") == [97, 98])
     #expect(try ids("\"prompt\": \"<eod>\", \"allow_special_tokens\": false").count == 6)
     #expect(try ids("\"prompt\": [97]") == [97])

@@ -111,6 +111,7 @@ package struct ByteTokenizer: Tokenizer {
   /// What stands before a text that gets affixes.
   private let prefix: [Int]
   package init(prefix: [Int] = []) { self.prefix = prefix }
+  package var affixes: (prefix: [Int], suffix: [Int]) { (prefix, []) }
 
   package func encode(_ text: String, specials: SpecialTokens, addingAffixes: Bool) -> [Int] {
     var ids = addingAffixes ? prefix : []

@@ -186,4 +186,26 @@ import Tokenization
           .largeInteger("123456789012345678901234567890"),
         ]))
   }
+
+  /// White space that a special token swallows is swallowed after a template's own token, whoever the text is from.
+  @Test func specialTokensSwallowWhiteSpaceInTemplates() throws {
+    var json = try JSONValue.parse(Array(Fixture.data("tokenizers/gpt2.json"))).objectValue ?? JSONObject()
+    let id = 5000
+    json["added_tokens"] = [
+      [
+        "id": .init(id), "content": "<|turn|>", "single_word": false, "lstrip": false, "rstrip": true,
+        "normalized": false, "special": true,
+      ]
+    ]
+    let tokenizer = try BytePairTokenizer(.object(json), path: "t")
+    let template = ChatTemplate.own(
+      ModelTemplate(source: "{{ '<|turn|>\\n' ~ messages[0].content }}", label: "t"))
+    func ids(_ contents: SpecialTokens) throws -> [Int] {
+      try template.encode(
+        [ChatMessage(role: "user", content: "Hi")], tokenizer: tokenizer, contents: contents,
+        addingGenerationPrompt: false)
+    }
+    #expect(try ids(.plain) == [id] + tokenizer.encode("Hi"))
+    #expect(try ids(.plain) == ids(.recognized))
+  }
 }

@@ -151,6 +151,10 @@ enum TokenizerGolden {
       let error = try reason([0x0A, 0x03, 0x0A, 0x01, 0x61] + tail)
       #expect(error?.description.contains("Unigram") == true)
     }
+    // The least whole number there is.
+    let strange = try reason(
+      [0x0A, 0x03, 0x0A, 0x01, 0x61, 0x12, 0x0B, 0x18] + [UInt8](repeating: 0x80, count: 9) + [0x01])
+    #expect(strange?.description.contains("SentencePiece") == true)
     // A map of characters counts where the file's own normalization does.
     let mapped = bytes + [0x1A, 0x03, 0x12, 0x01, 0x61]
     #expect(try reason(mapped)?.description.contains("precompiled_charsmap") == true)

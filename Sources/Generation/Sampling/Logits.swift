@@ -1,5 +1,15 @@
 /// Passes over one row of logits, 16 at a time.
 enum Logits {
+  /// The part of a row that tokens have, ids without a token at −∞; nil when a logit is not finite.
+  static func ofTokens(
+    _ row: UnsafeMutableBufferPointer<Float>, count: Int, unused: [Range<Int>]
+  ) -> UnsafeMutableBufferPointer<Float>? {
+    let logits = UnsafeMutableBufferPointer(rebasing: row[..<min(count, row.count)])
+    guard areFinite(UnsafeBufferPointer(logits)) else { return nil }
+    for ids in unused { for id in ids.clamped(to: logits.indices) { logits[id] = -.infinity } }
+    return logits
+  }
+
   /// The index of the first of the largest logits.
   static func firstLargest(_ logits: UnsafeBufferPointer<Float>) -> Int {
     var most = SIMD16<Float>(repeating: -.infinity)

@@ -22,9 +22,8 @@ package struct TokenConstraints: Equatable, Sendable {
   /// - Parameter answer: the tokens generated so far.
   /// - Returns: false when no token is left.
   func apply(to logits: UnsafeMutableBufferPointer<Float>, after answer: ArraySlice<Int>) -> Bool {
-    guard rulesOutTokens(after: answer.count) else { return true }
     if let allowed {
-      let kept = allowed.filter(logits.indices.contains).map { ($0, logits[$0]) }
+      let kept = Array(allowed.lazy.filter(logits.indices.contains).map { ($0, logits[$0]) })
       logits.update(repeating: -.infinity)
       for (id, logit) in kept { logits[id] = logit }
     }
@@ -39,9 +38,5 @@ package struct TokenConstraints: Equatable, Sendable {
       for id in endTokens where logits.indices.contains(id) { logits[id] = -.infinity }
     }
     return logits.contains { $0 > -.infinity }
-  }
-
-  private func rulesOutTokens(after count: Int) -> Bool {
-    allowed != nil || !bannedSequences.isEmpty || count < minimumNewTokens
   }
 }

@@ -18,11 +18,16 @@ package struct TokenLogprobs: Equatable, Sendable {
   /// - Complexity: one exponential for each logit.
   package init(_ logits: UnsafeBufferPointer<Float>, chosen id: Int, topCount: Int) {
     let largest = Double(logits[Logits.firstLargest(logits)])
-    let logTotal = largest + log(logits.reduce(0) { $0 + exp(Double($1) - largest) })
+    let logit = logits[id]
+    var (total, likelier) = (0.0, 0)
+    for other in logits {
+      total += exp(Double(other) - largest)
+      if other > logit { likelier += 1 }
+    }
+    let logTotal = largest + log(total)
     func logprob(_ id: Int) -> TokenLogprob { TokenLogprob(id: id, logprob: Double(logits[id]) - logTotal) }
     chosen = logprob(id)
-    let logit = logits[id]
-    rank = 1 + logits.reduce(0) { $0 + ($1 > logit ? 1 : 0) }
+    rank = 1 + likelier
     let likeliest = topCount > 0 ? TokenDistribution.likeliest(topCount, of: logits) : []
     // Tokens that cannot be chosen have none.
     top = likeliest.map(logprob).filter(\.logprob.isFinite)

@@ -77,16 +77,17 @@ package struct ForwardPass {
     guard !tokens.isEmpty else { return [] }
     let tokens = Array(tokens)
     let topCount = stepper.request.promptLogprobs ?? 0
-    let tokenCount = min(stepper.chooser.tokenCount, model.vocabularySize)
+    let (tokenCount, unused) = (stepper.tokenizer.tokenCount, stepper.tokenizer.unusedIDs)
     let scores = Mutex([TokenLogprobs?](repeating: nil, count: tokens.count))
     for start in stride(from: 0, to: tokens.count, by: ForwardPass.scoredRows) {
       let count = min(ForwardPass.scoredRows, tokens.count - start)
       let logits = model.logits(hidden, rows: firstRow + start..<firstRow + start + count)
       pool.run(count) { row in
-        let logits = UnsafeBufferPointer(
-          start: logits.pointer + row * model.vocabularySize, count: tokenCount)
-        guard Logits.areFinite(logits) else { return }
-        let score = TokenLogprobs(logits, chosen: tokens[start + row], topCount: topCount)
+        let all = UnsafeMutableBufferPointer(
+          start: logits.pointer + row * model.vocabularySize, count: model.vocabularySize)
+        guard let logits = Logits.ofTokens(all, count: tokenCount, unused: unused) else { return }
+        let score = TokenLogprobs(
+          UnsafeBufferPointer(logits), chosen: tokens[start + row], topCount: topCount)
         scores.withLock { $0[start + row] = score }
       }
     }

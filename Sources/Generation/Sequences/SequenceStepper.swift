@@ -11,7 +11,7 @@ package final class SequenceStepper {
   package let sequence: CachedSequence
   /// Tokens of the prompt that were in the cache beforehand.
   package let reusedTokens: Int
-  private let tokenizer: any Tokenizer
+  let tokenizer: any Tokenizer
   private var sampler: Sampler
   private var text: AnswerText
   private var reports = TokenReports()
@@ -20,7 +20,7 @@ package final class SequenceStepper {
   private var promptScores: [TokenLogprobs] = []
 
   /// - Parameters:
-  ///   - request: its prompt is valid, see ``GenerationRequest/validate(contextLimit:tokenCount:)``.
+  ///   - request: its prompt is valid, see ``GenerationRequest/validate(contextLimit:tokenizer:rows:)``.
   ///   - sequence: what ``CachePool/acquire(_:)`` gave for the request.
   package init(_ request: GenerationRequest, in sequence: CachedSequence, tokenizer: any Tokenizer) {
     self.request = request
@@ -148,9 +148,7 @@ struct TokenChooser: Sendable {
   /// - Parameter logits: after everything in `context`; changed in place.
   func choose(_ logits: UnsafeMutableBufferPointer<Float>) -> Choice {
     var choice = Choice(result: .failure(.notFinite), sampler: sampler)
-    let logits = UnsafeMutableBufferPointer(rebasing: logits[..<min(tokenCount, logits.count)])
-    guard Logits.areFinite(UnsafeBufferPointer(logits)) else { return choice }
-    for ids in unusedIDs { for id in ids.clamped(to: logits.indices) { logits[id] = -.infinity } }
+    guard let logits = Logits.ofTokens(logits, count: tokenCount, unused: unusedIDs) else { return choice }
     let original = topLogprobs.map { _ in Array(logits) }
     guard constraints.apply(to: logits, after: context[generatedFrom...]) else {
       choice.result = .failure(.noTokenLeft)

@@ -90,15 +90,15 @@ extension AnswerRequest {
     var roles = ["system": "system", "developer": "system", "user": "user", "assistant": "assistant"]
     if template.isOwn { roles["tool"] = "tool" }
     // As in vLLM and llama.cpp: few templates know developers, and some would drop their messages.
-    if template.names("developer") { roles["developer"] = "developer" }
     let given = try fields.requiredString("role")
+    if given == "developer" && template.names("developer") { roles["developer"] = "developer" }
     if given == "tool" && !template.isOwn {
       throw fields.unsupported("role", because: "turns of tools need a chat template, and the model has none")
     }
     guard let role = roles[given] else {
       throw fields.unexpected("role", expected: "system, developer, user or assistant")
     }
-    if !template.canShow("tool_calls") {
+    if fields.isPresent("tool_calls") && !template.canShow("tool_calls") {
       try fields.refuseUnsupported(
         "tool_calls", because: "the prompt has no place for them",
         unless: { $0.arrayValue?.isEmpty ?? false })

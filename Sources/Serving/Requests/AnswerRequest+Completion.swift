@@ -23,7 +23,6 @@ extension AnswerRequest {
     }
     self.prompts = prompts.map(\.ids)
     endpoint = .completion(echo: try fields.bool("echo") ?? false ? prompts : nil)
-    options.maximumNewTokens = options.maximumNewTokens ?? AnswerRequest.usualNewTokens
   }
 
   /// A string, an array of strings, an array of ids or an array of such arrays.
@@ -42,8 +41,8 @@ extension AnswerRequest {
     func prompt(_ text: String) -> CompletionPrompt {
       let whole = CompletionPrompt(
         text, tokenizer: tokenizer, specials: options.specials ?? .recognized, addingAffixes: addingAffixes)
-      let kept = prompt(whole.ids)
-      return kept.ids.count == whole.ids.count ? whole : kept
+      let kept = truncated(whole.ids, options, model)
+      return kept.count == whole.ids.count ? whole : prompt(kept)
     }
     func ids(_ values: [JSONValue]) throws -> [Int] {
       let ids = values.compactMap(\.intValue).filter((0..<tokenizer.tokenCount).contains)

@@ -63,7 +63,6 @@ extension AnswerRequest {
   package func generationRequests(client: String, timeLimit: Duration, tokenLimit: Int) -> [GenerationRequest]
   {
     let context = model.engine.limits.contextLimit
-    let wanted = options.maximumNewTokens ?? model.defaults.newTokens
     return prompts.flatMap { prompt in
       (0..<options.choices).map { choice in
         var sampling = options.sampling
@@ -72,7 +71,7 @@ extension AnswerRequest {
           prompt: prompt, sampling: sampling, stopTokens: options.stopTokens,
           stopStrings: options.stopStrings, includesStop: options.includesStop,
           skipsSpecials: options.skipsSpecials, constraints: options.constraints,
-          maximumNewTokens: max(0, min(wanted, tokenLimit, context - prompt.count)),
+          maximumNewTokens: max(0, min(options.maximumNewTokens, tokenLimit, context - prompt.count)),
           topLogprobs: reports.topLogprobs, promptLogprobs: scoredPromptTokens, deadline: .now + timeLimit,
           client: client)
       }

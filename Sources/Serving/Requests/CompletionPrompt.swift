@@ -12,19 +12,11 @@ package struct CompletionPrompt: Sendable {
   ///   itself is not doubled.
   init(_ text: String, tokenizer: any Tokenizer, specials: SpecialTokens, addingAffixes: Bool) {
     self.text = text
-    var ids = tokenizer.encode(text, specials: specials, addingAffixes: addingAffixes)
-    var own = 0..<ids.count
-    if addingAffixes && !tokenizer.encode("", specials: .plain, addingAffixes: true).isEmpty {
-      let bare = tokenizer.encode(text, specials: specials, addingAffixes: false)
-      let prefix = ids.count - bare.count == 0 ? 0 : ids.indices.first { ids[$0...].starts(with: bare) } ?? 0
-      if prefix > 0 && bare.starts(with: ids[..<prefix]) {
-        ids.removeFirst(prefix)
-        own = 0..<bare.count
-      } else {
-        own = prefix..<prefix + bare.count
-      }
-    }
-    self.ids = ids
+    let bare = tokenizer.encode(text, specials: specials, addingAffixes: false)
+    let (prefix, suffix) = addingAffixes ? tokenizer.affixes : ([], [])
+    let added = bare.starts(with: prefix) ? [] : prefix
+    let own = added.count..<added.count + bare.count
+    ids = added + bare + suffix
     bytes = { [ids, own] in
       ids.enumerated().map { index, id in
         own.contains(index) ? CompletionPrompt.bytes(of: id, tokenizer, skippingSpecials: false) : []
@@ -40,6 +32,6 @@ package struct CompletionPrompt: Sendable {
   }
 
   private static func bytes(of id: Int, _ tokenizer: any Tokenizer, skippingSpecials: Bool) -> [UInt8] {
-    (try? tokenizer.bytes(of: id, skippingSpecials: skippingSpecials)).flatMap { $0 } ?? []
+    (try? tokenizer.bytes(of: id, skippingSpecials: skippingSpecials)) ?? []
   }
 }

@@ -2,8 +2,8 @@ import Generation
 import JSON
 import Tokenization
 
-/// What both endpoints understand about how to generate: the union of the fields of OpenAI, vLLM and the API demo of
-/// 360Zhinao. What is not given comes from ``SamplingDefaults``.
+/// What both endpoints understand about how to generate: the union of the fields of OpenAI, vLLM, llama.cpp and the API
+/// demo of 360Zhinao. What is not given comes from ``SamplingDefaults``.
 package struct GenerationOptions: Sendable {
   package var sampling: SamplingParameters
   package var stopTokens: Set<Int>
@@ -13,8 +13,7 @@ package struct GenerationOptions: Sendable {
   /// Whether special tokens leave no text in an answer, or their names.
   var skipsSpecials: Bool
   package var constraints: TokenConstraints
-  /// Nil: the endpoint's default.
-  package var maximumNewTokens: Int?
+  package var maximumNewTokens: Int
   /// Answers to each prompt.
   var choices: Int
   var streams: Bool
@@ -34,7 +33,7 @@ package struct GenerationOptions: Sendable {
   {
     try GenerationOptions.refuseUnsupported(fields, takesTools: takesTools)
     sampling = try GenerationOptions.sampling(fields, model: model)
-    maximumNewTokens = try GenerationOptions.maximumNewTokens(fields)
+    maximumNewTokens = try GenerationOptions.maximumNewTokens(fields) ?? usualNewTokens
     choices = try fields.integer("n", in: 1...GenerationOptions.mostChoices) ?? 1
     streams = try fields.bool("stream") ?? false
     specials = try fields.bool("allow_special_tokens").map { $0 ? .recognized : .plain }
@@ -61,7 +60,7 @@ package struct GenerationOptions: Sendable {
     stopTokens = asked.union(try fields.bool("ignore_eos") == true ? [] : model.stopTokens)
     constraints = try TokenConstraints(
       fields, tokenizer: model.tokenizer, endTokens: asked.union(model.stopTokens),
-      maximumNewTokens: maximumNewTokens ?? usualNewTokens)
+      maximumNewTokens: maximumNewTokens)
   }
 
   private static func sampling(_ fields: JSONFields, model: ServedModel) throws(JSONFieldError)

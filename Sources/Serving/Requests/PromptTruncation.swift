@@ -22,9 +22,9 @@ struct PromptTruncation: Sendable {
 
   /// - Parameters:
   ///   - contextLimit: tokens of prompt and answer together.
-  ///   - newTokens: the maximum that the request asks for, or nil.
-  func apply(to prompt: [Int], contextLimit: Int, newTokens: Int?) -> [Int] {
-    let room = contextLimit - max(1, newTokens.map { $0 < contextLimit ? $0 : 1 } ?? 1)
+  ///   - newTokens: the maximum of the answer; one that the context cannot hold needs room for a token.
+  func apply(to prompt: [Int], contextLimit: Int, newTokens: Int) -> [Int] {
+    let room = contextLimit - max(1, newTokens < contextLimit ? newTokens : 1)
     let count = tokens ?? max(1, room)
     return Array(keepsBeginning ? prompt.prefix(count) : prompt.suffix(count))
   }
