@@ -59,11 +59,12 @@ let libraries: [Target] = [
   .target(
     name: "Evaluation",
     dependencies: ["Files", "JSON", "Compute", "Tokenization", "Transformer"]),
+  .target(name: "Training", dependencies: ["Compute", "Tensors", "Architecture", "Transformer"]),
   .target(
     name: "Quantization",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "PackedModel", "Tokenization",
-      "Architecture", "Transformer", "Models", "Conversion", "Calibration", "Evaluation",
+      "Architecture", "Transformer", "Training", "Models", "Conversion", "Calibration", "Evaluation",
     ]),
   .target(
     name: "Generation",

@@ -45,6 +45,42 @@ extension Kernels {
     table.pointee.silu_multiply(y, gate, up, Int64(count))
   }
 
+  /// The backward step of ``siluMultiply(_:gate:up:count:)``: `gate` and `up` become their gradients.
+  /// - Parameter gradient: of y, `[count]`.
+  package func siluMultiplyGradient(
+    gate: UnsafeMutablePointer<Float>, up: UnsafeMutablePointer<Float>, gradient: UnsafePointer<Float>,
+    count: Int
+  ) {
+    precondition(count >= 0, "a negative number of elements")
+    table.pointee.silu_multiply_gradient(gate, up, gradient, Int64(count))
+  }
+
+  /// The backward step of ``rmsNorm(_:x:weight:count:epsilon:)``: adds the gradient of x.
+  /// - Parameter gradient: of y, `[count]`.
+  package func addRMSNormGradient(
+    to dx: UnsafeMutablePointer<Float>, gradient: UnsafePointer<Float>, x: UnsafePointer<Float>,
+    weight: UnsafePointer<Float>, count: Int, epsilon: Float
+  ) {
+    precondition(count > 0, "the mean of nothing")
+    table.pointee.rms_norm_gradient(dx, gradient, x, weight, Int64(count), epsilon)
+  }
+
+  /// The backward step of a softmax: `gradient[i] = probabilities[i] · (gradient[i] − mean) · factor`, `mean` being
+  /// Σ probabilities · gradient.
+  package func softmaxGradient(
+    _ gradient: UnsafeMutablePointer<Float>, probabilities: UnsafePointer<Float>, mean: Float, factor: Float,
+    count: Int
+  ) {
+    precondition(count >= 0, "a negative number of elements")
+    table.pointee.softmax_gradient(gradient, probabilities, mean, factor, Int64(count))
+  }
+
+  /// Σ x · y
+  package func dot(_ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, count: Int) -> Float {
+    precondition(count >= 0, "a negative number of elements")
+    return table.pointee.dot(x, y, Int64(count))
+  }
+
   /// Rotates one head in place: pair (e, e + rotaryDim / 2) by the angle whose cosine and sine are `cosines[e]` and `sines[e]`.
   package func rotate(
     _ head: UnsafeMutablePointer<Float>, cosines: UnsafePointer<Float>, sines: UnsafePointer<Float>,

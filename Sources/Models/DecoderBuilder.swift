@@ -60,18 +60,22 @@ package struct DecoderBuilder {
     try weights.matrix(.embedding, out: configuration.vocabularySize, in: configuration.hiddenSize)
   }
 
+  /// The output head, which may be the embedding.
+  package func head() throws -> Linear {
+    guard model.tieWordEmbeddings else { return try linear(.head) }
+    let separate = try weights.separateHead(
+      out: configuration.vocabularySize, in: configuration.hiddenSize)
+    return Linear(weight: try separate ?? embedding(), arithmetic: arithmetic)
+  }
+
+  package func finalNorm() throws -> AlignedBuffer<Float> {
+    try weights.requiredVector(TensorID(.finalNorm), count: configuration.hiddenSize)
+  }
+
   package func decoder(pool: WorkerPool = .shared) throws -> Decoder {
-    let c = configuration
-    let embedding = try embedding()
-    let head =
-      model.tieWordEmbeddings
-      ? Linear(
-        weight: try weights.separateHead(out: c.vocabularySize, in: c.hiddenSize) ?? embedding,
-        arithmetic: arithmetic)
-      : try linear(.head)
-    return Decoder(
-      configuration: c, embedding: embedding, layers: try (0..<c.layerCount).map(layer),
-      finalNorm: try weights.requiredVector(TensorID(.finalNorm), count: c.hiddenSize), head: head, pool: pool
-    )
+    Decoder(
+      configuration: configuration, embedding: try embedding(),
+      layers: try (0..<configuration.layerCount).map(layer), finalNorm: try finalNorm(), head: try head(),
+      pool: pool)
   }
 }

@@ -31,15 +31,9 @@ package final class CalibrationActivations {
     self.configuration = configuration
     self.windowLengths = windowLengths
     rows = windowLengths.reduce(0, +)
-    func buffer(_ count: Int) throws -> AlignedBuffer<Float> {
-      guard let scratch else { return AlignedBuffer(count: count) }
-      guard let buffer = AlignedBuffer<Float>(count: count, inFileOfFolder: scratch) else {
-        throw QuantizationError.scratchTooSmall(folder: scratch, byteCount: count * 4)
-      }
-      return buffer
-    }
-    hidden = try buffer(rows * configuration.hiddenSize)
-    inner = try buffer(rows * max(configuration.attentionWidth, configuration.intermediateSize))
+    hidden = try .forActivations(rows * configuration.hiddenSize, scratch: scratch)
+    inner = try .forActivations(
+      rows * max(configuration.attentionWidth, configuration.intermediateSize), scratch: scratch)
 
     // One window's keys and values are needed at a time, for one layer: every window of a chunk has a cache of its own
     // and all chunks share them.
@@ -80,4 +74,7 @@ package final class CalibrationActivations {
     rows.gate = inner.pointer + chunk.firstRow * configuration.intermediateSize
     return rows
   }
+
+  /// The number of the first of a chunk's tokens among all.
+  func row(of rows: BlockRows) -> Int { (rows.x - hidden.pointer) / configuration.hiddenSize }
 }

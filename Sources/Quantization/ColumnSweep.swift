@@ -18,6 +18,8 @@ final class ColumnSweep: Sendable {
   private let target: IntPanelBuilder
   /// Of the whole matrix; a multiple of ``panelWidth``.
   private let firstOutput: Int
+  /// Between outputs, which then are in its order; nil: outputs do not depend on each other.
+  private let feedback: OutputFeedback?
   /// `[panel][column of the sweep][16]`: W; what the sweep has passed is W − Q.
   private let weights: AlignedBuffer<Float>
   /// For the factor of a span's correction; nil when there is only one span.
@@ -32,10 +34,12 @@ final class ColumnSweep: Sendable {
   ///   - matrix: W, or some of its outputs.
   ///   - memory: of an earlier sweep, or new.
   ///   - target: of all outputs of W; those of `matrix` start at `firstOutput`.
+  ///   - feedback: between the outputs of `matrix`, in whose order they are.
   init(
     _ solver: Solver, weights matrix: WeightMatrix, memory: SweepMemory, target: IntPanelBuilder,
-    firstOutput: Int
+    firstOutput: Int, feedback: OutputFeedback? = nil
   ) {
+    self.feedback = feedback
     self.target = target
     self.firstOutput = firstOutput
     recipe = solver.recipe
@@ -86,7 +90,8 @@ final class ColumnSweep: Sendable {
     guard let panel = isBad.buffer.firstIndex(of: true) else { return }
     let values = UnsafeBufferPointer(start: weights.pointer + panel * panelFloats, count: panelFloats)
     let place = values.firstIndex { !$0.isFinite } ?? 0
-    let output = firstOutput + panel * panelWidth + place % panelWidth
+    let row = panel * panelWidth + place % panelWidth
+    let output = feedback?.outputs[row] ?? firstOutput + row
     throw QuantizationError.weightNotFinite(
       module: module, output: output, input: place / panelWidth,
       value: weights[panel * panelFloats + place])
@@ -106,6 +111,7 @@ final class ColumnSweep: Sendable {
     }
     if let order = hessian.order { permute(order) }
     let dynamic = recipe.groupSize != -1 && !recipe.staticGroups
+    if let feedback { return sweepBothSides(hessian, feedback, findsParameters: dynamic, findings) }
 
     for first in stride(from: 0, to: inFeatures, by: span) {
       let columns = first..<min(inFeatures, first + span)
@@ -129,28 +135,91 @@ final class ColumnSweep: Sendable {
   private func sweep(_ columns: Range<Int>, _ hessian: PreparedHessian, findsParameters: Bool)
     -> ParameterFinder.Findings
   {
-    let inverse = hessian.factor.inverse(ofColumns: columns, pool: pool).rows()
-    let blocks = stride(from: 0, to: columns.count, by: blockSize).map {
-      let block = $0..<min(columns.count, $0 + blockSize)
-      return SweptBlock(
-        block, of: columns, inverse: inverse, pool: pool, groupsStarting: findsParameters ? groupSize : nil,
-        groupOf: block.map { column in
-          let column = columns.lowerBound + column
-          return Int32((recipe.staticGroups ? hessian.order?[column] ?? column : column) / groupSize)
-        },
-        places: block.map { column in
-          let column = columns.lowerBound + column
-          return target.place(ofChannel: hessian.order?[column] ?? column)
-        })
-    }
-    let correction = correction(of: columns, factor: hessian.factor, inverse: inverse)
+    let span = Span(self, columns, hessian, findsParameters: findsParameters)
     let tasks = panelsOfTasks(columns: columns.count)
     let found = AlignedBuffer<ParameterFinder.Findings>(count: tasks.count)
     pool.run(tasks.count) { task in
-      found[task] = sweep(
-        panels: tasks[task], columns, blocks, correction, importance: hessian.importance?.ofColumns)
+      found[task] = sweep(panels: tasks[task], span, importance: hessian.importance?.ofColumns)
     }
     return found.buffer.reduce(into: ParameterFinder.Findings()) { $0 += $1 }
+  }
+
+  /// Some columns, and what their sweep shares among panels.
+  private struct Span {
+    let columns: Range<Int>
+    let blocks: [SweptBlock]
+    let correction: Correction?
+
+    init(_ sweep: ColumnSweep, _ columns: Range<Int>, _ hessian: PreparedHessian, findsParameters: Bool) {
+      self.columns = columns
+      let inverse = hessian.factor.inverse(ofColumns: columns, pool: sweep.pool).rows()
+      blocks = stride(from: 0, to: columns.count, by: sweep.blockSize).map {
+        let block = $0..<min(columns.count, $0 + sweep.blockSize)
+        return SweptBlock(
+          block, of: columns, inverse: inverse, pool: sweep.pool,
+          groupsStarting: findsParameters ? sweep.groupSize : nil,
+          groupOf: block.map { column in
+            let column = columns.lowerBound + column
+            return Int32(
+              (sweep.recipe.staticGroups ? hessian.order?[column] ?? column : column) / sweep.groupSize)
+          },
+          places: block.map { column in
+            let column = columns.lowerBound + column
+            return sweep.target.place(ofChannel: hessian.order?[column] ?? column)
+          })
+      }
+      correction = sweep.correction(of: columns, factor: hessian.factor, inverse: inverse)
+    }
+  }
+
+  // MARK: Feedback between outputs
+
+  /// The sweep with feedback between outputs: a task is some panels of one span, which wait for the same panels of the span before,
+  /// and for the panels before in the same span. Tasks on a diagonal do not wait for each other.
+  private func sweepBothSides(
+    _ hessian: PreparedHessian, _ feedback: OutputFeedback, findsParameters: Bool,
+    _ before: ParameterFinder.Findings
+  ) -> ParameterFinder.Findings {
+    let spans = stride(from: 0, to: inFeatures, by: span).map { $0..<min(inFeatures, $0 + span) }
+    let rows = stride(from: 0, to: panels, by: Kernels.rowPanels).map {
+      $0..<min(panels, $0 + Kernels.rowPanels)
+    }
+    // W − Q of every column, before later columns are corrected: `[panel of columns][output][16]`.
+    let differences = AlignedBuffer<Float>(
+      count: (inFeatures + panelWidth - 1) / panelWidth * panels * panelWidth * panelWidth)
+    let found = AlignedBuffer<ParameterFinder.Findings>(count: rows.count)
+    for place in 0..<rows.count { found[place] = ParameterFinder.Findings() }
+    var prepared: [Span?] = spans.map { _ in nil }
+    for diagonal in 0..<rows.count + spans.count - 1 {
+      if diagonal < spans.count {
+        prepared[diagonal] = Span(self, spans[diagonal], hessian, findsParameters: findsParameters)
+      }
+      let first = max(0, diagonal - spans.count + 1)
+      let last = min(rows.count - 1, diagonal)
+      pool.run(last - first + 1) { [prepared] task in
+        let place = first + task
+        guard let span = prepared[diagonal - place] else { return }
+        found[place] += sweep(
+          panels: rows[place], span, importance: hessian.importance?.ofColumns,
+          bothSides: (feedback, differences))
+      }
+      if diagonal >= rows.count - 1 { prepared[diagonal - rows.count + 1] = nil }
+    }
+    return found.buffer.reduce(into: before) { $0 += $1 }
+  }
+
+  /// What the rows before some panels add to their targets in the columns of a span, `[rows of the panels][columns]`.
+  private func addedByEarlierRows(
+    _ range: Range<Int>, _ columns: Range<Int>, _ feedback: OutputFeedback,
+    _ differences: AlignedBuffer<Float>, into before: UnsafeMutablePointer<Float>
+  ) {
+    let first = range.lowerBound * panelWidth
+    pool.kernels.gemm(
+      m: range.count * panelWidth, n: columns.count, k: first, a: feedback.pointer(row: 0, column: first),
+      aRowStride: 1, aKStride: feedback.stride,
+      b: differences.pointer + columns.lowerBound / panelWidth * panels * panelWidth * panelWidth,
+      bPanelStride: panels * panelWidth * panelWidth, c: before, cRowStride: columns.count,
+      cPanelStride: panelWidth, mode: .overwrite)
   }
 
   /// GPTQ subtracts E·U[earlier, span], where E holds the errors of earlier columns divided by U's diagonal. With D = W − Q of those
@@ -186,20 +255,24 @@ final class ColumnSweep: Sendable {
   }
 
   /// The columns of one span of some panels, on the calling thread.
+  /// - Parameter bothSides: the feedback between outputs, and W − Q of all outputs and columns.
   private func sweep(
-    panels range: Range<Int>, _ columns: Range<Int>, _ blocks: [SweptBlock], _ correction: Correction?,
-    importance: AlignedBuffer<Float>?
+    panels range: Range<Int>, _ span: Span, importance: AlignedBuffer<Float>?,
+    bothSides: (OutputFeedback, AlignedBuffer<Float>)? = nil
   ) -> ParameterFinder.Findings {
     var findings = ParameterFinder.Findings()
+    let columns = span.columns
     let stride = columns.count * panelWidth
-    Scratch.withFloats(2 * range.count * stride) { memory in
+    let addedCount = bothSides == nil ? 0 : range.count * stride
+    Scratch.withFloats(2 * range.count * stride + addedCount) { memory in
       // The span's weights as the sweep of all earlier columns leaves them, `[panel][column of the span][16]`.
       let (corrected, products) = (memory, memory + range.count * stride)
+      let added = products + range.count * stride
       for (place, panel) in range.enumerated() {
         (corrected + place * stride).update(
           from: weights.pointer + panel * panelFloats + columns.lowerBound * panelWidth, count: stride)
       }
-      if let correction {
+      if let correction = span.correction {
         correction.earlier.multiply(
           panels: range.count, by: weights.pointer + range.lowerBound * panelFloats,
           bPanelStride: panelFloats, into: products, cPanelStride: stride, mode: .overwrite)
@@ -209,7 +282,10 @@ final class ColumnSweep: Sendable {
             into: corrected + part.columns.lowerBound * panelWidth, cPanelStride: stride, mode: .add)
         }
       }
-      for block in blocks {
+      if let (feedback, differences) = bothSides {
+        addedByEarlierRows(range, columns, feedback, differences, into: added)
+      }
+      for block in span.blocks {
         for (place, panel) in range.enumerated() {
           findings += findParameters(
             block.groups, ofPanel: panel, from: corrected + place * stride, columns: columns,
@@ -218,7 +294,8 @@ final class ColumnSweep: Sendable {
         // What was taken away is not needed any more.
         let errors = products
         sweep(
-          block, panels: range, corrected, stride: stride, first: columns.lowerBound, errors: errors)
+          block, panels: range, corrected, stride: stride, of: columns, errors: errors,
+          bothSides: bothSides.map { ($0, $1, UnsafePointer(added)) })
         block.feedback?.multiply(
           panels: range.count, by: errors, bPanelStride: block.columns.count * panelWidth,
           into: corrected + block.columns.upperBound * panelWidth, cPanelStride: stride, mode: .subtract)
@@ -229,22 +306,39 @@ final class ColumnSweep: Sendable {
 
   private func sweep(
     _ block: SweptBlock, panels range: Range<Int>, _ corrected: UnsafeMutablePointer<Float>, stride: Int,
-    first: Int, errors: UnsafeMutablePointer<Float>
+    of columns: Range<Int>, errors: UnsafeMutablePointer<Float>,
+    bothSides: (OutputFeedback, AlignedBuffer<Float>, UnsafePointer<Float>)?
   ) {
     let count = block.columns.count
-    let column = first + block.columns.lowerBound
+    let column = columns.lowerBound + block.columns.lowerBound
     let size = count * panelWidth
     Scratch.withFloats((range.count * size + 3) / 4) { memory in
       let codes = UnsafeMutableRawPointer(memory).assumingMemoryBound(to: UInt8.self)
       let parameters = range.lowerBound * groups * panelWidth
-      pool.kernels.gptqBlock(
-        panels: range.count, columns: count, weights: corrected + block.columns.lowerBound * panelWidth,
-        weightStride: stride,
-        original: weights.pointer + range.lowerBound * panelFloats + column * panelWidth,
-        originalStride: panelFloats, u: block.diagonal, uStride: block.width,
-        scales: scales.pointer + parameters, zeros: zeros.pointer + parameters,
-        parameterStride: groups * panelWidth, groupOf: block.groupOf, maximumCode: recipe.maximumCode,
-        codes: codes, errors: errors, losses: losses.pointer + range.lowerBound * panelWidth)
+      let current = corrected + block.columns.lowerBound * panelWidth
+      let original = weights.pointer + range.lowerBound * panelFloats + column * panelWidth
+      let blockLosses = losses.pointer + range.lowerBound * panelWidth
+      if let (feedback, differences, added) = bothSides {
+        let row = range.lowerBound * panelWidth
+        let panelStride = panels * panelWidth * panelWidth
+        pool.kernels.gptqRows(
+          panels: range.count, columns: count, weights: current, weightStride: stride, original: original,
+          originalStride: panelFloats, u: block.diagonal, uStride: block.width,
+          scales: scales.pointer + parameters, zeros: zeros.pointer + parameters,
+          parameterStride: groups * panelWidth, groupOf: block.groupOf, maximumCode: recipe.maximumCode,
+          codes: codes, errors: errors, losses: blockLosses, before: added + block.columns.lowerBound,
+          beforeStride: columns.count, feedback: feedback.pointer(row: row, column: row),
+          feedbackStride: feedback.stride,
+          differences: differences.pointer + column / panelWidth * panelStride + row * panelWidth,
+          differenceStride: panelStride)
+      } else {
+        pool.kernels.gptqBlock(
+          panels: range.count, columns: count, weights: current, weightStride: stride, original: original,
+          originalStride: panelFloats, u: block.diagonal, uStride: block.width,
+          scales: scales.pointer + parameters, zeros: zeros.pointer + parameters,
+          parameterStride: groups * panelWidth, groupOf: block.groupOf, maximumCode: recipe.maximumCode,
+          codes: codes, errors: errors, losses: blockLosses)
+      }
       let made = UnsafeRawPointer(codes)
       for (place, panel) in range.enumerated() {
         for j in 0..<count {

@@ -22,8 +22,9 @@ package struct QuantizedModule: Sendable {
 /// Finished layers of a quantization, on disk: what a run that died left behind, and what the outputs are made from.
 ///
 /// `OUTPUT.partial/` holds `recipe.json` (the format's version and what is being computed), one `layer-N.zhinao` for each
-/// finished layer (its matrices in the order of packed files, and the modules' reports), and `hidden-N.bin`, the activations
-/// that go into layer N. Every file appears whole or not at all, so a run may die at any moment.
+/// finished layer (its matrices in the order of packed files, and the modules' reports), `hidden-N.bin`, the activations
+/// that go into layer N, and, for methods that look at gradients, `statistics-N.bin`, what a backward pass learned of layer N, and
+/// `gradient-N.bin`, the gradient of its input, from which that pass goes on. Every file appears whole or not at all, so a run may die at any moment.
 package final class LayerStore: Sendable {
   /// Of the folder. 1, which did not name itself, held AutoGPTQ's tensors.
   package static let version = 2
@@ -79,6 +80,8 @@ package final class LayerStore: Sendable {
   private static func layerPath(_ layer: Int, in path: String) -> String { "\(path)/layer-\(layer).zhinao" }
   private func layerPath(_ layer: Int) -> String { LayerStore.layerPath(layer, in: path) }
   private func hiddenPath(_ layer: Int) -> String { "\(path)/hidden-\(layer).bin" }
+  private func gradientPath(_ layer: Int) -> String { "\(path)/gradient-\(layer).bin" }
+  private func statisticsPath(_ layer: Int) -> String { "\(path)/statistics-\(layer).bin" }
 
   /// How many layers, from the first on, are finished.
   package var finishedLayers: Int { LayerStore.finishedLayers(in: path) }
@@ -165,15 +168,63 @@ package final class LayerStore: Sendable {
   package func save(hidden: AlignedBuffer<Float>, before layer: Int) throws {
     let start = Date()
     defer { kept.withLock { $0 = (Date(), -start.timeIntervalSinceNow) } }
-    let bytes = UnsafeRawBufferPointer(hidden.buffer)
-    let file = try AtomicFile(path: hiddenPath(layer), expectedByteCount: bytes.count)
-    // Small pieces: each is copied, and a few wait to be written.
-    for start in stride(from: 0, to: bytes.count, by: 1 << 21) {
-      try file.write(UnsafeRawBufferPointer(rebasing: bytes[start..<min(bytes.count, start + 1 << 21)]))
-    }
-    try file.commit()
+    try LayerStore.write([UnsafeRawBufferPointer(hidden.buffer)], to: hiddenPath(layer))
     for older in 0..<layer { unlink(hiddenPath(older)) }
   }
+
+  private static func write(_ parts: [UnsafeRawBufferPointer], to path: String) throws {
+    let file = try AtomicFile(path: path, expectedByteCount: parts.reduce(0) { $0 + $1.count })
+    // Small pieces: each is copied, and a few wait to be written.
+    for bytes in parts {
+      for start in stride(from: 0, to: bytes.count, by: 1 << 21) {
+        try file.write(UnsafeRawBufferPointer(rebasing: bytes[start..<min(bytes.count, start + 1 << 21)]))
+      }
+    }
+    try file.commit()
+  }
+
+  // MARK: Statistics
+
+  /// The earliest layer whose statistics are there; nil when there are none. They are made from the last layer to the first.
+  package func earliestStatistics(layerCount: Int) -> Int? {
+    (0..<layerCount).first { FileManager.default.fileExists(atPath: statisticsPath($0)) }
+  }
+
+  /// Keeps what was learned of a layer's outputs, and the gradient of its input, from which layers before it go on.
+  package func save(
+    statistics: [UnsafeRawBufferPointer], gradient: AlignedBuffer<Float>, ofLayer layer: Int, layerCount: Int
+  ) throws {
+    // The gradient of the layer after is needed until these statistics are there.
+    if layer > 0 { try LayerStore.write([UnsafeRawBufferPointer(gradient.buffer)], to: gradientPath(layer)) }
+    try LayerStore.write(statistics, to: statisticsPath(layer))
+    for later in layer + 1..<max(layerCount, layer + 1) { unlink(gradientPath(later)) }
+  }
+
+  /// Reads the gradient of a layer's input.
+  /// - Returns: whether it was there.
+  package func load(gradient: AlignedBuffer<Float>, ofLayer layer: Int) throws -> Bool {
+    let path = gradientPath(layer)
+    guard FileManager.default.fileExists(atPath: path) else { return false }
+    let file = try MappedFile(path: path)
+    guard file.byteCount == gradient.count * 4, let base = file.bytes.baseAddress else { return false }
+    withExtendedLifetime(file) {
+      UnsafeMutableRawPointer(gradient.pointer).copyMemory(from: base, byteCount: file.byteCount)
+    }
+    return true
+  }
+
+  /// - Throws: ``QuantizationError/damagedLayer(path:detail:)`` when the file has another size.
+  package func statistics(ofLayer layer: Int, byteCount: Int) throws -> MappedFile {
+    let file = try MappedFile(path: statisticsPath(layer))
+    guard file.byteCount == byteCount else {
+      throw QuantizationError.damagedLayer(
+        path: file.path, detail: "has \(file.byteCount) bytes, expected \(byteCount)")
+    }
+    return file
+  }
+
+  /// Forgets what a finished layer does not need any more.
+  package func removeStatistics(ofLayer layer: Int) { unlink(statisticsPath(layer)) }
 
   /// Reads the latest activations that are there and go into `layer` or one before it.
   /// - Returns: the layer they go into; nil when there are none.
@@ -196,6 +247,7 @@ package final class LayerStore: Sendable {
     for layer in (0..<finishedLayers).reversed() {
       unlink(layerPath(layer))
       unlink(hiddenPath(layer))
+      unlink(statisticsPath(layer))
     }
     try? FileManager.default.removeItem(atPath: path)
   }
@@ -204,12 +256,15 @@ package final class LayerStore: Sendable {
   private static func removeLeftovers(in path: String) {
     for name in (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
     where (name.hasPrefix("layer-") && name.hasSuffix(".zhinao"))
-      || (name.hasPrefix("hidden-") && name.hasSuffix(".bin"))
+      || (["hidden-", "gradient-", "statistics-"].contains { name.hasPrefix($0) } && name.hasSuffix(".bin"))
     {
       unlink("\(path)/\(name)")
     }
   }
 
-  /// Removes the folder if no layer in it is finished.
-  package func removeIfEmpty() { if finishedLayers == 0 { remove() } }
+  /// Removes the folder if nothing in it saves a later run work.
+  package func removeIfEmpty() {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    if finishedLayers == 0 && !names.contains(where: { $0.hasPrefix("statistics-") }) { remove() }
+  }
 }

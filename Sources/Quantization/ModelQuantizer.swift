@@ -113,10 +113,16 @@ package struct ModelQuantizer {
       }
       return
     }
+    if recipe.needsStatistics {
+      try StatisticsPass(
+        builder: builder, table: index, recipe: recipe, windows: calibration.windows, scratch: scratch,
+        pool: pool, observer: observer
+      ).run(into: store, from: first)
+    }
     let activations = try CalibrationActivations(
       configuration: c, windowLengths: calibration.windows.map(\.count), scratch: scratch)
     let kept = first > 0 ? try store.load(into: activations.hidden, notAfter: first) : nil
-    if kept == nil { try embed(into: activations.hidden, builder: builder) }
+    if kept == nil { try builder.embed(calibration.windows, into: activations.hidden, pool: pool) }
     // Finished layers after the last kept activations are run once more.
     for index in (kept ?? 0)..<first {
       try replay(index, builder: builder, store: store, activations: activations)
@@ -131,14 +137,18 @@ package struct ModelQuantizer {
       var layer = try builder.layer(index)
       layer.setFloatArithmetic(recipe.calibrationArithmetic)
       let worker = LayerQuantizer(
-        recipe: recipe, table: self.index, index: index, sequences: calibration.windows.count, pool: pool,
-        observer: observer, beforeHiddenChanges: { try saving.wait() })
+        recipe: recipe, table: self.index, index: index, sequences: calibration.windows.count,
+        statistics: recipe.needsStatistics
+          ? try LayerStatistics(
+            store, layer: index, self.index, tokens: activations.rows, blockSize: recipe.outputBlock) : nil,
+        pool: pool, observer: observer, beforeHiddenChanges: { try saving.wait() })
       let modules = try worker.run(&layer, StagedLayer(steps: steps, activations: activations))
       let hidden = activations.hidden
       let keepsHidden = index + 1 < c.layerCount && store.isHiddenDue(byteCount: hidden.count * 4)
       try saving.start { [pool] in
         // In this order: activations are of use only with all layers before them.
         try store.save(layer: index, modules: modules, pool: pool)
+        store.removeStatistics(ofLayer: index)
         if keepsHidden { try store.save(hidden: hidden, before: index + 1) }
       }
       observer.layerFinished(index, of: c.layerCount)
@@ -146,18 +156,6 @@ package struct ModelQuantizer {
       model.store.releasePages()
     }
     try saving.wait()
-  }
-
-  private func embed(into hidden: AlignedBuffer<Float>, builder: DecoderBuilder) throws {
-    let embedding = try builder.embedding()
-    let width = builder.configuration.hiddenSize
-    let ids = calibration.windows.flatMap { $0 }
-    pool.runRanges(ids.count, grain: 16) { range in
-      for row in range {
-        embedding.copyRow(ids[row], into: hidden.pointer + row * width, kernels: pool.kernels)
-      }
-    }
-    builder.weights.releasePages()
   }
 
   private func replay(
@@ -211,6 +209,8 @@ private struct LayerQuantizer {
   let table: TensorIndex
   let index: Int
   let sequences: Int
+  /// Of the layer; nil: nothing depends on them.
+  let statistics: LayerStatistics?
   let pool: WorkerPool
   let observer: any QuantizationObserver
   /// The layer before may still be writing them to a disk.
@@ -232,19 +232,31 @@ private struct LayerQuantizer {
     recipe.trueSequential ? try runInSequence(&layer, staged) : try runAtOnce(&layer, staged)
   }
 
+  /// Modules of a stage that share a Hessian.
+  private struct SharedHessian {
+    let kinds: [ModuleKind]
+    let hessian: Hessian
+  }
+
+  /// Where each token's weight depends on the module, each has a Hessian of its own; otherwise all of the stage share one.
+  private func emptyHessians(_ stage: TensorRule.Stage) -> [SharedHessian] {
+    let kinds = modules(of: stage)
+    let groups = recipe.tokenWeights == .fisher ? kinds.map { [$0] } : [kinds]
+    return groups.map { SharedHessian(kinds: $0, hessian: Hessian(order: order(stage))) }
+  }
+
   /// Each stage sees what the quantized stages before it make of its input.
   private func runInSequence(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
     var modules: [QuantizedModule] = []
-    var hessian: Hessian?
+    var hessians: [SharedHessian] = []
     try staged.run(&layer, index: index, needsOutput: !isLast) { stage, rows, layer in
-      let sum = hessian ?? Hessian(order: order(stage))
-      hessian = sum
-      add(rows, of: stage, to: sum, layer, staged)
+      if hessians.isEmpty { hessians = emptyHessians(stage) }
+      add(rows, of: stage, to: hessians, layer, staged)
     } replace: { stage, layer in
       if stage == .attentionOutput { try beforeHiddenChanges() }
-      guard let used = hessian else { return }
-      hessian = nil
-      modules += try solve(stage, in: &layer, hessian: used)
+      let used = hessians
+      hessians = []
+      modules += try solve(stage, in: &layer, used)
     }
     return modules
   }
@@ -255,17 +267,17 @@ private struct LayerQuantizer {
     let hidden = staged.activations.hidden
     let before = AlignedBuffer<Float>(count: hidden.count)
     before.pointer.update(from: hidden.pointer, count: before.count)
-    var hessians: [TensorRule.Stage: Hessian] = [:]
+    var hessians: [TensorRule.Stage: [SharedHessian]] = [:]
     try staged.run(&layer, index: index, needsOutput: false) { stage, rows, layer in
-      let hessian = hessians[stage] ?? Hessian(order: order(stage))
-      hessians[stage] = hessian
-      add(rows, of: stage, to: hessian, layer, staged)
+      let stageHessians = hessians[stage] ?? emptyHessians(stage)
+      hessians[stage] = stageHessians
+      add(rows, of: stage, to: stageHessians, layer, staged)
     } replace: { stage, _ in
       if stage == .attentionOutput { try beforeHiddenChanges() }
     }
     for stage in TensorRule.Stage.allCases {
-      guard let hessian = hessians.removeValue(forKey: stage) else { continue }
-      modules += try solve(stage, in: &layer, hessian: hessian)
+      guard let used = hessians.removeValue(forKey: stage) else { continue }
+      modules += try solve(stage, in: &layer, used)
     }
     guard !isLast else { return modules }
     hidden.pointer.update(from: before.pointer, count: before.count)
@@ -274,31 +286,42 @@ private struct LayerQuantizer {
   }
 
   private func add(
-    _ rows: BlockRows, of stage: TensorRule.Stage, to hessian: Hessian, _ layer: DecoderLayer,
+    _ rows: BlockRows, of stage: TensorRule.Stage, to hessians: [SharedHessian], _ layer: DecoderLayer,
     _ staged: StagedLayer
   ) {
-    let weights = TokenWeighting(recipe.tokenWeights, pool: pool)
-      .weights(
-        of: rows, before: stage, width: hessian.order, layer: layer, index: index, steps: staged.steps)
-    hessian.add(rows.input(of: stage), rows: rows.count, weights: weights, pool: pool)
+    let first = staged.activations.row(of: rows)
+    for shared in hessians {
+      let weights =
+        if recipe.tokenWeights == .fisher, let module = statistics?[shared.kinds[0]] {
+          Array(module.tokenWeights.buffer[first..<first + rows.count])
+        } else {
+          TokenWeighting(recipe.tokenWeights, pool: pool).weights(
+            of: rows, before: stage, width: shared.hessian.order, layer: layer, index: index,
+            steps: staged.steps)
+        }
+      shared.hessian.add(rows.input(of: stage), rows: rows.count, weights: weights, pool: pool)
+    }
   }
 
-  private func solve(_ stage: TensorRule.Stage, in layer: inout DecoderLayer, hessian: Hessian) throws
-    -> [QuantizedModule]
+  private func solve(_ stage: TensorRule.Stage, in layer: inout DecoderLayer, _ hessians: [SharedHessian])
+    throws -> [QuantizedModule]
   {
-    let kinds = modules(of: stage)
     func name(_ kind: ModuleKind) -> String { table.name(of: ModuleID(kind, layer: index)) }
-    let prepared = try PreparedHessian(
-      hessian, sequences: sequences, recipe: recipe, name: name(kinds[0]), pool: pool)
     let solver = Solver(recipe: recipe, pool: pool)
     var modules: [QuantizedModule] = []
-    for kind in kinds {
-      var (tensor, report) = try solver.solve(layer[kind].weight, hessian: prepared, module: name(kind))
-      report.warnings += prepared.warnings
-      observer.moduleSolved(report)
-      modules.append(QuantizedModule(name: name(kind), tensor: tensor, report: report))
-      // What follows sees what the finished file will compute.
-      layer[kind].weight = .intPanels(tensor.matrix)
+    for shared in hessians {
+      let prepared = try PreparedHessian(
+        shared.hessian, sequences: sequences, recipe: recipe, name: name(shared.kinds[0]), pool: pool)
+      for kind in shared.kinds {
+        var (tensor, report) = try solver.solve(
+          layer[kind].weight, hessian: prepared,
+          outputs: recipe.roundsBothSides ? statistics?[kind]?.outputs : nil, module: name(kind))
+        report.warnings += prepared.warnings
+        observer.moduleSolved(report)
+        modules.append(QuantizedModule(name: name(kind), tensor: tensor, report: report))
+        // What follows sees what the finished file will compute.
+        layer[kind].weight = .intPanels(tensor.matrix)
+      }
     }
     observer.stageFinished(of: stage, layer: index, layerCount: table.configuration.hiddenLayers)
     return modules

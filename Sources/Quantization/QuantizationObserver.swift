@@ -13,6 +13,8 @@ package protocol QuantizationObserver {
   func planMade(_ plan: QuantizationPlan)
   /// The folder of finished layers is open. Above 0, `finishedLayers` were there already and the run continues after them.
   func storeOpened(at path: String, finishedLayers: Int)
+  /// The backward pass has made a layer's statistics.
+  func statisticsMade(_ done: Int, of total: Int)
   func layerStarted(_ layer: Int, of count: Int)
   func moduleSolved(_ report: ModuleReport)
   /// A stage of a layer is done; stages of all layers are counted.
@@ -39,6 +41,7 @@ extension QuantizationObserver {
   package func templateChosen(_ note: String) {}
   package func planMade(_ plan: QuantizationPlan) {}
   package func storeOpened(at path: String, finishedLayers: Int) {}
+  package func statisticsMade(_ done: Int, of total: Int) {}
   package func layerStarted(_ layer: Int, of count: Int) {}
   package func moduleSolved(_ report: ModuleReport) {}
   package func stageFinished(_ done: Int, of total: Int) {}

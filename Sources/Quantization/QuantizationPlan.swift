@@ -3,6 +3,7 @@ import Compute
 import Foundation
 import JSON
 import Tensors
+import Training
 
 /// What a quantization will take, known before it starts.
 package struct QuantizationPlan: Equatable, Sendable {
@@ -19,6 +20,8 @@ package struct QuantizationPlan: Equatable, Sendable {
   /// What searching the scale of a group takes for each weight: some fifty candidates, with as many multiplications and additions as a
   /// product would do in the time of their seven instructions.
   private static let searchFlops = 800.0
+  /// The same for a weight that waits for the outputs before it.
+  private static let rowFlops = 1500.0
 
   /// - Parameters:
   ///   - windowLengths: of the calibration set; empty for round to nearest.
@@ -52,9 +55,19 @@ package struct QuantizationPlan: Equatable, Sendable {
       forward += 2 * Double(tokens) * Double(c.qkvWidth * c.hiddenSize)
       products += 2 * squares * Double(c.attentionWidth)
     }
+    let statistics =
+      recipe.needsStatistics
+      ? StatisticsPlan(
+        index, recipe: recipe, tokens: tokens, squares: squares, longest: longest, chunk: chunk, pool: pool)
+      : nil
+    if let statistics {
+      products += statistics.products
+      forward += statistics.forward
+    }
     var output = otherBytes
     for (_, modules) in index.stages {
       var widest = 0
+      var widestBlock = 0
       var inFeatures = 0
       for kind in modules {
         let shape = index.shape(of: ModuleID(kind, layer: 0))
@@ -66,6 +79,11 @@ package struct QuantizationPlan: Equatable, Sendable {
         forward += 2 * Double(tokens) * weights
         products += isGPTQ ? weights * Double(shape.in) : 0
         if recipe.searchesScales { products += weights * QuantizationPlan.searchFlops }
+        if let statistics {
+          let block = statistics.outputBlock(shape.out)
+          products += weights * (QuantizationPlan.rowFlops + Double(block))
+          widestBlock = max(widestBlock, block * shape.in)
+        }
         let groups =
           (shape.in + recipe.groupSize(forInputs: shape.in) - 1) / recipe.groupSize(forInputs: shape.in)
         output +=
@@ -80,23 +98,84 @@ package struct QuantizationPlan: Equatable, Sendable {
         isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 2 : 1) + 4 * k * 1536 + 8 * span * span : 0
       let part = min(widest, Solver.outputsOfPart(threads: pool.threadCount))
       let module = part * k * 4 + widest * 512 + (span + 8) * k * 4
-      solving = max(solving, matrices + module)
-      if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2 }
+      // Each module may have a Hessian of its own; all wait for the last.
+      let hessians = isGPTQ && recipe.tokenWeights == .fisher ? modules.count : 1
+      // Rows in another order, W − Q, and codes in another order.
+      let bothSides = widestBlock * 9 + (statistics == nil ? 0 : 4 * widest * k)
+      solving = max(solving, matrices + 4 * (hessians - 1) * k * k + module + bothSides)
+      if isGPTQ {
+        products += Double(hessians) * (Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2)
+      }
     }
     // Products take padded copies of their left side, two thousand rows at a time, or in bf16 pieces of their right side.
     let packing =
       4 * min(chunk, 2048) * wide
       + (recipe.calibrationArithmetic == .bf16 ? LinearAlgebra.roundedByteCount : 0)
     let fixed = 48 << 20
-    peakWithScratchBytes = work + caches + solving + codes + packing + fixed
-    peakMemoryBytes = peakWithScratchBytes + (usesScratch ? 0 : activations)
-    scratchBytes = usesScratch ? activations : 0
+    let quantizing = work + solving + codes + (statistics?.layerBytes ?? 0)
+    let learning = statistics.map { work + $0.memory } ?? 0
+    let common = caches + packing + fixed
+    peakWithScratchBytes = common + max(quantizing, learning)
+    let kept = activations + (statistics?.activations ?? 0)
+    peakMemoryBytes = common + (usesScratch ? max(quantizing, learning) : max(quantizing + activations, learning + kept))
+    scratchBytes = usesScratch ? kept : 0
     outputBytes = output
     // Everything that is not a product, and reading weights: a tenth more.
     seconds =
       Double(c.layerCount)
       * (1.1 * products / flopsPerSecond + forward
         * (0.1 / flopsPerSecond + 1 / (forwardFlopsPerSecond ?? flopsPerSecond)))
+      + (statistics?.headFlops ?? 0) * 1.1 / (forwardFlopsPerSecond ?? flopsPerSecond)
+  }
+
+  /// What the backward pass takes.
+  private struct StatisticsPlan {
+    /// Operations of one layer in fp32, and in the arithmetic of the forward pass.
+    var products = 0.0
+    var forward = 0.0
+    /// Operations of the output head.
+    var headFlops = 0.0
+    /// Inputs of all layers and a gradient, which scratch can hold.
+    var activations = 0
+    /// Besides them and the memory of the forward pass.
+    var memory = 0
+    /// What one layer's statistics take.
+    var layerBytes = 0
+    private let blockSize: Int
+    private let isTwoSided: Bool
+
+    /// Outputs that depend on each other; 0 when it is of no interest.
+    func outputBlock(_ outputs: Int) -> Int { isTwoSided ? min(outputs, blockSize) : 0 }
+
+    init(
+      _ index: TensorIndex, recipe: QuantizationRecipe, tokens: Int, squares: Double, longest: Int,
+      chunk: Int, pool: WorkerPool
+    ) {
+      let c = index.configuration.decoder
+      blockSize = recipe.outputBlock
+      isTwoSided = recipe.roundsBothSides
+      var weights = 0
+      var largest = 0
+      for kind in index.stages.flatMap(\.modules) {
+        let shape = index.shape(of: ModuleID(kind, layer: 0))
+        weights += shape.out * shape.in
+        largest = max(largest, shape.out * shape.in)
+        let block = outputBlock(shape.out)
+        products += Double(tokens) * Double(shape.out) * Double(block)
+        layerBytes += 4 * (tokens + shape.out * block)
+      }
+      // Forward, forward again without down, and backward.
+      let down = c.hiddenSize * c.intermediateSize
+      forward = 2 * Double(tokens) * Double(3 * weights - down)
+      // Attention twice forward, of two products each, and backward, of five.
+      products += 9 * squares * Double(c.attentionWidth)
+      headFlops = 6 * Double(tokens) * Double(c.vocabularySize) * Double(c.hiddenSize)
+      activations = tokens * c.hiddenSize * (4 + 2 * c.layerCount)
+      let head = 4 * CrossEntropy.workingFloats(rows: chunk, hiddenSize: c.hiddenSize)
+      let attention = 4 * pool.threadCount * BackwardSteps.attentionScratch(c, rows: longest)
+      let block = 4 * (chunk * BlockBackward.floatsOfRow(c) + weights + 2 * largest)
+      memory = max(head, block + attention + layerBytes)
+    }
   }
 
   /// Floating-point operations a second of a product as wide as the model's layers, measured now: the median of five, a

@@ -34,6 +34,10 @@ package struct QuantizationRecipe: Equatable, Sendable {
   package var signedScales: Bool
   /// How much each calibration token counts in the Hessians.
   package var tokenWeights: TokenWeights
+  /// Whether an error in one output is made up for in later outputs too (``OutputFeedback``).
+  package var roundsBothSides: Bool
+  /// Outputs whose dependence on each other is looked at together, at most: modules with more have blocks of equal size.
+  package var outputBlock: Int
   /// What calibration tokens pass through; Hessians are fp32 sums of what comes out of it either way.
   package var calibrationArithmetic: FloatArithmetic
 
@@ -43,16 +47,27 @@ package struct QuantizationRecipe: Equatable, Sendable {
     case autogptq
     /// What loses least without gradients, in about the time of `autogptq`.
     case balanced
+    /// What loses least: a backward pass says what each token's and each output's error costs.
+    case best
   }
 
   /// Gives the settings that a preset has an opinion on the preset's values.
   package mutating func apply(_ preset: Preset) {
-    let isBalanced = preset == .balanced
-    descendingActivation = isBalanced
-    staticGroups = isBalanced
-    searchesScales = isBalanced
-    tokenWeights = isBalanced ? .attention : .none
+    let improves = preset != .autogptq
+    descendingActivation = improves
+    staticGroups = improves
+    searchesScales = improves
+    tokenWeights =
+      switch preset {
+      case .autogptq: .none
+      case .balanced: .attention
+      case .best: .fisher
+      }
+    roundsBothSides = preset == .best
   }
+
+  /// Whether a backward pass over the calibration text comes before the quantization.
+  package var needsStatistics: Bool { method == .gptq && (tokenWeights == .fisher || roundsBothSides) }
 
   /// How much a calibration token counts in the Hessians.
   package enum TokenWeights: String, CaseIterable, Sendable {
@@ -62,13 +77,19 @@ package struct QuantizationRecipe: Equatable, Sendable {
     case norm
     /// For queries, keys and values, 1 / ‖x‖ times the attention that later tokens pay to the token; otherwise 1 / ‖x‖.
     case attention
+    /// ‖g‖, g being the gradient of the model's loss with respect to the module's output.
+    case fisher
   }
+
+  /// 64 MB of an output Hessian.
+  package static let defaultOutputBlock = 4096
 
   package init(
     method: Method = .gptq, bits: Int = 4, groupSize: Int = 128, isSymmetric: Bool = true,
     descendingActivation: Bool = false, staticGroups: Bool = false, dampPercent: Double = 0.01,
     dampIncrement: Double = 0.01, trueSequential: Bool = true, mirrorsPositiveGroups: Bool = false,
     searchesScales: Bool = false, signedScales: Bool = true, tokenWeights: TokenWeights = .none,
+    roundsBothSides: Bool = false, outputBlock: Int = QuantizationRecipe.defaultOutputBlock,
     calibrationArithmetic: FloatArithmetic = .fp32
   ) {
     self.method = method
@@ -84,6 +105,8 @@ package struct QuantizationRecipe: Equatable, Sendable {
     self.searchesScales = searchesScales
     self.signedScales = signedScales
     self.tokenWeights = tokenWeights
+    self.roundsBothSides = roundsBothSides
+    self.outputBlock = outputBlock
     self.calibrationArithmetic = calibrationArithmetic
   }
 
@@ -99,6 +122,8 @@ package struct QuantizationRecipe: Equatable, Sendable {
       groupSize == -1 || (32...(1 << 30)).contains(groupSize) && groupSize % 32 == 0, "--group-size",
       groupSize,
       "-1 or a multiple of 32 (32, 64, 128 are usual)")
+    try require(
+      (16...65_536).contains(outputBlock), "--output-block", outputBlock, "a number from 16 to 65536")
     try require(dampPercent > 0 && dampPercent < 1, "--damp", dampPercent, "a number between 0 and 1")
     try require(
       dampIncrement >= 0 && dampIncrement < 1, "--damp-increment", dampIncrement, "a number from 0 to 1")
@@ -109,7 +134,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
 
   /// Whether AutoGPTQ computes the same. Its checkpoints declare the order of columns also where groups are static and no engine
   /// need know it.
-  private var isAutoGPTQ: Bool { !searchesScales && tokenWeights == .none }
+  private var isAutoGPTQ: Bool { !searchesScales && tokenWeights == .none && !roundsBothSides }
 
   package func quantizeConfiguration(format: ZeroPointFormat) -> QuantizeConfiguration {
     var result = QuantizeConfiguration(
@@ -126,6 +151,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
     (searchesScales
       ? [("scale_search", true), ("signed_scales", .bool(isSymmetric && signedScales))] : [])
       + (tokenWeights == .none ? [] : [("token_weights", .string(tokenWeights.rawValue))])
+      + (roundsBothSides ? [("two_sided", true), ("output_block", .init(outputBlock))] : [])
   }
 
   package var json: JSONValue {

@@ -160,9 +160,10 @@ package struct Solver {
   /// - Parameters:
   ///   - weights: `[out, in]`, any float order.
   ///   - hessian: of the module's inputs; nil: round to nearest.
-  package func solve(_ weights: WeightMatrix, hessian: PreparedHessian?, module: String) throws -> (
-    tensor: IntPanelTensor, report: ModuleReport
-  ) {
+  ///   - outputs: of the gradients of its outputs, for rounding on both sides; nil: outputs do not depend on each other.
+  package func solve(
+    _ weights: WeightMatrix, hessian: PreparedHessian?, outputs: OutputHessian? = nil, module: String
+  ) throws -> (tensor: IntPanelTensor, report: ModuleReport) {
     let start = Date()
     var findings = ParameterFinder.Findings()
     var loss = 0.0
@@ -172,7 +173,25 @@ package struct Solver {
       bits: recipe.bits, groupSize: recipe.groupSize(forInputs: weights.inFeatures),
       outFeatures: weights.outFeatures, isSymmetric: recipe.isSymmetric,
       groupIndex: groupIndex(inFeatures: weights.inFeatures, order: hessian?.order))
-    for outputs in parts(of: weights) {
+    if let outputs, let hessian {
+      for block in outputs.blocks {
+        let feedback = OutputFeedback(block, pool: pool)
+        let ordered = IntPanelBuilder(
+          bits: recipe.bits, groupSize: recipe.groupSize(forInputs: weights.inFeatures),
+          outFeatures: block.order, isSymmetric: recipe.isSymmetric,
+          groupIndex: groupIndex(inFeatures: weights.inFeatures, order: hessian.order))
+        let sweep = ColumnSweep(
+          self, weights: weights.floatRows(feedback.outputs, pool: pool), memory: memory, target: ordered,
+          firstOutput: 0, feedback: feedback)
+        defer { memory = sweep.memory }
+        try sweep.checkFinite(module: module)
+        findings += sweep.run(hessian)
+        sweep.storeParameters()
+        sweep.addLosses(to: &loss)
+        for (place, output) in feedback.outputs.enumerated() { target.copy(output: place, of: ordered, to: output) }
+      }
+    }
+    for outputs in outputs == nil || hessian == nil ? parts(of: weights) : [] {
       let part = outputs.count == weights.outFeatures ? weights : weights.outputs(outputs)
       let sweep = ColumnSweep(
         self, weights: part, memory: memory, target: target, firstOutput: outputs.lowerBound)

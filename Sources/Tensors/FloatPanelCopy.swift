@@ -46,17 +46,31 @@ extension WeightMatrix {
 }
 
 extension WeightMatrix {
-  /// The matrix as row-major floats, `[out, in]`, in memory of its own.
-  package func rowMajorFloats(pool: WorkerPool = .shared) -> AlignedBuffer<Float> {
+  /// Some outputs as floats, in the order of `outputs`.
+  package func floatRows(_ outputs: [Int], pool: WorkerPool = .shared) -> WeightMatrix {
+    let floats = rowFloats(outputs, pool: pool)
+    return .rows(
+      RowMatrix(
+        elements: floats.pointer, dtype: .f32, outFeatures: outputs.count, inFeatures: inFeatures,
+        owner: floats))
+  }
+
+  private func rowFloats(_ outputs: [Int], pool: WorkerPool) -> AlignedBuffer<Float> {
     let panels = floatPanels(pool: pool)
-    let result = AlignedBuffer<Float>(count: outFeatures * inFeatures)
     let width = inFeatures
-    pool.runRanges(outFeatures) { range in
-      for n in range {
+    let result = AlignedBuffer<Float>(count: outputs.count * width)
+    pool.runRanges(outputs.count) { range in
+      for place in range {
+        let n = outputs[place]
         let source = panels.pointer + n / panelWidth * width * panelWidth + n % panelWidth
-        for k in 0..<width { result.pointer[n * width + k] = source[k * panelWidth] }
+        for k in 0..<width { result.pointer[place * width + k] = source[k * panelWidth] }
       }
     }
     return result
+  }
+
+  /// The matrix as row-major floats, `[out, in]`, in memory of its own.
+  package func rowMajorFloats(pool: WorkerPool = .shared) -> AlignedBuffer<Float> {
+    rowFloats(Array(0..<outFeatures), pool: pool)
   }
 }

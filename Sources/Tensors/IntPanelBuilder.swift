@@ -60,6 +60,26 @@ package struct IntPanelBuilder: Sendable {
     if layout.storesZeros { zeros[at] = zero }
   }
 
+  /// Copies an output of another matrix, whose inputs are laid out as here: its codes, scales and zero points. An output is copied
+  /// once.
+  package func copy(output from: Int, of other: IntPanelBuilder, to output: Int) {
+    precondition(
+      layout.bits == other.layout.bits && layout.groupSize == other.layout.groupSize
+        && layout.inFeatures == other.layout.inFeatures && layout.storesZeros == other.layout.storesZeros,
+      "matrices of different layouts")
+    let words = (from % panelWidth, output % panelWidth)
+    for block in 0..<layout.blockCount {
+      let source = other.tensor.pointer + layout.codeOffset(panel: from / panelWidth, block: block)
+      let target = tensor.pointer + layout.codeOffset(panel: output / panelWidth, block: block)
+      (target + 4 * words.1).update(from: source + 4 * words.0, count: 4)
+    }
+    for group in 0..<layout.groupCount {
+      let at = (from / panelWidth * layout.groupCount + group) * panelWidth + from % panelWidth
+      set(
+        scale: other.scales[at], zero: layout.storesZeros ? other.zeros[at] : 0, output: output, group: group)
+    }
+  }
+
   private var scales: UnsafeMutablePointer<UInt16> {
     UnsafeMutableRawPointer(tensor.pointer + layout.scalesOffset).assumingMemoryBound(to: UInt16.self)
   }

@@ -56,6 +56,8 @@ package struct IntPanelLayout: Equatable, Sendable {
   }
 
   private var inputsPerBlock: Int { 32 / fieldBits }
+  /// Of a panel's codes, 64 bytes each.
+  package var blockCount: Int { (inFeatures + inputsPerBlock - 1) / inputsPerBlock }
 
   package func place(ofInput k: Int) -> Place {
     let input = k % inputsPerBlock

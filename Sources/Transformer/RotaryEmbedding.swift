@@ -84,4 +84,10 @@ package final class RotaryEmbedding: Sendable {
     }
   }
   var tables: Tables { pages.withLock { $0.tables } }
+
+  /// Cosines and sines of a position, `[rotaryDim / 2]` each, after ``prepare(positions:)``; valid as long as this object.
+  package func angles(at position: Int) -> (cosines: UnsafePointer<Float>, sines: UnsafePointer<Float>) {
+    let tables = tables
+    return (tables.cosines(at: position), tables.sines(at: position))
+  }
 }

@@ -69,6 +69,7 @@ enum QuantizationText {
 final class QuantizationProgress: QuantizationObserver {
   private var stages = ProgressReporter("quantize", unit: "stages")
   private var outputs: [QuantizationOutput: ProgressReporter] = [:]
+  private var statistics = ProgressReporter("backward pass", unit: "layers")
 
   func calibrationRead(_ report: CalibrationReport) {
     for source in report.sources {
@@ -87,6 +88,7 @@ final class QuantizationProgress: QuantizationObserver {
   func storeOpened(at path: String, finishedLayers: Int) {
     // Another job may follow the first.
     stages = ProgressReporter("quantize", unit: "stages")
+    statistics = ProgressReporter("backward pass", unit: "layers")
     outputs = [:]
     if finishedLayers > 0 {
       Output.note("continuing after \(finishedLayers) finished layers in \(path)")
@@ -101,6 +103,8 @@ final class QuantizationProgress: QuantizationObserver {
       }
     }
   }
+
+  func statisticsMade(_ done: Int, of total: Int) { statistics.update(done, of: total) }
 
   func stageFinished(_ done: Int, of total: Int) { stages.update(done, of: total) }
 

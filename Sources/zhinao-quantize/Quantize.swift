@@ -189,8 +189,9 @@ struct RecipeArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "autogptq, the arithmetic of AutoGPTQ 0.7.1; or balanced, which loses less in about the same time: act-order with static "
-        + "groups, --scale-search and --token-weights attention. Other options change single settings of a preset. Needs "
+      "autogptq, the arithmetic of AutoGPTQ 0.7.1; balanced, which loses less in about the same time: act-order with static "
+        + "groups, --scale-search and --token-weights attention; or best, which loses least and takes a few times as long: as "
+        + "balanced, with --token-weights fisher and --two-sided. Other options change single settings of a preset. Needs "
         + "--method gptq.",
       valueName: "name"))
   var preset = QuantizationRecipe.Preset.autogptq
@@ -222,11 +223,25 @@ struct RecipeArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Weight of each calibration token: none (all tokens count the same), norm (1 / norm of the module's input), or attention (as "
-        + "norm; for the query, key and value modules also times the attention that the token receives) (default: as the preset has "
+      "Weight of each calibration token: none (all tokens count the same), norm (1 / norm of the module's input), attention (as "
+        + "norm; for the query, key and value modules also times the attention that the token receives), or fisher (norm of the "
+        + "gradient of the module's output, from a backward pass) (default: as the preset has "
         + "it). Needs --method gptq; solve takes norm for attention.",
       valueName: "kind"))
   var tokenWeights: QuantizationRecipe.TokenWeights?
+
+  @Flag(
+    inversion: .prefixedNo,
+    help:
+      "Let later outputs of a module make up for the rounding errors of earlier ones, as a backward pass says that they can (default: as the preset has it)."
+  )
+  var twoSided: Bool?
+
+  @Option(
+    help: ArgumentHelp(
+      "Maximum number of outputs that --two-sided looks at together; a module with more is cut into equal blocks. Memory grows "
+        + "with the square.", valueName: "n"))
+  var outputBlock = QuantizationRecipe.defaultOutputBlock
 
   @Option(
     name: [.customLong("damp"), .customLong("damp-percent")],
@@ -253,8 +268,9 @@ struct RecipeArguments: ParsableArguments {
   var calibrationArithmetic = FloatArithmetic.fp32
 
   func validate() throws {
-    guard method == .gptq || preset == .autogptq && tokenWeights == nil else {
-      throw ValidationError("--method rtn has no Hessian: --preset and --token-weights need --method gptq.")
+    guard method == .gptq || preset == .autogptq && tokenWeights == nil && twoSided == nil else {
+      throw ValidationError(
+        "--method rtn has no Hessian: --preset, --token-weights and --two-sided need --method gptq.")
     }
   }
 
@@ -262,13 +278,14 @@ struct RecipeArguments: ParsableArguments {
     var recipe = QuantizationRecipe(
       method: method, bits: bits, groupSize: groupSize, isSymmetric: sym, dampPercent: damp,
       dampIncrement: dampIncrement, trueSequential: trueSequential,
-      mirrorsPositiveGroups: mirrorPositiveGroups, signedScales: !positiveScales,
+      mirrorsPositiveGroups: mirrorPositiveGroups, signedScales: !positiveScales, outputBlock: outputBlock,
       calibrationArithmetic: calibrationArithmetic)
     recipe.apply(preset)
     if let descAct { recipe.descendingActivation = descAct }
     if let staticGroups { recipe.staticGroups = staticGroups }
     if let scaleSearch { recipe.searchesScales = scaleSearch }
     if let tokenWeights { recipe.tokenWeights = tokenWeights }
+    if let twoSided { recipe.roundsBothSides = twoSided }
     return recipe
   }
 }

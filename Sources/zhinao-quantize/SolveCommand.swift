@@ -41,6 +41,10 @@ struct SolveCommand: ParsableCommand {
 
   func validate() throws {
     guard sequences >= 1 else { throw ValidationError("--sequences: expected at least 1.") }
+    guard !recipe.recipe.needsStatistics else {
+      throw ValidationError(
+        "--preset best, --token-weights fisher and --two-sided need a whole model, whose gradients they use.")
+    }
   }
 
   func run() throws {

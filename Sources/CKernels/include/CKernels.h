@@ -50,6 +50,9 @@ static inline int64_t zn_int8_spans(int64_t k, int64_t group_size) {
 }
 
 // An input that is not rounded with its block.
+// Panels of output rows that gptq_rows takes at most.
+#define ZN_ROW_PANELS 4
+
 typedef struct zn_outlier {
     int32_t input;
     float value;
@@ -192,6 +195,22 @@ typedef struct zn_kernels {
                                 int64_t parameter_stride, const int32_t *_Nonnull group_of, float maxq,
                                 uint8_t *_Nonnull codes, float *_Nonnull errors, double *_Nonnull loss);
 
+    // gptq_block with a feedback between output rows (two-sided rounding) on `panels` panels, at most ZN_ROW_PANELS:
+    // in every column i, row by row,
+    //   t = w[i] + before[i] + sum over the earlier rows k here of f[k][row] * (w - q) of row k, k ascending,
+    //   q = the value whose code is nearest to t, e = (w - q) / U[i,i]
+    // and then as gptq_block. All rows of gptq_block's arrays, and besides:
+    //   before   [rows][columns], rows before_stride apart: what the rows of earlier panels add
+    //   f        [rows][rows], rows f_stride apart: strictly upper
+    //   differences  w - q of row r, column i at r * 16 + i / 16 * difference_stride + i % 16, written
+    void (*_Nonnull gptq_rows)(int64_t panels, int64_t columns, float *_Nonnull w, int64_t w_stride,
+                               float *_Nonnull original, int64_t original_stride, const float *_Nonnull u,
+                               int64_t u_stride, const float *_Nonnull scales, const float *_Nonnull zeros,
+                               int64_t parameter_stride, const int32_t *_Nonnull group_of, float maxq,
+                               uint8_t *_Nonnull codes, float *_Nonnull errors, double *_Nonnull loss,
+                               const float *_Nonnull before, int64_t before_stride, const float *_Nonnull f,
+                               int64_t f_stride, float *_Nonnull differences, int64_t difference_stride);
+
     // What rounding one group of 16 output rows loses with each of some scales:
     //   losses[c][lane] = sum_i importance[i] * e^2,  e = w[i] - s * clamp(round_half_even(w[i] * (1 / s)), low, high)
     // with s, low and high of candidate c and the lane; columns ascending, one fused multiply-add each.
@@ -215,6 +234,16 @@ typedef struct zn_kernels {
     float (*_Nonnull quantize_vector)(int8_t *_Nonnull q, const float *_Nonnull x, int64_t n);
     // y = silu(gate) * up; y may be gate or up.
     void (*_Nonnull silu_multiply)(float *_Nonnull y, const float *_Nonnull gate, const float *_Nonnull up, int64_t n);
+    // Backward of silu_multiply, dy being the gradient of y: gate becomes its gradient dy * up * silu'(gate), and up its
+    // gradient dy * silu(gate).
+    void (*_Nonnull silu_multiply_gradient)(float *_Nonnull gate, float *_Nonnull up, const float *_Nonnull dy, int64_t n);
+    // Backward of rms_norm: dx += the gradient of x, when dy is that of y.
+    void (*_Nonnull rms_norm_gradient)(float *_Nonnull dx, const float *_Nonnull dy, const float *_Nonnull x,
+                                       const float *_Nonnull weight, int64_t n, float eps);
+    // Backward of a softmax with probabilities p: dp = p * (dp - mean) * factor, where mean is sum(p * dp).
+    void (*_Nonnull softmax_gradient)(float *_Nonnull dp, const float *_Nonnull p, float mean, float factor, int64_t n);
+    // sum of x * y (16-lane order, one fused multiply-add each).
+    float (*_Nonnull dot)(const float *_Nonnull x, const float *_Nonnull y, int64_t n);
     // Neox rotation of one head in place: pair (e, e + rotary/2), cosines and sines [rotary / 2].
     void (*_Nonnull rotate)(float *_Nonnull head, const float *_Nonnull cosines, const float *_Nonnull sines,
                             int64_t rotary);

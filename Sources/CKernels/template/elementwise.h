@@ -101,6 +101,84 @@ static void silu_multiply(float *y, const float *gate, const float *up, int64_t 
                 store_n(y + at, silu_product(load_n(gate + at, rest, 0), load_n(up + at, rest, 0)), rest));
 }
 
+// y = silu(gate) * up: d silu = s (1 + gate (1 - s)) with s = 1 / (1 + e^-gate).
+ZN_INLINE void silu_gradient(v16 *gate, v16 *up, v16 dy) {
+    const v16 one = v_set(1.0f);
+    const v16 sigmoid = v_div(one, v_add(one, v_exp(v_sub(v_set(0), *gate))));
+    const v16 slope = v_mul(sigmoid, v_fma(*gate, v_sub(one, sigmoid), one));
+    const v16 of_gate = v_mul(v_mul(dy, *up), slope);
+    *up = v_mul(dy, v_mul(*gate, sigmoid));
+    *gate = of_gate;
+}
+
+static void silu_multiply_gradient(float *gate, float *up, const float *dy, int64_t n) {
+    v16 g, u;
+    EACH_VECTOR(
+        n,
+        {
+            g = v_load(gate + at);
+            u = v_load(up + at);
+            silu_gradient(&g, &u, v_load(dy + at));
+            v_store(gate + at, g);
+            v_store(up + at, u);
+        },
+        {
+            g = load_n(gate + at, rest, 0);
+            u = load_n(up + at, rest, 0);
+            silu_gradient(&g, &u, load_n(dy + at, rest, 0));
+            store_n(gate + at, g, rest);
+            store_n(up + at, u, rest);
+        });
+}
+
+// With r = 1 / sqrt(mean(x^2) + eps) and z = weight * dy: dx += r z - x r^3 sum(z x) / n.
+static void rms_norm_gradient(float *dx, const float *dy, const float *x, const float *weight, int64_t n, float eps) {
+    v16 squares = v_set(0), products = v_set(0);
+    EACH_VECTOR(
+        n,
+        {
+            const v16 value = v_load(x + at);
+            squares = v_fma(value, value, squares);
+            products = v_fma(v_mul(v_load(weight + at), v_load(dy + at)), value, products);
+        },
+        {
+            const v16 value = load_n(x + at, rest, 0);
+            squares = v_fma(value, value, squares);
+            products = v_fma(v_mul(load_n(weight + at, rest, 0), load_n(dy + at, rest, 0)), value, products);
+        });
+    float lane[16];
+    v_store(lane, squares);
+    const float inverse = 1.0f / sqrtf(zn_lane_sum(lane) / (float)n + eps);
+    v_store(lane, products);
+    const float along = zn_lane_sum(lane) / (float)n * inverse * inverse * inverse;
+    const v16 factor = v_set(inverse), taken = v_set(along);
+    EACH_VECTOR(
+        n,
+        {
+            const v16 z = v_mul(v_load(weight + at), v_load(dy + at));
+            v_store(dx + at, v_fnma(taken, v_load(x + at), v_fma(factor, z, v_load(dx + at))));
+        },
+        {
+            const v16 z = v_mul(load_n(weight + at, rest, 0), load_n(dy + at, rest, 0));
+            store_n(dx + at, v_fnma(taken, load_n(x + at, rest, 0), v_fma(factor, z, load_n(dx + at, rest, 0))), rest);
+        });
+}
+
+static void softmax_gradient(float *dp, const float *p, float mean, float factor, int64_t n) {
+    const v16 shift = v_set(mean), by = v_set(factor);
+    EACH_VECTOR(n, v_store(dp + at, v_mul(v_mul(v_load(p + at), v_sub(v_load(dp + at), shift)), by)),
+                store_n(dp + at, v_mul(v_mul(load_n(p + at, rest, 0), v_sub(load_n(dp + at, rest, 0), shift)), by), rest));
+}
+
+static float dot(const float *x, const float *y, int64_t n) {
+    v16 sum = v_set(0);
+    EACH_VECTOR(n, sum = v_fma(v_load(x + at), v_load(y + at), sum),
+                sum = v_fma(load_n(x + at, rest, 0), load_n(y + at, rest, 0), sum));
+    float lane[16];
+    v_store(lane, sum);
+    return zn_lane_sum(lane);
+}
+
 static void rotate(float *head, const float *cosines, const float *sines, int64_t rotary) {
     const int64_t half = rotary / 2;
     float *upper = head + half;

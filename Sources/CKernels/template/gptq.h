@@ -127,3 +127,63 @@ static void gptq_block(int64_t panels, int64_t columns, float *w, int64_t w_stri
         for (; i < columns; i++) gptq_strip(1, i, some, here, u, u_stride, columns, group_of, high);
     }
 }
+
+// One column of gptq_rows: rows wait for each other, so each is rounded alone, and its difference is taken to the later ones
+// 16 at a time. Plain C on single floats rounds as the vectors' operations do.
+ZN_INLINE void gptq_rows_column(int64_t panels, int64_t i, const gptq_panel *panel, float diagonal,
+                                const int32_t *group_of, float maxq, const float *before, int64_t before_stride,
+                                const float *f, int64_t f_stride, float *difference_of_rows) {
+    float target[16 * ZN_ROW_PANELS];
+    const int64_t group = (int64_t)group_of[i] * 16;
+    for (int64_t p = 0; p < panels; p++) {
+        for (int r = 0; r < 16; r++) {
+            target[p * 16 + r] = panel[p].w[i * 16 + r] + before[(p * 16 + r) * before_stride];
+        }
+    }
+    for (int64_t p = 0; p < panels; p++) {
+        for (int64_t r = 0; r < 16; r++) {
+            const int64_t row = p * 16 + r;
+            const float weight = panel[p].w[i * 16 + r];
+            const float scale = panel[p].scales[group + r], zero = panel[p].zeros[group + r];
+            const float rounded = rintf(target[row] / scale) + zero;
+            // As the vectors' max and min: the second operand when either is NaN.
+            const float positive = rounded > 0 ? rounded : 0;
+            const float code = positive < maxq ? positive : maxq;
+            const float quantized = scale * (code - zero);
+            const float difference = weight - quantized;
+            const float error = difference / diagonal;
+            panel[p].original[i * 16 + r] = panel[p].original[i * 16 + r] - quantized;
+            panel[p].errors[i * 16 + r] = error;
+            panel[p].codes[i * 16 + r] = (uint8_t)code;
+            panel[p].loss[r] += 0.5 * ((double)error * (double)error);
+            difference_of_rows[row * 16] = difference;
+            const v16 spread = v_set(difference);
+            for (int64_t later = p; later < panels; later++) {
+                float *at = target + later * 16;
+                v_store(at, v_fma(spread, v_load(f + row * f_stride + later * 16), v_load(at)));
+            }
+        }
+    }
+}
+
+static void gptq_rows(int64_t panels, int64_t columns, float *w, int64_t w_stride, float *original,
+                      int64_t original_stride, const float *u, int64_t u_stride, const float *scales,
+                      const float *zeros, int64_t parameter_stride, const int32_t *group_of, float maxq,
+                      uint8_t *codes, float *errors, double *loss, const float *before, int64_t before_stride,
+                      const float *f, int64_t f_stride, float *differences, int64_t difference_stride) {
+    gptq_panel some[ZN_ROW_PANELS];
+    for (int64_t p = 0; p < panels; p++) {
+        some[p] = (gptq_panel){w + p * w_stride,
+                               original + p * original_stride,
+                               scales + p * parameter_stride,
+                               zeros + p * parameter_stride,
+                               codes + p * columns * 16,
+                               errors + p * columns * 16,
+                               loss + p * 16};
+    }
+    for (int64_t i = 0; i < columns; i++) {
+        gptq_rows_column(panels, i, some, u[i * u_stride + i], group_of, maxq, before + i, before_stride, f, f_stride,
+                         differences + i / 16 * difference_stride + i % 16);
+        for (int64_t p = 0; p < panels; p++) gptq_correct(1, i, some + p, u, u_stride, columns);
+    }
+}

@@ -208,6 +208,18 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         check("rms_norm", t->name, y, z, count * 4);
         s->silu_multiply(y, x, w, count), t->silu_multiply(z, x, w, count);
         check("silu_multiply", t->name, y, z, count * 4);
+        float *gates = floats(count, 8), *other_gates = malloc((size_t)count * 4);
+        memcpy(other_gates, gates, (size_t)count * 4);
+        memcpy(y, w, (size_t)count * 4), memcpy(z, w, (size_t)count * 4);
+        s->silu_multiply_gradient(gates, y, x, count), t->silu_multiply_gradient(other_gates, z, x, count);
+        check("silu_multiply_gradient of gate", t->name, gates, other_gates, count * 4);
+        check("silu_multiply_gradient of up", t->name, y, z, count * 4);
+        s->rms_norm_gradient(y, w, x, gates, count, 1e-5f), t->rms_norm_gradient(z, w, x, gates, count, 1e-5f);
+        check("rms_norm_gradient", t->name, y, z, count * 4);
+        s->softmax_gradient(y, w, 0.3f, 0.125f, count), t->softmax_gradient(z, w, 0.3f, 0.125f, count);
+        check("softmax_gradient", t->name, y, z, count * 4);
+        float products[2] = {s->dot(x, w, count), t->dot(x, w, count)};
+        check("dot", t->name, &products[0], &products[1], 4);
         memcpy(y, x, (size_t)count * 4), memcpy(z, x, (size_t)count * 4);
         float sums[2] = {s->exp_sum(y, 3, count), t->exp_sum(z, 3, count)};
         check("exp_sum", t->name, y, z, count * 4);

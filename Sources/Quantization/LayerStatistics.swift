@@ -1,0 +1,76 @@
+import Architecture
+import Compute
+import Files
+import Tensors
+
+/// What a backward pass learned of one layer: for each of its modules, how much each calibration token's output matters, and how the
+/// outputs depend on each other.
+package struct LayerStatistics {
+  package struct Module {
+    /// ‖g‖ of each token's gradient g with respect to the module's output, `[tokens]`.
+    package var tokenWeights: AlignedBuffer<Float>
+    package var outputs: OutputHessian
+  }
+  package private(set) var modules: [(kind: ModuleKind, statistics: Module)]
+
+  /// Zeros for the modules of a layer.
+  init(_ table: TensorIndex, tokens: Int, blockSize: Int) {
+    modules = table.stages.flatMap(\.modules).map { kind in
+      let outputs = table.shape(of: ModuleID(kind, layer: 0)).out
+      return (
+        kind,
+        Module(
+          tokenWeights: AlignedBuffer(zeros: tokens),
+          outputs: OutputHessian(outputs: outputs, blockSize: blockSize))
+      )
+    }
+  }
+
+  package subscript(kind: ModuleKind) -> Module? { modules.first { $0.kind == kind }?.statistics }
+
+  /// Adds some tokens.
+  /// - Parameters:
+  ///   - gradients: of the module's outputs, rows `rowStride` floats apart.
+  ///   - first: number of the first token.
+  ///   - countsOutputs: whether the tokens take part in how outputs depend on each other.
+  func add(
+    _ gradients: UnsafePointer<Float>, rows: Int, rowStride: Int, of kind: ModuleKind, first: Int,
+    countsOutputs: Bool, pool: WorkerPool
+  ) {
+    guard let module = self[kind] else { return }
+    let width = module.outputs.blocks.last?.outputs.upperBound ?? 0
+    let source = SharedPointer(gradients)
+    let weights = DisjointWrites(module.tokenWeights.pointer + first)
+    pool.runRanges(rows, grain: 4) { range in
+      for row in range {
+        let gradient = source + row * rowStride
+        (weights + row).pointee = pool.kernels.dot(gradient, gradient, count: width).squareRoot()
+      }
+    }
+    if countsOutputs { module.outputs.add(gradients, rows: rows, rowStride: rowStride, pool: pool) }
+  }
+
+  // MARK: On disk
+
+  /// What is written, in the order of the modules. Valid while this value lives.
+  var parts: [UnsafeRawBufferPointer] {
+    modules.flatMap { module in
+      [UnsafeRawBufferPointer(module.statistics.tokenWeights.buffer)]
+        + module.statistics.outputs.blocks.map { UnsafeRawBufferPointer($0.values.buffer) }
+    }
+  }
+
+  /// Reads what ``parts`` gave.
+  /// - Throws: ``QuantizationError/damagedLayer(path:detail:)``
+  init(_ store: LayerStore, layer: Int, _ table: TensorIndex, tokens: Int, blockSize: Int) throws {
+    self.init(table, tokens: tokens, blockSize: blockSize)
+    let parts = parts
+    let file = try store.statistics(ofLayer: layer, byteCount: parts.reduce(0) { $0 + $1.count })
+    var offset = 0
+    for part in parts {
+      let source = UnsafeRawBufferPointer(rebasing: file.bytes[offset..<offset + part.count])
+      UnsafeMutableRawBufferPointer(mutating: part).copyMemory(from: source)
+      offset += part.count
+    }
+  }
+}

@@ -1,0 +1,185 @@
+import Architecture
+import Calibration
+import Compute
+import Models
+import Tensors
+import Training
+import Transformer
+
+/// A backward pass of the float model over the calibration tokens, for what it says about the modules' outputs.
+///
+/// Each token's target is a word drawn from the model's own distribution, so that the mean of g·gᵀ, g being the gradient of the
+/// cross-entropy, is the Fisher information: the KL divergence from the model to a slightly changed one is half of it (Kunstner,
+/// Balles and Hennig, arXiv:1905.12558, on why targets are drawn). Only gradients of activations are computed. The input of every
+/// layer is kept in bf16; a layer is recomputed from it.
+struct StatisticsPass {
+  let builder: DecoderBuilder
+  let table: TensorIndex
+  let recipe: QuantizationRecipe
+  let windows: [[Int]]
+  /// Folder whose disk holds the inputs of the layers; nil: memory.
+  let scratch: String?
+  let pool: WorkerPool
+  let observer: any QuantizationObserver
+
+  private var configuration: DecoderConfiguration { builder.configuration }
+  private var tokens: Int { windows.reduce(0) { $0 + $1.count } }
+
+  /// Makes the statistics of the layers from `first` on that `store` does not have.
+  func run(into store: LayerStore, from first: Int) throws {
+    let count = configuration.layerCount
+    let done = store.earliestStatistics(layerCount: count) ?? count
+    guard done > first else { return }
+    let activations = try CalibrationActivations(
+      configuration: configuration, windowLengths: windows.map(\.count), scratch: scratch)
+    let gradient = try AlignedBuffer<Float>.forActivations(activations.hidden.count, scratch: scratch)
+    let isKept = done < count ? try store.load(gradient: gradient, ofLayer: done) : false
+    let last = isKept ? done : count
+    let inputs = try forward(activations, layers: last)
+    let steps = LayerSteps(
+      configuration: configuration, rotary: RotaryEmbedding(configuration.rotary), pool: pool)
+    if !isKept { try differentiateHead(activations.hidden, steps: steps, into: gradient) }
+
+    let block = BlockBackward(BackwardSteps(steps), rows: activations.chunks.map(\.rows).max() ?? 0)
+    for layer in (first..<last).reversed() {
+      try differentiate(layer, block, activations, input: inputs, gradient: gradient, store: store)
+      observer.statisticsMade(count - layer, of: count - first)
+      builder.weights.releasePages()
+    }
+  }
+
+  /// - Returns: the input of each layer in bf16, `[layers][tokens, hiddenSize]`.
+  private func forward(_ activations: CalibrationActivations, layers: Int) throws -> AlignedBuffer<UInt16> {
+    let hidden = activations.hidden
+    let inputs = try AlignedBuffer<UInt16>.forActivations(layers * hidden.count, scratch: scratch)
+    try builder.embed(windows, into: hidden, pool: pool)
+    let steps = LayerSteps(
+      configuration: configuration, rotary: RotaryEmbedding(configuration.rotary), pool: pool)
+    for index in 0..<layers {
+      narrow(hidden, into: inputs.pointer + index * hidden.count)
+      var layer = try builder.layer(index)
+      layer.setFloatArithmetic(recipe.calibrationArithmetic)
+      try StagedLayer(steps: steps, activations: activations)
+        .run(&layer, index: index, observe: nil) { _, _ in }
+      builder.weights.releasePages()
+    }
+    return inputs
+  }
+
+  private func narrow(_ hidden: AlignedBuffer<Float>, into kept: UnsafeMutablePointer<UInt16>) {
+    let (from, to, kernels) = (SharedPointer(hidden.pointer), DisjointWrites(kept), pool.kernels)
+    pool.runRanges(hidden.count, grain: 1024) { range in
+      kernels.narrow(
+        UnsafeMutableRawPointer(to + range.lowerBound), from: from + range.lowerBound, type: .bf16,
+        count: range.count)
+    }
+  }
+
+  /// The gradient with respect to the last layer's output.
+  private func differentiateHead(
+    _ hidden: AlignedBuffer<Float>, steps: LayerSteps, into gradient: AlignedBuffer<Float>
+  ) throws {
+    let width = configuration.hiddenSize
+    let norm = try builder.finalNorm()
+    let loss = CrossEntropy(
+      head: try builder.head(), logitScale: configuration.logitScale,
+      arithmetic: recipe.calibrationArithmetic, pool: pool)
+    let most = CalibrationActivations.chunkRows
+    let normed = AlignedBuffer<Float>(count: min(tokens, most) * width)
+    let dNormed = AlignedBuffer<Float>(count: normed.count)
+    var numbers = DrawnNumbers()
+    let backward = BackwardSteps(steps)
+    gradient.pointer.update(repeating: 0, count: gradient.count)
+    for first in stride(from: 0, to: tokens, by: most) {
+      let rows = min(most, tokens - first)
+      let x = hidden.pointer + first * width
+      steps.normalize(x, weight: norm, rows: rows, into: normed.pointer)
+      _ = loss.backward(
+        normed.pointer, rows: rows, targets: .sampled((0..<rows).map { _ in numbers.next() }),
+        gradient: dNormed.pointer)
+      backward.normalize(
+        dNormed.pointer, x: x, weight: norm, rows: rows, addingTo: gradient.pointer + first * width)
+    }
+    builder.weights.releasePages()
+  }
+
+  private func differentiate(
+    _ index: Int, _ block: BlockBackward, _ activations: CalibrationActivations,
+    input: AlignedBuffer<UInt16>, gradient: AlignedBuffer<Float>, store: LayerStore
+  ) throws {
+    let width = configuration.hiddenSize
+    let statistics = LayerStatistics(table, tokens: tokens, blockSize: recipe.outputBlock)
+    var layer = try builder.layer(index)
+    layer.setFloatArithmetic(recipe.calibrationArithmetic)
+    let weights = BackwardWeights(layer, arithmetic: recipe.calibrationArithmetic, pool: pool)
+    let kept = input.pointer + index * activations.hidden.count
+    for chunk in activations.chunks {
+      // The forward pass is over: its place holds the chunk's input.
+      let x = activations.hidden.pointer + chunk.firstRow * width
+      widen(kept + chunk.firstRow * width, into: x, count: chunk.rows * width)
+      block.run(
+        weights, index: index, x: x, sequences: chunk.slices,
+        gradient: gradient.pointer + chunk.firstRow * width
+      ) { kind, gradients, rowStride in
+        statistics.add(
+          gradients, rows: chunk.rows, rowStride: rowStride, of: kind, first: chunk.firstRow,
+          countsOutputs: recipe.roundsBothSides, pool: pool)
+      }
+    }
+    try withExtendedLifetime(statistics) {
+      try store.save(
+        statistics: statistics.parts, gradient: gradient, ofLayer: index,
+        layerCount: configuration.layerCount)
+    }
+  }
+
+  private func widen(_ kept: UnsafePointer<UInt16>, into x: UnsafeMutablePointer<Float>, count: Int) {
+    let (from, to, kernels) = (SharedPointer(kept), DisjointWrites(x), pool.kernels)
+    pool.runRanges(count, grain: 1024) { range in
+      kernels.widen(
+        to + range.lowerBound, from: UnsafeRawPointer(from + range.lowerBound), type: .bf16,
+        count: range.count)
+    }
+  }
+}
+
+/// Numbers in [0, 1), the same on every machine: SplitMix64 (Steele, Lea and Flood 2014).
+private struct DrawnNumbers {
+  private var state: UInt64 = 0
+
+  mutating func next() -> Double {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return Double((z ^ (z >> 31)) >> 11) * 0x1p-53
+  }
+}
+
+extension AlignedBuffer {
+  /// Memory for activations, or a file of the scratch folder.
+  /// - Throws: ``QuantizationError/scratchTooSmall(folder:byteCount:)``
+  static func forActivations(_ count: Int, scratch: String?) throws -> AlignedBuffer {
+    guard let scratch else { return AlignedBuffer(count: count) }
+    guard let buffer = AlignedBuffer(count: count, inFileOfFolder: scratch) else {
+      throw QuantizationError.scratchTooSmall(
+        folder: scratch, byteCount: count * MemoryLayout<Element>.stride)
+    }
+    return buffer
+  }
+}
+
+extension DecoderBuilder {
+  /// Rows of the embedding of all tokens, `[tokens, hiddenSize]`.
+  func embed(_ windows: [[Int]], into hidden: AlignedBuffer<Float>, pool: WorkerPool) throws {
+    let embedding = try embedding()
+    let width = configuration.hiddenSize
+    let ids = windows.flatMap { $0 }
+    pool.runRanges(ids.count, grain: 16) { range in
+      for row in range {
+        embedding.copyRow(ids[row], into: hidden.pointer + row * width, kernels: pool.kernels)
+      }
+    }
+    weights.releasePages()
+  }
+}
