@@ -2,15 +2,14 @@ import Architecture
 import Compute
 import Foundation
 import Tensors
-import TestSupport
 import Transformer
 
 /// A small random decoder with its weights at hand, and the same computation written plainly in double precision.
-struct SyntheticModel {
-  let configuration: DecoderConfiguration
-  var tensors: [String: [Float]] = [:]
+package struct SyntheticModel {
+  package let configuration: DecoderConfiguration
+  package var tensors: [String: [Float]] = [:]
 
-  init(layout: DecoderConfiguration.QKVLayout, heads: Int, kvHeads: Int, headDim: Int = 16, seed: UInt64 = 1)
+  package init(layout: DecoderConfiguration.QKVLayout, heads: Int, kvHeads: Int, headDim: Int = 16, seed: UInt64 = 1)
   {
     let hidden = 48
     configuration = DecoderConfiguration(
@@ -37,7 +36,7 @@ struct SyntheticModel {
     }
   }
 
-  func matrix(_ name: String, out: Int, into inFeatures: Int, panels: Bool) -> WeightMatrix {
+  package func matrix(_ name: String, out: Int, into inFeatures: Int, panels: Bool) -> WeightMatrix {
     let values = tensors[name]!
     if panels {
       let count = (out + 15) / 16
@@ -59,7 +58,7 @@ struct SyntheticModel {
         owner: buffer))
   }
 
-  func decoder(panels: Bool = false, pool: WorkerPool = .shared) -> Decoder {
+  package func decoder(panels: Bool = false, pool: WorkerPool = .shared) -> Decoder {
     let c = configuration
     let layers = (0..<c.layerCount).map { i in
       DecoderLayer(
@@ -84,7 +83,7 @@ struct SyntheticModel {
   }
 
   /// Logits `[tokens][vocabulary]`, everything in double, attention over the full matrix of scores.
-  func referenceLogits(_ tokens: [Int]) -> [[Double]] {
+  package func referenceLogits(_ tokens: [Int]) -> [[Double]] {
     let c = configuration
     func product(_ x: [Double], _ name: String, _ out: Int) -> [Double] {
       let w = tensors[name]!
