@@ -22,7 +22,7 @@ final class ColumnSweep: Sendable {
   private let feedback: OutputFeedback?
   /// `[panel][column of the sweep][16]`: W; what the sweep has passed is W − Q.
   private let weights: AlignedBuffer<Float>
-  /// For the factor of a span's correction; nil when there is only one span.
+  /// For the factor of a span's correction; nil when there is only one span, or several are swept at a time.
   private let factorMemory: AlignedBuffer<Float>?
   /// `[panel][group][16]`
   private let scales: AlignedBuffer<Float>
@@ -56,7 +56,7 @@ final class ColumnSweep: Sendable {
     var memory = memory
     weights = matrix.floatPanels(into: memory.floats(.weights, count: elements), pool: pool)
     factorMemory =
-      recipe.method == .gptq && inFeatures > span
+      recipe.method == .gptq && inFeatures > span && feedback == nil
       ? memory.floats(
         .factor, count: PackedLeftSide.count(rows: span, k: inFeatures, kernels: pool.kernels)) : nil
     self.memory = memory
