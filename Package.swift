@@ -150,6 +150,7 @@ let testDependencies: [String: [Target.Dependency]] = [
   "Generation": ["JSON", "Models"],
   "PackedModel": ["Safetensors"],
   "Models": ["Conversion"],
+  "Training": ["Models", "Safetensors"],
   "Serving": [.product(name: "HummingbirdTesting", package: "hummingbird")],
 ]
 let tests: [Target] =

@@ -73,6 +73,11 @@ package struct OutputHessian: Sendable {
     /// `[order, order]` row-major; the upper triangle holds the sums.
     package var values: AlignedBuffer<Float>
     package var order: Int { outputs.count }
+
+    package init(outputs: Range<Int>, values: AlignedBuffer<Float>) {
+      self.outputs = outputs
+      self.values = values
+    }
   }
   package var blocks: [Block]
 

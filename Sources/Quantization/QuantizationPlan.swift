@@ -117,7 +117,8 @@ package struct QuantizationPlan: Equatable, Sendable {
     let common = caches + packing + fixed
     peakWithScratchBytes = common + max(quantizing, learning)
     let kept = activations + (statistics?.activations ?? 0)
-    peakMemoryBytes = common + (usesScratch ? max(quantizing, learning) : max(quantizing + activations, learning + kept))
+    peakMemoryBytes =
+      common + (usesScratch ? max(quantizing, learning) : max(quantizing + activations, learning + kept))
     scratchBytes = usesScratch ? kept : 0
     outputBytes = output
     // Everything that is not a product, and reading weights: a tenth more.

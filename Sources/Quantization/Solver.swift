@@ -188,7 +188,9 @@ package struct Solver {
         findings += sweep.run(hessian)
         sweep.storeParameters()
         sweep.addLosses(to: &loss)
-        for (place, output) in feedback.outputs.enumerated() { target.copy(output: place, of: ordered, to: output) }
+        for (place, output) in feedback.outputs.enumerated() {
+          target.copy(output: place, of: ordered, to: output)
+        }
       }
     }
     for outputs in outputs == nil || hessian == nil ? parts(of: weights) : [] {

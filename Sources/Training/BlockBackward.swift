@@ -98,7 +98,8 @@ package struct BlockBackward {
     forward.projectQKV(work.normed.pointer, rows: rows, projection: layer.qkv, into: work.qkv.pointer)
     forward.attend(work.qkv.pointer, sequences: sequences, layer: index, into: work.attention.pointer)
     layer.o.apply(
-      work.attention.pointer, rows: rows, into: work.middle.pointer, yRowStride: c.hiddenSize, pool: steps.pool
+      work.attention.pointer, rows: rows, into: work.middle.pointer, yRowStride: c.hiddenSize,
+      pool: steps.pool
     )
     forward.addResidual(x, rows: rows, to: work.middle.pointer)
     forward.normalize(

@@ -112,7 +112,8 @@ package struct CrossEntropy {
       guard let word = all[row] else { return line.update(repeating: 0, count: words.count) }
       target = words.contains(word) ? word - words.lowerBound : nil
     case .sampled(let numbers):
-      target = draw(line, count: words.count, number: numbers[row], isLast: words.upperBound == head.outFeatures, &state)
+      target = draw(
+        line, count: words.count, number: numbers[row], isLast: words.upperBound == head.outFeatures, &state)
     }
     if let target {
       state.loss = Double(state.highest) + log(state.sum) - Double(line[target])
@@ -179,7 +180,9 @@ package struct CrossEntropy {
           if let bias {
             pool.kernels.add(line + row * words.count, bias.pointer + first, count: words.count)
           }
-          if logitScale != 1 { pool.kernels.scale(line + row * words.count, by: logitScale, count: words.count) }
+          if logitScale != 1 {
+            pool.kernels.scale(line + row * words.count, by: logitScale, count: words.count)
+          }
         }
       }
       body(words)

@@ -9,8 +9,9 @@ package struct SyntheticModel {
   package let configuration: DecoderConfiguration
   package var tensors: [String: [Float]] = [:]
 
-  package init(layout: DecoderConfiguration.QKVLayout, heads: Int, kvHeads: Int, headDim: Int = 16, seed: UInt64 = 1)
-  {
+  package init(
+    layout: DecoderConfiguration.QKVLayout, heads: Int, kvHeads: Int, headDim: Int = 16, seed: UInt64 = 1
+  ) {
     let hidden = 48
     configuration = DecoderConfiguration(
       hiddenSize: hidden, intermediateSize: 80, layerCount: 2, attentionHeads: heads, kvHeads: kvHeads,

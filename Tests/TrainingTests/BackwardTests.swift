@@ -68,7 +68,9 @@ import Transformer
   }
 
   /// Heads that share keys and heads that do not; widths that fill panels and that do not.
-  @Test(arguments: [(4, 2, 16, DecoderConfiguration.QKVLayout.interleaved), (3, 3, 20, .separate), (6, 1, 24, .separate)])
+  @Test(arguments: [
+    (4, 2, 16, DecoderConfiguration.QKVLayout.interleaved), (3, 3, 20, .separate), (6, 1, 24, .separate),
+  ])
   func attention(heads: Int, kvHeads: Int, headDim: Int, layout: DecoderConfiguration.QKVLayout) throws {
     var random = self
     let model = SyntheticModel(layout: layout, heads: heads, kvHeads: kvHeads, headDim: headDim)

@@ -176,6 +176,36 @@ static void compare_gptq(const zn_kernels *t) {
     check("gptq_block's loss", t->name, loss[0], loss[1], sizeof loss[0]);
 }
 
+static void compare_gptq_rows(const zn_kernels *s, const zn_kernels *t) {
+    const int64_t columns = 67, panels = ZN_ROW_PANELS, size = columns * 16, all = panels * size, rows = panels * 16;
+    const int64_t stride = rows * 16;
+    float *u = floats(columns * columns, 0.1f), *f = floats(rows * rows, 0.2f), *before = floats(rows * columns, 0.3f);
+    for (int64_t i = 0; i < columns; i++) u[i * columns + i] = 1 + fabsf(u[i * columns + i]);
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t k = 0; k <= i; k++) f[i * rows + k] = 0;
+    }
+    float *scales = floats(all, 0.1f), *zeros = floats(all, 0);
+    for (int64_t i = 0; i < all; i++) scales[i] = 0.1f + fabsf(scales[i]), zeros[i] = 8;
+    int32_t group_of[67];
+    for (int64_t i = 0; i < columns; i++) group_of[i] = (int32_t)i;
+    float *w[2] = {floats(all, 1), NULL}, *original[2] = {floats(all, 1), NULL};
+    w[1] = copy(w[0], all * 4), original[1] = copy(original[0], all * 4);
+    uint8_t *codes[2] = {bytes(all), bytes(all)};
+    float *errors[2] = {floats(all, 1), floats(all, 1)}, *differences[2];
+    double loss[2][ZN_ROW_PANELS * 16] = {{0}};
+    for (int i = 0; i < 2; i++) {
+        differences[i] = calloc((size_t)(5 * stride), 4);
+        (i ? t : s)->gptq_rows(panels, columns, w[i], size, original[i], size, u, columns, scales, zeros, size, group_of,
+                               15, codes[i], errors[i], loss[i], before, columns, f, rows, differences[i], stride);
+    }
+    check("gptq_rows' weights", t->name, w[0], w[1], all * 4);
+    check("gptq_rows' originals", t->name, original[0], original[1], all * 4);
+    check("gptq_rows' codes", t->name, codes[0], codes[1], all);
+    check("gptq_rows' errors", t->name, errors[0], errors[1], all * 4);
+    check("gptq_rows' differences", t->name, differences[0], differences[1], 5 * stride * 4);
+    check("gptq_rows' loss", t->name, loss[0], loss[1], sizeof loss[0]);
+}
+
 static void compare(const zn_kernels *s, const zn_kernels *t) {
     const int64_t sizes[] = {1, 5, 16, 33, 96};
     for (int round = 0; round < 5; round++) {
@@ -309,6 +339,7 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
     }
     compare_gemv(s, t);
     compare_gptq(t);
+    compare_gptq_rows(s, t);
 }
 
 int main(void) {
