@@ -263,8 +263,11 @@ package final class LayerStore: Sendable {
   }
 
   /// Removes the folder if nothing in it saves a later run work.
-  package func removeIfEmpty() {
+  package func removeIfEmpty() { if !LayerStore.isOfUse(at: path) { remove() } }
+
+  /// Whether a later run can go on from the folder: it has finished layers, or statistics.
+  package static func isOfUse(at path: String) -> Bool {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-    if finishedLayers == 0 && !names.contains(where: { $0.hasPrefix("statistics-") }) { remove() }
+    return finishedLayers(in: path) > 0 || names.contains { $0.hasPrefix("statistics-") }
   }
 }

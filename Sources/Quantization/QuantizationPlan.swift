@@ -170,7 +170,9 @@ package struct QuantizationPlan: Equatable, Sendable {
       forward = 2 * Double(tokens) * Double(3 * weights - down)
       // Attention twice forward, of two products each, and backward, of five.
       products += 9 * squares * Double(c.attentionWidth)
-      headFlops = 6 * Double(tokens) * Double(c.vocabularySize) * Double(c.hiddenSize)
+      headFlops =
+        2 * Double(tokens) * Double(c.hiddenSize)
+        * (Double(c.vocabularySize) + 2 * Double(CrossEntropy.block))
       activations = tokens * c.hiddenSize * (4 + 2 * c.layerCount)
       let head = 4 * CrossEntropy.workingFloats(rows: chunk, hiddenSize: c.hiddenSize)
       let attention = 4 * pool.threadCount * BackwardSteps.attentionScratch(c, rows: longest)

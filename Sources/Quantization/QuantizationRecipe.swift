@@ -64,6 +64,8 @@ package struct QuantizationRecipe: Equatable, Sendable {
       case .best: .fisher
       }
     roundsBothSides = preset == .best
+    // Where no few tokens decide H, it needs less.
+    dampPercent = preset == .balanced ? 0.005 : 0.01
   }
 
   /// Whether a backward pass over the calibration text comes before the quantization.

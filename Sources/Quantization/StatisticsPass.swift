@@ -8,9 +8,9 @@ import Transformer
 
 /// A backward pass of the float model over the calibration tokens, for what it says about the modules' outputs.
 ///
-/// Each token's target is a word drawn from the model's own distribution, so that the mean of g·gᵀ, g being the gradient of the
-/// cross-entropy, is the Fisher information: the KL divergence from the model to a slightly changed one is half of it (Kunstner,
-/// Balles and Hennig, arXiv:1905.12558, on why targets are drawn). Only gradients of activations are computed. The input of every
+/// The gradients g are those of words drawn from the model's own distribution, so that the mean of g·gᵀ is the Fisher information: the KL
+/// divergence from the model to a slightly changed one is half of it (Kunstner, Balles and Hennig, arXiv:1905.12558, on why words are
+/// drawn). Only gradients of activations are computed. The input of every
 /// layer is kept in bf16; a layer is recomputed from it.
 struct StatisticsPass {
   let builder: DecoderBuilder
@@ -94,8 +94,8 @@ struct StatisticsPass {
       let rows = min(most, tokens - first)
       let x = hidden.pointer + first * width
       steps.normalize(x, weight: norm, rows: rows, into: normed.pointer)
-      _ = loss.backward(
-        normed.pointer, rows: rows, targets: .sampled((0..<rows).map { _ in numbers.next() }),
+      loss.drawFisherGradient(
+        normed.pointer, rows: rows, numbers: (0..<rows).map { _ in (numbers.next(), numbers.next()) },
         gradient: dNormed.pointer)
       backward.normalize(
         dNormed.pointer, x: x, weight: norm, rows: rows, addingTo: gradient.pointer + first * width)

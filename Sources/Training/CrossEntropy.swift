@@ -13,7 +13,7 @@ package struct CrossEntropy {
   private let pool: WorkerPool
 
   /// Words of a block: whole panels.
-  private static let block = 4096
+  package static let block = 4096
 
   /// - Parameters:
   ///   - head: `[vocabulary, hiddenSize]`, frozen; a matrix of floats.
@@ -37,15 +37,6 @@ package struct CrossEntropy {
     self.pool = pool
   }
 
-  /// What each token should be followed by.
-  package enum Targets {
-    /// Nil: the token does not count.
-    case words([Int?])
-    /// A word drawn from the model's own distribution, by a number in [0, 1) for each token: its gradient is then one of the model's
-    /// Fisher information.
-    case sampled([Double])
-  }
-
   /// Floats of working memory for `rows` tokens.
   package static func workingFloats(rows: Int, hiddenSize: Int) -> Int {
     (rows + hiddenSize) * block + 2 * rows * hiddenSize + block * hiddenSize
@@ -53,10 +44,11 @@ package struct CrossEntropy {
 
   /// - Parameters:
   ///   - hidden: `[rows, hiddenSize]`, after the final norm.
+  ///   - targets: the word that should follow each token; nil: the token does not count.
   ///   - gradient: of the sum of the tokens' losses with respect to `hidden`; written.
   /// - Returns: the loss of each token in nats; 0 for one that does not count.
   package func backward(
-    _ hidden: UnsafePointer<Float>, rows: Int, targets: Targets, gradient: UnsafeMutablePointer<Float>
+    _ hidden: UnsafePointer<Float>, rows: Int, targets: [Int?], gradient: UnsafeMutablePointer<Float>
   ) -> [Double] {
     let width = head.inFeatures
     let logits = AlignedBuffer<Float>(count: rows * min(CrossEntropy.block, head.outFeatures))
@@ -96,58 +88,138 @@ package struct CrossEntropy {
     var highest = -Float.infinity
     /// Σ exp(logit − highest)
     var sum = 0.0
-    /// Of the words before the block, as `sum`.
-    var passed = 0.0
-    var isDrawn = false
     var loss = 0.0
   }
 
   /// Logits of a block → the gradient with respect to what the head gives.
   private func differentiate(
-    _ line: UnsafeMutablePointer<Float>, words: Range<Int>, row: Int, targets: Targets, _ state: inout Row
+    _ line: UnsafeMutablePointer<Float>, words: Range<Int>, row: Int, targets: [Int?], _ state: inout Row
   ) {
-    let target: Int?
-    switch targets {
-    case .words(let all):
-      guard let word = all[row] else { return line.update(repeating: 0, count: words.count) }
-      target = words.contains(word) ? word - words.lowerBound : nil
-    case .sampled(let numbers):
-      target = draw(
-        line, count: words.count, number: numbers[row], isLast: words.upperBound == head.outFeatures, &state)
-    }
-    if let target {
-      state.loss = Double(state.highest) + log(state.sum) - Double(line[target])
-    }
+    guard let word = targets[row] else { return line.update(repeating: 0, count: words.count) }
+    let target = words.contains(word) ? word - words.lowerBound : nil
+    if let target { state.loss = Double(state.highest) + log(state.sum) - Double(line[target]) }
     _ = pool.kernels.expSum(line, shift: state.highest, count: words.count)
     pool.kernels.scale(line, by: Float(Double(logitScale) / state.sum), count: words.count)
     if let target { line[target] -= logitScale }
   }
 
-  /// The word in whose part of [0, 1) the number is, if it is of this block.
-  private func draw(
-    _ logits: UnsafePointer<Float>, count: Int, number: Double, isLast: Bool, _ state: inout Row
-  ) -> Int? {
-    guard !state.isDrawn else { return nil }
-    let goal = number * state.sum
-    let before = state.passed
-    state.passed += pool.kernels.sumExp(logits, shift: state.highest, count: count)
-    guard isLast || state.passed > goal else { return nil }
-    state.isDrawn = true
-    var passed = before
+  // MARK: Fisher information
+
+  /// A gradient of every token whose mean square is the Fisher information: the difference of the gradients for two words that are drawn
+  /// from the model's own distribution, divided by √2. The expected words cancel, so that one product with the head suffices.
+  /// - Parameters:
+  ///   - numbers: two in [0, 1) for each token.
+  ///   - gradient: `[rows, hiddenSize]`, written.
+  /// - Returns: the two words of each token.
+  @discardableResult
+  package func drawFisherGradient(
+    _ hidden: UnsafePointer<Float>, rows: Int, numbers: [(Double, Double)],
+    gradient: UnsafeMutablePointer<Float>
+  ) -> [(Int, Int)] {
+    let words = draw(hidden, rows: rows, numbers: numbers.flatMap { [$0.0, $0.1] })
+    let width = head.inFeatures
+    let gradient = DisjointWrites(gradient)
+    pool.runRanges(rows) { range in
+      Scratch.withFloats(width) { other in
+        for row in range {
+          let line = gradient + row * width
+          head.copyRow(words[2 * row + 1], into: line, kernels: pool.kernels)
+          head.copyRow(words[2 * row], into: other, kernels: pool.kernels)
+          pool.kernels.scale(other, by: -1, count: width)
+          pool.kernels.add(line, other, count: width)
+          pool.kernels.scale(line, by: logitScale * Float(0.5).squareRoot(), count: width)
+        }
+      }
+    }
+    return (0..<rows).map { (words[2 * $0], words[2 * $0 + 1]) }
+  }
+
+  /// Draws words by their probabilities: first the block of each, then the word in it, for which the logits of that block are computed
+  /// again.
+  /// - Parameter numbers: as many for each token.
+  private func draw(_ hidden: UnsafePointer<Float>, rows: Int, numbers: [Double]) -> [Int] {
+    let logits = AlignedBuffer<Float>(count: rows * min(CrossEntropy.block, head.outFeatures))
+    var blocks: [[Row]] = []
+    forEachBlock(hidden, rows: rows, into: logits) { words in
+      var state = [Row](repeating: Row(), count: rows)
+      update(&state) { row, state in
+        let line = logits.pointer + row * words.count
+        state.highest = pool.kernels.maximum(line, count: words.count)
+        state.sum = pool.kernels.sumExp(line, shift: state.highest, count: words.count)
+      }
+      blocks.append(state)
+    }
+    // The block of each draw, and how much of the block's sum lies before the word.
+    let each = numbers.count / rows
+    var places: [[(draw: Int, goal: Double)]] = blocks.map { _ in [] }
+    for row in 0..<rows {
+      let highest = blocks.reduce(-Float.infinity) { max($0, $1[row].highest) }
+      let sums = blocks.map { $0[row].sum * exponential($0[row].highest - highest) }
+      let total = sums.reduce(0, +)
+      for draw in row * each..<(row + 1) * each {
+        var goal = numbers[draw] * total
+        var block = 0
+        while block + 1 < sums.count && goal >= sums[block] {
+          goal -= sums[block]
+          block += 1
+        }
+        places[block].append((draw, sums[block] > 0 ? goal / sums[block] * blocks[block][row].sum : 0))
+      }
+    }
+    var words = [Int](repeating: 0, count: numbers.count)
+    for (block, draws) in places.enumerated() {
+      for first in stride(from: 0, to: draws.count, by: rows) {
+        let some = Array(draws[first..<min(draws.count, first + rows)])
+        let found = find(some, rowOf: { $0 / each }, hidden, block: block, states: blocks[block], logits)
+        for (draw, word) in zip(some, found) { words[draw.draw] = word }
+      }
+    }
+    return words
+  }
+
+  private func find(
+    _ draws: [(draw: Int, goal: Double)], rowOf: (Int) -> Int, _ hidden: UnsafePointer<Float>, block: Int,
+    states: [Row], _ logits: AlignedBuffer<Float>
+  ) -> [Int] {
+    guard !draws.isEmpty else { return [] }
+    let width = head.inFeatures
+    let rows = draws.map { rowOf($0.draw) }
+    let inputs = AlignedBuffer<Float>(count: draws.count * width)
+    for (place, row) in rows.enumerated() {
+      (inputs.pointer + place * width).update(from: hidden + row * width, count: width)
+    }
+    let words = range(ofBlock: block)
+    computeLogits(inputs.pointer, rows: draws.count, words: words, into: logits)
+    let found = AlignedBuffer<Int>(count: draws.count)
+    pool.runRanges(draws.count) { range in
+      for place in range {
+        found[place] =
+          words.lowerBound
+          + word(
+            logits.pointer + place * words.count, count: words.count, goal: draws[place].goal,
+            highest: states[rows[place]].highest)
+      }
+    }
+    return found.array
+  }
+
+  /// The word at which the sum of exp(logit − highest) passes the goal.
+  private func word(_ logits: UnsafePointer<Float>, count: Int, goal: Double, highest: Float) -> Int {
+    var passed = 0.0
     for first in stride(from: 0, to: count, by: 64) {
       let some = min(64, count - first)
-      let sum = pool.kernels.sumExp(logits + first, shift: state.highest, count: some)
+      let sum = pool.kernels.sumExp(logits + first, shift: highest, count: some)
       guard passed + sum > goal else {
         passed += sum
         continue
       }
       for word in first..<first + some {
-        passed += exponential(logits[word] - state.highest)
+        passed += exponential(logits[word] - highest)
         if passed > goal { return word }
       }
     }
     // Sums of another order may end a digit below the goal.
-    return (0..<count).max { logits[$0] < logits[$1] }
+    return (0..<count).max { logits[$0] < logits[$1] } ?? 0
   }
 
   /// By the kernels, so that every machine draws the same.
@@ -165,27 +237,38 @@ package struct CrossEntropy {
     }
   }
 
+  private func range(ofBlock block: Int) -> Range<Int> {
+    let first = block * CrossEntropy.block
+    return first..<min(head.outFeatures, first + CrossEntropy.block)
+  }
+
   /// Computes the logits of each block of words, `[rows, words of the block]`.
   private func forEachBlock(
     _ hidden: UnsafePointer<Float>, rows: Int, into logits: AlignedBuffer<Float>, _ body: (Range<Int>) -> Void
   ) {
-    for first in stride(from: 0, to: head.outFeatures, by: CrossEntropy.block) {
-      let words = first..<min(head.outFeatures, first + CrossEntropy.block)
-      LinearAlgebra.multiply(
-        x: hidden, rows: rows, xRowStride: head.inFeatures, by: head.outputs(words), into: logits.pointer,
-        yRowStride: words.count, arithmetic: arithmetic, pool: pool)
-      let line = DisjointWrites(logits.pointer)
-      pool.runRanges(rows, grain: 8) { range in
-        for row in range {
-          if let bias {
-            pool.kernels.add(line + row * words.count, bias.pointer + first, count: words.count)
-          }
-          if logitScale != 1 {
-            pool.kernels.scale(line + row * words.count, by: logitScale, count: words.count)
-          }
-        }
-      }
+    for block in 0..<(head.outFeatures + CrossEntropy.block - 1) / CrossEntropy.block {
+      let words = range(ofBlock: block)
+      computeLogits(hidden, rows: rows, words: words, into: logits)
       body(words)
+    }
+  }
+
+  private func computeLogits(
+    _ hidden: UnsafePointer<Float>, rows: Int, words: Range<Int>, into logits: AlignedBuffer<Float>
+  ) {
+    LinearAlgebra.multiply(
+      x: hidden, rows: rows, xRowStride: head.inFeatures, by: head.outputs(words), into: logits.pointer,
+      yRowStride: words.count, arithmetic: arithmetic, pool: pool)
+    guard bias != nil || logitScale != 1 else { return }
+    let line = DisjointWrites(logits.pointer)
+    pool.runRanges(rows, grain: 8) { range in
+      for row in range {
+        if let bias {
+          pool.kernels.add(
+            line + row * words.count, bias.pointer + words.lowerBound, count: words.count)
+        }
+        pool.kernels.scale(line + row * words.count, by: logitScale, count: words.count)
+      }
     }
   }
 }

@@ -95,11 +95,11 @@ final class QuantizationProgress: QuantizationObserver {
     }
     Interruption.farewell.withLock { farewell in
       farewell = {
-        guard LayerStore.finishedLayers(in: path) > 0 else {
+        guard LayerStore.isOfUse(at: path) else {
           try? FileManager.default.removeItem(atPath: path)
           return nil
         }
-        return "finished layers are kept in \(path); the same command continues there"
+        return "what is finished is kept in \(path); the same command continues there"
       }
     }
   }

@@ -50,13 +50,13 @@ struct QuantizeModelCommand: ParsableCommand {
     abstract: "Quantize a model to 2, 3, 4 or 8 bits with calibration text.",
     usage: usage,
     discussion: """
-      Quantizes layer by layer on the CPU with GPTQ. By default it computes what AutoGPTQ 0.7.1 computes; --preset balanced \
-      loses less accuracy. The output is a packed .zhinao file, a folder that AutoGPTQ, GPTQModel, transformers and vLLM load, or both. If a run is \
+      Quantizes layer by layer on the CPU with GPTQ, with scales and token weights that lose less accuracy than plain GPTQ; \
+      --preset best loses least, and --preset autogptq computes what AutoGPTQ 0.7.1 computes. The output is a packed .zhinao file, a folder that AutoGPTQ, GPTQModel, transformers and vLLM load, or both. If a run is \
       interrupted, the same command continues it.
 
       EXAMPLES
         zhinao-quantize MODEL_DIR --calibration data.json -o model-int4.zhinao --gptq-output model-int4-gptq/
-        zhinao-quantize MODEL_DIR --calibration data.json --preset balanced -o model-int4.zhinao
+        zhinao-quantize MODEL_DIR --calibration data.json --preset best -o model-int4.zhinao
         zhinao-quantize MODEL_DIR --calibration corpus.txt.gz --bits 4 --group-size 32 --no-sym -o out.zhinao
         zhinao-quantize MODEL_DIR --method rtn -o baseline.zhinao
         zhinao-quantize --demo
@@ -95,7 +95,7 @@ struct QuantizeModelCommand: ParsableCommand {
     guard let model, !demo else { return try Demo().run(output) }
     let result = try QuantizationJob(
       modelPath: model, verification: opening.verify, preTokenizer: opening.preTokenizer,
-      recipe: recipe.recipe,
+      recipe: recipe.recipe(default: .balanced),
       calibrationPaths: calibration.files,
       calibrationOptions: calibration.options, outputs: outputs.outputs,
       memoryLimit: outputs.memoryLimit.flatMap(Format.byteCount), scratch: outputs.scratch,
@@ -189,12 +189,12 @@ struct RecipeArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "autogptq, the arithmetic of AutoGPTQ 0.7.1; balanced, which loses less in about the same time: act-order with static "
-        + "groups, --scale-search and --token-weights attention; or best, which loses least and takes a few times as long: as "
-        + "balanced, with --token-weights fisher and --two-sided. Other options change single settings of a preset. Needs "
-        + "--method gptq.",
+      "balanced: act-order with static groups, --scale-search and --token-weights attention, in about the time of plain GPTQ; best, which "
+        + "loses least and takes a few times as long: as balanced, with --token-weights fisher and --two-sided; or autogptq, the "
+        + "arithmetic of AutoGPTQ 0.7.1 (default: balanced, and autogptq for solve). Other options change single settings of a preset. "
+        + "Needs --method gptq.",
       valueName: "name"))
-  var preset = QuantizationRecipe.Preset.autogptq
+  var preset: QuantizationRecipe.Preset?
 
   @Flag(
     inversion: .prefixedNo,
@@ -246,8 +246,9 @@ struct RecipeArguments: ParsableArguments {
   @Option(
     name: [.customLong("damp"), .customLong("damp-percent")],
     help: ArgumentHelp(
-      "Fraction of the mean diagonal that is added to the diagonal of the Hessian.", valueName: "x"))
-  var damp = 0.01
+      "Fraction of the mean diagonal that is added to the diagonal of the Hessian (default: 0.01, or 0.005 with balanced).",
+      valueName: "x"))
+  var damp: Double?
 
   @Option(
     help: ArgumentHelp(
@@ -268,19 +269,22 @@ struct RecipeArguments: ParsableArguments {
   var calibrationArithmetic = FloatArithmetic.fp32
 
   func validate() throws {
-    guard method == .gptq || preset == .autogptq && tokenWeights == nil && twoSided == nil else {
+    guard method == .gptq || (preset ?? .autogptq) == .autogptq && tokenWeights == nil && twoSided == nil
+    else {
       throw ValidationError(
         "--method rtn has no Hessian: --preset, --token-weights and --two-sided need --method gptq.")
     }
   }
 
-  var recipe: QuantizationRecipe {
+  /// - Parameter preset: that of GPTQ if none is given.
+  func recipe(default preset: QuantizationRecipe.Preset) -> QuantizationRecipe {
     var recipe = QuantizationRecipe(
-      method: method, bits: bits, groupSize: groupSize, isSymmetric: sym, dampPercent: damp,
-      dampIncrement: dampIncrement, trueSequential: trueSequential,
+      method: method, bits: bits, groupSize: groupSize, isSymmetric: sym, dampIncrement: dampIncrement,
+      trueSequential: trueSequential,
       mirrorsPositiveGroups: mirrorPositiveGroups, signedScales: !positiveScales, outputBlock: outputBlock,
       calibrationArithmetic: calibrationArithmetic)
-    recipe.apply(preset)
+    recipe.apply(self.preset ?? (method == .gptq ? preset : .autogptq))
+    if let damp { recipe.dampPercent = damp }
     if let descAct { recipe.descendingActivation = descAct }
     if let staticGroups { recipe.staticGroups = staticGroups }
     if let scaleSearch { recipe.searchesScales = scaleSearch }

@@ -41,7 +41,7 @@ struct SolveCommand: ParsableCommand {
 
   func validate() throws {
     guard sequences >= 1 else { throw ValidationError("--sequences: expected at least 1.") }
-    guard !recipe.recipe.needsStatistics else {
+    guard !recipe.recipe(default: .autogptq).needsStatistics else {
       throw ValidationError(
         "--preset best, --token-weights fisher and --two-sided need a whole model, whose gradients they use.")
     }
@@ -51,7 +51,7 @@ struct SolveCommand: ParsableCommand {
     compute.apply()
     let result = try LinearJob(
       weights: weights, inputs: inputs, output: destination, sequences: sequences, format: checkpointFormat,
-      recipe: recipe.recipe
+      recipe: recipe.recipe(default: .autogptq)
     ).run()
     for warning in result.report.warnings { Output.warn(warning) }
     try output.show(json(result)) { text(result) }

@@ -68,6 +68,44 @@ import Testing
     }
   }
 
+  private static var best: QuantizationRecipe {
+    var recipe = QuantizationRecipe(groupSize: 32)
+    recipe.apply(.best)
+    return recipe
+  }
+
+  /// Copies the store when the backward pass has done a layer, as a process that is killed then leaves it.
+  private final class Snapshot: QuantizationObserver {
+    let (from, to): (String, String)
+    init(from: String, to: String) { (self.from, self.to) = (from, to) }
+
+    func statisticsMade(_ done: Int, of total: Int) {
+      if done == 1 { try? FileManager.default.copyItem(atPath: from, toPath: to) }
+    }
+  }
+
+  @Test func aBackwardPassThatDiedContinuesToTheSameBits() throws {
+    let folder = try TemporaryFolder()
+    let (whole, killed) = (folder.file("whole"), folder.file("killed"))
+    let quantizer = try Self.job(Self.best)
+    try quantizer.run(
+      into: Self.store(quantizer, whole), observer: Snapshot(from: whole, to: killed))
+    #expect(FileManager.default.fileExists(atPath: killed + "/statistics-1.bin"))
+    #expect(FileManager.default.fileExists(atPath: killed + "/gradient-1.bin"))
+    #expect(!FileManager.default.fileExists(atPath: killed + "/statistics-0.bin"))
+    #expect(LayerStore.isOfUse(at: killed))
+    let other = try Self.job(Self.best, threads: 3)
+    try other.run(into: Self.store(other, killed))
+    #expect(try Self.weights(killed) == Self.weights(whole))
+    // What only unfinished layers need is gone.
+    let left = try FileManager.default.contentsOfDirectory(atPath: killed)
+    #expect(left.allSatisfy { !$0.hasPrefix("statistics-") && !$0.hasPrefix("gradient-") })
+    // A layer without statistics has them made again.
+    try FileManager.default.removeItem(atPath: whole + "/layer-1.zhinao")
+    try quantizer.run(into: Self.store(quantizer, whole))
+    #expect(try Self.weights(killed) == Self.weights(whole))
+  }
+
   @Test func anotherRecipeIsRefusedByName() throws {
     let folder = try TemporaryFolder()
     let quantizer = try Self.job(QuantizationRecipe(groupSize: 32))

@@ -201,29 +201,40 @@ import Transformer
       let pool = WorkerPool(threads: 2, kernels: try #require(Kernels(for: isa)))
       let gradient = AlignedBuffer<Float>(count: count * width)
       let losses = CrossEntropy(head: head, logitScale: Float(scale), pool: pool).backward(
-        buffer(hidden).pointer, rows: count, targets: .words(targets), gradient: gradient.pointer)
+        buffer(hidden).pointer, rows: count, targets: targets, gradient: gradient.pointer)
       #expect(distance(losses, expected.map(\.loss)) < 1e-6)
       #expect(distance(gradient, expected.map(\.gradient)) < 1e-5)
     }
   }
 
-  /// Words are drawn as often as the model expects them.
+  /// Words are drawn as often as the model expects them, in a vocabulary of more than one block, and the gradient's mean square is the
+  /// Fisher information.
   @Test func drawnWordsFollowTheDistribution() throws {
-    let count = 4000
-    let logits: [Float] = [0, 1, -1, 2, 0.5]
+    let (count, words) = (6000, 4099)
+    // Only a few words are likely, on both sides of the blocks' border.
+    let likely = [3: 1.0, 70: 2.0, 4000: 0.5, 4096: 1.5, 4098: 2.2]
+    let logits = (0..<words).map { Float(likely[$0] ?? -20) }
     let values = AlignedBuffer(logits)
     let head = Linear(
       weight: .rows(
-        RowMatrix(elements: values.pointer, dtype: .f32, outFeatures: 5, inFeatures: 1, owner: values)))
+        RowMatrix(elements: values.pointer, dtype: .f32, outFeatures: words, inFeatures: 1, owner: values)))
     let hidden = AlignedBuffer<Float>((0..<count).map { _ in 1 })
-    let numbers = (0..<count).map { (Double($0) + 0.5) / Double(count) }
+    // Evenly spread numbers meet each word in its share.
+    let even = (0..<count).map { (Double($0) + 0.5) / Double(count) }
+    let numbers = even.indices.map { (even[$0], even[$0 * 1021 % count]) }
     let gradient = AlignedBuffer<Float>(count: count)
-    let losses = CrossEntropy(head: head).backward(
-      hidden.pointer, rows: count, targets: .sampled(numbers), gradient: gradient.pointer)
-    // Evenly spread numbers meet each word in its share: the mean loss is the entropy, the mean gradient 0.
+    let drawn = CrossEntropy(head: head).drawFisherGradient(
+      hidden.pointer, rows: count, numbers: numbers, gradient: gradient.pointer)
     let sum = logits.reduce(0) { $0 + exp(Double($1)) }
-    let entropy = logits.reduce(0) { $0 - exp(Double($1)) / sum * (Double($1) - log(sum)) }
-    #expect(abs(losses.reduce(0, +) / Double(count) - entropy) < 1e-3)
-    #expect(abs(gradient.array.reduce(0.0) { $0 + Double($1) } / Double(count)) < 1e-3)
+    for (word, logit) in likely {
+      let share = exp(logit) / sum
+      for side in [drawn.map(\.0), drawn.map(\.1)] {
+        #expect(abs(Double(side.count { $0 == word }) / Double(count) - share) < 1e-3)
+      }
+    }
+    let mean = logits.reduce(0) { $0 + exp(Double($1)) / sum * Double($1) }
+    let variance = logits.reduce(0) { $0 + exp(Double($1)) / sum * (Double($1) - mean) * (Double($1) - mean) }
+    let square = gradient.array.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(count)
+    #expect(abs(square - variance) < 0.05 * variance)
   }
 }

@@ -46,7 +46,7 @@ import Transformer
     decoder.steps.normalize(x.pointer, weight: decoder.finalNorm, rows: rows, into: normed.pointer)
     let dNormed = AlignedBuffer<Float>(count: x.count)
     let losses = CrossEntropy(head: decoder.head).backward(
-      normed.pointer, rows: rows, targets: .words(targets), gradient: dNormed.pointer)
+      normed.pointer, rows: rows, targets: targets, gradient: dNormed.pointer)
     for (loss, expected) in zip(losses, try floats(golden, "losses")) {
       #expect(abs(loss - Double(expected)) < 1e-5 * Double(expected))
     }

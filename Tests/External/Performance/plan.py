@@ -1,5 +1,5 @@
 """Quantizes the first layers of a 7B shape with a memory limit and compares the plan with the measured time and memory:
-plan.py FOLDER [--layers 2] [--samples 128] [--length 2048] [--limit 6GiB] [--shape 7b]. It takes half an hour and uses
+plan.py FOLDER [--layers 2] [--samples 128] [--length 2048] [--limit 6GiB] [--shape 7b] [--preset autogptq]. It takes half an hour and uses
 .build/release. The samples are random ids."""
 import argparse, json, os, pathlib, random, re, subprocess, sys, threading, time
 
@@ -10,6 +10,7 @@ parser.add_argument("--samples", type=int, default=128)
 parser.add_argument("--length", type=int, default=2048)
 parser.add_argument("--limit", default="6GiB")
 parser.add_argument("--shape", default="7b")
+parser.add_argument("--preset", default="autogptq")
 options = parser.parse_args()
 bin = pathlib.Path(__file__).resolve().parents[3] / ".build/release"
 options.folder.mkdir(parents=True, exist_ok=True)
@@ -21,7 +22,7 @@ source = random.Random(1)
 json.dump([{"input_ids": [source.randrange(3000) for _ in range(options.length)]} for _ in range(options.samples)],
           open(ids, "w"))
 command = [bin / "zhinao-quantize", model, "--calibration", ids, "--samples", options.samples, "--sequence-length",
-           options.length, "--memory-limit", options.limit, "--scratch", options.folder, "-o",
+           options.length, "--preset", options.preset, "--memory-limit", options.limit, "--scratch", options.folder, "-o",
            options.folder / "planned.zhinao", "--overwrite"]
 start = time.monotonic()
 process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, stdout=subprocess.PIPE)

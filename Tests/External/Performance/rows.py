@@ -77,7 +77,7 @@ class Bench:
         def make(path):
             if options:
                 self.ours("zhinao-quantize", source, "--calibration", self.calibration(), "--samples", 32,
-                          "--sequence-length", 512, "-o", path, *options, json_output=False)
+                          "--sequence-length", 512, "--preset", "autogptq", "-o", path, *options, json_output=False)
             else:
                 self.ours("zhinao-convert", source, "-o", path, json_output=False)
         return self.peers.model(name, make)
@@ -163,7 +163,7 @@ def smollm2_quantization(bench):
 
     def quantize(*options):
         return bench.timed([bench.peers.tool("zhinao-quantize"), source / "zhinao", "--calibration", ids, "--samples", 32,
-                            "--sequence-length", 512, "-o", out, "--overwrite", "--quiet", *options])
+                            "--sequence-length", 512, "--preset", "autogptq", "-o", out, "--overwrite", "--quiet", *options])
 
     def turn():
         ours, rounded = quantize(), quantize("--calibration-arithmetic", "bf16")

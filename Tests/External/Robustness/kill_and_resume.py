@@ -1,6 +1,7 @@
 """Kills a quantization with SIGKILL at random moments, again and again, lets it finish, and compares with an uninterrupted run.
 
-kill_and_resume.py MODEL_DIR CALIBRATION [KILLS=25] [SEED=1]; uses the executables in .build/release.
+kill_and_resume.py MODEL_DIR CALIBRATION [KILLS=25] [SEED=1] [OPTION ...]; uses the executables in .build/release. Options go to
+zhinao-quantize: --preset best.
 """
 
 import hashlib, json, os, random, shutil, signal, subprocess, sys, tempfile, time
@@ -14,7 +15,7 @@ scratch = tempfile.mkdtemp()
 
 
 def command(output):
-    return [tool, model, "--calibration", calibration, "--samples", "8", "--sequence-length", "256", "-o", output, "--quiet"]
+    return [tool, model, "--calibration", calibration, "--samples", "8", "--sequence-length", "256", "-o", output, "--quiet", *sys.argv[5:]]
 
 
 def digest(path):
