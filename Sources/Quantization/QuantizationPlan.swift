@@ -172,7 +172,7 @@ package struct QuantizationPlan: Equatable, Sendable {
       products += 9 * squares * Double(c.attentionWidth)
       headFlops =
         2 * Double(tokens) * Double(c.hiddenSize)
-        * (Double(c.vocabularySize) + 2 * Double(CrossEntropy.block))
+        * Double(c.vocabularySize + StatisticsPass.drawnWords * CrossEntropy.drawnBlock)
       activations = tokens * c.hiddenSize * (4 + 2 * c.layerCount)
       let head = 4 * CrossEntropy.workingFloats(rows: chunk, hiddenSize: c.hiddenSize)
       let attention = 4 * pool.threadCount * BackwardSteps.attentionScratch(c, rows: longest)

@@ -22,6 +22,9 @@ struct StatisticsPass {
   let pool: WorkerPool
   let observer: any QuantizationObserver
 
+  /// Words drawn for each token.
+  static let drawnWords = 8
+
   private var configuration: DecoderConfiguration { builder.configuration }
   private var tokens: Int { windows.reduce(0) { $0 + $1.count } }
 
@@ -95,7 +98,8 @@ struct StatisticsPass {
       let x = hidden.pointer + first * width
       steps.normalize(x, weight: norm, rows: rows, into: normed.pointer)
       loss.drawFisherGradient(
-        normed.pointer, rows: rows, numbers: (0..<rows).map { _ in (numbers.next(), numbers.next()) },
+        normed.pointer, rows: rows,
+        numbers: (0..<rows * StatisticsPass.drawnWords).map { _ in numbers.next() },
         gradient: dNormed.pointer)
       backward.normalize(
         dNormed.pointer, x: x, weight: norm, rows: rows, addingTo: gradient.pointer + first * width)

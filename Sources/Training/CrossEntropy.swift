@@ -13,7 +13,9 @@ package struct CrossEntropy {
   private let pool: WorkerPool
 
   /// Words of a block: whole panels.
-  package static let block = 4096
+  private static let block = 4096
+  /// Words whose logits are computed again for a draw among them; whole panels, and parts of a block.
+  package static let drawnBlock = 1024
 
   /// - Parameters:
   ///   - head: `[vocabulary, hiddenSize]`, frozen; a matrix of floats.
@@ -105,33 +107,38 @@ package struct CrossEntropy {
 
   // MARK: Fisher information
 
-  /// A gradient of every token whose mean square is the Fisher information: the difference of the gradients for two words that are drawn
-  /// from the model's own distribution, divided by √2. The expected words cancel, so that one product with the head suffices.
+  /// A gradient of every token whose mean square is the Fisher information: of a word that is drawn from the model's own distribution,
+  /// against the mean of other such words instead of all words. One product with the head suffices for it.
   /// - Parameters:
-  ///   - numbers: two in [0, 1) for each token.
+  ///   - numbers: in [0, 1), for each token as many, at least two; the first draws the word, the others those that it is compared with.
   ///   - gradient: `[rows, hiddenSize]`, written.
-  /// - Returns: the two words of each token.
+  /// - Returns: the words, in the order of the numbers.
   @discardableResult
   package func drawFisherGradient(
-    _ hidden: UnsafePointer<Float>, rows: Int, numbers: [(Double, Double)],
-    gradient: UnsafeMutablePointer<Float>
-  ) -> [(Int, Int)] {
-    let words = draw(hidden, rows: rows, numbers: numbers.flatMap { [$0.0, $0.1] })
+    _ hidden: UnsafePointer<Float>, rows: Int, numbers: [Double], gradient: UnsafeMutablePointer<Float>
+  ) -> [Int] {
+    let each = numbers.count / max(1, rows)
+    precondition(each >= 2 && numbers.count == rows * each, "numbers for each token")
+    let words = draw(hidden, rows: rows, numbers: numbers)
     let width = head.inFeatures
     let gradient = DisjointWrites(gradient)
+    // The mean of n draws adds 1/n to the variance of the word's.
+    let others = Float(each - 1)
+    let factor = logitScale / (1 + 1 / others).squareRoot()
     pool.runRanges(rows) { range in
-      Scratch.withFloats(width) { other in
+      Scratch.withFloats(width) { vector in
         for row in range {
           let line = gradient + row * width
-          head.copyRow(words[2 * row + 1], into: line, kernels: pool.kernels)
-          head.copyRow(words[2 * row], into: other, kernels: pool.kernels)
-          pool.kernels.scale(other, by: -1, count: width)
-          pool.kernels.add(line, other, count: width)
-          pool.kernels.scale(line, by: logitScale * Float(0.5).squareRoot(), count: width)
+          line.update(repeating: 0, count: width)
+          for place in 0..<each {
+            head.copyRow(words[row * each + place], into: vector, kernels: pool.kernels)
+            pool.kernels.scale(vector, by: place == 0 ? -factor : factor / others, count: width)
+            pool.kernels.add(line, vector, count: width)
+          }
         }
       }
     }
-    return (0..<rows).map { (words[2 * $0], words[2 * $0 + 1]) }
+    return words
   }
 
   /// Draws words by their probabilities: first the block of each, then the word in it, for which the logits of that block are computed
@@ -141,13 +148,16 @@ package struct CrossEntropy {
     let logits = AlignedBuffer<Float>(count: rows * min(CrossEntropy.block, head.outFeatures))
     var blocks: [[Row]] = []
     forEachBlock(hidden, rows: rows, into: logits) { words in
-      var state = [Row](repeating: Row(), count: rows)
-      update(&state) { row, state in
-        let line = logits.pointer + row * words.count
-        state.highest = pool.kernels.maximum(line, count: words.count)
-        state.sum = pool.kernels.sumExp(line, shift: state.highest, count: words.count)
+      for part in stride(from: 0, to: words.count, by: CrossEntropy.drawnBlock) {
+        let count = min(CrossEntropy.drawnBlock, words.count - part)
+        var state = [Row](repeating: Row(), count: rows)
+        update(&state) { row, state in
+          let line = logits.pointer + row * words.count + part
+          state.highest = pool.kernels.maximum(line, count: count)
+          state.sum = pool.kernels.sumExp(line, shift: state.highest, count: count)
+        }
+        blocks.append(state)
       }
-      blocks.append(state)
     }
     // The block of each draw, and how much of the block's sum lies before the word.
     let each = numbers.count / rows
@@ -188,7 +198,8 @@ package struct CrossEntropy {
     for (place, row) in rows.enumerated() {
       (inputs.pointer + place * width).update(from: hidden + row * width, count: width)
     }
-    let words = range(ofBlock: block)
+    let first = block * CrossEntropy.drawnBlock
+    let words = first..<min(head.outFeatures, first + CrossEntropy.drawnBlock)
     computeLogits(inputs.pointer, rows: draws.count, words: words, into: logits)
     let found = AlignedBuffer<Int>(count: draws.count)
     pool.runRanges(draws.count) { range in
@@ -237,17 +248,12 @@ package struct CrossEntropy {
     }
   }
 
-  private func range(ofBlock block: Int) -> Range<Int> {
-    let first = block * CrossEntropy.block
-    return first..<min(head.outFeatures, first + CrossEntropy.block)
-  }
-
   /// Computes the logits of each block of words, `[rows, words of the block]`.
   private func forEachBlock(
     _ hidden: UnsafePointer<Float>, rows: Int, into logits: AlignedBuffer<Float>, _ body: (Range<Int>) -> Void
   ) {
-    for block in 0..<(head.outFeatures + CrossEntropy.block - 1) / CrossEntropy.block {
-      let words = range(ofBlock: block)
+    for first in stride(from: 0, to: head.outFeatures, by: CrossEntropy.block) {
+      let words = first..<min(head.outFeatures, first + CrossEntropy.block)
       computeLogits(hidden, rows: rows, words: words, into: logits)
       body(words)
     }

@@ -7,7 +7,9 @@ import Testing
 /// Rounding on both sides of a matrix.
 @Suite struct TwoSidedTests {
   /// Several spans of columns, a last panel that is not full, more panels than a task takes.
-  private let (out, inputs, tokens) = (85, 300, 500)
+  private let out = 85
+  private let inputs = 300
+  private let tokens = 500
 
   private func random(_ count: Int, seed: UInt64) -> [Float] {
     var generator = SplitMix64(seed: seed)

@@ -221,19 +221,25 @@ import Transformer
     let hidden = AlignedBuffer<Float>((0..<count).map { _ in 1 })
     // Evenly spread numbers meet each word in its share.
     let even = (0..<count).map { (Double($0) + 0.5) / Double(count) }
-    let numbers = even.indices.map { (even[$0], even[$0 * 1021 % count]) }
+    let each = 4
+    let steps = [1, 1021, 7, 4001]
+    let numbers = even.indices.flatMap { token in steps.map { even[token * $0 % count] } }
     let gradient = AlignedBuffer<Float>(count: count)
     let drawn = CrossEntropy(head: head).drawFisherGradient(
       hidden.pointer, rows: count, numbers: numbers, gradient: gradient.pointer)
-    let sum = logits.reduce(0) { $0 + exp(Double($1)) }
+    let sum = logits.reduce(0.0) { $0 + exp(Double($1)) }
     for (word, logit) in likely {
       let share = exp(logit) / sum
-      for side in [drawn.map(\.0), drawn.map(\.1)] {
-        #expect(abs(Double(side.count { $0 == word }) / Double(count) - share) < 1e-3)
+      for place in 0..<each {
+        let met = (0..<count).count { drawn[$0 * each + place] == word }
+        #expect(abs(Double(met) / Double(count) - share) < 1e-3)
       }
     }
-    let mean = logits.reduce(0) { $0 + exp(Double($1)) / sum * Double($1) }
-    let variance = logits.reduce(0) { $0 + exp(Double($1)) / sum * (Double($1) - mean) * (Double($1) - mean) }
+    let mean = logits.reduce(0.0) { $0 + exp(Double($1)) / sum * Double($1) }
+    let variance = logits.reduce(0.0) { partial, logit in
+      let distance = Double(logit) - mean
+      return partial + exp(Double(logit)) / sum * distance * distance
+    }
     let square = gradient.array.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(count)
     #expect(abs(square - variance) < 0.05 * variance)
   }
