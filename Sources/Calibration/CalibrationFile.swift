@@ -50,6 +50,8 @@ enum CalibrationShares {
   /// than 1. Of equal remainders, the first counts.
   /// - Parameter weights: positive and finite, at least one.
   static func shares(of count: Int, weights: [Double]) -> [Int] {
+    // More windows than any text has; the products below then keep their fractions.
+    let count = min(count, 1 << 40)
     // Relative to the largest, so that no sum overflows.
     let largest = weights.max() ?? 1
     let relative = weights.map { $0 / largest }

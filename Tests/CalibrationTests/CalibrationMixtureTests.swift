@@ -78,6 +78,8 @@ import Tokenization
     #expect(CalibrationShares.shares(of: 3, weights: [0.1, 0.2]) == [1, 2])
     #expect(CalibrationShares.shares(of: 1, weights: [1, 2]) == [0, 1])
     #expect(CalibrationShares.shares(of: 0, weights: [1, 2]) == [0, 0])
+    #expect(CalibrationShares.shares(of: .max, weights: [1, 1], available: [3, 4]) == [3, 4])
+    #expect(CalibrationShares.shares(of: .max, weights: [1, 3]).allSatisfy { $0 > 0 })
     for count in 0..<200 {
       let weights = [0.3, 7, 1.25, 1.0 / 3]
       let shares = CalibrationShares.shares(of: count, weights: weights)
