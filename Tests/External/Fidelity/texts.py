@@ -6,7 +6,7 @@ ROOT = HERE.parent.parent.parent
 TINY = ROOT / "Sources/zhinao-quantize/Resources/tiny-zhinao"
 LENGTH = 512  # tokens of a calibration window
 SAMPLES = 32  # windows of a draw
-HELD_OUT = 20  # windows of the calibration text that no draw of --tokens takes
+HELD_OUT = 10  # windows of the calibration text that no draw of --tokens takes; and those of the first text that it measures
 # Sources of Python's standard library.
 CODE = ["argparse.py", "ast.py", "configparser.py", "statistics.py", "tarfile.py", "typing.py"]
 # Text, tokens of a window, most windows.
