@@ -1,5 +1,5 @@
 """Ways to quantize a model. Each makes an output that zhinao-verify reads, and says what it ran."""
-import json, os, pathlib, struct, subprocess
+import json, pathlib, re, struct, subprocess
 
 HERE = pathlib.Path(__file__).resolve().parent
 EQUAL = {"desc_act": True, "static_groups": True, "act_group_aware": False, "damp_percent": 0.01}
@@ -13,8 +13,9 @@ class Preset:
         self.title = f"zhinao-quantize --preset {name}"
 
     def available(self, bench):
-        said = bench.tool("zhinao-quantize", "--help")
-        return self.preset in said or f"zhinao-quantize does not know --preset {self.preset}"
+        said = " ".join(bench.tool("zhinao-quantize", "--help").split())
+        known = re.search(r"values: (autogptq[^;)]*)", said)[1].split(", ")
+        return self.preset in known or f"zhinao-quantize does not know --preset {self.preset}"
 
     def version(self, bench):
         return f"commit {bench.commit()}"
