@@ -1,4 +1,4 @@
-"""Models, the windows they are calibrated on, and the texts they are measured on. Nothing is measured on what was calibrated on."""
+"""Models, the windows they are calibrated on, and the texts they are measured on. No text is both."""
 import json, pathlib, random, sysconfig
 
 HERE = pathlib.Path(__file__).resolve().parent
