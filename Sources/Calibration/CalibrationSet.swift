@@ -56,6 +56,10 @@ package struct CalibrationReport: Equatable, Sendable {
 
   package struct Source: Equatable, Sendable {
     package var path: String
+    /// Nil when no file has a weight.
+    package var weight: Double?
+    /// Windows that the weight asks for; the file may have fewer.
+    package var windowsWanted: Int?
     package var format: CalibrationFormat
     package var kind: String
     /// Those that were read.
@@ -75,12 +79,16 @@ package struct CalibrationReport: Equatable, Sendable {
         ]
       }
       let unused = unusedFields.sorted { $0.key < $1.key }.map { ($0.key.text, JSONValue($0.value)) }
-      return [
+      let json: JSONValue = [
         "path": .string(path), "format": .string(format.rawValue), "kind": .string(kind),
         "records": .init(records), "left_out": .array(reasons), "unused_fields": .object(JSONObject(unused)),
         "tokens_found": .init(tokensFound), "windows_used": .init(windowsUsed),
         "tokens_used": .init(tokensUsed),
       ]
+      guard let weight, let windowsWanted, var object = json.objectValue else { return json }
+      object["weight"] = .init(weight)
+      object["windows_wanted"] = .init(windowsWanted)
+      return .object(object)
     }
   }
   package var sources: [Source]
@@ -121,7 +129,7 @@ package struct CalibrationSet: Sendable {
   ///   - template: for conversations; nil when the model has none.
   ///   - vocabularySize: ids must be below it.
   package static func load(
-    paths: [String], tokenizer: any Tokenizer, template: ChatTemplate?, vocabularySize: Int,
+    files: [CalibrationFile], tokenizer: any Tokenizer, template: ChatTemplate?, vocabularySize: Int,
     options: CalibrationOptions
   ) throws -> CalibrationSet {
     let encoding = Encoding(
@@ -129,7 +137,7 @@ package struct CalibrationSet: Sendable {
     let abilities = template.map(TemplateAbilities.init)
     var candidates: [(source: Int, ids: [Int])] = []
     var sources: [CalibrationReport.Source] = []
-    for (index, path) in paths.enumerated() {
+    for (index, path) in files.map(\.path).enumerated() {
       var source = try CalibrationSource(ofFile: path, format: options.format, abilities: abilities)
       let sequences = try source.sequences(path: path, keepingShort: options.packing == .pack) {
         record, place in
@@ -143,15 +151,24 @@ package struct CalibrationSet: Sendable {
       let kinds = source.records.map(\.record.kind)
       sources.append(
         CalibrationReport.Source(
-          path: path, format: source.format, kind: Set(kinds).sorted().joined(separator: "+"),
+          path: path, weight: nil, windowsWanted: nil, format: source.format,
+          kind: Set(kinds).sorted().joined(separator: "+"),
           records: kinds.count, leftOut: source.leftOut, unusedFields: source.unusedFields,
           tokensFound: sequences.reduce(0) { $0 + $1.count }, windowsUsed: 0, tokensUsed: 0))
       let isRunningText = kinds == ["text"]
       candidates += windows(sequences, cutting: isRunningText, options).map { (index, $0) }
     }
-    let chosen = choose(candidates, count: options.samples, seed: options.seed)
+    let weights = mixture(files)
+    if let weights {
+      let wanted = CalibrationShares.shares(of: options.samples, weights: weights)
+      for index in sources.indices {
+        (sources[index].weight, sources[index].windowsWanted) = (weights[index], wanted[index])
+      }
+    }
+    let chosen = choose(candidates, weights: weights, count: options.samples, seed: options.seed)
     guard !chosen.isEmpty else {
-      throw CalibrationError(.noWindow(length: options.sequenceLength), path: paths.joined(separator: ", "))
+      let paths = files.map(\.path).joined(separator: ", ")
+      throw CalibrationError(.noWindow(length: options.sequenceLength), path: paths)
     }
     for (source, ids) in chosen {
       sources[source].windowsUsed += 1
@@ -200,15 +217,30 @@ package struct CalibrationSet: Sendable {
     return sequences.map { Array($0.prefix(length)) }.filter { $0.count >= 2 }
   }
 
-  /// `count` of the candidates, chosen by the seed, in their original order.
-  private static func choose(_ candidates: [(source: Int, ids: [Int])], count: Int, seed: UInt64) -> [(
-    source: Int, ids: [Int]
-  )] {
-    guard candidates.count > count else { return candidates }
+  /// The weight of every file; nil when none has one.
+  private static func mixture(_ files: [CalibrationFile]) -> [Double]? {
+    files.contains { $0.weight != nil } ? files.map { $0.weight ?? 1 } : nil
+  }
+
+  /// `count` of the candidates, chosen by the seed, in their original order. With weights, each file gives its share.
+  private static func choose(
+    _ candidates: [(source: Int, ids: [Int])], weights: [Double]?, count: Int, seed: UInt64
+  ) -> [(source: Int, ids: [Int])] {
     var generator = SeededGenerator(seed: seed)
-    var order = Array(candidates.indices)
+    guard let weights else {
+      return chosen(Array(candidates.indices), count: count, &generator).map { candidates[$0] }
+    }
+    let ofFile = weights.indices.map { file in candidates.indices.filter { candidates[$0].source == file } }
+    let shares = CalibrationShares.shares(of: count, weights: weights, available: ofFile.map(\.count))
+    return zip(ofFile, shares).flatMap { chosen($0, count: $1, &generator) }.map { candidates[$0] }
+  }
+
+  /// `count` of the indices, or all if there are no more, in their original order.
+  private static func chosen(_ indices: [Int], count: Int, _ generator: inout SeededGenerator) -> [Int] {
+    guard indices.count > count else { return indices }
+    var order = indices
     for i in 0..<count { order.swapAt(i, i + Int(generator.next(below: UInt64(order.count - i)))) }
-    return order.prefix(count).sorted().map { candidates[$0] }
+    return order.prefix(count).sorted()
   }
 }
 

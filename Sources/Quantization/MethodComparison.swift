@@ -1,3 +1,4 @@
+import Calibration
 import Conversion
 import Evaluation
 import Files
@@ -60,7 +61,7 @@ package struct MethodComparison: Sendable {
       let path = "\(workFolder)/\(method.rawValue).zhinao"
       let result = try QuantizationJob(
         modelPath: modelPath, recipe: QuantizationRecipe(method: method),
-        calibrationPaths: [calibrationPath],
+        calibrationFiles: [CalibrationFile(calibrationPath)],
         outputs: QuantizationJob.Outputs(packed: path, overwrites: true), tool: tool
       ).run(observer: observer)
       let problems = try PackedModelFile(path: path).problems()

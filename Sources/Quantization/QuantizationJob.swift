@@ -41,7 +41,7 @@ package struct QuantizationJob: Sendable {
   /// See ``OpenedModel``.
   package var preTokenizer: String?
   package var recipe: QuantizationRecipe
-  package var calibrationPaths: [String]
+  package var calibrationFiles: [CalibrationFile]
   package var calibrationOptions: CalibrationOptions
   package var outputs: Outputs
   /// A run that would need more is refused; nil: no limit.
@@ -65,14 +65,14 @@ package struct QuantizationJob: Sendable {
   package init(
     modelPath: String, verification: OpenedModel.Verification = .header, preTokenizer: String? = nil,
     recipe: QuantizationRecipe,
-    calibrationPaths: [String] = [], calibrationOptions: CalibrationOptions = CalibrationOptions(),
+    calibrationFiles: [CalibrationFile] = [], calibrationOptions: CalibrationOptions = CalibrationOptions(),
     outputs: Outputs, memoryLimit: Int? = nil, scratch: String? = nil, tool: ToolIdentity
   ) {
     self.modelPath = modelPath
     self.verification = verification
     self.preTokenizer = preTokenizer
     self.recipe = recipe
-    self.calibrationPaths = calibrationPaths
+    self.calibrationFiles = calibrationFiles
     self.calibrationOptions = calibrationOptions
     self.outputs = outputs
     self.memoryLimit = memoryLimit
@@ -141,7 +141,7 @@ package struct QuantizationJob: Sendable {
     observer.filesDisagree(tokenizer.discrepancies)
     let template = try ChatTemplate.detected(tokenizer: tokenizer, files: model.files)
     let calibration = try CalibrationSet.load(
-      paths: calibrationPaths, tokenizer: tokenizer, template: template,
+      files: calibrationFiles, tokenizer: tokenizer, template: template,
       vocabularySize: model.configuration.vocabularySize, options: calibrationOptions)
     if let note = template?.note,
       calibration.report.sources.contains(where: { $0.kind.bytes.contains("conversation") })

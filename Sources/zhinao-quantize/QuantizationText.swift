@@ -43,7 +43,14 @@ enum QuantizationText {
 
   static func line(_ source: CalibrationReport.Source) -> String {
     "\(source.path): \(source.records) records (\(source.kind)), \(source.tokensUsed) of \(source.tokensFound) "
-      + "tokens used in \(source.windowsUsed) windows"
+      + "tokens used in \(source.windowsUsed) windows" + weight(source)
+  }
+
+  /// What a weight asked for, where the file has a weight.
+  private static func weight(_ source: CalibrationReport.Source) -> String {
+    guard let weight = source.weight, let wanted = source.windowsWanted else { return "" }
+    let number = weight == weight.rounded() && weight < 1e9 ? "\(Int(weight))" : "\(weight)"
+    return " (weight \(number)\(source.windowsUsed == wanted ? "" : ", which asks for \(wanted)"))"
   }
 
   /// What a person must know of the records that were left out; nil: there are none.

@@ -96,7 +96,7 @@ struct QuantizeModelCommand: ParsableCommand {
     let result = try QuantizationJob(
       modelPath: model, verification: opening.verify, preTokenizer: opening.preTokenizer,
       recipe: recipe.recipe(default: .balanced),
-      calibrationPaths: calibration.files,
+      calibrationFiles: try calibration.weighted(),
       calibrationOptions: calibration.options, outputs: outputs.outputs,
       memoryLimit: outputs.memoryLimit.flatMap(Format.byteCount), scratch: outputs.scratch,
       tool: .thisTool
@@ -121,7 +121,8 @@ struct CalibrationArguments: ParsableArguments {
     help: ArgumentHelp(
       "Calibration data; may be repeated. Reads JSON and JSON Lines with conversations (messages, ShareGPT, alpaca), pairs of question "
         + "and answer, text or input_ids, and reads plain text; each may be compressed with gzip. The content decides the format; a name "
-        + "that contradicts it (.json, .csv, .yaml) is an error. See Formats/calibration.md.",
+        + "that contradicts it (.json, .csv, .yaml) is an error. FILE:WEIGHT mixes files: each gives windows in proportion to its "
+        + "weight (a.jsonl:3 b.txt:1 takes three of a.jsonl for each of b.txt). See Formats/calibration.md.",
       valueName: "file"))
   var files: [String] = []
 
@@ -155,6 +156,16 @@ struct CalibrationArguments: ParsableArguments {
       throw ValidationError("--sequence-length: expected a number from 2 to \(1 << 20).")
     }
     guard samples >= 1 else { throw ValidationError("--samples: expected at least 1.") }
+    _ = try weighted()
+  }
+
+  /// The files with their weights.
+  func weighted() throws -> [CalibrationFile] {
+    try files.map { argument in
+      do throws(CalibrationFile.InvalidWeight) { return try CalibrationFile(argument: argument) } catch {
+        throw ValidationError("--calibration \(argument): \(error.description).")
+      }
+    }
   }
 
   var options: CalibrationOptions {

@@ -19,7 +19,8 @@ import Tokenization
       return try CalibrationTests.load([folder.file(name)], CalibrationOptions(format: format))
     }
     return try CalibrationSet.load(
-      paths: [folder.file(name)], tokenizer: #require(CalibrationTests.tokenizer), template: template,
+      files: [CalibrationFile(folder.file(name))], tokenizer: #require(CalibrationTests.tokenizer),
+      template: template,
       vocabularySize: 3072, options: CalibrationOptions(format: format))
   }
 

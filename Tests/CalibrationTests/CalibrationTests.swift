@@ -13,7 +13,8 @@ import Tokenization
   {
     let tokenizer = try #require(Self.tokenizer)
     return try CalibrationSet.load(
-      paths: paths, tokenizer: tokenizer, template: ChatTemplate.detected(tokenizer: tokenizer),
+      files: paths.map { CalibrationFile($0) }, tokenizer: tokenizer,
+      template: ChatTemplate.detected(tokenizer: tokenizer),
       vocabularySize: 3072,
       options: options)
   }

@@ -177,6 +177,28 @@ struct Tool {
     #expect(a.names.allSatisfy { Array(a[$0]!.bytes) == Array(b[$0]!.bytes) })
   }
 
+  @Test func calibrationFilesHaveWeights() throws {
+    let folder = try TemporaryFolder()
+    let (chinese, english) = (Fixture.tinyZhinao + "/eval.zh.txt", Fixture.tinyZhinao + "/eval.en.txt")
+    func run(_ files: [String]) throws -> Tool {
+      try Tool.run(
+        "zhinao-quantize",
+        [Self.gqa, "--sequence-length", "64", "--samples", "8", "--group-size", "32", "--overwrite"]
+          + ["--gptq-output", folder.file("out")] + files.flatMap { ["--calibration", $0] })
+    }
+    let mixed = try run([chinese + ":3", english])
+    #expect(mixed.code == 0 && mixed.errors.contains("in 6 windows (weight 3)"), "\(mixed.errors)")
+    let report = try JSONValue.parse(
+      String(contentsOfFile: folder.file("out/quantization_report.json"), encoding: .utf8))
+    let sources = try #require(report["calibration"]?["sources"]?.arrayValue)
+    #expect(sources.map { $0["windows_used"]?.intValue } == [6, 2])
+    #expect(sources.map { $0["weight"]?.doubleValue } == [3, 1])
+    for weight in ["0", "-1", "nan", "three"] {
+      let refused = try run([chinese + ":" + weight])
+      #expect(refused.code == 64 && refused.errors.contains("weight \(weight)"), "\(refused.errors)")
+    }
+  }
+
   /// Every instruction set this machine has, each with 1, 2 and 3 threads; and one with bf16, which only some can multiply.
   @Test func instructionSetsAndThreadsGiveTheSameFile() throws {
     let folder = try TemporaryFolder()

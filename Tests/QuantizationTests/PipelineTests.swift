@@ -16,7 +16,8 @@ import Testing
   static func job(_ recipe: QuantizationRecipe, threads: Int = 2) throws -> ModelQuantizer {
     let model = try OpenedModel(path: Fixture.path("tiny-zhinao-gqa"))
     let calibration = try CalibrationSet.load(
-      paths: [Fixture.tinyZhinao + "/calibration.jsonl"], tokenizer: model.tokenizer(), template: nil,
+      files: [CalibrationFile(Fixture.tinyZhinao + "/calibration.jsonl")], tokenizer: model.tokenizer(),
+      template: nil,
       vocabularySize: 3072, options: CalibrationOptions(sequenceLength: 128, samples: 12))
     return try ModelQuantizer(
       model: model, contents: ModelContents(model), recipe: recipe, calibration: calibration,
@@ -180,7 +181,7 @@ import Testing
     let path = folder.file("x.zhinao")
     var job = QuantizationJob(
       modelPath: Fixture.path("tiny-zhinao-gqa"), recipe: QuantizationRecipe(groupSize: 32),
-      calibrationPaths: [Fixture.tinyZhinao + "/calibration.jsonl"],
+      calibrationFiles: [CalibrationFile(Fixture.tinyZhinao + "/calibration.jsonl")],
       calibrationOptions: CalibrationOptions(sequenceLength: 128, samples: 4),
       outputs: QuantizationJob.Outputs(packed: path, folder: folder.file("g")),
       tool: QuantizationJob.ToolIdentity(generator: "t", version: "1"))

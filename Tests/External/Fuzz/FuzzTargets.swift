@@ -147,7 +147,8 @@ enum FuzzTarget: String, CaseIterable {
     let name = ["a.jsonl", "a.json", "a.txt", "a.jsonl.gz"][Int(kind) % 4]
     let path = file(name, UnsafeRawBufferPointer(rebasing: bytes.dropFirst()))
     _ = try CalibrationSet.load(
-      paths: [path], tokenizer: bytesTokenizer, template: .chatML(defaultSystem: nil), vocabularySize: 300,
+      files: [CalibrationFile(path)], tokenizer: bytesTokenizer, template: .chatML(defaultSystem: nil),
+      vocabularySize: 300,
       options: CalibrationOptions(sequenceLength: 8, samples: 4))
   }
 

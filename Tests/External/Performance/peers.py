@@ -61,9 +61,10 @@ class Peers:
             zipfile.ZipFile(next((self.folder / "wheels").glob(name + "*.whl"))).extractall(target)
         return target
 
-    def build_llama(self):
-        """llama.cpp with the instructions of this machine."""
-        if os.path.exists(self.llama("llama-server")):
+    def build_llama(self, *targets):
+        """Programs of llama.cpp, or its library (`llama`), with the instructions of this machine."""
+        targets = targets or ("llama-bench", "llama-perplexity", "llama-quantize", "llama-server")
+        if all(os.path.exists(self.llama("libllama.so" if t == "llama" else t)) for t in targets):
             return
         source = self.source("llama-cpp-python") / "vendor/llama.cpp"
         self.say("llama.cpp, in some minutes")
@@ -72,8 +73,7 @@ class Peers:
         subprocess.run(["cmake", "-S", source, "-B", self.folder / "llama", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
                         "-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DGGML_NATIVE=ON"], check=True,
                        env=path, stdout=subprocess.DEVNULL)
-        subprocess.run(["ninja", "-C", self.folder / "llama", "llama-bench", "llama-perplexity", "llama-quantize",
-                        "llama-server"], check=True, env=path, stdout=subprocess.DEVNULL)
+        subprocess.run(["ninja", "-C", self.folder / "llama", *targets], check=True, env=path, stdout=subprocess.DEVNULL)
 
     def smollm2(self):
         """zhinao/ and hf/ of a real model."""
