@@ -31,15 +31,7 @@ package final class CalibrationActivations {
     self.configuration = configuration
     self.windowLengths = windowLengths
     rows = windowLengths.reduce(0, +)
-    func buffer(_ count: Int) throws -> AlignedBuffer<Float> {
-      guard let scratch else { return AlignedBuffer(count: count) }
-      guard let buffer = AlignedBuffer<Float>(count: count, inFileOfFolder: scratch) else {
-        throw QuantizationError.scratchTooSmall(folder: scratch, byteCount: count * 4)
-      }
-      return buffer
-    }
-    hidden = try buffer(rows * configuration.hiddenSize)
-    inner = try buffer(rows * max(configuration.attentionWidth, configuration.intermediateSize))
+    (hidden, inner) = try Self.buffers(configuration, rows: rows, scratch: scratch)
 
     // One window's keys and values are needed at a time, for one layer: every window of a chunk has a cache of its own
     // and all chunks share them.
@@ -68,6 +60,27 @@ package final class CalibrationActivations {
     close()
     self.chunks = chunks
     work = LayerBuffers(configuration, rows: chunks.map(\.rows).max() ?? 0)
+  }
+
+  /// Activations of the same windows in another model; working memory is shared.
+  /// - Throws: ``QuantizationError`` when the folder of `scratch` cannot hold them.
+  init(beside other: CalibrationActivations, scratch: String?) throws {
+    (configuration, windowLengths, rows) = (other.configuration, other.windowLengths, other.rows)
+    (chunks, work) = (other.chunks, other.work)
+    (hidden, inner) = try Self.buffers(configuration, rows: rows, scratch: scratch)
+  }
+
+  private static func buffers(_ c: DecoderConfiguration, rows: Int, scratch: String?) throws -> (
+    hidden: AlignedBuffer<Float>, inner: AlignedBuffer<Float>
+  ) {
+    func buffer(_ count: Int) throws -> AlignedBuffer<Float> {
+      guard let scratch else { return AlignedBuffer(count: count) }
+      guard let buffer = AlignedBuffer<Float>(count: count, inFileOfFolder: scratch) else {
+        throw QuantizationError.scratchTooSmall(folder: scratch, byteCount: count * 4)
+      }
+      return buffer
+    }
+    return (try buffer(rows * c.hiddenSize), try buffer(rows * max(c.attentionWidth, c.intermediateSize)))
   }
 
   /// A chunk's rows and the memory of the steps. What closes a half-block (the inputs of o and down) outlives the chunk:

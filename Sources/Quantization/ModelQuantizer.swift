@@ -115,11 +115,18 @@ package struct ModelQuantizer {
     }
     let activations = try CalibrationActivations(
       configuration: c, windowLengths: calibration.windows.map(\.count), scratch: scratch)
-    let kept = first > 0 ? try store.load(into: activations.hidden, notAfter: first) : nil
-    if kept == nil { try embed(into: activations.hidden, builder: builder) }
+    let float = recipe.propagatesErrors ? try FloatStream(beside: activations, scratch: scratch) : nil
+    let streams = [activations.hidden] + (float.map { [$0.activations.hidden] } ?? [])
+    let kept = first > 0 ? try store.load(into: streams, notAfter: first) : nil
+    if kept == nil {
+      try embed(into: activations.hidden, builder: builder)
+      for other in streams.dropFirst() {
+        other.pointer.update(from: activations.hidden.pointer, count: other.count)
+      }
+    }
     // Finished layers after the last kept activations are run once more.
     for index in (kept ?? 0)..<first {
-      try replay(index, builder: builder, store: store, activations: activations)
+      try replay(index, builder: builder, store: store, activations: activations, float: float)
       model.store.releasePages()
       store.releasePages()
     }
@@ -130,16 +137,18 @@ package struct ModelQuantizer {
       observer.layerStarted(index, of: c.layerCount)
       var layer = try builder.layer(index)
       layer.setFloatArithmetic(recipe.calibrationArithmetic)
+      float?.layer = layer
       let worker = LayerQuantizer(
         recipe: recipe, table: self.index, index: index, sequences: calibration.windows.count, pool: pool,
         observer: observer, beforeHiddenChanges: { try saving.wait() })
-      let modules = try worker.run(&layer, StagedLayer(steps: steps, activations: activations))
-      let hidden = activations.hidden
-      let keepsHidden = index + 1 < c.layerCount && store.isHiddenDue(byteCount: hidden.count * 4)
+      let modules = try worker.run(
+        &layer, StagedLayer(steps: steps, activations: activations, float: float))
+      let keepsHidden =
+        index + 1 < c.layerCount && store.isHiddenDue(byteCount: LayerStore.byteCount(ofHidden: streams))
       try saving.start { [pool] in
         // In this order: activations are of use only with all layers before them.
         try store.save(layer: index, modules: modules, pool: pool)
-        if keepsHidden { try store.save(hidden: hidden, before: index + 1) }
+        if keepsHidden { try store.save(hidden: streams, before: index + 1) }
       }
       observer.layerFinished(index, of: c.layerCount)
       // The layer's weights are not read again.
@@ -161,7 +170,8 @@ package struct ModelQuantizer {
   }
 
   private func replay(
-    _ index: Int, builder: DecoderBuilder, store: LayerStore, activations: CalibrationActivations
+    _ index: Int, builder: DecoderBuilder, store: LayerStore, activations: CalibrationActivations,
+    float: FloatStream?
   )
     throws
   {
@@ -169,14 +179,16 @@ package struct ModelQuantizer {
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
     var layer = try builder.layer(index)
     layer.setFloatArithmetic(recipe.calibrationArithmetic)
+    float?.layer = layer
     for kind in self.index.stages.flatMap(\.modules) {
       let module = ModuleID(kind, layer: index)
       let tensor = try store.tensor(
         self.index.name(of: module), layer: index, shape: self.index.shape(of: module))
       layer[kind].weight = .intPanels(tensor.matrix)
     }
-    try StagedLayer(steps: steps, activations: activations).run(&layer, index: index, observe: nil) { _, _ in
-    }
+    try StagedLayer(steps: steps, activations: activations, float: float).run(
+      &layer, index: index, observe: nil
+    ) { _, _ in }
   }
 
   private func roundLayer(_ index: Int, builder: DecoderBuilder, observer: any QuantizationObserver) throws
@@ -235,16 +247,16 @@ private struct LayerQuantizer {
   /// Each stage sees what the quantized stages before it make of its input.
   private func runInSequence(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
     var modules: [QuantizedModule] = []
-    var hessian: Hessian?
+    var sums: StageSums?
     try staged.run(&layer, index: index, needsOutput: !isLast) { stage, rows, layer in
-      let sum = hessian ?? Hessian(order: order(stage))
-      hessian = sum
-      add(rows, of: stage, to: sum, layer, staged)
+      var sum = sums ?? self.sums(of: stage)
+      add(rows, of: stage, to: &sum, layer, staged)
+      sums = sum
     } replace: { stage, layer in
       if stage == .attentionOutput { try beforeHiddenChanges() }
-      guard let used = hessian else { return }
-      hessian = nil
-      modules += try solve(stage, in: &layer, hessian: used)
+      guard let used = sums else { return }
+      sums = nil
+      modules += try solve(stage, in: &layer, used)
     }
     return modules
   }
@@ -255,17 +267,15 @@ private struct LayerQuantizer {
     let hidden = staged.activations.hidden
     let before = AlignedBuffer<Float>(count: hidden.count)
     before.pointer.update(from: hidden.pointer, count: before.count)
-    var hessians: [TensorRule.Stage: Hessian] = [:]
+    var sums: [TensorRule.Stage: StageSums] = [:]
     try staged.run(&layer, index: index, needsOutput: false) { stage, rows, layer in
-      let hessian = hessians[stage] ?? Hessian(order: order(stage))
-      hessians[stage] = hessian
-      add(rows, of: stage, to: hessian, layer, staged)
+      add(rows, of: stage, to: &sums[stage, default: self.sums(of: stage)], layer, staged)
     } replace: { stage, _ in
       if stage == .attentionOutput { try beforeHiddenChanges() }
     }
     for stage in TensorRule.Stage.allCases {
-      guard let hessian = hessians.removeValue(forKey: stage) else { continue }
-      modules += try solve(stage, in: &layer, hessian: hessian)
+      guard let used = sums.removeValue(forKey: stage) else { continue }
+      modules += try solve(stage, in: &layer, used)
     }
     guard !isLast else { return modules }
     hidden.pointer.update(from: before.pointer, count: before.count)
@@ -273,27 +283,36 @@ private struct LayerQuantizer {
     return modules
   }
 
+  private func sums(of stage: TensorRule.Stage) -> StageSums {
+    StageSums(order: order(stage), windows: sequences, recipe: recipe)
+  }
+
   private func add(
-    _ rows: BlockRows, of stage: TensorRule.Stage, to hessian: Hessian, _ layer: DecoderLayer,
+    _ rows: BlockRows, of stage: TensorRule.Stage, to sums: inout StageSums, _ layer: DecoderLayer,
     _ staged: StagedLayer
   ) {
     let weights = TokenWeighting(recipe.tokenWeights, pool: pool)
       .weights(
-        of: rows, before: stage, width: hessian.order, layer: layer, index: index, steps: staged.steps)
-    hessian.add(rows.input(of: stage), rows: rows.count, weights: weights, pool: pool)
+        of: rows, before: stage, width: sums.hessian.order, layer: layer, index: index, steps: staged.steps)
+    sums.add(rows, of: stage, weights: weights, float: staged.float, pool: pool)
   }
 
-  private func solve(_ stage: TensorRule.Stage, in layer: inout DecoderLayer, hessian: Hessian) throws
+  private func solve(_ stage: TensorRule.Stage, in layer: inout DecoderLayer, _ sums: StageSums) throws
     -> [QuantizedModule]
   {
     let kinds = modules(of: stage)
     func name(_ kind: ModuleKind) -> String { table.name(of: ModuleID(kind, layer: index)) }
     let prepared = try PreparedHessian(
-      hessian, sequences: sequences, recipe: recipe, name: name(kinds[0]), pool: pool)
+      sums.hessian, sequences: sums.sequences, recipe: recipe, name: name(kinds[0]), pool: pool)
+    sums.prepareOthers(pool: pool)
+    let refinement = sums.refinement(prepared, recipe: recipe, pool: pool)
     let solver = Solver(recipe: recipe, pool: pool)
     var modules: [QuantizedModule] = []
     for kind in kinds {
-      var (tensor, report) = try solver.solve(layer[kind].weight, hessian: prepared, module: name(kind))
+      let weights = layer[kind].weight
+      let target = sums.drift?.target(of: weights, prepared, pool: pool) ?? weights
+      var (tensor, report) = try solver.solve(target, hessian: prepared, module: name(kind))
+      refinement?.apply(to: &tensor, of: target, &report)
       report.warnings += prepared.warnings
       observer.moduleSolved(report)
       modules.append(QuantizedModule(name: name(kind), tensor: tensor, report: report))

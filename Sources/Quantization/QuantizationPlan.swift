@@ -34,8 +34,12 @@ package struct QuantizationPlan: Equatable, Sendable {
     let longest = windowLengths.max() ?? 0
     let chunk = min(tokens, max(longest, CalibrationActivations.chunkRows))
     let wide = max(c.attentionWidth, c.intermediateSize)
-    let activations = 4 * tokens * (c.hiddenSize + wide)
-    let work = 4 * chunk * (c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize)
+    // The float model's tokens pass beside the quantized one's.
+    let streams = recipe.propagatesErrors ? 2 : 1
+    let activations = 4 * tokens * (c.hiddenSize + wide) * streams
+    let work =
+      4 * chunk * (c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize)
+      + 4 * chunk * max(c.hiddenSize, wide) * (streams - 1)
     let caches = longest == 0 ? 0 : (chunk / longest + 1) * 8 * (longest + 16) * c.kvHeads * (c.headDim + 16)
     let isGPTQ = recipe.method == .gptq
 
@@ -45,7 +49,7 @@ package struct QuantizationPlan: Equatable, Sendable {
     var forward = 0.0
     // Attention sums QKᵀ and PV over half a square of each window, in fp32.
     let squares = windowLengths.reduce(0.0) { $0 + Double($1) * Double($1 + 1) }
-    var products = isGPTQ ? 2 * squares * Double(c.attentionWidth) : 0
+    var products = isGPTQ ? 2 * squares * Double(c.attentionWidth) * Double(streams) : 0
     let weighsAttention = isGPTQ && recipe.tokenWeights == .attention
     // Q, K and V once more, and QKᵀ twice.
     if weighsAttention {
@@ -63,8 +67,13 @@ package struct QuantizationPlan: Equatable, Sendable {
         let weights = Double(shape.out) * Double(shape.in)
         let bits = IntPanelLayout.fieldBits(forCodesOf: recipe.bits)
         codes += shape.out * shape.in * bits / 8
-        forward += 2 * Double(tokens) * weights
+        forward += 2 * Double(tokens) * weights * Double(streams)
         products += isGPTQ ? weights * Double(shape.in) : 0
+        // W·C, and two triangular systems.
+        if recipe.propagatesErrors { products += 4 * weights * Double(shape.in) }
+        if recipe.refinementRounds > 0 {
+          products += weights * Double(shape.in) * Refinement.products(rounds: recipe.refinementRounds)
+        }
         if recipe.searchesScales { products += weights * QuantizationPlan.searchFlops }
         let groups =
           (shape.in + recipe.groupSize(forInputs: shape.in) - 1) / recipe.groupSize(forInputs: shape.in)
@@ -80,7 +89,12 @@ package struct QuantizationPlan: Equatable, Sendable {
         isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 2 : 1) + 4 * k * 1536 + 8 * span * span : 0
       let part = min(widest, Solver.outputsOfPart(threads: pool.threadCount))
       let module = part * k * 4 + widest * 512 + (span + 8) * k * 4
-      solving = max(solving, matrices + module)
+      // C and the widest W′.
+      let propagation = recipe.propagatesErrors ? 4 * k * (k + widest + InputDrift.depth) : 0
+      let refinement =
+        recipe.refinementRounds > 0 ? Refinement.byteCount(widest: widest, k: k, recipe: recipe) : 0
+      solving = max(solving, matrices + module + propagation + refinement)
+      if recipe.propagatesErrors { products += 2 * Double(tokens) * Double(k) * Double(k) }
       if isGPTQ { products += Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2 }
     }
     // Products take padded copies of their left side, two thousand rows at a time, or in bf16 pieces of their right side.

@@ -228,6 +228,18 @@ struct RecipeArguments: ParsableArguments {
       valueName: "kind"))
   var tokenWeights: QuantizationRecipe.TokenWeights?
 
+  @Flag(
+    help:
+      "Let each module make up for the errors of the modules before it: a second pass of the float model shows what it should have seen. Takes about twice the time and memory of the forward pass. Needs --method gptq and --true-sequential; solve does not have it."
+  )
+  var errorPropagation = false
+
+  @Option(
+    help: ArgumentHelp(
+      "After GPTQ, refit the scales and move single codes, at most n times. One calibration window in eight is kept out of the Hessian "
+        + "and decides for each output when to stop. Needs --method gptq; 2 is usual.", valueName: "n"))
+  var refinementRounds = 0
+
   @Option(
     name: [.customLong("damp"), .customLong("damp-percent")],
     help: ArgumentHelp(
@@ -253,8 +265,21 @@ struct RecipeArguments: ParsableArguments {
   var calibrationArithmetic = FloatArithmetic.fp32
 
   func validate() throws {
-    guard method == .gptq || preset == .autogptq && tokenWeights == nil else {
-      throw ValidationError("--method rtn has no Hessian: --preset and --token-weights need --method gptq.")
+    guard
+      method == .gptq
+        || preset == .autogptq && tokenWeights == nil && !errorPropagation
+          && refinementRounds == 0
+    else {
+      throw ValidationError(
+        "--method rtn has no Hessian: --preset, --token-weights, --error-propagation and --refinement-rounds need --method gptq."
+      )
+    }
+    guard (0...QuantizationRecipe.mostRefinementRounds).contains(refinementRounds) else {
+      throw ValidationError(
+        "--refinement-rounds: expected a number from 0 to \(QuantizationRecipe.mostRefinementRounds).")
+    }
+    guard trueSequential || !errorPropagation else {
+      throw ValidationError("--error-propagation needs --true-sequential.")
     }
   }
 
@@ -269,6 +294,8 @@ struct RecipeArguments: ParsableArguments {
     if let staticGroups { recipe.staticGroups = staticGroups }
     if let scaleSearch { recipe.searchesScales = scaleSearch }
     if let tokenWeights { recipe.tokenWeights = tokenWeights }
+    if errorPropagation { recipe.propagatesErrors = true }
+    if refinementRounds > 0 { recipe.refinementRounds = refinementRounds }
     return recipe
   }
 }

@@ -11,6 +11,7 @@
 #include "int8_few.h"
 #include "int8_gemm.h"
 #include "gptq.h"
+#include "refinement.h"
 #include "elementwise.h"
 
 const zn_kernels TABLE = {
@@ -39,6 +40,10 @@ const zn_kernels TABLE = {
     .gemv_int8 = gemv_int8,
     .gptq_block = gptq_block,
     .rounding_losses = rounding_losses,
+    .center_codes = center_codes,
+    .residuals = residuals,
+    .dot_lanes = dot_lanes,
+    .descend_block = descend_block,
     .widen = widen,
     .narrow = narrow,
     .rms_norm = rms_norm,
