@@ -7,7 +7,7 @@ import Transformer
 ///
 /// What a module of the float model gives is W·x_f; the quantized model can only offer it x. W′ = W + W·C·(H + d)⁻¹, with
 /// C = Σ w[t] · (x_f[t] − x[t]) · x[t]ᵀ in the units of H and H's damping d, is the matrix whose W′·x is nearest to W·x_f (QEP,
-/// arXiv 2504.09629, with α = 1), so that a module makes up for errors of the modules before it.
+/// arXiv 2504.09629), so that a module makes up for errors of the modules before it.
 package final class FloatStream {
   let activations: CalibrationActivations
   /// The float weights of the block that runs.
@@ -117,9 +117,26 @@ package final class InputDrift {
   /// Outputs that are computed together.
   static let outputsOfPart = 2048
 
-  /// W′ = W + W·C·(H + d)⁻¹, in floats; W itself when it is not finite, which the solver reports.
+  /// The same sums over other windows, which say how much of a change helps text that it was not computed from.
+  package struct Judge {
+    let drift: InputDrift
+    /// `[order, order]`, both triangles.
+    let hessian: AlignedBuffer<Float>
+
+    /// - Parameters:
+    ///   - drift: in the units of `hessian`.
+    ///   - hessian: finished.
+    package init(_ drift: InputDrift, _ hessian: Hessian) {
+      self.drift = drift
+      self.hessian = hessian.values
+    }
+  }
+
+  /// W′ = W + α·W·C·(H + d)⁻¹, in floats; W itself when it is not finite, which the solver reports.
+  /// - Parameter judge: α of each output is what brings W′·x nearest to W·x_f on its windows, between 0 and 1: there are as many
+  ///   unknowns as inputs, and some of what they explain is chance. Nil: α is 1.
   package func target(
-    of weights: WeightMatrix, _ hessian: PreparedHessian, pool: WorkerPool = .shared
+    of weights: WeightMatrix, _ hessian: PreparedHessian, judge: Judge? = nil, pool: WorkerPool = .shared
   ) -> WeightMatrix {
     let (n, out) = (order, weights.outFeatures)
     precondition(weights.inFeatures == n && hessian.factor.order == n, "a matrix of other inputs")
@@ -129,31 +146,91 @@ package final class InputDrift {
     guard
       FiniteCheck.firstNotFinite(UnsafeRawBufferPointer(result.buffer), dtype: .f32, pool: pool) == nil
     else { return weights }
-    let most = InputDrift.outputsOfPart / panelWidth
-    let change = AlignedBuffer<Float>(count: min(panels, most) * stride)
+    let most = min(panels, InputDrift.outputsOfPart / panelWidth)
+    let change = AlignedBuffer<Float>(count: most * stride)
+    let product = AlignedBuffer<Float>(count: judge == nil ? 0 : most * stride)
+    // The column of each channel.
+    var columns = [Int](repeating: 0, count: hessian.order?.count ?? 0)
+    for (column, channel) in (hessian.order ?? []).enumerated() { columns[channel] = column }
     for first in Swift.stride(from: 0, to: panels, by: most) {
       let count = min(most, panels - first)
       let source = result.pointer + first * stride
-      // [panel][x][16 outputs]
-      LinearAlgebra.gemm(
-        m: n, n: count * panelWidth, k: n, a: values.pointer, aRowStride: 1, aKStride: n, bPanels: source,
-        bPanelStride: stride, c: change.pointer, cRowStride: panelWidth, cPanelStride: stride,
-        mode: .overwrite, pool: pool)
+      multiply(source, panels: count, into: change, pool: pool)
       if let order = hessian.order { change.permuteLines(order, panels: count, pool: pool) }
       hessian.factor.divide(panels: count, at: change.pointer, pool: pool)
+      if hessian.order != nil { change.permuteLines(columns, panels: count, pool: pool) }
+      let strengths = AlignedBuffer([Float](repeating: 1, count: count * panelWidth))
+      if let judge {
+        judge.setStrengths(
+          strengths, of: change, weights: source, panels: count, product: product, pool: pool)
+      }
       let target = DisjointWrites(source)
       pool.runRanges(count) { range in
         for panel in range {
-          let (to, from) = (target + panel * stride, change.pointer + panel * stride)
-          for column in 0..<n {
-            let channel = hessian.order?[column] ?? column
-            pool.kernels.add(to + channel * panelWidth, from + column * panelWidth, count: panelWidth)
+          let to = UnsafeMutableRawPointer(target + panel * stride)
+          let from = UnsafeRawPointer(change.pointer + panel * stride)
+          let strength = UnsafeRawPointer(strengths.pointer + panel * panelWidth)
+            .loadUnaligned(as: SIMD16<Float>.self)
+          for offset in Swift.stride(from: 0, to: stride * 4, by: panelWidth * 4) {
+            let line = from.loadUnaligned(fromByteOffset: offset, as: SIMD16<Float>.self)
+            let sum =
+              to.loadUnaligned(fromByteOffset: offset, as: SIMD16<Float>.self) + strength * line
+            to.storeBytes(of: sum, toByteOffset: offset, as: SIMD16<Float>.self)
           }
         }
       }
     }
     return .panels(
       PanelMatrix(elements: result.pointer, dtype: .f32, outFeatures: out, inFeatures: n, owner: result))
+  }
+
+  /// W·C of some panels, `[panel][x][16]`.
+  fileprivate func multiply(
+    _ weights: UnsafePointer<Float>, panels: Int, into product: AlignedBuffer<Float>, pool: WorkerPool
+  ) {
+    let stride = order * panelWidth
+    LinearAlgebra.gemm(
+      m: order, n: panels * panelWidth, k: order, a: values.pointer, aRowStride: 1, aKStride: order,
+      bPanels: weights, bPanelStride: stride, c: product.pointer, cRowStride: panelWidth,
+      cPanelStride: stride, mode: .overwrite, pool: pool)
+  }
+}
+
+extension InputDrift.Judge {
+  /// With M = W·C·(H + d)⁻¹ of a row, ‖W·(x_f − x) − α·M·x‖² is smallest for α = W·C·Mᵀ / (M·H·Mᵀ), C and H being those of the windows
+  /// that judge.
+  /// - Parameters:
+  ///   - change: M of some panels.
+  ///   - product: memory of as many floats.
+  fileprivate func setStrengths(
+    _ strengths: AlignedBuffer<Float>, of change: AlignedBuffer<Float>, weights: UnsafePointer<Float>,
+    panels: Int, product: AlignedBuffer<Float>, pool: WorkerPool
+  ) {
+    let n = drift.order
+    let stride = n * panelWidth
+    func dots() -> AlignedBuffer<Double> {
+      let sums = AlignedBuffer<Double>(zeros: panels * panelWidth)
+      pool.runRanges(panels) { range in
+        for panel in range {
+          pool.kernels.dotLanes(
+            columns: n, change.pointer + panel * stride, product.pointer + panel * stride,
+            sums: sums.pointer + panel * panelWidth)
+        }
+      }
+      return sums
+    }
+    drift.multiply(weights, panels: panels, into: product, pool: pool)
+    let explained = dots()
+    LinearAlgebra.gemm(
+      m: n, n: panels * panelWidth, k: n, a: hessian.pointer, aRowStride: n, aKStride: 1,
+      bPanels: change.pointer, bPanelStride: stride, c: product.pointer, cRowStride: panelWidth,
+      cPanelStride: stride, mode: .overwrite, pool: pool)
+    let whole = dots()
+    for row in 0..<panels * panelWidth {
+      let share = explained[row] / whole[row]
+      // Nothing to add, or not a number.
+      strengths[row] = share > 0 ? Float(min(share, 1)) : 0
+    }
   }
 }
 

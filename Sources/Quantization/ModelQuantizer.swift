@@ -309,8 +309,7 @@ private struct LayerQuantizer {
     let solver = Solver(recipe: recipe, pool: pool)
     var modules: [QuantizedModule] = []
     for kind in kinds {
-      let weights = layer[kind].weight
-      let target = sums.drift?.target(of: weights, prepared, pool: pool) ?? weights
+      let target = sums.target(of: layer[kind].weight, prepared, pool: pool)
       var (tensor, report) = try solver.solve(target, hessian: prepared, module: name(kind))
       refinement?.apply(to: &tensor, of: target, &report)
       report.warnings += prepared.warnings

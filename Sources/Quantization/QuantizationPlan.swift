@@ -69,8 +69,8 @@ package struct QuantizationPlan: Equatable, Sendable {
         codes += shape.out * shape.in * bits / 8
         forward += 2 * Double(tokens) * weights * Double(streams)
         products += isGPTQ ? weights * Double(shape.in) : 0
-        // W·C, and two triangular systems.
-        if recipe.propagatesErrors { products += 4 * weights * Double(shape.in) }
+        // W·C twice, two triangular systems, and M·H.
+        if recipe.propagatesErrors { products += 8 * weights * Double(shape.in) }
         if recipe.refinementRounds > 0 {
           products += weights * Double(shape.in) * Refinement.products(rounds: recipe.refinementRounds)
         }
@@ -89,8 +89,9 @@ package struct QuantizationPlan: Equatable, Sendable {
         isGPTQ ? 4 * k * k * (recipe.descendingActivation ? 2 : 1) + 4 * k * 1536 + 8 * span * span : 0
       let part = min(widest, Solver.outputsOfPart(threads: pool.threadCount))
       let module = part * k * 4 + widest * 512 + (span + 8) * k * 4
-      // C and the widest W′.
-      let propagation = recipe.propagatesErrors ? 4 * k * (k + widest + InputDrift.depth) : 0
+      // C and the same of what judges, the widest W′, and another part of it than the solver's.
+      let propagation =
+        recipe.propagatesErrors ? 4 * k * (3 * k + widest + InputDrift.depth + part) : 0
       let refinement =
         recipe.refinementRounds > 0 ? Refinement.byteCount(widest: widest, k: k, recipe: recipe) : 0
       solving = max(solving, matrices + module + propagation + refinement)

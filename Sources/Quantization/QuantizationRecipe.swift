@@ -122,6 +122,9 @@ package struct QuantizationRecipe: Equatable, Sendable {
       "gptq, which --error-propagation and --refinement-rounds need")
   }
 
+  /// Whether some calibration windows judge what the others lead to (``HeldOutWindows``).
+  var keepsWindowsOut: Bool { propagatesErrors || refinementRounds > 0 }
+
   package static let mostRefinementRounds = 100
 
   package func groupSize(forInputs inFeatures: Int) -> Int { groupSize == -1 ? inFeatures : groupSize }

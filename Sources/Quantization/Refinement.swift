@@ -34,7 +34,9 @@ package struct Refinement {
   /// static groups; a part's weights, errors and codes, rows of H, and systems of equations.
   static func byteCount(widest: Int, k: Int, recipe: QuantizationRecipe) -> Int {
     let ordered = recipe.descendingActivation
-    let matrices = 1 + (ordered ? 0 : 1) + (ordered && !recipe.staticGroups ? 2 : 0)
+    // A propagation of errors has what judges too.
+    let matrices =
+      (recipe.propagatesErrors ? 0 : 1) + (ordered ? 0 : 1) + (ordered && !recipe.staticGroups ? 2 : 0)
     let part = min((widest + panelWidth - 1) / panelWidth * panelWidth, outputsOfPart)
     let group = recipe.groupSize(forInputs: k)
     let systems = min(

@@ -1,5 +1,6 @@
 import Architecture
 import Compute
+import Tensors
 import Transformer
 
 /// What is summed over the calibration tokens before the modules of a stage are quantized.
@@ -9,6 +10,8 @@ struct StageSums {
   let heldOut: Hessian?
   /// Nil when errors are not propagated.
   let drift: InputDrift?
+  /// Of the windows that are kept out.
+  private let heldOutDrift: InputDrift?
   private let windows: Int
   private var windowsSeen = 0
 
@@ -16,8 +19,9 @@ struct StageSums {
   init(order: Int, windows: Int, recipe: QuantizationRecipe) {
     hessian = Hessian(order: order)
     heldOut =
-      recipe.refinementRounds > 0 && HeldOutWindows.count(of: windows) > 0 ? Hessian(order: order) : nil
+      recipe.keepsWindowsOut && HeldOutWindows.count(of: windows) > 0 ? Hessian(order: order) : nil
     drift = recipe.propagatesErrors ? InputDrift(order: order) : nil
+    heldOutDrift = recipe.propagatesErrors && heldOut != nil ? InputDrift(order: order) : nil
     self.windows = windows
   }
 
@@ -52,7 +56,7 @@ struct StageSums {
       guard let sum = isHeldOut ? heldOut : hessian else { continue }
       let x = x + rows.lowerBound * width
       sum.add(x, rows: rows.count, weights: weights.map { Array($0[rows]) }, pool: pool)
-      if let drift, let differences, !isHeldOut {
+      if let drift = isHeldOut ? heldOutDrift : drift, let differences {
         drift.add(
           differences: differences + rows.lowerBound * width, x: x, rows: rows.count, pool: pool)
       }
@@ -63,7 +67,17 @@ struct StageSums {
   /// Brings all sums but H to its units, when all tokens are added.
   func prepareOthers(pool: WorkerPool) {
     drift?.scale(by: hessian.factor(sequences: sequences), pool: pool)
-    heldOut?.finish(sequences: windows - sequences, pool: pool)
+    if let heldOut {
+      heldOutDrift?.scale(by: heldOut.factor(sequences: windows - sequences), pool: pool)
+      heldOut.finish(sequences: windows - sequences, pool: pool)
+    }
+  }
+
+  /// What a module with these weights aims at: the weights themselves when errors are not propagated.
+  func target(of weights: WeightMatrix, _ hessian: PreparedHessian, pool: WorkerPool) -> WeightMatrix {
+    var judge: InputDrift.Judge?
+    if let heldOut, let heldOutDrift { judge = InputDrift.Judge(heldOutDrift, heldOut) }
+    return drift?.target(of: weights, hessian, judge: judge, pool: pool) ?? weights
   }
 
   /// What follows a solver; nil: nothing.
@@ -88,7 +102,7 @@ struct StageSums {
   }
 }
 
-/// The calibration windows that decide when a refinement stops: every eighth; the last one of fewer; none when there is only one.
+/// The calibration windows that decide how far a refinement and a propagation of errors go: every eighth; the last one of fewer; none when there is only one.
 package enum HeldOutWindows {
   private static let period = 8
 

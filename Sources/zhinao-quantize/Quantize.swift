@@ -230,7 +230,7 @@ struct RecipeArguments: ParsableArguments {
 
   @Flag(
     help:
-      "Let each module make up for the errors of the modules before it: a second pass of the float model shows what it should have seen. Takes about twice the time and memory of the forward pass. Needs --method gptq and --true-sequential; solve does not have it."
+      "Let each module make up for the errors of the modules before it: a second pass of the float model shows what it should have seen. One calibration window in eight is kept out and decides how far this goes. Takes about twice the time and memory of the forward pass. Needs --method gptq and --true-sequential; solve does not have it."
   )
   var errorPropagation = false
 

@@ -82,6 +82,39 @@ import Testing
     #expect(Self.rows(target) == RefinementTests.w.array)
   }
 
+  /// What chance explains in one half of the text does not help in the other; what the same text explains is taken as it is.
+  @Test func windowsThatAreKeptOutJudge() throws {
+    let (order, rows) = (Self.order, RefinementTests.tokens)
+    var generator = SplitMix64(seed: 22)
+    let x = RefinementTests.x
+    func drift(_ isTrue: Bool) -> InputDrift {
+      let differences = AlignedBuffer(
+        (0..<rows * order).map {
+          (isTrue ? 0.1 * x[$0] : 0) + Float.random(in: -0.5...0.5, using: &generator)
+        })
+      let drift = InputDrift(order: order)
+      drift.add(differences: differences.pointer, x: x.pointer, rows: rows)
+      drift.scale(by: 0.5)
+      return drift
+    }
+    let hessian = Hessian(order: order)
+    hessian.add(x.pointer, rows: rows, pool: .shared)
+    hessian.finish(sequences: 4, pool: .shared)
+    let prepared = try RefinementTests.prepared(QuantizationRecipe(descendingActivation: true))
+    func change(_ drift: InputDrift, judge: InputDrift?) -> Double {
+      let target = Self.rows(
+        drift.target(
+          of: RefinementTests.matrix, prepared, judge: judge.map { InputDrift.Judge($0, hessian) }))
+      return zip(target, RefinementTests.w.array).reduce(0) { $0 + Double(abs($1.0 - $1.1)) }
+    }
+    let (chance, other) = (drift(false), drift(false))
+    let (real, again) = (drift(true), drift(true))
+    #expect(change(chance, judge: chance) == change(chance, judge: nil))
+    #expect(change(chance, judge: other) < 0.4 * change(chance, judge: nil))
+    #expect(change(real, judge: again) > 0.5 * change(real, judge: nil))
+    #expect(change(real, judge: InputDrift(order: order)) == 0)
+  }
+
   @Test func weightsThatAreNotFiniteAreLeftToTheSolver() throws {
     let hessian = try RefinementTests.prepared(QuantizationRecipe())
     let w = RefinementTests.w

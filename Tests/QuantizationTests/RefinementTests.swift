@@ -42,14 +42,14 @@ import Testing
 
   static func prepared(_ recipe: QuantizationRecipe, pool: WorkerPool = .shared) throws -> PreparedHessian {
     let hessian = Hessian(order: inputs)
-    let x = x
+    let x = RefinementTests.x
     hessian.add(x.pointer, rows: tokens, pool: pool)
     return try PreparedHessian(hessian, sequences: 4, recipe: recipe, name: "m", pool: pool)
   }
 
   /// H + d in double precision.
   static let damped: [[Double]] = {
-    let x = x
+    let x = RefinementTests.x
     var h = [[Double]](repeating: [Double](repeating: 0, count: inputs), count: inputs)
     for token in 0..<tokens {
       let row = (0..<inputs).map { Double(x[token * inputs + $0]) }
@@ -63,7 +63,7 @@ import Testing
 
   /// W − Q of each row; weights of channels that were always zero are 0.
   static func errors(_ matrix: QuantizedMatrix) -> [[Double]] {
-    let w = w
+    let w = RefinementTests.w
     return (0..<out).map { n in
       (0..<inputs).map { k in
         let parameters = Int(matrix.groupIndex[k]) * out + n
@@ -96,7 +96,7 @@ import Testing
           ? Double(Int(matrix.codes[k * out + n]) - Int(matrix.zeros[g * out + n])) : 0
       }
     }
-    let w = w
+    let w = RefinementTests.w
     let target = (0..<inputs).map { $0 == 70 ? 0 : Double(w[n * inputs + $0]) }
     var a = codes.map { g in codes.map { product(g, $0) } + [product(g, target)] }
     for i in 0..<groups {
