@@ -27,7 +27,9 @@ package struct QuantizeConfiguration: Equatable, Sendable {
   package var rules = ModuleRules()
   /// Further members of `meta` that this toolchain writes: how scales were chosen and tokens weighted. No engine needs them.
   package var meta = JSONObject()
-  private static let metaKeys = ["scale_search", "signed_scales", "token_weights"]
+  private static let metaKeys = [
+    "scale_search", "signed_scales", "token_weights", "error_propagation", "refinement_rounds",
+  ]
 
   static let supportedBits = [2, 3, 4, 8]
 

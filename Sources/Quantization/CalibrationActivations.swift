@@ -31,9 +31,7 @@ package final class CalibrationActivations {
     self.configuration = configuration
     self.windowLengths = windowLengths
     rows = windowLengths.reduce(0, +)
-    hidden = try .forActivations(rows * configuration.hiddenSize, scratch: scratch)
-    inner = try .forActivations(
-      rows * max(configuration.attentionWidth, configuration.intermediateSize), scratch: scratch)
+    (hidden, inner) = try Self.buffers(configuration, rows: rows, scratch: scratch)
 
     // One window's keys and values are needed at a time, for one layer: every window of a chunk has a cache of its own
     // and all chunks share them.
@@ -62,6 +60,23 @@ package final class CalibrationActivations {
     close()
     self.chunks = chunks
     work = LayerBuffers(configuration, rows: chunks.map(\.rows).max() ?? 0)
+  }
+
+  /// Activations of the same windows in another model; working memory is shared.
+  /// - Throws: ``QuantizationError`` when the folder of `scratch` cannot hold them.
+  init(beside other: CalibrationActivations, scratch: String?) throws {
+    (configuration, windowLengths, rows) = (other.configuration, other.windowLengths, other.rows)
+    (chunks, work) = (other.chunks, other.work)
+    (hidden, inner) = try Self.buffers(configuration, rows: rows, scratch: scratch)
+  }
+
+  private static func buffers(_ c: DecoderConfiguration, rows: Int, scratch: String?) throws -> (
+    hidden: AlignedBuffer<Float>, inner: AlignedBuffer<Float>
+  ) {
+    (
+      try .forActivations(rows * c.hiddenSize, scratch: scratch),
+      try .forActivations(rows * max(c.attentionWidth, c.intermediateSize), scratch: scratch)
+    )
   }
 
   /// A chunk's rows and the memory of the steps. What closes a half-block (the inputs of o and down) outlives the chunk:

@@ -27,10 +27,15 @@ package final class Hessian {
     weightSum += weights?.reduce(0.0) { $0 + Double($1) } ?? Double(count)
   }
 
+  /// What brings sums of products to the units of H.
+  package func factor(sequences: Int) -> Float {
+    let mean = weightSum > 0 ? weightSum / Double(rows) : 1
+    return Float(2 / (Double(sequences) * mean))
+  }
+
   /// Scales the sums and fills the lower triangle in.
   package func finish(sequences: Int, pool: WorkerPool) {
-    let mean = weightSum > 0 ? weightSum / Double(rows) : 1
-    let factor = Float(2 / (Double(sequences) * mean))
+    let factor = factor(sequences: sequences)
     let h = values
     let n = order
     pool.runRanges(n) { range in

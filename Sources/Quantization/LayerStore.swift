@@ -153,6 +153,10 @@ package final class LayerStore: Sendable {
 
   // MARK: Activations
 
+  package static func byteCount(ofHidden hidden: [AlignedBuffer<Float>]) -> Int {
+    hidden.reduce(0) { $0 + $1.count * 4 }
+  }
+
   /// When activations were kept last, or the run began, and what keeping them took.
   private let kept = Mutex<(at: Date, seconds: Double?)>((Date(), nil))
 
@@ -165,10 +169,12 @@ package final class LayerStore: Sendable {
   }
 
   /// Keeps the activations that go into `layer`, and forgets older ones.
-  package func save(hidden: AlignedBuffer<Float>, before layer: Int) throws {
+  /// - Parameter hidden: of the quantized model, and of the float model when that is followed too: one file, so that both are of the
+  ///   same layer.
+  package func save(hidden: [AlignedBuffer<Float>], before layer: Int) throws {
     let start = Date()
     defer { kept.withLock { $0 = (Date(), -start.timeIntervalSinceNow) } }
-    try LayerStore.write([UnsafeRawBufferPointer(hidden.buffer)], to: hiddenPath(layer))
+    try LayerStore.write(hidden.map { UnsafeRawBufferPointer($0.buffer) }, to: hiddenPath(layer))
     for older in 0..<layer { unlink(hiddenPath(older)) }
   }
 
@@ -228,13 +234,19 @@ package final class LayerStore: Sendable {
 
   /// Reads the latest activations that are there and go into `layer` or one before it.
   /// - Returns: the layer they go into; nil when there are none.
-  package func load(into hidden: AlignedBuffer<Float>, notAfter layer: Int) throws -> Int? {
+  package func load(into hidden: [AlignedBuffer<Float>], notAfter layer: Int) throws -> Int? {
     for candidate in (0...layer).reversed() {
       guard FileManager.default.fileExists(atPath: hiddenPath(candidate)) else { continue }
       let file = try MappedFile(path: hiddenPath(candidate))
-      guard file.byteCount == hidden.count * 4, let base = file.bytes.baseAddress else { continue }
+      guard file.byteCount == LayerStore.byteCount(ofHidden: hidden), let base = file.bytes.baseAddress
+      else { continue }
       withExtendedLifetime(file) {
-        UnsafeMutableRawPointer(hidden.pointer).copyMemory(from: base, byteCount: file.byteCount)
+        var offset = 0
+        for stream in hidden {
+          UnsafeMutableRawPointer(stream.pointer).copyMemory(
+            from: base + offset, byteCount: stream.count * 4)
+          offset += stream.count * 4
+        }
       }
       return candidate
     }

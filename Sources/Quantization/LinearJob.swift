@@ -57,8 +57,15 @@ package struct LinearJob: Sendable {
     }
     let matrix = try LinearJob.matrix(w)
     let rows = try LinearJob.matrix(x).rowMajorFloats()
-    let hessian = recipe.method == .gptq ? try prepared(rows, count: x.shape[0], name: w.name) : nil
+    guard !recipe.propagatesErrors else {
+      throw QuantizationError.setting(
+        option: "--error-propagation", value: "with solve",
+        expected: "a model, whose float activations are known")
+    }
+    let (hessian, refinement) =
+      recipe.method == .gptq ? try prepared(rows, count: x.shape[0], name: w.name) : (nil, nil)
     var (tensor, report) = try Solver(recipe: recipe).solve(matrix, hessian: hessian, module: w.name)
+    refinement?.apply(to: &tensor, of: matrix, &report)
     report.warnings += hessian?.warnings ?? []
     let format = try zeroPointFormat(tensor)
     let dequantized = WeightMatrix.intPanels(tensor.matrix).rowMajorFloats()
@@ -70,12 +77,22 @@ package struct LinearJob: Sendable {
       seconds: Date().timeIntervalSince(start))
   }
 
-  private func prepared(_ x: AlignedBuffer<Float>, count: Int, name: String) throws -> PreparedHessian {
-    let hessian = Hessian(order: x.count / count)
+  private func prepared(_ x: AlignedBuffer<Float>, count: Int, name: String) throws -> (
+    PreparedHessian, Refinement?
+  ) {
+    var sums = StageSums(order: x.count / count, windows: min(sequences, count), recipe: recipe)
     let weights = TokenWeighting(recipe.tokenWeights, pool: .shared)
-      .weights(of: x.pointer, rows: count, width: hessian.order)
-    hessian.add(x.pointer, rows: count, weights: weights, pool: .shared)
-    return try PreparedHessian(hessian, sequences: sequences, recipe: recipe, name: name)
+      .weights(of: x.pointer, rows: count, width: sums.hessian.order)
+    // The rows of each sequence.
+    let ends = (0...min(sequences, count)).map { count * $0 / min(sequences, count) }
+    sums.add(
+      x.pointer, windows: zip(ends, ends.dropFirst()).map { $0..<$1 }, weights: weights, differences: nil,
+      pool: .shared)
+    sums.prepareOthers(pool: .shared)
+    // Only losses depend on how many sequences there are; all of the text's are meant.
+    let hessian = try PreparedHessian(
+      sums.hessian, sequences: sums.heldOut == nil ? sequences : sums.sequences, recipe: recipe, name: name)
+    return (hessian, sums.refinement(hessian, recipe: recipe, pool: .shared))
   }
 
   private static func onlyMatrix(of path: String) throws -> StoredTensor {

@@ -121,11 +121,18 @@ package struct ModelQuantizer {
     }
     let activations = try CalibrationActivations(
       configuration: c, windowLengths: calibration.windows.map(\.count), scratch: scratch)
-    let kept = first > 0 ? try store.load(into: activations.hidden, notAfter: first) : nil
-    if kept == nil { try builder.embed(calibration.windows, into: activations.hidden, pool: pool) }
+    let float = recipe.propagatesErrors ? try FloatStream(beside: activations, scratch: scratch) : nil
+    let streams = [activations.hidden] + (float.map { [$0.activations.hidden] } ?? [])
+    let kept = first > 0 ? try store.load(into: streams, notAfter: first) : nil
+    if kept == nil {
+      try builder.embed(calibration.windows, into: activations.hidden, pool: pool)
+      for other in streams.dropFirst() {
+        other.pointer.update(from: activations.hidden.pointer, count: other.count)
+      }
+    }
     // Finished layers after the last kept activations are run once more.
     for index in (kept ?? 0)..<first {
-      try replay(index, builder: builder, store: store, activations: activations)
+      try replay(index, builder: builder, store: store, activations: activations, float: float)
       model.store.releasePages()
       store.releasePages()
     }
@@ -136,20 +143,22 @@ package struct ModelQuantizer {
       observer.layerStarted(index, of: c.layerCount)
       var layer = try builder.layer(index)
       layer.setFloatArithmetic(recipe.calibrationArithmetic)
+      float?.layer = layer
       let worker = LayerQuantizer(
         recipe: recipe, table: self.index, index: index, sequences: calibration.windows.count,
         statistics: recipe.needsStatistics
           ? try LayerStatistics(
             store, layer: index, self.index, tokens: activations.rows, blockSize: recipe.outputBlock) : nil,
         pool: pool, observer: observer, beforeHiddenChanges: { try saving.wait() })
-      let modules = try worker.run(&layer, StagedLayer(steps: steps, activations: activations))
-      let hidden = activations.hidden
-      let keepsHidden = index + 1 < c.layerCount && store.isHiddenDue(byteCount: hidden.count * 4)
+      let modules = try worker.run(
+        &layer, StagedLayer(steps: steps, activations: activations, float: float))
+      let keepsHidden =
+        index + 1 < c.layerCount && store.isHiddenDue(byteCount: LayerStore.byteCount(ofHidden: streams))
       try saving.start { [pool] in
         // In this order: activations are of use only with all layers before them.
         try store.save(layer: index, modules: modules, pool: pool)
         store.removeStatistics(ofLayer: index)
-        if keepsHidden { try store.save(hidden: hidden, before: index + 1) }
+        if keepsHidden { try store.save(hidden: streams, before: index + 1) }
       }
       observer.layerFinished(index, of: c.layerCount)
       // The layer's weights are not read again.
@@ -159,7 +168,8 @@ package struct ModelQuantizer {
   }
 
   private func replay(
-    _ index: Int, builder: DecoderBuilder, store: LayerStore, activations: CalibrationActivations
+    _ index: Int, builder: DecoderBuilder, store: LayerStore, activations: CalibrationActivations,
+    float: FloatStream?
   )
     throws
   {
@@ -167,14 +177,16 @@ package struct ModelQuantizer {
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
     var layer = try builder.layer(index)
     layer.setFloatArithmetic(recipe.calibrationArithmetic)
+    float?.layer = layer
     for kind in self.index.stages.flatMap(\.modules) {
       let module = ModuleID(kind, layer: index)
       let tensor = try store.tensor(
         self.index.name(of: module), layer: index, shape: self.index.shape(of: module))
       layer[kind].weight = .intPanels(tensor.matrix)
     }
-    try StagedLayer(steps: steps, activations: activations).run(&layer, index: index, observe: nil) { _, _ in
-    }
+    try StagedLayer(steps: steps, activations: activations, float: float).run(
+      &layer, index: index, observe: nil
+    ) { _, _ in }
   }
 
   private func roundLayer(_ index: Int, builder: DecoderBuilder, observer: any QuantizationObserver) throws
@@ -232,30 +244,32 @@ private struct LayerQuantizer {
     recipe.trueSequential ? try runInSequence(&layer, staged) : try runAtOnce(&layer, staged)
   }
 
-  /// Modules of a stage that share a Hessian.
-  private struct SharedHessian {
+  /// What the modules of a stage that share a Hessian have summed.
+  private struct SharedSums {
     let kinds: [ModuleKind]
-    let hessian: Hessian
+    var sums: StageSums
   }
 
   /// Where each token's weight depends on the module, each has a Hessian of its own; otherwise all of the stage share one.
-  private func emptyHessians(_ stage: TensorRule.Stage) -> [SharedHessian] {
+  private func sums(of stage: TensorRule.Stage) -> [SharedSums] {
     let kinds = modules(of: stage)
     let groups = recipe.tokenWeights == .fisher ? kinds.map { [$0] } : [kinds]
-    return groups.map { SharedHessian(kinds: $0, hessian: Hessian(order: order(stage))) }
+    return groups.map {
+      SharedSums(kinds: $0, sums: StageSums(order: order(stage), windows: sequences, recipe: recipe))
+    }
   }
 
   /// Each stage sees what the quantized stages before it make of its input.
   private func runInSequence(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
     var modules: [QuantizedModule] = []
-    var hessians: [SharedHessian] = []
+    var sums: [SharedSums] = []
     try staged.run(&layer, index: index, needsOutput: !isLast) { stage, rows, layer in
-      if hessians.isEmpty { hessians = emptyHessians(stage) }
-      add(rows, of: stage, to: hessians, layer, staged)
+      if sums.isEmpty { sums = self.sums(of: stage) }
+      add(rows, of: stage, to: &sums, layer, staged)
     } replace: { stage, layer in
       if stage == .attentionOutput { try beforeHiddenChanges() }
-      let used = hessians
-      hessians = []
+      let used = sums
+      sums = []
       modules += try solve(stage, in: &layer, used)
     }
     return modules
@@ -267,16 +281,14 @@ private struct LayerQuantizer {
     let hidden = staged.activations.hidden
     let before = AlignedBuffer<Float>(count: hidden.count)
     before.pointer.update(from: hidden.pointer, count: before.count)
-    var hessians: [TensorRule.Stage: [SharedHessian]] = [:]
+    var sums: [TensorRule.Stage: [SharedSums]] = [:]
     try staged.run(&layer, index: index, needsOutput: false) { stage, rows, layer in
-      let stageHessians = hessians[stage] ?? emptyHessians(stage)
-      hessians[stage] = stageHessians
-      add(rows, of: stage, to: stageHessians, layer, staged)
+      add(rows, of: stage, to: &sums[stage, default: self.sums(of: stage)], layer, staged)
     } replace: { stage, _ in
       if stage == .attentionOutput { try beforeHiddenChanges() }
     }
     for stage in TensorRule.Stage.allCases {
-      guard let used = hessians.removeValue(forKey: stage) else { continue }
+      guard let used = sums.removeValue(forKey: stage) else { continue }
       modules += try solve(stage, in: &layer, used)
     }
     guard !isLast else { return modules }
@@ -286,36 +298,40 @@ private struct LayerQuantizer {
   }
 
   private func add(
-    _ rows: BlockRows, of stage: TensorRule.Stage, to hessians: [SharedHessian], _ layer: DecoderLayer,
+    _ rows: BlockRows, of stage: TensorRule.Stage, to sums: inout [SharedSums], _ layer: DecoderLayer,
     _ staged: StagedLayer
   ) {
     let first = staged.activations.row(of: rows)
-    for shared in hessians {
+    for place in sums.indices {
       let weights =
-        if recipe.tokenWeights == .fisher, let module = statistics?[shared.kinds[0]] {
+        if recipe.tokenWeights == .fisher, let module = statistics?[sums[place].kinds[0]] {
           Array(module.tokenWeights.buffer[first..<first + rows.count])
         } else {
           TokenWeighting(recipe.tokenWeights, pool: pool).weights(
-            of: rows, before: stage, width: shared.hessian.order, layer: layer, index: index,
-            steps: staged.steps)
+            of: rows, before: stage, width: order(stage), layer: layer, index: index, steps: staged.steps)
         }
-      shared.hessian.add(rows.input(of: stage), rows: rows.count, weights: weights, pool: pool)
+      sums[place].sums.add(rows, of: stage, weights: weights, float: staged.float, pool: pool)
     }
   }
 
-  private func solve(_ stage: TensorRule.Stage, in layer: inout DecoderLayer, _ hessians: [SharedHessian])
-    throws -> [QuantizedModule]
+  private func solve(_ stage: TensorRule.Stage, in layer: inout DecoderLayer, _ shared: [SharedSums]) throws
+    -> [QuantizedModule]
   {
     func name(_ kind: ModuleKind) -> String { table.name(of: ModuleID(kind, layer: index)) }
     let solver = Solver(recipe: recipe, pool: pool)
     var modules: [QuantizedModule] = []
-    for shared in hessians {
+    for group in shared {
+      let sums = group.sums
       let prepared = try PreparedHessian(
-        shared.hessian, sequences: sequences, recipe: recipe, name: name(shared.kinds[0]), pool: pool)
-      for kind in shared.kinds {
+        sums.hessian, sequences: sums.sequences, recipe: recipe, name: name(group.kinds[0]), pool: pool)
+      sums.prepareOthers(pool: pool)
+      let refinement = sums.refinement(prepared, recipe: recipe, pool: pool)
+      for kind in group.kinds {
+        let target = sums.target(of: layer[kind].weight, prepared, pool: pool)
         var (tensor, report) = try solver.solve(
-          layer[kind].weight, hessian: prepared,
+          target, hessian: prepared,
           outputs: recipe.roundsBothSides ? statistics?[kind]?.outputs : nil, module: name(kind))
+        refinement?.apply(to: &tensor, of: target, &report)
         report.warnings += prepared.warnings
         observer.moduleSolved(report)
         modules.append(QuantizedModule(name: name(kind), tensor: tensor, report: report))

@@ -20,16 +20,20 @@ package struct ModuleReport: Equatable, Sendable {
   package var inputs: InputDiagnosis?
   /// What stands out in the inputs, a sentence each.
   package var reasons: [String]
+  /// Nil without a refinement.
+  package var refinement: RefinementReport?
 
   package var json: JSONValue {
-    [
-      "inputs": inputs?.json ?? .null, "reasons": .array(reasons.map { .string($0) }),
-      "module": .string(module), "avg_loss": .init(averageLoss), "sum_losses": .init(sumLosses),
-      "seconds": .init((seconds * 1000).rounded() / 1000), "damp_percent": .init(dampPercent),
-      "dead_channels": .init(deadChannels), "all_positive_groups": .init(positiveGroups),
-      "subnormal_scales": .init(tinyScales), "short_last_group": .bool(hasShortGroup),
-      "warnings": .array(warnings.map { .string($0) }),
-    ]
+    var members = JSONObject([
+      ("inputs", inputs?.json ?? .null), ("reasons", .array(reasons.map { .string($0) })),
+      ("module", .string(module)), ("avg_loss", .init(averageLoss)), ("sum_losses", .init(sumLosses)),
+      ("seconds", .init((seconds * 1000).rounded() / 1000)), ("damp_percent", .init(dampPercent)),
+      ("dead_channels", .init(deadChannels)), ("all_positive_groups", .init(positiveGroups)),
+      ("subnormal_scales", .init(tinyScales)), ("short_last_group", .bool(hasShortGroup)),
+      ("warnings", .array(warnings.map { .string($0) })),
+    ])
+    if let refinement { members["refinement"] = refinement.json }
+    return .object(members)
   }
 }
 
@@ -46,6 +50,9 @@ extension ModuleReport {
       hasShortGroup: try fields.bool("short_last_group") ?? false,
       warnings: try fields.strings("warnings", most: .max),
       inputs: try fields.object("inputs").map { fields throws(JSONFieldError) in try InputDiagnosis(fields) },
-      reasons: try fields.strings("reasons", most: .max))
+      reasons: try fields.strings("reasons", most: .max),
+      refinement: try fields.object("refinement").map { fields throws(JSONFieldError) in
+        try RefinementReport(fields)
+      })
   }
 }

@@ -37,8 +37,12 @@ package struct QuantizationPlan: Equatable, Sendable {
     let longest = windowLengths.max() ?? 0
     let chunk = min(tokens, max(longest, CalibrationActivations.chunkRows))
     let wide = max(c.attentionWidth, c.intermediateSize)
-    let activations = 4 * tokens * (c.hiddenSize + wide)
-    let work = 4 * chunk * (c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize)
+    // The float model's tokens pass beside the quantized one's.
+    let streams = recipe.propagatesErrors ? 2 : 1
+    let activations = 4 * tokens * (c.hiddenSize + wide) * streams
+    let work =
+      4 * chunk * (c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize)
+      + 4 * chunk * max(c.hiddenSize, wide) * (streams - 1)
     let caches = longest == 0 ? 0 : (chunk / longest + 1) * 8 * (longest + 16) * c.kvHeads * (c.headDim + 16)
     let isGPTQ = recipe.method == .gptq
 
@@ -48,7 +52,7 @@ package struct QuantizationPlan: Equatable, Sendable {
     var forward = 0.0
     // Attention sums QKᵀ and PV over half a square of each window, in fp32.
     let squares = windowLengths.reduce(0.0) { $0 + Double($1) * Double($1 + 1) }
-    var products = isGPTQ ? 2 * squares * Double(c.attentionWidth) : 0
+    var products = isGPTQ ? 2 * squares * Double(c.attentionWidth) * Double(streams) : 0
     let weighsAttention = isGPTQ && recipe.tokenWeights == .attention
     // Q, K and V once more, and QKᵀ twice.
     if weighsAttention {
@@ -76,8 +80,13 @@ package struct QuantizationPlan: Equatable, Sendable {
         let weights = Double(shape.out) * Double(shape.in)
         let bits = IntPanelLayout.fieldBits(forCodesOf: recipe.bits)
         codes += shape.out * shape.in * bits / 8
-        forward += 2 * Double(tokens) * weights
+        forward += 2 * Double(tokens) * weights * Double(streams)
         products += isGPTQ ? weights * Double(shape.in) : 0
+        // W·C twice, two triangular systems, and M·H.
+        if recipe.propagatesErrors { products += 8 * weights * Double(shape.in) }
+        if recipe.refinementRounds > 0 {
+          products += weights * Double(shape.in) * Refinement.products(rounds: recipe.refinementRounds)
+        }
         if recipe.searchesScales { products += weights * QuantizationPlan.searchFlops }
         if let statistics {
           let block = statistics.outputBlock(shape.out)
@@ -102,7 +111,14 @@ package struct QuantizationPlan: Equatable, Sendable {
       let hessians = isGPTQ && recipe.tokenWeights == .fisher ? modules.count : 1
       // Rows in another order, W − Q, and codes in another order.
       let bothSides = widestBlock * 9 + (statistics == nil ? 0 : 4 * widest * k)
-      solving = max(solving, matrices + 4 * (hessians - 1) * k * k + module + bothSides)
+      // C and the same of what judges, the widest W′, and another part of it than the solver's.
+      let propagation =
+        recipe.propagatesErrors ? 4 * k * (3 * k + widest + InputDrift.depth + part) : 0
+      let refinement =
+        recipe.refinementRounds > 0 ? Refinement.byteCount(widest: widest, k: k, recipe: recipe) : 0
+      solving = max(
+        solving, matrices + 4 * (hessians - 1) * k * k + module + bothSides + propagation + refinement)
+      if recipe.propagatesErrors { products += 2 * Double(hessians) * Double(tokens) * Double(k) * Double(k) }
       if isGPTQ {
         products += Double(hessians) * (Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2)
       }

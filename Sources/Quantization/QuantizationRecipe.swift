@@ -38,6 +38,11 @@ package struct QuantizationRecipe: Equatable, Sendable {
   package var roundsBothSides: Bool
   /// Outputs whose dependence on each other is looked at together, at most: modules with more have blocks of equal size.
   package var outputBlock: Int
+  /// Modules aim at what the float model computes from its own activations, and so make up for errors of the modules before them
+  /// (``FloatStream``).
+  package var propagatesErrors: Bool
+  /// Descents at most after a solver, each followed by a refit of the scales (``Refinement``); 0: no refinement.
+  package var refinementRounds: Int
   /// What calibration tokens pass through; Hessians are fp32 sums of what comes out of it either way.
   package var calibrationArithmetic: FloatArithmetic
 
@@ -92,6 +97,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
     dampIncrement: Double = 0.01, trueSequential: Bool = true, mirrorsPositiveGroups: Bool = false,
     searchesScales: Bool = false, signedScales: Bool = true, tokenWeights: TokenWeights = .none,
     roundsBothSides: Bool = false, outputBlock: Int = QuantizationRecipe.defaultOutputBlock,
+    propagatesErrors: Bool = false, refinementRounds: Int = 0,
     calibrationArithmetic: FloatArithmetic = .fp32
   ) {
     self.method = method
@@ -109,6 +115,8 @@ package struct QuantizationRecipe: Equatable, Sendable {
     self.tokenWeights = tokenWeights
     self.roundsBothSides = roundsBothSides
     self.outputBlock = outputBlock
+    self.propagatesErrors = propagatesErrors
+    self.refinementRounds = refinementRounds
     self.calibrationArithmetic = calibrationArithmetic
   }
 
@@ -129,14 +137,31 @@ package struct QuantizationRecipe: Equatable, Sendable {
     try require(dampPercent > 0 && dampPercent < 1, "--damp", dampPercent, "a number between 0 and 1")
     try require(
       dampIncrement >= 0 && dampIncrement < 1, "--damp-increment", dampIncrement, "a number from 0 to 1")
+    try require(
+      (0...QuantizationRecipe.mostRefinementRounds).contains(refinementRounds), "--refinement-rounds",
+      refinementRounds, "a number from 0 to \(QuantizationRecipe.mostRefinementRounds)")
+    // Their inputs must be those that the quantized modules before them give.
+    try require(
+      !propagatesErrors || trueSequential, "--error-propagation", "with --no-true-sequential",
+      "--true-sequential")
+    try require(
+      method == .gptq || !propagatesErrors && refinementRounds == 0, "--method", method.rawValue,
+      "gptq, which --error-propagation and --refinement-rounds need")
   }
+
+  /// Whether some calibration windows judge what the others lead to (``HeldOutWindows``).
+  var keepsWindowsOut: Bool { propagatesErrors || refinementRounds > 0 }
+
+  package static let mostRefinementRounds = 100
 
   package func groupSize(forInputs inFeatures: Int) -> Int { groupSize == -1 ? inFeatures : groupSize }
   package var maximumCode: Float { Float((1 << bits) - 1) }
 
   /// Whether AutoGPTQ computes the same. Its checkpoints declare the order of columns also where groups are static and no engine
   /// need know it.
-  private var isAutoGPTQ: Bool { !searchesScales && tokenWeights == .none && !roundsBothSides }
+  private var isAutoGPTQ: Bool {
+    !searchesScales && tokenWeights == .none && !roundsBothSides && !propagatesErrors && refinementRounds == 0
+  }
 
   package func quantizeConfiguration(format: ZeroPointFormat) -> QuantizeConfiguration {
     var result = QuantizeConfiguration(
@@ -154,6 +179,8 @@ package struct QuantizationRecipe: Equatable, Sendable {
       ? [("scale_search", true), ("signed_scales", .bool(isSymmetric && signedScales))] : [])
       + (tokenWeights == .none ? [] : [("token_weights", .string(tokenWeights.rawValue))])
       + (roundsBothSides ? [("two_sided", true), ("output_block", .init(outputBlock))] : [])
+      + (propagatesErrors ? [("error_propagation", true)] : [])
+      + (refinementRounds == 0 ? [] : [("refinement_rounds", .init(refinementRounds))])
   }
 
   package var json: JSONValue {

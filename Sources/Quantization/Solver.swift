@@ -21,6 +21,8 @@ package struct PreparedHessian {
     let ofChannels: AlignedBuffer<Float>
   }
   var deadCount: Int { dead.count { $0 } }
+  /// H + d in the order of channels, both triangles: for a refinement; nil without one.
+  let damped: AlignedBuffer<Float>?
 
   /// - Parameter hessian: is used up.
   /// - Throws: ``QuantizationError`` when it is not finite, or not positive definite however it is damped.
@@ -47,6 +49,9 @@ package struct PreparedHessian {
     }
     self.dead = dead
     self.sequences = sequences
+    // The factor takes the place of H, or of H in another order.
+    damped =
+      recipe.refinementRounds == 0 ? nil : recipe.descendingActivation ? h : PreparedHessian.copy(h, pool)
     if recipe.descendingActivation {
       let order = values.indices.sorted { (values[$1], $0) < (values[$0], $1) }
       h = PreparedHessian.permuted(h, n, order, pool: pool)
@@ -80,10 +85,19 @@ package struct PreparedHessian {
         "\(name): the Hessian is not positive definite with damp \(recipe.dampPercent); damp was raised to \(damp); more calibration text avoids this"
       )
     }
+    if let damped { for k in 0..<n { damped[k * n + k] += Float(damp) * mean } }
     importance = recipe.searchesScales ? Importance(factor, order: order) : nil
     dampPercent = damp
     self.warnings = warnings
     self.diagnosis = diagnosis
+  }
+
+  private static func copy(_ h: AlignedBuffer<Float>, _ pool: WorkerPool) -> AlignedBuffer<Float> {
+    let result = AlignedBuffer<Float>(count: h.count)
+    pool.runRanges(h.count, grain: 1 << 16) {
+      (result.pointer + $0.lowerBound).update(from: h.pointer + $0.lowerBound, count: $0.count)
+    }
+    return result
   }
 
   private static func permuted(_ h: AlignedBuffer<Float>, _ n: Int, _ order: [Int], pool: WorkerPool)

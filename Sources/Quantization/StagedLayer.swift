@@ -9,10 +9,13 @@ import Transformer
 package struct StagedLayer {
   package let steps: LayerSteps
   package let activations: CalibrationActivations
+  /// Goes through the same steps in the float model, each chunk before the quantized one.
+  let float: FloatStream?
 
-  package init(steps: LayerSteps, activations: CalibrationActivations) {
+  package init(steps: LayerSteps, activations: CalibrationActivations, float: FloatStream? = nil) {
     self.steps = steps
     self.activations = activations
+    self.float = float
   }
 
   /// Gets a stage, the rows of a chunk before its projections, and the block as it is then.
@@ -56,6 +59,7 @@ package struct StagedLayer {
     then tap: (BlockRows, DecoderLayer) throws -> Void
   ) rethrows {
     for chunk in activations.chunks {
+      float?.run(list, on: chunk, steps: steps, index: index)
       let rows = activations.rows(of: chunk)
       for step in list { steps.run(step, of: layer, index: index, on: rows) }
       try tap(rows, layer)
@@ -64,5 +68,5 @@ package struct StagedLayer {
 }
 
 extension BlockStep {
-  fileprivate var isNorm: Bool { self == .attentionNorm || self == .feedForwardNorm }
+  var isNorm: Bool { self == .attentionNorm || self == .feedForwardNorm }
 }

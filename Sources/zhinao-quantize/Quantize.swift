@@ -254,6 +254,18 @@ struct RecipeArguments: ParsableArguments {
         + "with the square.", valueName: "n"))
   var outputBlock = QuantizationRecipe.defaultOutputBlock
 
+  @Flag(
+    help:
+      "Let each module make up for the errors of the modules before it: a second pass of the float model shows what it should have seen. One calibration window in eight is kept out and decides how far this goes. Takes about twice the time and memory of the forward pass. Needs --method gptq and --true-sequential; solve does not have it."
+  )
+  var errorPropagation = false
+
+  @Option(
+    help: ArgumentHelp(
+      "After GPTQ, refit the scales and move single codes, at most n times. One calibration window in eight is kept out of the Hessian "
+        + "and decides for each output when to stop. Needs --method gptq; 2 is usual.", valueName: "n"))
+  var refinementRounds = 0
+
   @Option(
     name: [.customLong("damp"), .customLong("damp-percent")],
     help: ArgumentHelp(
@@ -280,10 +292,24 @@ struct RecipeArguments: ParsableArguments {
   var calibrationArithmetic = FloatArithmetic.fp32
 
   func validate() throws {
-    guard method == .gptq || (preset ?? .autogptq) == .autogptq && tokenWeights == nil && twoSided == nil
-    else {
+    let usesHessian =
+      (preset ?? .autogptq) != .autogptq || tokenWeights != nil || twoSided != nil || errorPropagation
+      || refinementRounds > 0
+    guard method == .gptq || !usesHessian else {
       throw ValidationError(
-        "--method rtn has no Hessian: --preset, --token-weights and --two-sided need --method gptq.")
+        "--method rtn has no Hessian: --preset, --token-weights, --two-sided, --error-propagation and --refinement-rounds need --method gptq."
+      )
+    }
+    guard (0...QuantizationRecipe.mostRefinementRounds).contains(refinementRounds) else {
+      throw ValidationError(
+        "--refinement-rounds: expected a number from 0 to \(QuantizationRecipe.mostRefinementRounds).")
+    }
+    guard refinementRounds == 0 || !recipe(default: .balanced).roundsBothSides else {
+      throw ValidationError(
+        "--refinement-rounds would undo what --two-sided does: pass --no-two-sided, or leave it out.")
+    }
+    guard trueSequential || !errorPropagation else {
+      throw ValidationError("--error-propagation needs --true-sequential.")
     }
   }
 
@@ -301,6 +327,8 @@ struct RecipeArguments: ParsableArguments {
     if let scaleSearch { recipe.searchesScales = scaleSearch }
     if let tokenWeights { recipe.tokenWeights = tokenWeights }
     if let twoSided { recipe.roundsBothSides = twoSided }
+    if errorPropagation { recipe.propagatesErrors = true }
+    if refinementRounds > 0 { recipe.refinementRounds = refinementRounds }
     return recipe
   }
 }

@@ -219,6 +219,29 @@ typedef struct zn_kernels {
                                      int64_t candidates, const float *_Nonnull scales, const float *_Nonnull low,
                                      const float *_Nonnull high, float *_Nonnull losses);
 
+    // ---- refinement of codes and scales, on panels of 16 output rows (lanes) ------------------------------------
+    // centered[i][lane] = codes[i][lane] - zeros[lane]
+    void (*_Nonnull center_codes)(int64_t columns, const uint8_t *_Nonnull codes, const float *_Nonnull zeros,
+                                  float *_Nonnull centered);
+    // errors[i][lane] = w[i][lane] - scales[lane] * (codes[i][lane] - zeros[lane]), rounded once: columns of one group.
+    void (*_Nonnull residuals)(int64_t columns, const float *_Nonnull w, const uint8_t *_Nonnull codes,
+                               const float *_Nonnull scales, const float *_Nonnull zeros, float *_Nonnull errors);
+    // sums[lane] += sum_i a[i][lane] * b[i][lane] in doubles, columns ascending, each product exact.
+    void (*_Nonnull dot_lanes)(int64_t columns, const float *_Nonnull a, const float *_Nonnull b,
+                               double *_Nonnull sums);
+    // Coordinate descent over one block of columns. Of panel p, the strides being in elements:
+    //   gradients [panels][columns][16]: (w - q) H of the block's columns, used up
+    //   errors, codes [columns][16] at p * error_stride and p * code_stride: w - q, and the codes
+    //   scales [groups][16] at p * scale_stride; column j is of group group_of[j]
+    // h: columns x columns, the block of H, rows h_stride apart. For each column j:
+    //   code' = clamp(round_half_even(code + g[j] / (H[j,j] * s)), 0, maxq), d = s * (code' - code), error -= d,
+    //   g[i] -= H[j,i] * d for i > j, one fused multiply-add each.
+    void (*_Nonnull descend_block)(int64_t panels, int64_t columns, float *_Nonnull gradients, float *_Nonnull errors,
+                                   int64_t error_stride, const float *_Nonnull h, int64_t h_stride,
+                                   const float *_Nonnull scales, int64_t scale_stride,
+                                   const int32_t *_Nonnull group_of, float maxq, uint8_t *_Nonnull codes,
+                                   int64_t code_stride);
+
     // ---- element-wise -----------------------------------------------------------------------------------------
     void (*_Nonnull widen)(float *_Nonnull y, const void *_Nonnull x, zn_float_type type, int64_t n);
     // Round to nearest even; overflow to infinity, NaN stays NaN.

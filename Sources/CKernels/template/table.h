@@ -11,6 +11,7 @@
 #include "int8_few.h"
 #include "int8_gemm.h"
 #include "gptq.h"
+#include "refinement.h"
 #include "elementwise.h"
 
 const zn_kernels TABLE = {
@@ -40,6 +41,10 @@ const zn_kernels TABLE = {
     .gptq_block = gptq_block,
     .gptq_rows = gptq_rows,
     .rounding_losses = rounding_losses,
+    .center_codes = center_codes,
+    .residuals = residuals,
+    .dot_lanes = dot_lanes,
+    .descend_block = descend_block,
     .widen = widen,
     .narrow = narrow,
     .rms_norm = rms_norm,
