@@ -36,13 +36,10 @@ package struct ModelQuantizer {
       throw QuantizationError.alreadyQuantized(path: model.path, bits: quantization.bits)
     }
     index = TensorIndex(model.configuration)
-    // One layer is like the others.
-    for kind in index.stages.flatMap(\.modules) {
-      let module = ModuleID(kind, layer: 0)
-      let shape = index.shape(of: module)
-      if let obstacle = AutoGPTQModule.obstacle(bits: recipe.bits, out: shape.out, in: shape.in) {
-        throw QuantizationError.cannotBeStored(
-          module: index.name(of: module), bits: recipe.bits, obstacle: obstacle)
+    for module in index.projections {
+      let (shape, bits) = (index.shape(of: module), recipe.of(module).bits)
+      if let obstacle = AutoGPTQModule.obstacle(bits: bits, out: shape.out, in: shape.in) {
+        throw QuantizationError.cannotBeStored(module: index.name(of: module), bits: bits, obstacle: obstacle)
       }
     }
   }
@@ -181,10 +178,11 @@ package struct ModelQuantizer {
     -> [QuantizedModule]
   {
     let layer = try builder.layer(index)
-    let solver = Solver(recipe: recipe, pool: pool)
+    var solver = Solver(recipe: recipe, pool: pool)
     var modules: [QuantizedModule] = []
     for (stage, kinds) in self.index.stages {
       for kind in kinds {
+        solver.recipe = recipe.of(ModuleID(kind, layer: index))
         let name = self.index.name(of: ModuleID(kind, layer: index))
         let (tensor, report) = try solver.solve(layer[kind].weight, hessian: nil, module: name)
         observer.moduleSolved(report)
@@ -307,12 +305,13 @@ private struct LayerQuantizer {
     throws -> [QuantizedModule]
   {
     func name(_ kind: ModuleKind) -> String { table.name(of: ModuleID(kind, layer: index)) }
-    let solver = Solver(recipe: recipe, pool: pool)
+    var solver = Solver(recipe: recipe, pool: pool)
     var modules: [QuantizedModule] = []
     for shared in hessians {
       let prepared = try PreparedHessian(
         shared.hessian, sequences: sequences, recipe: recipe, name: name(shared.kinds[0]), pool: pool)
       for kind in shared.kinds {
+        solver.recipe = recipe.of(ModuleID(kind, layer: index))
         var (tensor, report) = try solver.solve(
           layer[kind].weight, hessian: prepared,
           outputs: recipe.roundsBothSides ? statistics?[kind]?.outputs : nil, module: name(kind))

@@ -20,6 +20,8 @@ package struct ModuleReport: Equatable, Sendable {
   package var inputs: InputDiagnosis?
   /// What stands out in the inputs, a sentence each.
   package var reasons: [String]
+  /// What `sumLosses` is a sum of, for each output; empty where outputs depend on each other, and in reports that were kept.
+  package var outputLosses: [Double] = []
 
   package var json: JSONValue {
     [

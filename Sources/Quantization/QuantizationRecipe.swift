@@ -1,3 +1,4 @@
+import Architecture
 import AutoGPTQ
 import JSON
 import Tensors
@@ -40,6 +41,8 @@ package struct QuantizationRecipe: Equatable, Sendable {
   package var outputBlock: Int
   /// What calibration tokens pass through; Hessians are fp32 sums of what comes out of it either way.
   package var calibrationArithmetic: FloatArithmetic
+  /// Modules with other bits or groups than `bits` and `groupSize`.
+  package var modules: [ModuleID: ModuleSettings] = [:]
 
   /// Settings that go together.
   package enum Preset: String, CaseIterable, Sendable {
@@ -167,6 +170,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
       members["calibration_arithmetic"] = .string(calibrationArithmetic.rawValue)
     }
     for (key, value) in choices { members[key] = value }
+    if !modules.isEmpty { members["modules"] = .object(modulesJSON) }
     return .object(members)
   }
 }

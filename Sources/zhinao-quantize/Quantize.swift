@@ -57,6 +57,7 @@ struct QuantizeModelCommand: ParsableCommand {
       EXAMPLES
         zhinao-quantize MODEL_DIR --calibration data.json -o model-int4.zhinao --gptq-output model-int4-gptq/
         zhinao-quantize MODEL_DIR --calibration data.json --preset balanced -o model-int4.zhinao
+        zhinao-quantize MODEL_DIR --calibration data.json --preset balanced --target-kl 0.05 -o out.zhinao
         zhinao-quantize MODEL_DIR --calibration corpus.txt.gz --bits 4 --group-size 32 --no-sym -o out.zhinao
         zhinao-quantize MODEL_DIR --method rtn -o baseline.zhinao
         zhinao-quantize --demo
@@ -73,6 +74,7 @@ struct QuantizeModelCommand: ParsableCommand {
 
   @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
   @OptionGroup(title: "Quantization") var recipe: RecipeArguments
+  @OptionGroup(title: "Mixed precision") var precision: PrecisionArguments
   @OptionGroup(title: "Output") var outputs: OutputArguments
   @OptionGroup var digests: DigestOptions
   @OptionGroup var opening: OpeningOptions
@@ -95,7 +97,7 @@ struct QuantizeModelCommand: ParsableCommand {
     guard let model, !demo else { return try Demo().run(output) }
     let result = try QuantizationJob(
       modelPath: model, verification: opening.verify, preTokenizer: opening.preTokenizer,
-      recipe: recipe.recipe,
+      recipe: recipe.recipe, precision: precision.target(recipe.recipe),
       calibrationPaths: calibration.files,
       calibrationOptions: calibration.options, outputs: outputs.outputs,
       memoryLimit: outputs.memoryLimit.flatMap(Format.byteCount), scratch: outputs.scratch,
