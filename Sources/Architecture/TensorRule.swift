@@ -14,6 +14,16 @@ package struct TensorRule: Sendable {
     case attentionInput, attentionOutput, feedForwardInput, feedForwardOutput
 
     package static func < (a: Stage, b: Stage) -> Bool { a.rawValue < b.rawValue }
+
+    /// The last part of the name that vLLM and SGLang give the one matrix they make of the stage's projections; nil: they leave
+    /// them as they are.
+    package var fusedName: String? {
+      switch self {
+      case .attentionInput: "qkv_proj"
+      case .feedForwardInput: "gate_up_proj"
+      case .attentionOutput, .feedForwardOutput: nil
+      }
+    }
   }
 
   /// When a model has the tensor. AutoGPTQ writes biases of zeros for modules that have none: they are accepted where the

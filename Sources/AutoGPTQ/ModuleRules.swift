@@ -122,6 +122,14 @@ package struct ModuleRules: Equatable, Sendable {
 
   /// A key of `dynamic` that means one module.
   package static func key(for module: String, isExclusion: Bool) -> String {
-    "\(isExclusion ? "-:" : "+:")^\(module.bytes.replacing(".", with: "\\."))$"
+    key(forPattern: escaped(module), isExclusion: isExclusion)
   }
+
+  /// A key of `dynamic` that means all modules whose whole name matches a regular expression.
+  package static func key(forPattern pattern: String, isExclusion: Bool) -> String {
+    "\(isExclusion ? "-:" : "+:")^\(pattern)$"
+  }
+
+  /// A regular expression that matches a part of a module's name and nothing else.
+  package static func escaped(_ name: String) -> String { name.bytes.replacing(".", with: "\\.") }
 }

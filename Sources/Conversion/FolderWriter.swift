@@ -144,12 +144,11 @@ package struct FolderWriter {
   /// Modules with other settings than the checkpoint's, and projections in floats, in GPTQModel's terms; nil: none.
   private func dynamic(_ quantization: QuantizeConfiguration) -> JSONObject? {
     let index = contents.index
-    var rules = JSONObject()
+    var rules = DynamicRules()
     for entry in contents.entries {
       guard let id = entry.key.id, id.part == .weight, index.tensor(id)?.role == .projection else { continue }
-      let name = index.name(of: id.module)
       switch entry.form {
-      case .rows, .panels, .made: rules[ModuleRules.key(for: name, isExclusion: true)] = [:]
+      case .rows, .panels, .made: rules.add(id.module, .floats)
       case .intPanels(let layout, _), .quantized(let layout, _), .stream(let layout, _):
         var override = JSONObject()
         if layout.bits != quantization.bits { override["bits"] = .init(layout.bits) }
@@ -157,12 +156,10 @@ package struct FolderWriter {
         if layout.groupSize != groupSize { override["group_size"] = .init(layout.groupSize) }
         if quantization.isSymmetric && !layout.isSymmetric { override["sym"] = false }
         if layout.isPermuted && !quantization.descendingActivation { override["desc_act"] = true }
-        if !override.isEmpty {
-          rules[ModuleRules.key(for: name, isExclusion: false)] = .object(override)
-        }
+        if !override.isEmpty { rules.add(id.module, .settings(override)) }
       }
     }
-    return rules.isEmpty ? nil : rules
+    return rules.json(index)
   }
 
   /// `config.json`, unchanged unless the type or the quantization is another than it says.

@@ -74,6 +74,9 @@ final class ColumnSweep: Sendable {
     for n in 0..<out { sum += losses[n] }
   }
 
+  /// Of each output, for what rounds on one side only.
+  var outputLosses: [Double] { (0..<out).map { losses[$0] } }
+
   func checkFinite(module: String) throws {
     let isBad = AlignedBuffer<Bool>(count: panels)
     pool.runRanges(panels) { range in

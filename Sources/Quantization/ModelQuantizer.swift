@@ -36,13 +36,10 @@ package struct ModelQuantizer {
       throw QuantizationError.alreadyQuantized(path: model.path, bits: quantization.bits)
     }
     index = TensorIndex(model.configuration)
-    // One layer is like the others.
-    for kind in index.stages.flatMap(\.modules) {
-      let module = ModuleID(kind, layer: 0)
-      let shape = index.shape(of: module)
-      if let obstacle = AutoGPTQModule.obstacle(bits: recipe.bits, out: shape.out, in: shape.in) {
-        throw QuantizationError.cannotBeStored(
-          module: index.name(of: module), bits: recipe.bits, obstacle: obstacle)
+    for module in index.projections {
+      let (shape, bits) = (index.shape(of: module), recipe.of(module).bits)
+      if let obstacle = AutoGPTQModule.obstacle(bits: bits, out: shape.out, in: shape.in) {
+        throw QuantizationError.cannotBeStored(module: index.name(of: module), bits: bits, obstacle: obstacle)
       }
     }
   }
@@ -193,10 +190,11 @@ package struct ModelQuantizer {
     -> [QuantizedModule]
   {
     let layer = try builder.layer(index)
-    let solver = Solver(recipe: recipe, pool: pool)
+    var solver = Solver(recipe: recipe, pool: pool)
     var modules: [QuantizedModule] = []
     for (stage, kinds) in self.index.stages {
       for kind in kinds {
+        solver.recipe = recipe.of(ModuleID(kind, layer: index))
         let name = self.index.name(of: ModuleID(kind, layer: index))
         let (tensor, report) = try solver.solve(layer[kind].weight, hessian: nil, module: name)
         observer.moduleSolved(report)
@@ -318,7 +316,7 @@ private struct LayerQuantizer {
     -> [QuantizedModule]
   {
     func name(_ kind: ModuleKind) -> String { table.name(of: ModuleID(kind, layer: index)) }
-    let solver = Solver(recipe: recipe, pool: pool)
+    var solver = Solver(recipe: recipe, pool: pool)
     var modules: [QuantizedModule] = []
     for group in shared {
       let sums = group.sums
@@ -327,6 +325,7 @@ private struct LayerQuantizer {
       sums.prepareOthers(pool: pool)
       let refinement = sums.refinement(prepared, recipe: recipe, pool: pool)
       for kind in group.kinds {
+        solver.recipe = recipe.of(ModuleID(kind, layer: index))
         let target = sums.target(of: layer[kind].weight, prepared, pool: pool)
         var (tensor, report) = try solver.solve(
           target, hessian: prepared,

@@ -22,6 +22,8 @@ package struct ModuleReport: Equatable, Sendable {
   package var reasons: [String]
   /// Nil without a refinement.
   package var refinement: RefinementReport?
+  /// What `sumLosses` is a sum of, for each output; empty where outputs depend on each other, and in reports that were kept.
+  package var outputLosses: [Double] = []
 
   package var json: JSONValue {
     var members = JSONObject([

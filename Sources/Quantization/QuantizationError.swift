@@ -28,12 +28,14 @@ package enum QuantizationError: DiagnosedError, Equatable {
   case otherStoreVersion(folder: String, found: Int, expected: Int)
   /// The file of a finished layer does not hold what it must; `detail` is the end of a sentence whose subject is the file.
   case damagedLayer(path: String, detail: String)
+  /// Too few calibration windows to keep some of them out.
+  case tooFewWindows(count: Int)
   /// A comparison made files that do not pass their own checks.
   case damagedOutput(problems: [String])
 
   package var category: FailureCategory {
     switch self {
-    case .setting, .zeroPointOfZero, .memoryLimit: .usage
+    case .setting, .zeroPointOfZero, .memoryLimit, .tooFewWindows: .usage
     case .alreadyQuantized, .cannotBeStored, .weightNotFinite, .scaleTooLarge, .inputsNotFinite,
       .notPositiveDefinite, .headCannotBeStored, .headAlreadyQuantized, .damagedLayer:
       .badInput
@@ -77,6 +79,9 @@ package enum QuantizationError: DiagnosedError, Equatable {
         + "\(expected); finish it with the version that began it, or remove the folder to start again"
     case .damagedLayer(let path, let detail):
       "\(path): \(detail); remove this file and run the same command again"
+    case .tooFewWindows(let count):
+      "there \(count == 1 ? "is 1 calibration window" : "are \(count) calibration windows"), too few to keep some out for "
+        + "measuring; give more text, or other text with --held-out"
     case .damagedOutput(let problems): "a file just written is damaged: " + problems.joined(separator: "; ")
     }
   }

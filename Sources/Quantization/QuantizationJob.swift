@@ -41,6 +41,8 @@ package struct QuantizationJob: Sendable {
   /// See ``OpenedModel``.
   package var preTokenizer: String?
   package var recipe: QuantizationRecipe
+  /// What bits of single modules are chosen for; nil: all get the recipe's.
+  package var precision: PrecisionTarget?
   package var calibrationFiles: [CalibrationFile]
   package var calibrationOptions: CalibrationOptions
   package var outputs: Outputs
@@ -64,7 +66,7 @@ package struct QuantizationJob: Sendable {
 
   package init(
     modelPath: String, verification: OpenedModel.Verification = .header, preTokenizer: String? = nil,
-    recipe: QuantizationRecipe,
+    recipe: QuantizationRecipe, precision: PrecisionTarget? = nil,
     calibrationFiles: [CalibrationFile] = [], calibrationOptions: CalibrationOptions = CalibrationOptions(),
     outputs: Outputs, memoryLimit: Int? = nil, scratch: String? = nil, tool: ToolIdentity
   ) {
@@ -72,6 +74,7 @@ package struct QuantizationJob: Sendable {
     self.verification = verification
     self.preTokenizer = preTokenizer
     self.recipe = recipe
+    self.precision = precision
     self.calibrationFiles = calibrationFiles
     self.calibrationOptions = calibrationOptions
     self.outputs = outputs
@@ -97,8 +100,10 @@ package struct QuantizationJob: Sendable {
   package func run(observer: any QuantizationObserver = NoObserver()) throws -> Result {
     let start = Date()
     try recipe.validate()
+    try precision?.validate(recipe)
     let locks = try outputs.claimed()
     return try withExtendedLifetime(locks) {
+      if let precision { return try run(for: precision, start: start, observer: observer) }
       let quantizer = try makeQuantizer(observer)
       try announce(quantizer.plan(), to: observer)
       let store = try LayerStore(path: outputs.storePath, identity: quantizer.identity())
@@ -118,7 +123,7 @@ package struct QuantizationJob: Sendable {
     }
   }
 
-  private func makeQuantizer(_ observer: any QuantizationObserver) throws -> ModelQuantizer {
+  func makeQuantizer(_ observer: any QuantizationObserver) throws -> ModelQuantizer {
     let model = try OpenedModel(path: modelPath, verification: verification, preTokenizer: preTokenizer)
     observer.filesDisagree(model.store.discrepancies)
     let contents = try ModelContents(model)
@@ -153,7 +158,7 @@ package struct QuantizationJob: Sendable {
   }
 
   /// Refuses a plan that cannot keep to the limit.
-  private func announce(_ plan: QuantizationPlan, to observer: any QuantizationObserver) throws {
+  func announce(_ plan: QuantizationPlan, to observer: any QuantizationObserver) throws {
     if let memoryLimit, plan.peakMemoryBytes > memoryLimit {
       throw QuantizationError.memoryLimit(
         needed: plan.peakMemoryBytes, limit: memoryLimit,
@@ -162,12 +167,14 @@ package struct QuantizationJob: Sendable {
     observer.planMade(plan)
   }
 
-  private func write(
-    _ quantizer: ModelQuantizer, store: LayerStore, start: Date, observer: any QuantizationObserver
+  func write(
+    _ quantizer: ModelQuantizer, store: LayerStore, start: Date, precision: PrecisionReport? = nil,
+    observer: any QuantizationObserver
   ) throws -> Result {
     let made = try QuantizedOutputs(quantizer, store: store, requestedFormat: outputs.format)
-    let report = try made.report(
+    var report = try made.report(
       generator: tool.generator, seconds: Date().timeIntervalSince(start))
+    report.precision = precision
     let reportText = report.json.serialized(indent: 2) + "\n"
     var result = Result(written: [], report: report, resumedLayers: 0, seconds: 0)
     func finished(_ output: QuantizationOutput, _ path: String) {

@@ -15,6 +15,13 @@ package protocol QuantizationObserver {
   func storeOpened(at path: String, finishedLayers: Int)
   /// The backward pass has made a layer's statistics.
   func statisticsMade(_ done: Int, of total: Int)
+  /// The folder of what a choice of bits has found is open, with the layers whose sensitivities and the rounds that are finished.
+  func allocationOpened(at path: String, finishedLayers: Int, finishedRounds: Int)
+  /// The sensitivities of so many layers are known.
+  func sensitivitiesFound(_ done: Int, of total: Int)
+  /// A quantization with bits of single modules begins; rounds are counted from 1.
+  func precisionRoundStarted(_ number: Int, _ round: PrecisionRound)
+  func precisionRoundMeasured(_ number: Int, _ round: PrecisionRound)
   func layerStarted(_ layer: Int, of count: Int)
   func moduleSolved(_ report: ModuleReport)
   /// A stage of a layer is done; stages of all layers are counted.
@@ -42,6 +49,10 @@ extension QuantizationObserver {
   package func planMade(_ plan: QuantizationPlan) {}
   package func storeOpened(at path: String, finishedLayers: Int) {}
   package func statisticsMade(_ done: Int, of total: Int) {}
+  package func allocationOpened(at path: String, finishedLayers: Int, finishedRounds: Int) {}
+  package func sensitivitiesFound(_ done: Int, of total: Int) {}
+  package func precisionRoundStarted(_ number: Int, _ round: PrecisionRound) {}
+  package func precisionRoundMeasured(_ number: Int, _ round: PrecisionRound) {}
   package func layerStarted(_ layer: Int, of count: Int) {}
   package func moduleSolved(_ report: ModuleReport) {}
   package func stageFinished(_ done: Int, of total: Int) {}

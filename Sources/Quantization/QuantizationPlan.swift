@@ -14,12 +14,14 @@ package struct QuantizationPlan: Equatable, Sendable {
   /// Packed model.
   package var outputBytes: Int
   package var seconds: Double
+  /// Part of `seconds` that goes into choosing bits of single modules.
+  package var sensitivitySeconds = 0.0
   /// Peak memory if the activations went to scratch.
   package var peakWithScratchBytes: Int
 
   /// What searching the scale of a group takes for each weight: some fifty candidates, with as many multiplications and additions as a
   /// product would do in the time of their seven instructions.
-  private static let searchFlops = 800.0
+  static let searchFlops = 800.0
   /// The same for a weight that waits for the outputs before it.
   private static let rowFlops = 1500.0
 
@@ -146,7 +148,7 @@ package struct QuantizationPlan: Equatable, Sendable {
   }
 
   /// What the backward pass takes.
-  private struct StatisticsPlan {
+  struct StatisticsPlan {
     /// Operations of one layer in fp32, and in the arithmetic of the forward pass.
     var products = 0.0
     var forward = 0.0

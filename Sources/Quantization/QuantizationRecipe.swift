@@ -1,3 +1,4 @@
+import Architecture
 import AutoGPTQ
 import JSON
 import Tensors
@@ -45,6 +46,8 @@ package struct QuantizationRecipe: Equatable, Sendable {
   package var refinementRounds: Int
   /// What calibration tokens pass through; Hessians are fp32 sums of what comes out of it either way.
   package var calibrationArithmetic: FloatArithmetic
+  /// Modules with other bits or groups than `bits` and `groupSize`.
+  package var modules: [ModuleID: ModuleSettings] = [:]
 
   /// Settings that go together.
   package enum Preset: String, CaseIterable, Sendable {
@@ -196,6 +199,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
       members["calibration_arithmetic"] = .string(calibrationArithmetic.rawValue)
     }
     for (key, value) in choices { members[key] = value }
+    if !modules.isEmpty { members["modules"] = .object(modulesJSON) }
     return .object(members)
   }
 }

@@ -12,6 +12,8 @@ package struct QuantizationReport: Sendable {
   package var modules: [ModuleReport]
   /// Whether some module's last group is shorter than the others.
   package var hasShortGroups: Bool
+  /// How bits of single modules were chosen; nil: they were given.
+  package var precision: PrecisionReport?
 
   package var totalLoss: Double { modules.reduce(0) { $0 + $1.averageLoss } }
   /// The modules that need attention.
@@ -36,16 +38,21 @@ package struct QuantizationReport: Sendable {
   }
 
   package var json: JSONValue {
-    [
-      "generator": .string(generator), "recipe": recipe.json,
-      "calibration": [
-        "tokens": .init(calibration.tokenCount), "windows": .init(calibration.windows.count),
-        "sha256": .string(calibration.digest), "sources": calibration.report.json,
-      ],
-      "checkpoint_format": .string(zeroPointFormat.rawValue),
-      "seconds": .init((seconds * 1000).rounded() / 1000), "total_loss": .init(totalLoss),
-      "diagnosis": QuantizationReport.json(diagnosis), "modules": .array(modules.map(\.json)),
-    ]
+    var json = JSONObject([
+      ("generator", .string(generator)), ("recipe", recipe.json),
+      (
+        "calibration",
+        [
+          "tokens": .init(calibration.tokenCount), "windows": .init(calibration.windows.count),
+          "sha256": .string(calibration.digest), "sources": calibration.report.json,
+        ]
+      ),
+      ("checkpoint_format", .string(zeroPointFormat.rawValue)),
+      ("seconds", .init((seconds * 1000).rounded() / 1000)), ("total_loss", .init(totalLoss)),
+      ("diagnosis", QuantizationReport.json(diagnosis)), ("modules", .array(modules.map(\.json))),
+    ])
+    if let precision { json["precision"] = precision.json }
+    return .object(json)
   }
 
   package static func json(_ diagnosis: [Diagnosis]) -> JSONValue {

@@ -138,7 +138,7 @@ extension PreparedHessian.Importance {
 
 /// Quantizes one Linear: AutoGPTQ 0.7.1's column loop (`Formats/autogptq-int4.md`, "The algorithm").
 package struct Solver {
-  package let recipe: QuantizationRecipe
+  package var recipe: QuantizationRecipe
   package let pool: WorkerPool
 
   /// Columns corrected one by one before the rest of the matrix is: part of the result, not a tuning knob, because group
@@ -207,6 +207,7 @@ package struct Solver {
         }
       }
     }
+    var outputLosses: [Double] = []
     for outputs in outputs == nil || hessian == nil ? parts(of: weights) : [] {
       let part = outputs.count == weights.outFeatures ? weights : weights.outputs(outputs)
       let sweep = ColumnSweep(
@@ -216,6 +217,7 @@ package struct Solver {
       findings += hessian.map { sweep.run($0) } ?? sweep.roundToNearest()
       sweep.storeParameters()
       sweep.addLosses(to: &loss)
+      outputLosses += sweep.outputLosses
     }
     let tensor = target.finished(omittingMiddleZeros: true)
     if let index = tensor.scales.firstIndex(where: { $0 & 0x7C00 == 0x7C00 }) {
@@ -230,7 +232,7 @@ package struct Solver {
         deadChannels: hessian?.deadCount ?? 0, positiveGroups: findings.positiveGroups,
         tinyScales: findings.tinyScales,
         hasShortGroup: tensor.layout.inFeatures % tensor.layout.groupSize != 0, warnings: [],
-        inputs: hessian?.diagnosis, reasons: hessian?.diagnosis.reasons ?? [])
+        inputs: hessian?.diagnosis, reasons: hessian?.diagnosis.reasons ?? [], outputLosses: outputLosses)
     )
   }
 

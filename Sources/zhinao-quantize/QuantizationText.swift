@@ -14,6 +14,7 @@ enum QuantizationText {
     json["resumed_layers"] = .init(result.resumedLayers)
     json["total_loss"] = .init(result.report.totalLoss)
     json["seconds"] = .init(result.seconds)
+    if let precision = result.report.precision { json["precision"] = precision.json }
     if !digests.isEmpty { json["sha256"] = DigestOptions.json(digests) }
     json["diagnosis"] = QuantizationReport.json(result.report.diagnosis)
     json["warnings"] = .array(result.report.warnings.map { .string($0) })
@@ -23,8 +24,41 @@ enum QuantizationText {
   static func lines(_ result: QuantizationJob.Result) -> String {
     let recipe = result.report.recipe
     return result.written.map(\.path).joined(separator: "\n")
-      + "\n\(result.report.modules.count) modules quantized to \(recipe.bits) bits with \(recipe.method.rawValue) in "
-      + Format.duration(result.seconds) + attention(result.report.diagnosis)
+      + "\n\(result.report.modules.count) modules quantized to \(bits(result.report)) with \(recipe.method.rawValue) in "
+      + Format.duration(result.seconds) + (result.report.precision.map { "\n\n" + table($0) } ?? "")
+      + attention(result.report.diagnosis)
+  }
+
+  private static func bits(_ report: QuantizationReport) -> String {
+    guard let best = report.precision?.best else { return "\(report.recipe.bits) bits" }
+    return String(format: "%.3f bits per weight", best.bitsPerWeight)
+  }
+
+  /// The rounds of a choice of bits, and how often each choice was made.
+  private static func table(_ precision: PrecisionReport) -> String {
+    var lines = ["round  bits per weight  predicted KL  measured KL"]
+    for (number, round) in precision.rounds.enumerated() {
+      lines.append(
+        String(
+          format: "%5d  %15.3f  %12.4f  %11.4f", number + 1, round.bitsPerWeight, round.predicted,
+          round.measured)
+          + (number == precision.chosen ? "  written" : ""))
+    }
+    let counts = zip(precision.target.candidates, precision.itemCounts)
+      .filter { $0.1 > 0 }.map { "\($0.0.bits) bits in groups of \($0.0.groupSize): \($0.1)" }
+    lines.append("stages of layers with \(counts.joined(separator: ", "))")
+    let gap = precision.best.gap
+    if gap > 0 {
+      lines.append("the choice may be \(gap) above the best, as the model is too large for an exact one")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  static func line(_ round: PrecisionRound, number: Int) -> String {
+    String(
+      format: "round %d: %.3f bits per weight, predicted KL %.4f", number, round.bitsPerWeight,
+      round.predicted)
+      + (round.measured.isNaN ? "" : String(format: ", measured %.4f", round.measured))
   }
 
   /// The modules that need attention; empty when none does.
@@ -38,7 +72,10 @@ enum QuantizationText {
   static func line(_ plan: QuantizationPlan) -> String {
     "plan: \(Format.bytes(plan.peakMemoryBytes)) of memory"
       + (plan.scratchBytes > 0 ? ", \(Format.bytes(plan.scratchBytes)) of scratch" : "")
-      + ", about \(Format.duration(plan.seconds)), output \(Format.bytes(plan.outputBytes))"
+      + ", about \(Format.duration(plan.seconds))"
+      + (plan.sensitivitySeconds > 0
+        ? " (\(Format.duration(plan.sensitivitySeconds)) of it for sensitivities)" : "")
+      + ", output \(Format.bytes(plan.outputBytes))"
   }
 
   static func line(_ source: CalibrationReport.Source) -> String {
@@ -77,6 +114,7 @@ final class QuantizationProgress: QuantizationObserver {
   private var stages = ProgressReporter("quantize", unit: "stages")
   private var outputs: [QuantizationOutput: ProgressReporter] = [:]
   private var statistics = ProgressReporter("backward pass", unit: "layers")
+  private var sensitivities = ProgressReporter("sensitivities", unit: "layers")
 
   func calibrationRead(_ report: CalibrationReport) {
     for source in report.sources {
@@ -112,6 +150,33 @@ final class QuantizationProgress: QuantizationObserver {
   }
 
   func statisticsMade(_ done: Int, of total: Int) { statistics.update(done, of: total) }
+  func allocationOpened(at path: String, finishedLayers: Int, finishedRounds: Int) {
+    sensitivities = ProgressReporter("sensitivities", unit: "layers")
+    if finishedLayers > 0 {
+      Output.note(
+        "continuing after the sensitivities of \(finishedLayers) layers and \(finishedRounds) rounds in \(path)"
+      )
+    }
+    Interruption.farewell.withLock { farewell in
+      farewell = {
+        guard FileManager.default.fileExists(atPath: "\(path)/allocation.json") else {
+          try? FileManager.default.removeItem(atPath: path)
+          return nil
+        }
+        return "sensitivities are kept in \(path); the same command continues there"
+      }
+    }
+  }
+
+  func sensitivitiesFound(_ done: Int, of total: Int) { sensitivities.update(done, of: total) }
+
+  func precisionRoundStarted(_ number: Int, _ round: PrecisionRound) {
+    Output.remark(QuantizationText.line(round, number: number))
+  }
+
+  func precisionRoundMeasured(_ number: Int, _ round: PrecisionRound) {
+    Output.remark(QuantizationText.line(round, number: number))
+  }
 
   func stageFinished(_ done: Int, of total: Int) { stages.update(done, of: total) }
 

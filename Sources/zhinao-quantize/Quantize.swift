@@ -57,6 +57,7 @@ struct QuantizeModelCommand: ParsableCommand {
       EXAMPLES
         zhinao-quantize MODEL_DIR --calibration data.json -o model-int4.zhinao --gptq-output model-int4-gptq/
         zhinao-quantize MODEL_DIR --calibration data.json --preset best -o model-int4.zhinao
+        zhinao-quantize MODEL_DIR --calibration data.json --target-kl 0.05 -o out.zhinao
         zhinao-quantize MODEL_DIR --calibration corpus.txt.gz --bits 4 --group-size 32 --no-sym -o out.zhinao
         zhinao-quantize MODEL_DIR --method rtn -o baseline.zhinao
         zhinao-quantize --demo
@@ -73,6 +74,7 @@ struct QuantizeModelCommand: ParsableCommand {
 
   @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
   @OptionGroup(title: "Quantization") var recipe: RecipeArguments
+  @OptionGroup(title: "Mixed precision") var precision: PrecisionArguments
   @OptionGroup(title: "Output") var outputs: OutputArguments
   @OptionGroup var digests: DigestOptions
   @OptionGroup var opening: OpeningOptions
@@ -93,10 +95,10 @@ struct QuantizeModelCommand: ParsableCommand {
   func run() throws {
     compute.apply()
     guard let model, !demo else { return try Demo().run(output) }
+    let chosen = recipe.recipe(default: .balanced)
     let result = try QuantizationJob(
       modelPath: model, verification: opening.verify, preTokenizer: opening.preTokenizer,
-      recipe: recipe.recipe(default: .balanced),
-      calibrationFiles: try calibration.weighted(),
+      recipe: chosen, precision: precision.target(chosen), calibrationFiles: try calibration.weighted(),
       calibrationOptions: calibration.options, outputs: outputs.outputs,
       memoryLimit: outputs.memoryLimit.flatMap(Format.byteCount), scratch: outputs.scratch,
       tool: .thisTool

@@ -60,6 +60,25 @@ import Testing
         .code == 0)
   }
 
+  @Test(arguments: ["--target-bits", "--target-kl"], impossible)
+  func targets(option: String, value: String) throws {
+    let folder = try TemporaryFolder()
+    try expectUsageError(
+      "zhinao-quantize",
+      [Self.model, "--calibration", Self.text, "-o", folder.file("out"), "\(option)=\(value)"])
+  }
+
+  @Test(arguments: ["", ",", "5", "4,4", "4:", "4:3", "4:9223372036854775808", "1,2", "x"])
+  func choicesOfBits(value: String) throws {
+    let folder = try TemporaryFolder()
+    try expectUsageError(
+      "zhinao-quantize",
+      [
+        Self.model, "--calibration", Self.text, "-o", folder.file("out"), "--target-bits", "5",
+        "--bit-choices=\(value)",
+      ])
+  }
+
   @Test(
     arguments: ["--prompt-tokens", "--new-tokens", "--context-tokens", "--repetitions", "--threads"],
     impossible)
