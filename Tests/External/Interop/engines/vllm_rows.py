@@ -23,12 +23,12 @@ def post(port, path, body):
 
 
 class Server:
-    """A server until the end of the block; `log` is what it said."""
+    """A server until the end of the block; `log` is what it said, `length` the most tokens of a text."""
 
-    def __init__(self, folder, dtype, log):
+    def __init__(self, folder, dtype, log, length=512):
         self.port, self.log = free_port(), log
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--port", str(self.port),
-                   "--host", "127.0.0.1", "--dtype", dtype, "--max-model-len", "512", "--max-num-seqs", "2",
+                   "--host", "127.0.0.1", "--dtype", dtype, "--max-model-len", str(length), "--max-num-seqs", "2",
                    "--served-model-name", "m", "--enforce-eager"]
         environment = dict(os.environ, VLLM_CPU_KVCACHE_SPACE="1", CUDA_VISIBLE_DEVICES="", VLLM_NO_USAGE_STATS="1")
         self.process = subprocess.Popen(command, stdout=open(log, "w"), stderr=subprocess.STDOUT, env=environment)
