@@ -276,7 +276,7 @@ extension QuantizationJob {
     if !target.heldOutPaths.isEmpty {
       let tokenizer = try whole.model.tokenizer()
       let set = try CalibrationSet.load(
-        paths: target.heldOutPaths, tokenizer: tokenizer,
+        files: target.heldOutPaths.map { CalibrationFile($0) }, tokenizer: tokenizer,
         template: ChatTemplate.detected(tokenizer: tokenizer, files: whole.model.files),
         vocabularySize: whole.model.configuration.vocabularySize, options: calibrationOptions)
       return (whole, set.windows)

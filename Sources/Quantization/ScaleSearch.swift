@@ -21,8 +21,8 @@ struct ScaleSearch {
   /// - Parameter allowsNegative: whether symmetric groups may have negative scales.
   init(bits: Int, isSymmetric: Bool, allowsNegative: Bool, kernels: Kernels) {
     let maximumCode = Float((1 << bits) - 1)
-    // Few bits gain from cutting more of the range off.
-    let (most, least, count): (Float, Float, Int) = (1.06, bits <= 3 ? 0.45 : 0.6, 24)
+    // Three bits gain from cutting more of the range off. With two, a smaller scale leaves nothing to make up for later errors with.
+    let (most, least, count): (Float, Float, Int) = (1.06, bits == 2 ? 0.85 : bits == 3 ? 0.45 : 0.6, 24)
     let shrinks = (0..<count).map { most - (most - least) * Float($0) / Float(count - 1) }
     if isSymmetric {
       let signs: [Float] = allowsNegative ? [1, -1] : [1]
