@@ -73,7 +73,8 @@ import Testing
     let quantized = try Tool.run(
       "zhinao-quantize",
       [
-        source, "-o", ordered, "--calibration", windows, "--group-size", "32", "--desc-act",
+        source, "-o", ordered, "--calibration", windows, "--group-size", "32", "--preset", "autogptq",
+        "--desc-act",
         "--sequence-length", "64",
       ])
     #expect(quantized.code == 0, "\(quantized.errors)")

@@ -239,7 +239,8 @@ import Testing
     let folder = try TemporaryFolder()
     let model = try OpenedModel(path: Fixture.path("tiny-zhinao-gqa"))
     let calibration = try CalibrationSet.load(
-      paths: [Fixture.tinyZhinao + "/calibration.jsonl"], tokenizer: model.tokenizer(), template: nil,
+      files: [CalibrationFile(Fixture.tinyZhinao + "/calibration.jsonl")], tokenizer: model.tokenizer(),
+      template: nil,
       vocabularySize: 3072, options: CalibrationOptions(sequenceLength: 64, samples: 8))
     var recipe = QuantizationRecipe(groupSize: 32)
     recipe.apply(.balanced)

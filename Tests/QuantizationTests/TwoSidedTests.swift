@@ -49,7 +49,8 @@ import Testing
   ) throws -> QuantizedMatrix {
     let values = weights ?? self.weights
     let hessian = Hessian(order: inputs)
-    hessian.add(correlated(tokens, inputs, seed: 3).pointer, rows: tokens, pool: pool)
+    let x = correlated(tokens, inputs, seed: 3)
+    hessian.add(x.pointer, rows: tokens, pool: pool)
     let prepared = try PreparedHessian(hessian, sequences: 4, recipe: recipe, name: "m", pool: pool)
     return try Solver(recipe: recipe, pool: pool).solve(
       SolverGoldens.matrix(AlignedBuffer(values), [values.count / inputs, inputs]), hessian: prepared,

@@ -47,8 +47,9 @@ import Transformer
     #expect(distance(expected.flatMap { $0 }, measured.flatMap { $0 }) < 1e-6)
     // The gradient is added to what is there.
     let dx = AlignedBuffer<Float>(x.flatMap { $0.map { Float($0) } })
+    let (inputs, gradients) = (buffer(x), buffer(dy))
     backward(model).normalize(
-      buffer(dy).pointer, x: buffer(x).pointer, weight: AlignedBuffer(w), rows: 3, addingTo: dx.pointer)
+      gradients.pointer, x: inputs.pointer, weight: AlignedBuffer(w), rows: 3, addingTo: dx.pointer)
     #expect(distance(dx, zip(expected, x).map { zip($0, $1).map(+) }) < 1e-6)
   }
 
@@ -61,8 +62,8 @@ import Transformer
     let ofUp = Plain.differences(up, dy) { zip(gate, $0).map(Plain.activate) }
     #expect(distance(expected.flatMap(\.gate), ofGate.flatMap { $0 }) < 1e-6)
     #expect(distance(expected.flatMap(\.up), ofUp.flatMap { $0 }) < 1e-6)
-    let (g, u) = (buffer(gate), buffer(up))
-    backward(model).activate(buffer(dy).pointer, gate: g.pointer, up: u.pointer, rows: 2)
+    let (g, u, d) = (buffer(gate), buffer(up), buffer(dy))
+    backward(model).activate(d.pointer, gate: g.pointer, up: u.pointer, rows: 2)
     #expect(distance(g, expected.map(\.gate)) < 2e-6)
     #expect(distance(u, expected.map(\.up)) < 2e-6)
   }
@@ -99,8 +100,9 @@ import Transformer
         }
         steps.forward.attend(x.pointer, sequences: slices, layer: 0, into: out.pointer)
         let d = AlignedBuffer<Float>(count: 80 * c.qkvWidth)
+        let dOuts = buffer(gradients.flatMap { $0 })
         steps.attend(
-          x.pointer, out: out.pointer, dOut: buffer(gradients.flatMap { $0 }).pointer, sequences: slices,
+          x.pointer, out: out.pointer, dOut: dOuts.pointer, sequences: slices,
           into: d.pointer)
         #expect(distance(d, wanted) < 1e-5)
         bits.append(d.array.map(\.bitPattern))
@@ -126,11 +128,11 @@ import Transformer
     let measured = Plain.differences(x, dy) {
       Plain(configuration: c).block($0) { model.tensors["0.\($0)"] ?? [] }
     }
-    let gradient = buffer(dy)
+    let (inputs, gradient) = (buffer(x), buffer(dy))
     let pool = WorkerPool.shared
     var seen: [ModuleKind: [Float]] = [:]
     BlockBackward(backward(model), rows: 4).run(
-      BackwardWeights(layer, pool: pool), index: 0, x: buffer(x).pointer,
+      BackwardWeights(layer, pool: pool), index: 0, x: inputs.pointer,
       sequences: [
         SequenceSlice(
           firstRow: 0, rowCount: 4, firstPosition: 0, cache: KVCache(configuration: c, capacity: 4))
@@ -197,11 +199,12 @@ import Transformer
       rows.map { [Plain.crossEntropy(Plain.product($0, flat).map { $0 * scale }, 4095).loss] }
     }
     #expect(distance(expected[1].gradient, measured[0]) < 1e-6)
+    let inputs = buffer(hidden)
     for isa in InstructionSet.runnable {
       let pool = WorkerPool(threads: 2, kernels: try #require(Kernels(for: isa)))
       let gradient = AlignedBuffer<Float>(count: count * width)
       let losses = CrossEntropy(head: head, logitScale: Float(scale), pool: pool).backward(
-        buffer(hidden).pointer, rows: count, targets: targets, gradient: gradient.pointer)
+        inputs.pointer, rows: count, targets: targets, gradient: gradient.pointer)
       #expect(distance(losses, expected.map(\.loss)) < 1e-6)
       #expect(distance(gradient, expected.map(\.gradient)) < 1e-5)
     }
@@ -219,11 +222,9 @@ import Transformer
       weight: .rows(
         RowMatrix(elements: values.pointer, dtype: .f32, outFeatures: words, inFeatures: 1, owner: values)))
     let hidden = AlignedBuffer<Float>((0..<count).map { _ in 1 })
-    // Evenly spread numbers meet each word in its share.
-    let even = (0..<count).map { (Double($0) + 0.5) / Double(count) }
     let each = 4
-    let steps = [1, 1021, 7, 4001]
-    let numbers = even.indices.flatMap { token in steps.map { even[token * $0 % count] } }
+    var random = generator
+    let numbers = (0..<count * each).map { _ in Double.random(in: 0..<1, using: &random) }
     let gradient = AlignedBuffer<Float>(count: count)
     let drawn = CrossEntropy(head: head).drawFisherGradient(
       hidden.pointer, rows: count, numbers: numbers, gradient: gradient.pointer)
@@ -232,7 +233,8 @@ import Transformer
       let share = exp(logit) / sum
       for place in 0..<each {
         let met = (0..<count).count { drawn[$0 * each + place] == word }
-        #expect(abs(Double(met) / Double(count) - share) < 1e-3)
+        // Three standard deviations of the count.
+        #expect(abs(Double(met) / Double(count) - share) < 0.02)
       }
     }
     let mean = logits.reduce(0.0) { $0 + exp(Double($1)) / sum * Double($1) }
@@ -241,6 +243,6 @@ import Transformer
       return partial + exp(Double(logit)) / sum * distance * distance
     }
     let square = gradient.array.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(count)
-    #expect(abs(square - variance) < 0.05 * variance)
+    #expect(abs(square - variance) < 0.1 * variance)
   }
 }
