@@ -8,7 +8,7 @@ import Testing
 @Suite struct TwoSidedTests {
   /// Several spans of columns, a last panel that is not full, more panels than a task takes.
   private let out = 85
-  private let inputs = 300
+  private let inputs = 320
   private let tokens = 500
 
   private func random(_ count: Int, seed: UInt64) -> [Float] {
