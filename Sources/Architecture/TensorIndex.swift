@@ -67,9 +67,19 @@ package struct TensorIndex: Sendable {
   /// The projections of a layer, those that share an input together, in the order of a forward pass.
   package var stages: [(stage: TensorRule.Stage, modules: [ModuleKind])] {
     TensorRule.Stage.allCases.compactMap { stage in
-      let modules = layer.filter { $0.stage == stage }.map(\.kind)
+      let modules = modules(of: stage)
       return modules.isEmpty ? nil : (stage, modules)
     }
+  }
+
+  /// The projections of a stage, in the order of a forward pass.
+  package func modules(of stage: TensorRule.Stage) -> [ModuleKind] {
+    layer.filter { $0.stage == stage }.map(\.kind)
+  }
+
+  /// Width of the input that the projections of a stage share; 0 when there are none.
+  package func inputWidth(of stage: TensorRule.Stage) -> Int {
+    modules(of: stage).first.map { shape(of: ModuleID($0, layer: 0)).in } ?? 0
   }
 
   /// The projections of every layer, layer by layer, in the order of a forward pass.

@@ -20,14 +20,8 @@ extension Kernels {
     maximumCode: Float, codes: UnsafeMutablePointer<UInt8>, errors: UnsafeMutablePointer<Float>,
     losses: UnsafeMutablePointer<Double>
   ) {
-    precondition(panels >= 0 && columns >= 0 && groupOf.count == columns, "a group for each column")
-    precondition(uStride >= columns, "rows of U overlap")
-    precondition(
-      panels <= 1
-        || weightStride >= columns * panelWidth && originalStride >= columns * panelWidth
-          && parameterStride >= panelWidth,
-      "panels overlap")
-    precondition(maximumCode >= 1 && maximumCode <= 255, "codes are bytes")
+    checkSweep(
+      panels, columns, weightStride, originalStride, uStride, parameterStride, groupOf, maximumCode)
     table.pointee.gptq_block(
       Int64(panels), Int64(columns), weights, Int64(weightStride), original, Int64(originalStride), u,
       Int64(uStride), scales, zeros, Int64(parameterStride), groupOf, maximumCode, codes, errors, losses)
@@ -52,22 +46,31 @@ extension Kernels {
     feedback: UnsafePointer<Float>, feedbackStride: Int, differences: UnsafeMutablePointer<Float>,
     differenceStride: Int
   ) {
-    precondition(panels >= 0 && panels <= Kernels.rowPanels, "more panels than a task takes")
-    precondition(columns >= 0 && groupOf.count == columns, "a group for each column")
-    precondition(uStride >= columns && beforeStride >= columns, "rows overlap")
+    checkSweep(
+      panels, columns, weightStride, originalStride, uStride, parameterStride, groupOf, maximumCode)
+    precondition(panels <= Kernels.rowPanels, "more panels than a task takes")
+    precondition(beforeStride >= columns, "rows overlap")
     precondition(feedbackStride >= panels * panelWidth, "rows of F overlap")
     precondition(
       columns <= panelWidth || differenceStride >= panels * panelWidth * panelWidth, "panels overlap")
+    table.pointee.gptq_rows(
+      Int64(panels), Int64(columns), weights, Int64(weightStride), original, Int64(originalStride), u,
+      Int64(uStride), scales, zeros, Int64(parameterStride), groupOf, maximumCode, codes, errors, losses,
+      before, Int64(beforeStride), feedback, Int64(feedbackStride), differences, Int64(differenceStride))
+  }
+
+  private func checkSweep(
+    _ panels: Int, _ columns: Int, _ weightStride: Int, _ originalStride: Int, _ uStride: Int,
+    _ parameterStride: Int, _ groupOf: [Int32], _ maximumCode: Float
+  ) {
+    precondition(panels >= 0 && columns >= 0 && groupOf.count == columns, "a group for each column")
+    precondition(uStride >= columns, "rows of U overlap")
     precondition(
       panels <= 1
         || weightStride >= columns * panelWidth && originalStride >= columns * panelWidth
           && parameterStride >= panelWidth,
       "panels overlap")
     precondition(maximumCode >= 1 && maximumCode <= 255, "codes are bytes")
-    table.pointee.gptq_rows(
-      Int64(panels), Int64(columns), weights, Int64(weightStride), original, Int64(originalStride), u,
-      Int64(uStride), scales, zeros, Int64(parameterStride), groupOf, maximumCode, codes, errors, losses,
-      before, Int64(beforeStride), feedback, Int64(feedbackStride), differences, Int64(differenceStride))
   }
 
   /// What rounding a group of 16 outputs loses with each of some scales: `Σ importance[i] · (w[i] − s · code)²`, the code being

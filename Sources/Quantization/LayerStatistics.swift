@@ -9,19 +9,23 @@ package struct LayerStatistics {
   package struct Module {
     /// ‖g‖ of each token's gradient g with respect to the module's output, `[tokens]`.
     package var tokenWeights: AlignedBuffer<Float>
+    /// Without blocks when nothing depends on it.
     package var outputs: OutputHessian
+    fileprivate var width: Int
   }
   package private(set) var modules: [(kind: ModuleKind, statistics: Module)]
 
   /// Zeros for the modules of a layer.
-  init(_ table: TensorIndex, tokens: Int, blockSize: Int) {
+  /// - Parameter blockSize: outputs of a block of H_O at most; nil: no H_O.
+  init(_ table: TensorIndex, tokens: Int, blockSize: Int?) {
     modules = table.stages.flatMap(\.modules).map { kind in
       let outputs = table.shape(of: ModuleID(kind, layer: 0)).out
       return (
         kind,
         Module(
           tokenWeights: AlignedBuffer(zeros: tokens),
-          outputs: OutputHessian(outputs: outputs, blockSize: blockSize))
+          outputs: blockSize.map { OutputHessian(outputs: outputs, blockSize: $0) } ?? OutputHessian(),
+          width: outputs)
       )
     }
   }
@@ -32,13 +36,12 @@ package struct LayerStatistics {
   /// - Parameters:
   ///   - gradients: of the module's outputs, rows `rowStride` floats apart.
   ///   - first: number of the first token.
-  ///   - countsOutputs: whether the tokens take part in how outputs depend on each other.
   func add(
     _ gradients: UnsafePointer<Float>, rows: Int, rowStride: Int, of kind: ModuleKind, first: Int,
-    countsOutputs: Bool, pool: WorkerPool
+    pool: WorkerPool
   ) {
     guard let module = self[kind] else { return }
-    let width = module.outputs.blocks.last?.outputs.upperBound ?? 0
+    let width = module.width
     let source = SharedPointer(gradients)
     let weights = DisjointWrites(module.tokenWeights.pointer + first)
     pool.runRanges(rows, grain: 4) { range in
@@ -47,7 +50,7 @@ package struct LayerStatistics {
         (weights + row).pointee = pool.kernels.dot(gradient, gradient, count: width).squareRoot()
       }
     }
-    if countsOutputs { module.outputs.add(gradients, rows: rows, rowStride: rowStride, pool: pool) }
+    module.outputs.add(gradients, rows: rows, rowStride: rowStride, pool: pool)
   }
 
   // MARK: On disk
@@ -62,7 +65,7 @@ package struct LayerStatistics {
 
   /// Reads what ``parts`` gave.
   /// - Throws: ``QuantizationError/damagedLayer(path:detail:)``
-  init(_ store: LayerStore, layer: Int, _ table: TensorIndex, tokens: Int, blockSize: Int) throws {
+  init(_ store: LayerStore, layer: Int, _ table: TensorIndex, tokens: Int, blockSize: Int?) throws {
     self.init(table, tokens: tokens, blockSize: blockSize)
     let parts = parts
     let file = try store.statistics(ofLayer: layer, byteCount: parts.reduce(0) { $0 + $1.count })

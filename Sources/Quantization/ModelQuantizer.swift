@@ -145,7 +145,8 @@ package struct ModelQuantizer {
         recipe: recipe, table: self.index, index: index, sequences: calibration.windows.count,
         statistics: recipe.needsStatistics
           ? try LayerStatistics(
-            store, layer: index, self.index, tokens: activations.rows, blockSize: recipe.outputBlock) : nil,
+            store, layer: index, self.index, tokens: activations.rows, blockSize: recipe.statisticsBlock)
+          : nil,
         pool: pool, observer: observer, beforeHiddenChanges: { try saving.wait() })
       let modules = try worker.run(
         &layer, StagedLayer(steps: steps, activations: activations, float: float))
@@ -229,15 +230,6 @@ private struct LayerQuantizer {
   /// Nobody reads the last layer's output.
   private var isLast: Bool { index + 1 == table.configuration.hiddenLayers }
 
-  private func modules(of stage: TensorRule.Stage) -> [ModuleKind] {
-    table.stages.first { $0.stage == stage }?.modules ?? []
-  }
-
-  /// Width of the input that the modules of a stage share.
-  private func order(_ stage: TensorRule.Stage) -> Int {
-    modules(of: stage).first.map { table.shape(of: ModuleID($0, layer: index)).in } ?? 0
-  }
-
   func run(_ layer: inout DecoderLayer, _ staged: StagedLayer) throws -> [QuantizedModule] {
     recipe.trueSequential ? try runInSequence(&layer, staged) : try runAtOnce(&layer, staged)
   }
@@ -250,10 +242,11 @@ private struct LayerQuantizer {
 
   /// Where each token's weight depends on the module, each has a Hessian of its own; otherwise all of the stage share one.
   private func sums(of stage: TensorRule.Stage) -> [SharedSums] {
-    let kinds = modules(of: stage)
+    let kinds = table.modules(of: stage)
     let groups = recipe.tokenWeights == .fisher ? kinds.map { [$0] } : [kinds]
     return groups.map {
-      SharedSums(kinds: $0, sums: StageSums(order: order(stage), windows: sequences, recipe: recipe))
+      SharedSums(
+        kinds: $0, sums: StageSums(order: table.inputWidth(of: stage), windows: sequences, recipe: recipe))
     }
   }
 
@@ -306,7 +299,8 @@ private struct LayerQuantizer {
           Array(module.tokenWeights.buffer[first..<first + rows.count])
         } else {
           TokenWeighting(recipe.tokenWeights, pool: pool).weights(
-            of: rows, before: stage, width: order(stage), layer: layer, index: index, steps: staged.steps)
+            of: rows, before: stage, width: table.inputWidth(of: stage), layer: layer, index: index,
+            steps: staged.steps)
         }
       sums[place].sums.add(rows, of: stage, weights: weights, float: staged.float, pool: pool)
     }

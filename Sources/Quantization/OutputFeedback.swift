@@ -81,6 +81,9 @@ package struct OutputHessian: Sendable {
   }
   package var blocks: [Block]
 
+  /// No outputs.
+  init() { blocks = [] }
+
   /// - Parameter blockSize: outputs of a block at most; a multiple of ``panelWidth``.
   package init(outputs: Int, blockSize: Int) {
     let count = (outputs + blockSize - 1) / blockSize

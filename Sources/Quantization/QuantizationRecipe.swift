@@ -79,6 +79,9 @@ package struct QuantizationRecipe: Equatable, Sendable {
   /// Whether a backward pass over the calibration text comes before the quantization.
   package var needsStatistics: Bool { method == .gptq && (tokenWeights == .fisher || roundsBothSides) }
 
+  /// Outputs of a block of the output Hessians that the backward pass sums; nil: none are needed.
+  var statisticsBlock: Int? { roundsBothSides ? outputBlock : nil }
+
   /// How much a calibration token counts in the Hessians.
   package enum TokenWeights: String, CaseIterable, Sendable {
     /// All the same.

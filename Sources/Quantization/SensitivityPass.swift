@@ -62,7 +62,7 @@ struct SensitivityPass {
       } else {
         let statistics = try LayerStatistics(
           store.folder, layer: number, index, tokens: activations.rows,
-          blockSize: statisticsRecipe.outputBlock)
+          blockSize: statisticsRecipe.statisticsBlock)
         let sensitivity = OutputSensitivity(statistics, tokens: activations.rows)
         try store.add(items(of: &layer, number, staged, sensitivity))
         store.folder.removeStatistics(ofLayer: number)
@@ -80,7 +80,7 @@ struct SensitivityPass {
     let weighting = TokenWeighting(solved.tokenWeights, pool: quantizer.pool)
     let isLast = number + 1 == index.configuration.hiddenLayers
     try staged.run(&layer, index: number, needsOutput: !isLast) { stage, rows, layer in
-      let sum = hessian ?? Hessian(order: inputs(of: stage))
+      let sum = hessian ?? Hessian(order: index.inputWidth(of: stage))
       hessian = sum
       let weights = weighting.weights(
         of: rows, before: stage, width: sum.order, layer: layer, index: number, steps: staged.steps)
@@ -93,20 +93,11 @@ struct SensitivityPass {
     return items
   }
 
-  private func kinds(of stage: TensorRule.Stage) -> [ModuleKind] {
-    index.stages.first { $0.stage == stage }?.modules ?? []
-  }
-
-  /// Width of the input that the modules of a stage share.
-  private func inputs(of stage: TensorRule.Stage) -> Int {
-    kinds(of: stage).first.map { index.shape(of: ModuleID($0, layer: 0)).in } ?? 0
-  }
-
   private func item(
     _ stage: TensorRule.Stage, _ layer: DecoderLayer, _ number: Int, _ hessian: Hessian,
     _ sensitivity: OutputSensitivity
   ) throws -> PrecisionItem {
-    let kinds = kinds(of: stage)
+    let kinds = index.modules(of: stage)
     func name(_ kind: ModuleKind) -> String { index.name(of: ModuleID(kind, layer: number)) }
     // H is a sum over tokens by the number of sequences.
     let scale = Double(sequences) / Double(max(1, hessian.rows))

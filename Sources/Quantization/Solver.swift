@@ -174,50 +174,52 @@ package struct Solver {
   /// - Parameters:
   ///   - weights: `[out, in]`, any float order.
   ///   - hessian: of the module's inputs; nil: round to nearest.
-  ///   - outputs: of the gradients of its outputs, for rounding on both sides; nil: outputs do not depend on each other.
+  ///   - outputs: of the gradients of its outputs, for rounding on both sides, which needs a Hessian; nil: outputs do not
+  ///     depend on each other.
   package func solve(
     _ weights: WeightMatrix, hessian: PreparedHessian?, outputs: OutputHessian? = nil, module: String
   ) throws -> (tensor: IntPanelTensor, report: ModuleReport) {
+    precondition(outputs == nil || hessian != nil, "rounding on both sides needs both Hessians")
     let start = Date()
     var findings = ParameterFinder.Findings()
     var loss = 0.0
     var memory = self.memory.take()
     defer { self.memory.giveBack(memory) }
-    let target = IntPanelBuilder(
-      bits: recipe.bits, groupSize: recipe.groupSize(forInputs: weights.inFeatures),
-      outFeatures: weights.outFeatures, isSymmetric: recipe.isSymmetric,
-      groupIndex: groupIndex(inFeatures: weights.inFeatures, order: hessian?.order))
-    if let outputs, let hessian {
-      for block in outputs.blocks {
-        let feedback = OutputFeedback(block, pool: pool)
-        let ordered = IntPanelBuilder(
-          bits: recipe.bits, groupSize: recipe.groupSize(forInputs: weights.inFeatures),
-          outFeatures: block.order, isSymmetric: recipe.isSymmetric,
-          groupIndex: groupIndex(inFeatures: weights.inFeatures, order: hessian.order))
-        let sweep = ColumnSweep(
-          self, weights: weights.floatRows(feedback.outputs, pool: pool), memory: memory, target: ordered,
-          firstOutput: 0, feedback: feedback)
-        defer { memory = sweep.memory }
-        try sweep.checkFinite(module: module)
-        findings += sweep.run(hessian)
-        sweep.storeParameters()
-        sweep.addLosses(to: &loss)
-        for (place, output) in feedback.outputs.enumerated() {
-          target.copy(output: place, of: ordered, to: output)
-        }
-      }
+    let groups = groupIndex(inFeatures: weights.inFeatures, order: hessian?.order)
+    func builder(outFeatures: Int) -> IntPanelBuilder {
+      IntPanelBuilder(
+        bits: recipe.bits, groupSize: recipe.groupSize(forInputs: weights.inFeatures),
+        outFeatures: outFeatures, isSymmetric: recipe.isSymmetric, groupIndex: groups)
     }
-    var outputLosses: [Double] = []
-    for outputs in outputs == nil || hessian == nil ? parts(of: weights) : [] {
-      let part = outputs.count == weights.outFeatures ? weights : weights.outputs(outputs)
-      let sweep = ColumnSweep(
-        self, weights: part, memory: memory, target: target, firstOutput: outputs.lowerBound)
-      defer { memory = sweep.memory }
+    func run(_ sweep: ColumnSweep) throws {
+      memory = sweep.memory
       try sweep.checkFinite(module: module)
       findings += hessian.map { sweep.run($0) } ?? sweep.roundToNearest()
       sweep.storeParameters()
       sweep.addLosses(to: &loss)
-      outputLosses += sweep.outputLosses
+    }
+    let target = builder(outFeatures: weights.outFeatures)
+    var outputLosses: [Double] = []
+    if let outputs {
+      for block in outputs.blocks {
+        let feedback = OutputFeedback(block, pool: pool)
+        let ordered = builder(outFeatures: block.order)
+        try run(
+          ColumnSweep(
+            self, weights: weights.floatRows(feedback.outputs, pool: pool), memory: memory, target: ordered,
+            firstOutput: 0, feedback: feedback))
+        for (place, output) in feedback.outputs.enumerated() {
+          target.copy(output: place, of: ordered, to: output)
+        }
+      }
+    } else {
+      for outputs in parts(of: weights) {
+        let sweep = ColumnSweep(
+          self, weights: outputs.count == weights.outFeatures ? weights : weights.outputs(outputs),
+          memory: memory, target: target, firstOutput: outputs.lowerBound)
+        try run(sweep)
+        outputLosses += sweep.outputLosses
+      }
     }
     let tensor = target.finished(omittingMiddleZeros: true)
     if let index = tensor.scales.firstIndex(where: { $0 & 0x7C00 == 0x7C00 }) {

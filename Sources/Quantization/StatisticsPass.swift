@@ -112,7 +112,7 @@ struct StatisticsPass {
     input: AlignedBuffer<UInt16>, gradient: AlignedBuffer<Float>, store: LayerStore
   ) throws {
     let width = configuration.hiddenSize
-    let statistics = LayerStatistics(table, tokens: tokens, blockSize: recipe.outputBlock)
+    let statistics = LayerStatistics(table, tokens: tokens, blockSize: recipe.statisticsBlock)
     var layer = try builder.layer(index)
     layer.setFloatArithmetic(recipe.calibrationArithmetic)
     let weights = BackwardWeights(layer, arithmetic: recipe.calibrationArithmetic, pool: pool)
@@ -127,7 +127,7 @@ struct StatisticsPass {
       ) { kind, gradients, rowStride in
         statistics.add(
           gradients, rows: chunk.rows, rowStride: rowStride, of: kind, first: chunk.firstRow,
-          countsOutputs: recipe.roundsBothSides, pool: pool)
+          pool: pool)
       }
     }
     try withExtendedLifetime(statistics) {

@@ -16,6 +16,18 @@ typedef struct gptq_panel {
     double *loss;
 } gptq_panel;
 
+ZN_INLINE gptq_panel gptq_panel_of(int64_t p, int64_t columns, float *w, int64_t w_stride, float *original,
+                                   int64_t original_stride, const float *scales, const float *zeros,
+                                   int64_t parameter_stride, uint8_t *codes, float *errors, double *loss) {
+    return (gptq_panel){w + p * w_stride,
+                        original + p * original_stride,
+                        scales + p * parameter_stride,
+                        zeros + p * parameter_stride,
+                        codes + p * columns * 16,
+                        errors + p * columns * 16,
+                        loss + p * 16};
+}
+
 // One column, corrected by the `count` columns before it.
 ZN_INLINE void gptq_quantize(const int count, int64_t i, const gptq_panel *panel, const float *u, int64_t u_stride,
                              const int32_t *group_of, v16 high) {
@@ -111,14 +123,8 @@ static void gptq_block(int64_t panels, int64_t columns, float *w, int64_t w_stri
         const int64_t here = panels - first < GPTQ_PANELS ? panels - first : GPTQ_PANELS;
         gptq_panel some[GPTQ_PANELS];
         for (int64_t q = 0; q < here; q++) {
-            const int64_t p = first + q;
-            some[q] = (gptq_panel){w + p * w_stride,
-                                   original + p * original_stride,
-                                   scales + p * parameter_stride,
-                                   zeros + p * parameter_stride,
-                                   codes + p * columns * 16,
-                                   errors + p * columns * 16,
-                                   loss + p * 16};
+            some[q] = gptq_panel_of(first + q, columns, w, w_stride, original, original_stride, scales, zeros,
+                                    parameter_stride, codes, errors, loss);
         }
         int64_t i = 0;
         for (; i + GPTQ_STRIP <= columns; i += GPTQ_STRIP) {
@@ -173,13 +179,8 @@ static void gptq_rows(int64_t panels, int64_t columns, float *w, int64_t w_strid
                       const float *f, int64_t f_stride, float *differences, int64_t difference_stride) {
     gptq_panel some[ZN_ROW_PANELS];
     for (int64_t p = 0; p < panels; p++) {
-        some[p] = (gptq_panel){w + p * w_stride,
-                               original + p * original_stride,
-                               scales + p * parameter_stride,
-                               zeros + p * parameter_stride,
-                               codes + p * columns * 16,
-                               errors + p * columns * 16,
-                               loss + p * 16};
+        some[p] = gptq_panel_of(p, columns, w, w_stride, original, original_stride, scales, zeros, parameter_stride, codes,
+                                errors, loss);
     }
     for (int64_t i = 0; i < columns; i++) {
         gptq_rows_column(panels, i, some, u[i * u_stride + i], group_of, maxq, before + i, before_stride, f, f_stride,
