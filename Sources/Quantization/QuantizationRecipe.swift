@@ -6,7 +6,7 @@ import Tensors
 /// Everything that decides what a quantization computes, apart from weights and calibration text.
 package struct QuantizationRecipe: Equatable, Sendable {
   package enum Method: String, CaseIterable, Sendable {
-    /// Second-order, column by column (Frantar et al. 2022), as AutoGPTQ 0.7.1 computes it.
+    /// Second-order, column by column (Frantar et al. 2022); unless another setting says so, as AutoGPTQ 0.7.1 computes it.
     case gptq
     /// Each weight to its nearest code; the baseline.
     case rtn

@@ -18,7 +18,7 @@ package struct CrossEntropy {
   package static let drawnBlock = 1024
 
   /// - Parameters:
-  ///   - head: `[vocabulary, hiddenSize]`, frozen; a matrix of floats.
+  ///   - head: `[vocabulary, hiddenSize]`, frozen, in any form.
   ///   - logitScale: logits are multiplied with it.
   package init(
     head: Linear, logitScale: Float = 1, arithmetic: FloatArithmetic = .fp32, pool: WorkerPool = .shared

@@ -1,7 +1,7 @@
 import Architecture
 
 /// The steps of a decoder's block in the order of a forward pass. Inference runs all of them; calibration stops between them, to
-/// look at what goes into each projection and to replace its weight; a backward pass would record them.
+/// look at what goes into each projection and to replace its weight; `BackwardSteps` of `Training` has their gradients.
 package enum BlockStep: Int, CaseIterable, Sendable {
   /// normed = RMSNorm(x).
   case attentionNorm
