@@ -70,9 +70,15 @@ let libraries: [Target] = [
     name: "Generation",
     dependencies: ["Files", "Compute", "Architecture", "Transformer", "Tokenization"]),
   .target(
+    name: "Retrieval",
+    dependencies: [
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Tokenization", "Architecture", "Transformer",
+      "Models",
+    ]),
+  .target(
     name: "Serving",
     dependencies: [
-      "Files", "JSON", "Tensors", "Transformer", "Models", "Tokenization", "Generation",
+      "Files", "JSON", "Tensors", "Transformer", "Models", "Tokenization", "Generation", "Retrieval",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -133,11 +139,17 @@ let tools: [Target] = [
       .product(name: "Logging", package: "swift-log"),
     ]),
   .executableTarget(
+    name: "zhinao-search",
+    dependencies: [
+      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "Terminal",
+      "Tokenization", "Transformer", "Models", "Retrieval",
+    ]),
+  .executableTarget(
     name: "zhinao-bench",
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors",
       "AutoGPTQ", "PackedModel", "Tokenization", "Architecture", "Transformer", "Models", "Conversion",
-      "Quantization", "Generation",
+      "Quantization", "Generation", "Retrieval",
     ]),
 ]
 
@@ -151,6 +163,7 @@ let testDependencies: [String: [Target.Dependency]] = [
   "PackedModel": ["Safetensors"],
   "Models": ["Conversion"],
   "Training": ["Models", "Safetensors"],
+  "Retrieval": ["Conversion"],
   "Serving": [.product(name: "HummingbirdTesting", package: "hummingbird")],
 ]
 let tests: [Target] =
@@ -178,6 +191,7 @@ let tests: [Target] =
         "Architecture",
         "ToolSupport",
         "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat", "zhinao-bench", "zhinao-serve",
+        "zhinao-search",
       ])
   ]
 
@@ -187,7 +201,7 @@ let fuzzing: [Target] = [
     name: "zhinao-fuzz",
     dependencies: [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
-      "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer",
+      "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer", "Retrieval",
     ],
     path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run", "template.dict"])
 ]

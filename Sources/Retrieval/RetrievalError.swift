@@ -1,0 +1,25 @@
+/// What is wrong with a retrieval model, an index or a request to them.
+package struct RetrievalError: Error, Equatable, CustomStringConvertible {
+  package enum Reason: Equatable, Sendable {
+    /// The model is of another kind: what it is, and what it would have to be.
+    case wrongModel(found: String, needed: String)
+    case tooLong(tokens: Int, limit: Int)
+    case invalidToken(Int, vocabulary: Int)
+  }
+  package let reason: Reason
+  package let path: String
+
+  package init(_ reason: Reason, path: String) {
+    self.reason = reason
+    self.path = path
+  }
+
+  package var description: String {
+    switch reason {
+    case .wrongModel(let found, let needed): "\(path) is \(found); this needs \(needed)"
+    case .tooLong(let tokens, let limit): "the text has \(tokens) tokens; \(path) takes at most \(limit)"
+    case .invalidToken(let id, let vocabulary):
+      "token id \(id) is outside the vocabulary of \(path), 0 to \(vocabulary - 1)"
+    }
+  }
+}
