@@ -17,6 +17,7 @@ package enum ModelFileNames {
       "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja",
       "chat_template.json",
       "quantize_config.json",
+      "reranker.json",
     ]
     let text = name.bytes
     if text.hasPrefix(".") || text.contains("/.") { return false }
