@@ -107,10 +107,11 @@ package final class HeadReranker: Reranker {
   package func scores(query: String, passages: [String]) throws -> [RerankScore] {
     let encoded = try passages.map { try encode(query: query, passage: $0) }
     var scores = encoded.map { RerankScore(raw: 0, tokenCount: $0.ids.count) }
-    let kernels = pairs.decoder.steps.pool.kernels
     pairs.forEachLastState(encoded.map { Array($0.ids[...$0.position]) }, normalized: finalNorm) { index, state in
-      let raw = kernels.dot(state, weight.pointer, count: weight.count) + bias
-      scores[index] = RerankScore(raw: raw, tokenCount: encoded[index].ids.count)
+      // States before the norm have channels a thousand times larger than others, whose products nearly cancel.
+      var sum = Double(bias)
+      for i in 0..<weight.count { sum += Double(state[i]) * Double(weight[i]) }
+      scores[index] = RerankScore(raw: Float(sum), tokenCount: encoded[index].ids.count)
     }
     return scores
   }
