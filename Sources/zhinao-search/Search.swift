@@ -23,5 +23,8 @@ struct Search: ParsableCommand {
         zhinao-search verify INDEX
       """,
     version: ToolVersion.generator,
-    subcommands: [RerankCommand.self])
+    subcommands: [
+      EmbedCommand.self, SimilarityCommand.self, RerankCommand.self, IndexCommand.self, QueryCommand.self,
+      VerifyCommand.self,
+    ])
 }
