@@ -13,6 +13,9 @@ package struct VectorIndexBuilder {
   /// Passages of one chunk.
   static let chunk = 512
 
+  /// Where the vectors begin in their file: a line of a cache, or every load of a search would touch two.
+  private static let alignment = 64
+
   private let output: String
   private let corpus: CorpusFile
   private let embedder: any PassageEmbedder
@@ -213,7 +216,7 @@ package struct VectorIndexBuilder {
     let folder = try AtomicFolder(path: output, replacing: replaces)
     try SafetensorsWriter.write(
       to: folder.stagedPath(VectorIndex.vectorsFileName), tensors: plans(count: corpus.count),
-      metadata: [("format", "pt")]
+      metadata: [("format", "pt")], alignment: VectorIndexBuilder.alignment
     ) { plan, emit in
       for index in 0..<chunks {
         let count = min(VectorIndexBuilder.chunk, corpus.count - index * VectorIndexBuilder.chunk)

@@ -62,7 +62,9 @@ struct IndexCommand: ParsableCommand {
     }
     let builder = VectorIndexBuilder(
       output: folder, corpus: texts, embedder: run, settings: settings,
-      model: IndexedModel(path: model, fingerprint: try ModelFingerprint.of(embedder.model)),
+      // Queries may be asked from another folder.
+      model: IndexedModel(path: URL(fileURLWithPath: model).path,
+        fingerprint: try ModelFingerprint.of(embedder.model)),
       generator: ToolVersion.generator, replacing: overwrite)
     sayWhatIsKept()
     let bar = ProgressReporter("embed", unit: "passages")
