@@ -8,8 +8,14 @@ package enum RerankerLoader {
   package static func open(
     _ model: OpenedModel, options: RerankerOptions = RerankerOptions(), pool: WorkerPool = .shared
   ) throws -> any Reranker {
-    // An encoder scores with its pooler and classifier: `CrossEncoder(model, …)` is returned here.
     let settings = try options.completed(for: model)
+    if model.configuration.encoder != nil {
+      if let name = settings.decoderSetting {
+        throw RetrievalError(.badSetting(name, "is for decoders, but the model is an encoder"), path: model.path)
+      }
+      return try CrossEncoder(
+        model, arithmetic: settings.arithmetic, maximumLength: settings.maximumLength, pool: pool)
+    }
     switch try kind(model, settings) {
     case .head: return try HeadReranker(model, settings, pool: pool)
     case .yesNo: return try YesNoReranker(model, settings, pool: pool)

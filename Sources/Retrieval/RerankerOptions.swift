@@ -162,6 +162,13 @@ package struct RerankerOptions: Equatable, Sendable {
     return result
   }
 
+  /// A setting that means nothing for a cross-encoder; nil when there is none.
+  var decoderSetting: String? {
+    if describesYesNo || kind == .yesNo { return "a prompt for yes and no" }
+    if position != nil { return "position" }
+    return finalNorm != nil ? "final_norm" : nil
+  }
+
   /// Whether something is said that only a prompt with yes and no has.
   var describesYesNo: Bool {
     template != nil || prefix != nil || body != nil || suffix != nil || yes != nil || no != nil || score != nil

@@ -7,6 +7,11 @@ package struct RetrievalError: DiagnosedError, Equatable {
     case wrongModel(found: String, needed: String)
     case tooLong(tokens: Int, limit: Int)
     case invalidToken(Int, vocabulary: Int)
+    /// A text without any tokens.
+    case noTokens
+    /// Vectors cannot be cut to that size.
+    case size(Int, limit: Int)
+    case noPrompt(String, known: [String])
 
     // MARK: Rerankers
     /// A decoder with neither a head for scores nor settings that say how it scores.
@@ -39,6 +44,10 @@ package struct RetrievalError: DiagnosedError, Equatable {
     switch reason {
     case .wrongModel(let found, let needed): "\(path) is \(found); this needs \(needed)"
     case .tooLong(let tokens, let limit): "the text has \(tokens) tokens; \(path) takes at most \(limit)"
+    case .noTokens: "a text has no tokens; give at least one token id"
+    case .size(let size, let limit): "vectors of \(path) have \(limit) components; they cannot be cut to \(size)"
+    case .noPrompt(let name, let known):
+      "\(path) has no prompt \"\(name)\"; it has \(known.isEmpty ? "none" : known.joined(separator: ", "))"
     case .invalidToken(let id, let vocabulary):
       "token id \(id) is outside the vocabulary of \(path), 0 to \(vocabulary - 1)"
     case .noScore(let head):

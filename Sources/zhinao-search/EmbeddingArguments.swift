@@ -42,12 +42,9 @@ struct EmbeddingArguments: ParsableArguments {
     -> TextEmbedder
   {
     let embedder = try TextEmbedder(
-      try opening.open(path), arithmetic: arithmetic.arithmetic ?? .exact)
+      try opening.open(path, accepting: .encoders), arithmetic: arithmetic.arithmetic ?? .exact)
     Output.warn(embedder.tokenizer.discrepancies)
-    if embedder.settings.isAssumed {
-      Output.remark(
-        "\(path): has no files of sentence-transformers; the settings are those of 360Zhinao-search (the state of [CLS], normalized)")
-    }
+    for remark in embedder.remarks { Output.remark(remark) }
     return embedder
   }
 

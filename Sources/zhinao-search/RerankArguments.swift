@@ -107,7 +107,7 @@ struct RerankerArguments: ParsableArguments {
   /// Opens a reranker and says what is to be known of its scores.
   func open(_ path: String, _ opening: OpeningOptions, arithmetic: ArithmeticOptions) throws -> any Reranker {
     let reranker = try RerankerLoader.open(
-      try opening.open(path), options: options(arithmetic: arithmetic.arithmetic ?? .exact))
+      try opening.open(path, accepting: .all), options: options(arithmetic: arithmetic.arithmetic ?? .exact))
     for remark in reranker.remarks { Output.warn(remark) }
     return reranker
   }
