@@ -56,6 +56,11 @@ struct EmbeddingArguments: ParsableArguments {
         throw ValidationError(
           "--dimensions: the model's vectors have \(embedder.dimensions) components, not \(dimensions).")
       }
+      if dimensions < embedder.dimensions, embedder.settings.matryoshkaSizes == nil {
+        Output.warn(
+          "the model does not say that its vectors may be cut (matryoshka_dimensions in config.json); \(dimensions) components of "
+            + "\(embedder.dimensions) may rank much worse")
+      }
       run.size = dimensions
     }
     run.prompt = try promptText(embedder, role: role)
