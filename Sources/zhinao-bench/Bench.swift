@@ -16,13 +16,14 @@ struct Bench: ParsableCommand {
 
       EXAMPLES
         zhinao-bench model-int4.zhinao
+        zhinao-bench encoder bge-small/
         zhinao-bench kernels
         zhinao-bench make-model --shape 7b --encoding int4 -o random.zhinao
       """,
     version: ToolVersion.generator,
     subcommands: [
-      ModelCommand.self, KernelsCommand.self, QuantizeCommand.self, TokenizeCommand.self, VerifyCommand.self,
-      MakeModelCommand.self,
+      ModelCommand.self, EncoderCommand.self, KernelsCommand.self, QuantizeCommand.self, TokenizeCommand.self,
+      VerifyCommand.self, MakeModelCommand.self,
     ],
     defaultSubcommand: ModelCommand.self)
 }
