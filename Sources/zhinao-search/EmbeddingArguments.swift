@@ -10,7 +10,8 @@ extension VectorType: ExpressibleByArgument {}
 struct EmbeddingArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The prompt of this name, as the model's folder defines it, is put before each text.", valueName: "name"))
+      "The prompt of this name, as the model's folder defines it, is put before each text.", valueName: "name"
+    ))
   var promptName: String?
 
   @Option(help: ArgumentHelp("This text is put before each text.", valueName: "text"))
@@ -76,7 +77,8 @@ struct EmbeddingArguments: ParsableArguments {
     guard let text = settings.prompts[promptName] else {
       let known = settings.prompts.keys.sorted().joined(separator: ", ")
       throw ValidationError(
-        "--prompt-name \(promptName): the model defines \(known.isEmpty ? "no prompts" : "the prompts \(known)").")
+        "--prompt-name \(promptName): the model defines \(known.isEmpty ? "no prompts" : "the prompts \(known)")."
+      )
     }
     return text
   }

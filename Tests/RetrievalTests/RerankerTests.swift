@@ -17,7 +17,8 @@ import Transformer
   private static let golden = Result { try JSONValue.parse(file: Fixture.path("golden/reranker.json")) }
 
   /// tiny-zhinao with the head's tensors, and perhaps a `reranker.json`.
-  private static func folder(_ folder: TemporaryFolder, settings: String? = nil, head: [TensorPlan]? = nil) throws
+  private static func folder(_ folder: TemporaryFolder, settings: String? = nil, head: [TensorPlan]? = nil)
+    throws
     -> String
   {
     let path = folder.file("reranker")
@@ -177,7 +178,8 @@ import Transformer
 
   @Test func flagEmbeddingsLimits() throws {
     let tokenizer = try OpenedModel(path: Fixture.tinyZhinao).tokenizer()
-    let prompt = try YesNoPrompt(flag: YesNoPrompt.flagInstruction, tokenizer, limit: 40, context: 4096, path: "m")
+    let prompt = try YesNoPrompt(
+      flag: YesNoPrompt.flagInstruction, tokenizer, limit: 40, context: 4096, path: "m")
     func ids(_ text: String) -> [Int] { tokenizer.encode(text) }
     let closing = ids("\n") + ids(YesNoPrompt.flagInstruction)
     func encode(_ query: String, _ passage: String) -> [Int] {
@@ -189,7 +191,8 @@ import Transformer
     // The query is cut to three quarters, the passage to the whole limit, both together to the limit and the closing part.
     #expect(
       encode(long, long)
-        == ids("A: " + long).prefix(30) + (ids("\n") + ids("B: " + long).prefix(40)).prefix(10 + closing.count)
+        == ids("A: " + long).prefix(30)
+        + (ids("\n") + ids("B: " + long).prefix(40)).prefix(10 + closing.count)
         + closing)
   }
 
@@ -266,7 +269,8 @@ import Transformer
     let explicit = try HeadReranker(OpenedModel(path: path), Self.options("placeholder", norm: false))
     #expect(try explicit.scores(query: pair.query, passages: [pair.passage]) == expected)
     // Options win over the file.
-    let other = try RerankerLoader.open(OpenedModel(path: path), options: Self.options("last-non-pad", norm: false))
+    let other = try RerankerLoader.open(
+      OpenedModel(path: path), options: Self.options("last-non-pad", norm: false))
     #expect(try other.scores(query: pair.query, passages: [pair.passage]) != expected)
 
     let packed = folder.file("m.zhinao")
@@ -277,7 +281,8 @@ import Transformer
   }
 
   @Test(arguments: [
-    #"{"position": "middle"}"#, #"{"positon": "placeholder"}"#, #"{"type": "magic"}"#, #"{"final_norm": 1}"#, "[]",
+    #"{"position": "middle"}"#, #"{"positon": "placeholder"}"#, #"{"type": "magic"}"#, #"{"final_norm": 1}"#,
+    "[]",
     #"{"position": 1.5}"#, #"{"max_len": 0}"#,
   ])
   func wrongSettingsAreNamed(text: String) throws {

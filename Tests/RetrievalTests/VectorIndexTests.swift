@@ -46,7 +46,9 @@ private final class StandInEmbedder: PassageEmbedder {
     for i in 0..<count {
       // Every seventh is a copy of the first.
       let body = i % 7 == 0 ? "the same" : "passage \(i) \(String(repeating: "x", count: i % 11))"
-      text += #"{"_id": "d\#(i)", "title": "\#(i % 3 == 0 && i % 7 != 0 ? "Title" : "")", "text": "\#(body)"}"# + "\n"
+      text +=
+        #"{"_id": "d\#(i)", "title": "\#(i % 3 == 0 && i % 7 != 0 ? "Title" : "")", "text": "\#(body)"}"#
+        + "\n"
       if i % 50 == 0 { text += "\n" }
     }
     try AtomicFile.write(text, to: path)
@@ -76,7 +78,9 @@ private final class StandInEmbedder: PassageEmbedder {
 
   // MARK: Making and searching
 
-  @Test(arguments: VectorType.allCases, [1, 700, 1300]) func findsWhatAFullSortFinds(type: VectorType, count: Int)
+  @Test(arguments: VectorType.allCases, [1, 700, 1300]) func findsWhatAFullSortFinds(
+    type: VectorType, count: Int
+  )
     throws
   {
     let folder = try TemporaryFolder()
@@ -94,7 +98,9 @@ private final class StandInEmbedder: PassageEmbedder {
       // In double precision, from the floats; coded vectors differ by their rounding.
       let exact = try (0..<count).map { row -> Double in
         let vector = StandInEmbedder.vector(try corpus.passage(row).embedded, 33)
-        return zip(vector, queries[query * 33..<(query + 1) * 33]).reduce(0) { $0 + Double($1.0) * Double($1.1) }
+        return zip(vector, queries[query * 33..<(query + 1) * 33]).reduce(0) {
+          $0 + Double($1.0) * Double($1.1)
+        }
       }
       #expect(found[query].count == min(12, count))
       for hit in found[query] {
@@ -122,7 +128,8 @@ private final class StandInEmbedder: PassageEmbedder {
     let expected = (0..<20).map { $0 * 7 }
     var scores: [[VectorIndex.Hit]] = []
     for threads in [1, 2, 5] {
-      let hits = try index.search(query.pointer, queryCount: 1, top: 20, pool: WorkerPool(threads: threads))[0]
+      let hits = try index.search(query.pointer, queryCount: 1, top: 20, pool: WorkerPool(threads: threads))[
+        0]
       #expect(hits.map(\.index) == expected)
       scores.append(hits)
     }
@@ -224,7 +231,8 @@ private final class StandInEmbedder: PassageEmbedder {
       ("\n\n{\"_id\": \"a\"}\n", "line 3"), ("{\"_id\": \"\", \"text\": \"x\"}\n", "line 1"),
       ("{\"_id\": \"a\", \"text\": 3}\n", "line 1"), ("{\"_id\": \"a\", \"text\": \"x\"\n", "line 1"),
       ("[]\n", "line 1"), ("", "no passage"), ("\n \r\n", "no passage"),
-      ("{\"_id\": \"a\", \"title\": [], \"text\": \"x\"}", "title"), ("version https://git-lfs.github.com/spec/v1\n", "LFS"),
+      ("{\"_id\": \"a\", \"title\": [], \"text\": \"x\"}", "title"),
+      ("version https://git-lfs.github.com/spec/v1\n", "LFS"),
     ])
   func badCorporaAreRefusedWithTheirLine(text: String, expected: String) throws {
     let folder = try TemporaryFolder()
