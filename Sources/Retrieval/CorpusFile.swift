@@ -74,7 +74,8 @@ package final class CorpusFile: Sendable {
     return start..<end
   }
 
-  private static func parse(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>, number: Int, path: String) throws
+  private static func parse(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>, number: Int, path: String)
+    throws
     -> Passage
   {
     guard range.count <= longestLine else {

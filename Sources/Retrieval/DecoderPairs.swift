@@ -38,7 +38,9 @@ struct DecoderPairs: Sendable {
     while next < pairs.count {
       let first = next
       var rows = 0
-      while next < pairs.count, next == first || rows + pairs[next].count - shared <= DecoderPairs.tokensAtOnce {
+      while next < pairs.count,
+        next == first || rows + pairs[next].count - shared <= DecoderPairs.tokensAtOnce
+      {
         rows += pairs[next].count - shared
         next += 1
       }

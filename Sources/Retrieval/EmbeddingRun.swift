@@ -45,7 +45,9 @@ package struct EmbeddingRun: PassageEmbedder {
   /// Tokens of one call of the encoder, which bound its memory; a longer text is a call of its own.
   private static let tokensAtOnce = 8192
 
-  package func vectors(of texts: [String]) throws -> EmbeddedTexts { try vectors(of: texts.map { ($0, nil) }) }
+  package func vectors(of texts: [String]) throws -> EmbeddedTexts {
+    try vectors(of: texts.map { ($0, nil) })
+  }
 
   package func vectors(of texts: [(text: String, pair: String?)]) throws -> EmbeddedTexts {
     let encoded = try texts.map {
@@ -61,7 +63,9 @@ package struct EmbeddingRun: PassageEmbedder {
     while next < order.count {
       let first = next
       var tokens = 0
-      while next < order.count, next == first || tokens + encoded[order[next]].ids.count <= EmbeddingRun.tokensAtOnce {
+      while next < order.count,
+        next == first || tokens + encoded[order[next]].ids.count <= EmbeddingRun.tokensAtOnce
+      {
         tokens += encoded[order[next]].ids.count
         next += 1
       }

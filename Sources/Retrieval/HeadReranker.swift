@@ -52,7 +52,9 @@ package final class HeadReranker: Reranker {
     finalNorm = options.finalNorm ?? true
     remarks =
       options.finalNorm == nil
-      ? ["final_norm is not stated; scores are made of the state after the final norm (--no-final-norm: before it)"]
+      ? [
+        "final_norm is not stated; scores are made of the state after the final norm (--no-final-norm: before it)"
+      ]
       : []
     specials = options.specials
     pairs = DecoderPairs(decoder: try model.decoder(arithmetic: options.arithmetic, pool: pool))
@@ -107,7 +109,8 @@ package final class HeadReranker: Reranker {
   package func scores(query: String, passages: [String]) throws -> [RerankScore] {
     let encoded = try passages.map { try encode(query: query, passage: $0) }
     var scores = encoded.map { RerankScore(raw: 0, tokenCount: $0.ids.count) }
-    pairs.forEachLastState(encoded.map { Array($0.ids[...$0.position]) }, normalized: finalNorm) { index, state in
+    pairs.forEachLastState(encoded.map { Array($0.ids[...$0.position]) }, normalized: finalNorm) {
+      index, state in
       // States before the norm have channels a thousand times larger than others, whose products nearly cancel.
       var sum = Double(bias)
       for i in 0..<weight.count { sum += Double(state[i]) * Double(weight[i]) }

@@ -181,7 +181,8 @@ package struct IndexManifest: Equatable, Sendable {
       path: try model.requiredString("path"), fingerprint: try model.requiredString("fingerprint"))
     func file(_ fields: JSONFields) throws -> File {
       File(
-        name: try fields.requiredString("name"), byteCount: try fields.requiredInteger("bytes", in: 0...1 << 60),
+        name: try fields.requiredString("name"),
+        byteCount: try fields.requiredInteger("bytes", in: 0...1 << 60),
         sha256: try fields.requiredString("sha256"))
     }
     self.corpus = try file(corpus)

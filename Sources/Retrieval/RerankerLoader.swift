@@ -11,7 +11,8 @@ package enum RerankerLoader {
     let settings = try options.completed(for: model)
     if model.configuration.encoder != nil {
       if let name = settings.decoderSetting {
-        throw RetrievalError(.badSetting(name, "is for decoders, but the model is an encoder"), path: model.path)
+        throw RetrievalError(
+          .badSetting(name, "is for decoders, but the model is an encoder"), path: model.path)
       }
       return try CrossEncoder(
         model, arithmetic: settings.arithmetic, maximumLength: settings.maximumLength, pool: pool)

@@ -100,7 +100,8 @@ package struct RerankerOptions: Equatable, Sendable {
   package init(_ json: JSONValue, document: String) throws {
     let fields = try JSONFields(json, document: document)
     try fields.refuseUnknown(besides: [
-      "type", "position", "final_norm", "weight", "bias", "system", "answer_len", "max_len", "template", "prefix",
+      "type", "position", "final_norm", "weight", "bias", "system", "answer_len", "max_len", "template",
+      "prefix",
       "body", "suffix", "yes", "no", "score", "instruction",
     ])
     kind = try RerankerOptions.choice(fields, "type")
@@ -128,7 +129,8 @@ package struct RerankerOptions: Equatable, Sendable {
     instruction = try fields.string("instruction")
   }
 
-  private static func choice<Value: RawRepresentable & CaseIterable>(_ fields: JSONFields, _ key: String) throws
+  private static func choice<Value: RawRepresentable & CaseIterable>(_ fields: JSONFields, _ key: String)
+    throws
     -> Value? where Value.RawValue == String
   {
     guard let text = try fields.string(key) else { return nil }
@@ -171,6 +173,7 @@ package struct RerankerOptions: Equatable, Sendable {
 
   /// Whether something is said that only a prompt with yes and no has.
   var describesYesNo: Bool {
-    template != nil || prefix != nil || body != nil || suffix != nil || yes != nil || no != nil || score != nil
+    template != nil || prefix != nil || body != nil || suffix != nil || yes != nil || no != nil
+      || score != nil
   }
 }

@@ -45,7 +45,8 @@ package struct RetrievalError: DiagnosedError, Equatable {
     case .wrongModel(let found, let needed): "\(path) is \(found); this needs \(needed)"
     case .tooLong(let tokens, let limit): "the text has \(tokens) tokens; \(path) takes at most \(limit)"
     case .noTokens: "a text has no tokens; give at least one token id"
-    case .size(let size, let limit): "vectors of \(path) have \(limit) components; they cannot be cut to \(size)"
+    case .size(let size, let limit):
+      "vectors of \(path) have \(limit) components; they cannot be cut to \(size)"
     case .noPrompt(let name, let known):
       "\(path) has no prompt \"\(name)\"; it has \(known.isEmpty ? "none" : known.joined(separator: ", "))"
     case .invalidToken(let id, let vocabulary):

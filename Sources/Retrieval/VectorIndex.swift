@@ -58,7 +58,8 @@ package final class VectorIndex: Sendable {
     func mapped(_ name: String) throws -> MappedFile {
       let file = try MappedFile(path: "\(path)/\(name)")
       guard sizes[name] == file.byteCount else {
-        throw bad(name, "has \(file.byteCount) bytes, expected \(sizes[name].map { "\($0)" } ?? "no such file")")
+        throw bad(
+          name, "has \(file.byteCount) bytes, expected \(sizes[name].map { "\($0)" } ?? "no such file")")
       }
       return file
     }
@@ -66,14 +67,16 @@ package final class VectorIndex: Sendable {
     offsetsFile = try mapped(VectorIndex.offsetsFileName)
     let count = manifest.passageCount
     guard offsetsFile.byteCount == 8 * (count + 1) else {
-      throw bad(VectorIndex.offsetsFileName, "has \(offsetsFile.byteCount) bytes, expected \(8 * (count + 1))")
+      throw bad(
+        VectorIndex.offsetsFileName, "has \(offsetsFile.byteCount) bytes, expected \(8 * (count + 1))")
     }
     _ = try mapped(VectorIndex.vectorsFileName)
     let file = try SafetensorsFile(path: "\(path)/\(VectorIndex.vectorsFileName)")
     vectorsFile = file
     func tensor(_ name: String, _ dtype: DType, _ shape: [Int]) throws -> UnsafeBytes {
       guard let tensor = file.tensor(name), tensor.dtype == dtype, tensor.shape == shape else {
-        throw bad(VectorIndex.vectorsFileName, "has no tensor \(name) of \(dtype.rawValue) with shape \(shape)")
+        throw bad(
+          VectorIndex.vectorsFileName, "has no tensor \(name) of \(dtype.rawValue) with shape \(shape)")
       }
       return UnsafeBytes(file.bytes(of: tensor), owner: file)
     }
@@ -133,7 +136,8 @@ package final class VectorIndex: Sendable {
       }
     } catch {
       throw VectorIndexError(
-        .damaged(file: VectorIndex.passagesFileName, "passage \(index) cannot be read (\(error))"), path: path)
+        .damaged(file: VectorIndex.passagesFileName, "passage \(index) cannot be read (\(error))"), path: path
+      )
     }
   }
 

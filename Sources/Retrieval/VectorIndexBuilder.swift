@@ -144,7 +144,9 @@ package struct VectorIndexBuilder {
     let path = VectorIndexBuilder.chunkPath(index, in: partial)
     guard FileManager.default.fileExists(atPath: path) else { return nil }
     let file = try SafetensorsFile(path: path)
-    let truncated = file.metadata.first { $0.key == VectorIndexBuilder.truncatedKey }.flatMap { Int($0.value) }
+    let truncated = file.metadata.first { $0.key == VectorIndexBuilder.truncatedKey }.flatMap {
+      Int($0.value)
+    }
     guard let truncated, (0...count).contains(truncated),
       plans(count: count).allSatisfy({ plan in
         file.tensor(plan.name).map { $0.dtype == plan.dtype && $0.shape == plan.shape } ?? false
@@ -164,8 +166,10 @@ package struct VectorIndexBuilder {
   // MARK: Vectors
 
   private func plans(count: Int) -> [TensorPlan] {
-    let vectors = TensorPlan(VectorIndex.vectorsName, settings.vectorType.dtype, [count, settings.dimensions])
-    return settings.vectorType == .int8 ? [vectors, TensorPlan(VectorIndex.scalesName, .f32, [count])] : [vectors]
+    let vectors = TensorPlan(
+      VectorIndex.vectorsName, settings.vectorType.dtype, [count, settings.dimensions])
+    return settings.vectorType == .int8
+      ? [vectors, TensorPlan(VectorIndex.scalesName, .f32, [count])] : [vectors]
   }
 
   private func embed(_ range: Range<Int>) throws -> EmbeddedTexts {
@@ -222,7 +226,8 @@ package struct VectorIndexBuilder {
         let count = min(VectorIndexBuilder.chunk, corpus.count - index * VectorIndexBuilder.chunk)
         guard let kept = try keptChunk(index, count: count), let tensor = kept.file.tensor(plan.name) else {
           throw FileError(
-            .badContent, path: partial, detail: "lost a chunk while the index was written; run the same command again")
+            .badContent, path: partial,
+            detail: "lost a chunk while the index was written; run the same command again")
         }
         try withExtendedLifetime(kept.file) { try emit(kept.file.bytes(of: tensor)) }
       }
@@ -257,10 +262,12 @@ package struct VectorIndexBuilder {
     let files = try VectorIndex.fileNames.map { name in
       let path = folder.stagedPath(name)
       return IndexManifest.File(
-        name: name, byteCount: try MappedFile(path: path).byteCount, sha256: try Checksum.sha256(ofFile: path))
+        name: name, byteCount: try MappedFile(path: path).byteCount, sha256: try Checksum.sha256(ofFile: path)
+      )
     }
     let manifest = IndexManifest(
-      generator: generator, passageCount: corpus.count, emptyCount: corpus.emptyCount, truncatedCount: truncated,
+      generator: generator, passageCount: corpus.count, emptyCount: corpus.emptyCount,
+      truncatedCount: truncated,
       settings: settings, model: model, corpus: corpusFile, files: files)
     try AtomicFile.write(manifest.text, to: folder.stagedPath(IndexManifest.name))
     try folder.commit()

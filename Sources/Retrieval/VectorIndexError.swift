@@ -46,7 +46,8 @@ package struct VectorIndexError: DiagnosedError, Equatable {
     case .badLine(let line, let detail): "\(path), line \(line): \(detail)"
     case .repeatedID(let line, let id, let earlier):
       "\(path), line \(line): the _id \"\(id)\" is that of line \(earlier); every passage needs its own"
-    case .noPassages: "\(path): holds no passage; expected lines like {\"_id\": \"1\", \"title\": \"\", \"text\": \"…\"}"
+    case .noPassages:
+      "\(path): holds no passage; expected lines like {\"_id\": \"1\", \"title\": \"\", \"text\": \"…\"}"
     case .otherJob(let key, let found, let expected):
       "\(path).partial was begun with another \(key) (\(found), now \(expected)); repeat the earlier command, or remove the folder"
     case .vectorNotFinite(let passage, let id):
@@ -62,7 +63,8 @@ package struct VectorIndexError: DiagnosedError, Equatable {
         + "original, or make the index again"
     case .otherDimensions(let found, let expected):
       "the query's vector has \(found) components, those of the index \(path) have \(expected)"
-    case .queryNotFinite: "the query's vector holds NaN or infinity; check the model with zhinao-verify integrity"
+    case .queryNotFinite:
+      "the query's vector holds NaN or infinity; check the model with zhinao-verify integrity"
     }
   }
 }

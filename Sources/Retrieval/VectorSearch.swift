@@ -25,7 +25,8 @@ extension VectorIndex {
     withExtendedLifetime(self) {
       pool.runShrinkingRanges((count + VectorScan.block - 1) / VectorScan.block) { blocks in
         var lists = [TopList](repeating: TopList(capacity: scan.top), count: queryCount)
-        let rows = blocks.lowerBound * VectorScan.block..<min(blocks.upperBound * VectorScan.block, scan.count)
+        let rows =
+          blocks.lowerBound * VectorScan.block..<min(blocks.upperBound * VectorScan.block, scan.count)
         let damaged = scan.run(rows, into: &lists, kernels: pool.kernels)
         merged.withLock { all in
           for query in 0..<queryCount { all.lists[query].merge(lists[query]) }
@@ -36,7 +37,9 @@ extension VectorIndex {
     return try merged.withLock { all in
       if let row = all.damaged {
         throw VectorIndexError(
-          .damaged(file: VectorIndex.vectorsFileName, "the vector of passage \(row) gives a score that is not finite"),
+          .damaged(
+            file: VectorIndex.vectorsFileName, "the vector of passage \(row) gives a score that is not finite"
+          ),
           path: path)
       }
       return all.lists.map(\.hits)
@@ -116,8 +119,11 @@ private struct VectorScan: Sendable {
                 score *= scales.raw.loadUnaligned(fromByteOffset: 4 * row, as: Float.self)
               }
               if lists[query].mayTake(score) {
-                if score.isFinite { lists[query].insert(VectorIndex.Hit(index: row, score: score)) }
-                else if damaged == nil { damaged = row }
+                if score.isFinite {
+                  lists[query].insert(VectorIndex.Hit(index: row, score: score))
+                } else if damaged == nil {
+                  damaged = row
+                }
               } else if score.isNaN || score == -.infinity, damaged == nil {
                 damaged = row
               }

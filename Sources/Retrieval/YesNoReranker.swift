@@ -38,7 +38,8 @@ package final class YesNoReranker: Reranker {
     let defaultLength = template == .flagLLM ? 512 : 8192
     let stated = options.maximumLength ?? defaultLength
     instruction =
-      options.instruction ?? (template == .flagLLM ? YesNoPrompt.flagInstruction : YesNoPrompt.qwenInstruction)
+      options.instruction
+      ?? (template == .flagLLM ? YesNoPrompt.flagInstruction : YesNoPrompt.qwenInstruction)
     score = options.score ?? (template == .flagLLM ? .logit : .softmax)
     let context = model.configuration.maxPositionEmbeddings
     if template == .flagLLM, options.prefix == nil, options.body == nil, options.suffix == nil {
@@ -59,7 +60,8 @@ package final class YesNoReranker: Reranker {
         throw bad(.badSetting(name, "is \"\(text)\", which is no token of the model"))
       }
       if ids.count > 1 {
-        remarks.append("\"\(text)\" is \(ids.count) tokens for this model; the logit of the first one, \(id), is used")
+        remarks.append(
+          "\"\(text)\" is \(ids.count) tokens for this model; the logit of the first one, \(id), is used")
       }
       let row = AlignedBuffer<Float>(count: decoder.configuration.hiddenSize)
       decoder.head.weight.copyRow(id, into: row.pointer, kernels: pool.kernels)
@@ -112,7 +114,8 @@ struct YesNoPrompt: Sendable {
     /// Prefix and suffix whole, and the body cut to `bodyLimit`.
     case parts(prefix: [Int], body: [BodyPart], suffix: [Int], bodyLimit: Int)
     /// `A: query`, cut to `queryLimit`; a newline and `B: passage`, cut so that both have at most `pairLimit`; `closing`.
-    case flag(start: [Int], newline: [Int], closing: [Int], queryLimit: Int, passageLimit: Int, pairLimit: Int)
+    case flag(
+      start: [Int], newline: [Int], closing: [Int], queryLimit: Int, passageLimit: Int, pairLimit: Int)
   }
   private enum BodyPart: Sendable {
     case literal(String)
@@ -123,13 +126,16 @@ struct YesNoPrompt: Sendable {
 
   /// A prompt of three parts.
   /// - Parameter body: holds `{query}` and `{document}`, and perhaps `{instruction}`.
-  init(prefix: String, body: String, suffix: String, _ tokenizer: any Tokenizer, limit: Int, path: String) throws {
+  init(prefix: String, body: String, suffix: String, _ tokenizer: any Tokenizer, limit: Int, path: String)
+    throws
+  {
     let parts = YesNoPrompt.parse(body)
     for (name, isThere) in [
       ("{query}", parts.contains { if case .query = $0 { true } else { false } }),
       ("{document}", parts.contains { if case .document = $0 { true } else { false } }),
     ] where !isThere {
-      throw RetrievalError(.badSetting("body", "has no \(name), so that scores would not depend on it"), path: path)
+      throw RetrievalError(
+        .badSetting("body", "has no \(name), so that scores would not depend on it"), path: path)
     }
     let (first, last) = (tokenizer.encode(prefix), tokenizer.encode(suffix))
     guard first.count + last.count < limit else {

@@ -52,7 +52,8 @@ package enum SafetensorsWriter {
   /// Writes one file.
   /// - Parameter alignment: of the first tensor's data in the file, a multiple of 8.
   package static func write(
-    to path: String, tensors: [TensorPlan], metadata: [(String, String)] = [("format", "pt")], alignment: Int = 8,
+    to path: String, tensors: [TensorPlan], metadata: [(String, String)] = [("format", "pt")],
+    alignment: Int = 8,
     body: Body
   ) throws {
     precondition(alignment > 0 && alignment % 8 == 0)

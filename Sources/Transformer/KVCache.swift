@@ -200,7 +200,8 @@ struct LayerCacheView: Sendable {
       let from = other.valuePanels(head: head, from: 0)
       for panel in 0..<paddedHeadDim / panelWidth {
         (to + panel * roundedCapacity * panelWidth * size).copyMemory(
-          from: from + panel * other.roundedCapacity * panelWidth * size, byteCount: count * panelWidth * size)
+          from: from + panel * other.roundedCapacity * panelWidth * size, byteCount: count * panelWidth * size
+        )
       }
       guard type == .int8 else { continue }
       keyScales(head: head).update(from: other.keyScales(head: head), count: count)

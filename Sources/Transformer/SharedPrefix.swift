@@ -8,7 +8,8 @@ extension Decoder {
   ///   - prefix: holds what all of them begin with, and is left as it is; nil: they begin at position 0.
   /// - Returns: the states after the last block, before the final norm, sequence after sequence: `[tokens, hiddenSize]`. A
   ///   token's state is the same bits as without a prefix, and does not depend on the other sequences.
-  package func residualStates(_ continuations: [[Int]], after prefix: KVCache? = nil) -> AlignedBuffer<Float> {
+  package func residualStates(_ continuations: [[Int]], after prefix: KVCache? = nil) -> AlignedBuffer<Float>
+  {
     let shared = prefix?.count ?? 0
     let x = embed(continuations.flatMap { $0 })
     var slices: [SequenceSlice] = []

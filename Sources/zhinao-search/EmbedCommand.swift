@@ -21,7 +21,9 @@ struct EmbedCommand: ParsableCommand {
 
   @Argument(help: "An encoder: Hugging Face folder or .zhinao file.")
   var model: String
-  @Option(name: .shortAndLong, help: ArgumentHelp("Output: FILE.npy, FILE.safetensors or FILE.jsonl.", valueName: "file"))
+  @Option(
+    name: .shortAndLong,
+    help: ArgumentHelp("Output: FILE.npy, FILE.safetensors or FILE.jsonl.", valueName: "file"))
   var output: String
   @Flag(help: "The texts are queries: the model's query prompt is put before them.")
   var query = false
@@ -75,7 +77,8 @@ struct EmbedCommand: ParsableCommand {
     let seconds = Date().timeIntervalSince(start)
     if truncated > 0 {
       Output.warn(
-        "\(truncated) of \(texts) texts were longer than \(embedder.settings.maximumLength) tokens and lost their end")
+        "\(truncated) of \(texts) texts were longer than \(embedder.settings.maximumLength) tokens and lost their end"
+      )
     }
     Output.remark(
       "\(output): \(texts) vectors of \(run.dimensions), \(tokens) tokens in \(Format.duration(seconds)), "

@@ -10,7 +10,8 @@ extension VectorType: ExpressibleByArgument {}
 struct EmbeddingArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The prompt of this name, as the model's folder defines it, is put before each text.", valueName: "name"))
+      "The prompt of this name, as the model's folder defines it, is put before each text.", valueName: "name"
+    ))
   var promptName: String?
 
   @Option(help: ArgumentHelp("This text is put before each text.", valueName: "text"))
@@ -56,6 +57,11 @@ struct EmbeddingArguments: ParsableArguments {
         throw ValidationError(
           "--dimensions: the model's vectors have \(embedder.dimensions) components, not \(dimensions).")
       }
+      if dimensions < embedder.dimensions, embedder.settings.matryoshkaSizes == nil {
+        Output.warn(
+          "the model does not say that its vectors may be cut (matryoshka_dimensions in config.json); \(dimensions) components of "
+            + "\(embedder.dimensions) may rank much worse")
+      }
       run.size = dimensions
     }
     run.prompt = try promptText(embedder, role: role)
@@ -71,7 +77,8 @@ struct EmbeddingArguments: ParsableArguments {
     guard let text = settings.prompts[promptName] else {
       let known = settings.prompts.keys.sorted().joined(separator: ", ")
       throw ValidationError(
-        "--prompt-name \(promptName): the model defines \(known.isEmpty ? "no prompts" : "the prompts \(known)").")
+        "--prompt-name \(promptName): the model defines \(known.isEmpty ? "no prompts" : "the prompts \(known)")."
+      )
     }
     return text
   }

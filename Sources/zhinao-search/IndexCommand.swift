@@ -23,11 +23,14 @@ struct IndexCommand: ParsableCommand {
   var model: String
   @Option(help: ArgumentHelp("The corpus.", valueName: "file"))
   var corpus: String
-  @Option(name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Folder of the index.", valueName: "folder"))
+  @Option(
+    name: [.customShort("o"), .customLong("output")],
+    help: ArgumentHelp("Folder of the index.", valueName: "folder"))
   var folder: String
   @Option(
     help: ArgumentHelp(
-      "What vectors are stored as: fp32, fp16 (half the size) or int8 (a quarter; one scale for each vector).", valueName: "type"))
+      "What vectors are stored as: fp32, fp16 (half the size) or int8 (a quarter; one scale for each vector).",
+      valueName: "type"))
   var type = VectorType.fp32
   @Option(
     help: ArgumentHelp(
@@ -53,7 +56,8 @@ struct IndexCommand: ParsableCommand {
     let embedder = try EmbeddingArguments.open(model, opening, arithmetic)
     let run = try embedding.run(embedder, role: .passage)
     let settings = IndexSettings(
-      dimensions: run.dimensions, vectorType: type, normalizes: embedding.normalize ?? embedder.settings.normalizes,
+      dimensions: run.dimensions, vectorType: type,
+      normalizes: embedding.normalize ?? embedder.settings.normalizes,
       maximumLength: embedder.settings.maximumLength, passagePrompt: run.prompt ?? "",
       queryPrompt: queryPrompt ?? embedder.settings.prompt(for: .query)?.text ?? "",
       plainText: embedding.plainText, arithmetic: (arithmetic.arithmetic ?? .exact).rawValue)
@@ -63,7 +67,8 @@ struct IndexCommand: ParsableCommand {
     let builder = VectorIndexBuilder(
       output: folder, corpus: texts, embedder: run, settings: settings,
       // Queries may be asked from another folder.
-      model: IndexedModel(path: URL(fileURLWithPath: model).path,
+      model: IndexedModel(
+        path: URL(fileURLWithPath: model).path,
         fingerprint: try ModelFingerprint.of(embedder.model)),
       generator: ToolVersion.generator, replacing: overwrite)
     sayWhatIsKept()
@@ -77,11 +82,13 @@ struct IndexCommand: ParsableCommand {
     let seconds = Date().timeIntervalSince(start)
     if manifest.truncatedCount > 0 {
       Output.warn(
-        "\(manifest.truncatedCount) of \(texts.count) passages were longer than \(settings.maximumLength) tokens and lost their end")
+        "\(manifest.truncatedCount) of \(texts.count) passages were longer than \(settings.maximumLength) tokens and lost their end"
+      )
     }
     try output.show(
       [
-        "index": .string(folder), "passages": .init(manifest.passageCount), "dimensions": .init(run.dimensions),
+        "index": .string(folder), "passages": .init(manifest.passageCount),
+        "dimensions": .init(run.dimensions),
         "vector_type": .string(type.rawValue), "truncated_passages": .init(manifest.truncatedCount),
         "empty_passages": .init(manifest.emptyCount), "reused_passages": .init(reused ?? 0),
         "tokens": .init(tokens), "seconds": .init(seconds),

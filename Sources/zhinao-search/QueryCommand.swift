@@ -29,13 +29,16 @@ struct QueryCommand: ParsableCommand {
   var query: String?
   @Option(
     help: ArgumentHelp(
-      "A JSON Lines file with _id and text on each line, as BEIR has queries; with --json each answer is one line.", valueName: "file"))
+      "A JSON Lines file with _id and text on each line, as BEIR has queries; with --json each answer is one line.",
+      valueName: "file"))
   var queries: String?
   @Option(help: ArgumentHelp("How many passages are printed.", valueName: "n"))
   var top = 10
   @Option(help: ArgumentHelp("Rerank the candidates with this model.", valueName: "model"))
   var rerank: String?
-  @Option(help: ArgumentHelp("How many passages are reranked (default: 100, or --top if that is more).", valueName: "n"))
+  @Option(
+    help: ArgumentHelp(
+      "How many passages are reranked (default: 100, or --top if that is more).", valueName: "n"))
   var candidates: Int?
   @Option(help: ArgumentHelp("The model that made the index, where it has moved.", valueName: "model"))
   var model: String?
@@ -138,7 +141,8 @@ struct QueryCommand: ParsableCommand {
     for (query, hits) in zip(queries, found) {
       let began = Date()
       var answer = Answer(
-        hits: hits, passages: try hits.map { try index.passage($0.index) }, scores: nil, order: Array(hits.indices))
+        hits: hits, passages: try hits.map { try index.passage($0.index) }, scores: nil,
+        order: Array(hits.indices))
       if let reranker {
         let scores = try reranker.scores(query: query.text, passages: answer.passages.map(\.embedded))
         answer.order = Ranking.order(scores.map(\.raw))
@@ -146,7 +150,8 @@ struct QueryCommand: ParsableCommand {
       }
       answer.order = Array(answer.order.prefix(top))
       let times: JSONValue = [
-        "embed": .init(embedded.timeIntervalSince(start)), "search": .init(searched.timeIntervalSince(embedded)),
+        "embed": .init(embedded.timeIntervalSince(start)),
+        "search": .init(searched.timeIntervalSince(embedded)),
         "rerank": .init(reranker == nil ? 0 : Date().timeIntervalSince(began)),
       ]
       try show(query, answer, times)

@@ -29,7 +29,8 @@ struct RerankerArguments: ParsableArguments {
   var headWeight: String?
 
   @Option(
-    help: ArgumentHelp("The tensor of the head's bias (default: linear.bias, if it exists).", valueName: "name"))
+    help: ArgumentHelp(
+      "The tensor of the head's bias (default: linear.bias, if it exists).", valueName: "name"))
   var headBias: String?
 
   @Option(help: ArgumentHelp("The system message of a pair (default: empty).", valueName: "text"))
@@ -43,7 +44,8 @@ struct RerankerArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Score with the logits of yes and no, after a built-in prompt: qwen3-reranker or flag-llm.", valueName: "name"))
+      "Score with the logits of yes and no, after a built-in prompt: qwen3-reranker or flag-llm.",
+      valueName: "name"))
   var template: RerankerOptions.Template?
 
   @Option(help: ArgumentHelp("What stands before query and passage in the prompt.", valueName: "text"))

@@ -22,10 +22,13 @@ struct RerankCommand: ParsableCommand {
 
   @Argument(help: "A cross-encoder, or a decoder that scores: Hugging Face folder or .zhinao file.")
   var model: String
-  @Option(help: ArgumentHelp("The query that the passages on standard input are scored against.", valueName: "text"))
+  @Option(
+    help: ArgumentHelp("The query that the passages on standard input are scored against.", valueName: "text")
+  )
   var query: String?
   @Option(
-    help: ArgumentHelp("A JSON Lines file with query and passage on each line; - is standard input.", valueName: "file"))
+    help: ArgumentHelp(
+      "A JSON Lines file with query and passage on each line; - is standard input.", valueName: "file"))
   var pairs: String?
   @Option(help: ArgumentHelp("Print the best n passages only.", valueName: "n"))
   var top: Int?
@@ -39,7 +42,9 @@ struct RerankCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard (query == nil) != (pairs == nil) else { throw ValidationError("Specify either --query or --pairs.") }
+    guard (query == nil) != (pairs == nil) else {
+      throw ValidationError("Specify either --query or --pairs.")
+    }
     try OptionRange.check("--top", top, 1...Int.max)
   }
 
@@ -61,7 +66,8 @@ struct RerankCommand: ParsableCommand {
     try input.forEachText { text, _ in
       guard text.pair == nil else {
         throw FileError(
-          .badContent, path: "standard input", detail: "has a pair, but --query is the first text of every pair")
+          .badContent, path: "standard input",
+          detail: "has a pair, but --query is the first text of every pair")
       }
       passages.append(text.text)
     }
@@ -100,7 +106,8 @@ struct RerankCommand: ParsableCommand {
   private func remark(_ scores: [RerankScore], _ seconds: Double) {
     let tokens = scores.reduce(0) { $0 + $1.tokenCount }
     Output.remark(
-      "\(scores.count) pairs, \(tokens) tokens in \(Format.duration(seconds)), \(Format.rate(scores.count, seconds)) pairs/s")
+      "\(scores.count) pairs, \(tokens) tokens in \(Format.duration(seconds)), \(Format.rate(scores.count, seconds)) pairs/s"
+    )
   }
 
   // MARK: Pairs
@@ -115,7 +122,9 @@ struct RerankCommand: ParsableCommand {
       let first = scores.count
       let query = pairs[first].query
       var end = first + 1
-      while end < pairs.count, end - first < RerankCommand.passagesAtOnce, pairs[end].query.hasSameBytes(as: query) {
+      while end < pairs.count, end - first < RerankCommand.passagesAtOnce,
+        pairs[end].query.hasSameBytes(as: query)
+      {
         end += 1
       }
       scores += try reranker.scores(query: query, passages: pairs[first..<end].map(\.passage))
@@ -125,7 +134,8 @@ struct RerankCommand: ParsableCommand {
     for (index, score) in scores.enumerated() {
       if output.json {
         let line: JSONValue = [
-          "index": .init(index), "score": Ranking.number(shown(score)), "raw_score": Ranking.number(score.raw),
+          "index": .init(index), "score": Ranking.number(shown(score)),
+          "raw_score": Ranking.number(score.raw),
           "tokens": .init(score.tokenCount),
         ]
         try Output.stream(line.serialized() + "\n")

@@ -49,7 +49,8 @@ final class VectorFile {
       let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(count), \(dimensions)), }"
       let length = VectorFile.headerByteCount - 10
       let padding = [UInt8](repeating: 32, count: length - text.utf8.count - 1)
-      return [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(length & 0xFF), UInt8(length >> 8)] + Array(text.utf8)
+      return [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(length & 0xFF), UInt8(length >> 8)]
+        + Array(text.utf8)
         + padding + [10]
     case .safetensors:
       let text: JSONValue = [

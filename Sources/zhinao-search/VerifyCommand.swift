@@ -24,9 +24,12 @@ struct VerifyCommand: ParsableCommand {
     try VerifyCommand.check(index)
     try output.show(
       [
-        "index": .string(folder), "passages": .init(index.count), "dimensions": .init(index.dimensions), "problems": [],
+        "index": .string(folder), "passages": .init(index.count), "dimensions": .init(index.dimensions),
+        "problems": [],
       ]
-    ) { "\(folder): \(index.count) passages, vectors of \(index.dimensions); every file is as it was written" }
+    ) {
+      "\(folder): \(index.count) passages, vectors of \(index.dimensions); every file is as it was written"
+    }
   }
 
   /// - Throws: an error that names the files that differ from their checksums.

@@ -3,6 +3,8 @@ import Testing
 
 @Suite struct RerankScoreTests {
   @Test func scoresCompare() {
-    #expect(RerankScore(raw: 1, relevance: 0.5, tokenCount: 3) != RerankScore(raw: 2, relevance: 0.5, tokenCount: 3))
+    #expect(
+      RerankScore(raw: 1, relevance: 0.5, tokenCount: 3) != RerankScore(raw: 2, relevance: 0.5, tokenCount: 3)
+    )
   }
 }

@@ -8,6 +8,7 @@ import GGUF
 import JSON
 import Models
 import PackedModel
+import Retrieval
 import Safetensors
 import Templates
 import Tensors
@@ -16,7 +17,7 @@ import Tokenization
 /// Readers of files from strangers, each as a function of the file's bytes. A thrown error is the right answer to a bad
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
 enum FuzzTarget: String, CaseIterable {
-  case safetensors, packed, gguf, tokenizer, config, calibration, template
+  case safetensors, packed, gguf, tokenizer, config, calibration, template, corpus, index
 
   func run(_ bytes: UnsafeRawBufferPointer) {
     do {
@@ -28,6 +29,8 @@ enum FuzzTarget: String, CaseIterable {
       case .config: try FuzzTarget.config(bytes)
       case .calibration: try FuzzTarget.calibration(bytes)
       case .template: try FuzzTarget.template(bytes)
+      case .corpus: try FuzzTarget.corpus(bytes)
+      case .index: try FuzzTarget.index(bytes)
       }
     } catch {
       // Every error must be able to say what is wrong.
@@ -163,6 +166,49 @@ enum FuzzTarget: String, CaseIterable {
       clock: TemplateClock(year: 2026, month: 11, day: 30, hour: 12))
     precondition(rendering.text.utf8.count == rendering.segments.reduce(0) { $0 + $1.text.utf8.count })
     precondition(rendering.generationRanges.allSatisfy { $0.upperBound <= rendering.text.utf8.count })
+  }
+
+  private static func corpus(_ bytes: UnsafeRawBufferPointer) throws {
+    if let json = try? JSONValue.parse(bytes) { _ = try? RerankerOptions(json, document: "reranker.json") }
+    let corpus = try CorpusFile(path: file("corpus.jsonl", bytes))
+    for index in 0..<corpus.count {
+      let passage = try corpus.passage(index)
+      precondition(!passage.id.isEmpty && passage.embedded.utf8.count <= bytes.count + 1)
+    }
+  }
+
+  /// An index whose four files are in one input, with a line of two percent signs between them. Sizes and the checksum of the manifest
+  /// are made right first, or nothing behind them would ever be reached.
+  private static func index(_ bytes: UnsafeRawBufferPointer) throws {
+    var parts: [[UInt8]] = []
+    var rest = Array(bytes)[...]
+    let mark = Array("\n%%\n".utf8)
+    while parts.count < 3, let end = rest.firstRange(of: mark) {
+      parts.append(Array(rest[..<end.lowerBound]))
+      rest = rest[end.upperBound...]
+    }
+    parts.append(Array(rest))
+    guard parts.count == 4, var manifest = try JSONValue.parse(parts[0]).objectValue else { return }
+    let path = "\(folder)/index"
+    try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    let names = ["passages.jsonl", "passages.offsets", "embeddings.safetensors"]
+    manifest["files"] = .array(
+      zip(names, parts[1...]).map { name, content in
+        _ = content.withUnsafeBytes { file("index/\(name)", $0) }
+        return ["name": .string(name), "bytes": .init(content.count), "sha256": ""]
+      })
+    manifest["checksum"] = nil
+    let text = Array(JSONValue.object(manifest).serialized(indent: 2).utf8)
+    manifest["checksum"] = .string(text.withUnsafeBytes { Checksum.sha256($0) })
+    let whole = Array((JSONValue.object(manifest).serialized(indent: 2) + "\n").utf8)
+    _ = whole.withUnsafeBytes { file("index/index.json", $0) }
+    let index = try VectorIndex(path: path)
+    _ = try index.problems()
+    for place in Set([0, index.count / 2, index.count - 1]) { _ = try? index.passage(place) }
+    let query = [Float](repeating: 0.5, count: 2 * index.dimensions)
+    for hits in try index.search(query, queryCount: 2, top: 5) {
+      precondition(hits.count == min(5, index.count) && hits.allSatisfy { $0.score.isFinite })
+    }
   }
 
   private static let conversation: [TemplateMember] = {

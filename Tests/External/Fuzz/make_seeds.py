@@ -183,3 +183,18 @@ for name, hostile in {
 }.items():
     put("template", name, hostile)
     put("template", f"{name}, all steps", "!" + hostile)
+
+put("corpus", "two", '{"_id": "a", "title": "T", "text": "one"}\n\n{"_id": 2, "text": "two", "metadata": {"x": [1]}}\r\n')
+put("corpus", "reranker", '{"type": "head", "position": -5, "final_norm": true, "max_len": 96}')
+passages = b'{"_id": "a", "title": "", "text": "one"}\n{"_id": "b", "title": "", "text": "two"}\n'
+offsets = struct.pack("<3Q", 0, passages.index(b"\n") + 1, len(passages))
+for kind, vectors in [
+    ("fp32", {"embeddings": floats(2, 4)}), ("fp16", {"embeddings": ("F16", [2, 4], b"\0\x3c" * 8)}),
+    ("int8", {"scales": floats(2), "embeddings": ("I8", [2, 4], bytes(range(8)))}),
+]:
+    manifest = {
+        "format": "zhinao-vector-index", "format_version": 1, "generator": "g", "passages": 2, "empty_passages": 0, "truncated_passages": 0,
+        "settings": {"dimensions": 4, "vector_type": kind, "normalize": True, "max_length": 8, "passage_prompt": "", "query_prompt": "", "plain_text": False, "arithmetic": "exact"},
+        "model": {"path": "m", "fingerprint": "f"}, "corpus": {"name": "c", "bytes": 1, "sha256": ""}, "files": [],
+    }
+    put("index", kind, b"\n%%\n".join([json.dumps(manifest).encode(), passages, offsets, safetensors(vectors)]))
