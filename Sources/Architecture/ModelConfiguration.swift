@@ -2,9 +2,9 @@ import Files
 import JSON
 import Tensors
 
-/// What `config.json` says about a decoder of one of the known families.
+/// What `config.json` says about a model of one of the known families.
 ///
-/// A setting that this decoder cannot honour is refused by name; nothing is silently ignored.
+/// A setting that cannot be honoured is refused by name; nothing is silently ignored.
 package struct ModelConfiguration: Equatable, Sendable {
   package var family: ModelFamily
   package var hiddenSize: Int
@@ -15,17 +15,22 @@ package struct ModelConfiguration: Equatable, Sendable {
   package var headDim: Int
   package var vocabularySize: Int
   package var maxPositionEmbeddings: Int
-  package var rmsNormEps: Double
-  package var ropeTheta: Double
-  package var ropeScaling: RotaryParameters.Scaling
-  package var partialRotaryFactor: Double
-  package var logitScale: Double
-  package var tieWordEmbeddings: Bool
+  /// Of the norms: RMS norms of decoders, layer norms of encoders.
+  package var rmsNormEps = 0.0
+  package var ropeTheta = 10_000.0
+  package var ropeScaling = RotaryParameters.Scaling.none
+  package var partialRotaryFactor = 1.0
+  package var logitScale = 1.0
+  package var tieWordEmbeddings = false
   /// Biases that the architecture has; others in a file must be zero.
-  package var qkvBias: Bool
-  package var outputBias: Bool
-  package var mlpBias: Bool
-  package var eosTokenIDs: [Int]
+  package var qkvBias = false
+  package var outputBias = false
+  package var mlpBias = false
+  package var eosTokenIDs: [Int] = []
+  /// What only encoders have; nil: a decoder.
+  package var encoderSettings: EncoderSettings?
+  /// How the checkpoint spells its tensors' names.
+  package var naming = TensorNaming()
   /// The file itself, for what is written back.
   package var json: JSONObject
   /// Where the file says one thing twice and differently.
@@ -60,6 +65,16 @@ package struct ModelConfiguration: Equatable, Sendable {
       qkvLayout: qkvLayout, logitScale: Float(logitScale))
   }
 
+  /// The encoder that the file describes; nil: it describes a decoder.
+  package var encoder: EncoderConfiguration? {
+    guard let settings = encoderSettings else { return nil }
+    return EncoderConfiguration(
+      hiddenSize: hiddenSize, intermediateSize: intermediateSize, layerCount: hiddenLayers,
+      attentionHeads: attentionHeads, vocabularySize: vocabularySize, positionCount: maxPositionEmbeddings,
+      textTypeCount: settings.textTypeCount, layerNormEps: Float(rmsNormEps),
+      activation: settings.activation, labelCount: settings.labelCount)
+  }
+
   /// - Parameters:
   ///   - label: the file's name in messages.
   ///   - families: those among which `model_type` chooses.
@@ -71,14 +86,13 @@ package struct ModelConfiguration: Equatable, Sendable {
 
     let type = try fields.requiredString("model_type")
     guard let family = families.first(where: { $0.name == type }) else {
+      if let reason = ModelConfiguration.reasons[type] {
+        throw fields.refusal("model_type", "is \"\(type)\", which \(reason)")
+      }
       let known = families.map(\.name).joined(separator: ", ")
       throw fields.refusal("model_type", "is \"\(type)\"; the supported families are \(known)")
     }
     self.family = family
-    if let activation = try fields.string("hidden_act"), activation != "silu" {
-      throw fields.refusal("hidden_act", "is \"\(activation)\"; only silu is supported")
-    }
-
     hiddenSize = try fields.requiredInteger("hidden_size", in: 1...(1 << 20))
     intermediateSize = try fields.requiredInteger("intermediate_size", in: 1...(1 << 22))
     hiddenLayers = try fields.requiredInteger("num_hidden_layers", in: 1...4096)
@@ -100,6 +114,15 @@ package struct ModelConfiguration: Equatable, Sendable {
     }
     maxPositionEmbeddings =
       try fields.integer("max_position_embeddings", in: 1...(1 << 30)) ?? family.defaults.contextLength
+    try noteTypes(fields, label: label)
+    guard family.kind == .decoder else {
+      try readEncoder(fields)
+      return
+    }
+
+    if let activation = try fields.string("hidden_act"), activation != "silu" {
+      throw fields.refusal("hidden_act", "is \"\(activation)\"; only silu is supported")
+    }
     rmsNormEps = try fields.requiredNumber("rms_norm_eps")
     guard rmsNormEps > 0 else { throw fields.refusal("rms_norm_eps", "is \(rmsNormEps), not positive") }
     let rotary = try RotarySettings(fields, context: maxPositionEmbeddings, family: family)
@@ -122,13 +145,46 @@ package struct ModelConfiguration: Equatable, Sendable {
 
     eosTokenIDs = tokenIDs(object["eos_token_id"])
     try refuseWindow(fields)
-    discrepancies = rotary.discrepancies
+    discrepancies += rotary.discrepancies
+  }
+
+  /// Where the file names the type of its weights twice and differently.
+  private mutating func noteTypes(_ fields: JSONFields, label: String) throws {
     if let type = try fields.string("dtype"), let older = try fields.string("torch_dtype"), type != older {
       discrepancies.append(
         Discrepancy(
           .elementType, path: label,
           "dtype is \(type) and torch_dtype is \(older); the first counts, as in transformers"))
     }
+  }
+
+  /// Why encoders that look like BERT are refused, by their `model_type`.
+  private static let reasons = [
+    "roberta": "numbers positions from pad_token_id + 1 and has a byte-level BPE tokenizer; use a BERT model",
+    "xlm-roberta": "numbers positions from pad_token_id + 1 and has a SentencePiece tokenizer; use a BERT model",
+    "camembert": "numbers positions from pad_token_id + 1 and has a SentencePiece tokenizer; use a BERT model",
+    "nomic_bert": "rotates queries and keys instead of adding positions; use a BERT model",
+    "new": "rotates queries and keys instead of adding positions; use a BERT model",
+    "modernbert": "rotates queries and keys instead of adding positions; use a BERT model",
+    "distilbert": "has other tensors and no kinds of text; use a BERT model",
+    "deberta-v2": "has relative positions; use a BERT model",
+    "mpnet": "has relative positions; use a BERT model",
+    "electra": "has a projection of its embeddings; use a BERT model",
+  ]
+
+  /// What is left to read of an encoder.
+  private mutating func readEncoder(_ fields: JSONFields) throws {
+    guard headDim * attentionHeads == hiddenSize, kvHeads == attentionHeads else {
+      throw fields.refusal("num_attention_heads", "heads of an encoder make up its hidden size, one key each")
+    }
+    encoderSettings = try EncoderSettings(fields)
+    // transformers' default; 1e-12 counts as well, variances being computed in fp32.
+    rmsNormEps = try fields.number("layer_norm_eps") ?? 1e-12
+    guard rmsNormEps >= 0, rmsNormEps.isFinite else {
+      throw fields.refusal("layer_norm_eps", "is \(rmsNormEps), not a small positive number")
+    }
+    qkvBias = true
+    outputBias = true
   }
 
   /// Windows of attention are refused unless they never narrow what a token attends to.

@@ -70,8 +70,21 @@ package struct ModelFamily: Sendable, Equatable {
     }
   }
 
+  /// What a family's models do with a sequence.
+  package enum Kind: Sendable {
+    /// Each token sees those before it: text is generated.
+    case decoder
+    /// Each token sees all: vectors and scores of whole texts.
+    case encoder
+  }
+
   /// `model_type` in `config.json`.
   package let name: String
+  package let kind: Kind
+  /// What classes with a head put before the names of the model without it; empty: nothing.
+  package let bodyPrefix: String
+  /// Older names of the parts of layer norms: weight, bias; nil: there are none.
+  package let legacyNormParts: (weight: String, bias: String)?
   /// The class that transformers loads, `architectures` in `config.json`.
   package let modelClass: String
   package let qkvLayout: QKVLayout
@@ -87,11 +100,15 @@ package struct ModelFamily: Sendable, Equatable {
   package let stockLayoutName: String?
 
   package init(
-    name: String, modelClass: String, qkvLayout: QKVLayout, defaults: Defaults, gguf: GGUFDialect?,
-    stockLayoutName: String? = nil, layerPrefix: String = "model.layers.", ggufLayerPrefix: String = "blk.",
-    tensors: [TensorRule]
+    name: String, kind: Kind = .decoder, modelClass: String, qkvLayout: QKVLayout, defaults: Defaults,
+    gguf: GGUFDialect?, stockLayoutName: String? = nil, layerPrefix: String = "model.layers.",
+    ggufLayerPrefix: String = "blk.", bodyPrefix: String = "",
+    legacyNormParts: (weight: String, bias: String)? = nil, tensors: [TensorRule]
   ) {
     self.name = name
+    self.kind = kind
+    self.bodyPrefix = bodyPrefix
+    self.legacyNormParts = legacyNormParts
     self.modelClass = modelClass
     self.qkvLayout = qkvLayout
     self.defaults = defaults
@@ -105,7 +122,7 @@ package struct ModelFamily: Sendable, Equatable {
   package static func == (a: ModelFamily, b: ModelFamily) -> Bool { a.name == b.name }
 
   /// The families this toolchain knows.
-  package static let builtIn: [ModelFamily] = [.zhinao, .llama, .qwen2]
+  package static let builtIn: [ModelFamily] = [.zhinao, .llama, .qwen2, .bert]
 
   /// The family whose layout stock engines load: ``stockLayoutName``, or this one.
   package var stockLayout: ModelFamily {

@@ -6,6 +6,10 @@ package enum ModuleKind: String, CaseIterable, Sendable {
   case inputNorm, fusedQKV, query, key, value, attentionOutput
   case postAttentionNorm, gate, up, down
   case finalNorm, head
+  // Encoders.
+  case positionEmbedding, typeEmbedding, embeddingNorm
+  case attentionNorm, intermediate, output, outputNorm
+  case pooler, classifier
 }
 
 /// One module of a model.

@@ -18,10 +18,17 @@ package struct TensorIndex: Sendable {
   private let after: [TensorRule]
   private let layerNames: [ByteText: TensorID]
   private let otherNames: [ByteText: TensorID]
+  /// What stands before the number of a layer.
+  private let layerPrefix: String
+  private var naming: TensorNaming { configuration.naming }
 
   package init(_ configuration: ModelConfiguration) {
     self.configuration = configuration
     let rules = configuration.family.tensors
+    let family = configuration.family
+    let naming = configuration.naming
+    let bodyPrefix = naming.hasBodyPrefix ? family.bodyPrefix : ""
+    layerPrefix = bodyPrefix + family.layerPrefix
     let first = rules.firstIndex { $0.kind.isInLayer } ?? rules.endIndex
     let end = rules.lastIndex { $0.kind.isInLayer }.map { $0 + 1 } ?? rules.endIndex
     before = Array(rules[..<first])
@@ -30,7 +37,8 @@ package struct TensorIndex: Sendable {
     func names(_ rules: [TensorRule]) -> [ByteText: TensorID] {
       let pairs = rules.flatMap { rule in
         ([rule.name] + rule.otherNames).map {
-          ("\($0).\(rule.part.rawValue)".bytes, TensorID(rule.kind, rule.part))
+          let prefix = rule.isOfBody && !rule.kind.isInLayer ? bodyPrefix : ""
+          return ("\(prefix)\($0).\(family.name(of: rule, naming))".bytes, TensorID(rule.kind, rule.part))
         }
       }
       return Dictionary(pairs, uniquingKeysWith: { a, _ in a })
@@ -113,7 +121,8 @@ package struct TensorIndex: Sendable {
 
   /// Whether the matrix is multiplied with, so that it is best kept in panels: all but an embedding that is only looked up.
   package func isMultiplied(_ id: TensorID) -> Bool {
-    guard id.part == .weight, let rule = rule(id), holds(rule.condition) else { return false }
+    guard id.part == .weight, let rule = rule(id) else { return false }
+    guard holds(rule.condition) || rule.condition == .optional else { return false }
     switch rule.role {
     case .norm: return false
     case .projection, .head: return true
@@ -130,6 +139,9 @@ package struct TensorIndex: Sendable {
     case .queries: c.attentionHeads * c.headDim
     case .keys: c.kvHeads * c.headDim
     case .fusedQKV: (c.attentionHeads + 2 * c.kvHeads) * c.headDim
+    case .positions: c.maxPositionEmbeddings
+    case .textTypes: c.encoderSettings?.textTypeCount ?? 0
+    case .labels: c.encoderSettings?.labelCount ?? 0
     }
   }
 
@@ -140,6 +152,8 @@ package struct TensorIndex: Sendable {
     case .outputBias: configuration.outputBias
     case .mlpBias: configuration.mlpBias
     case .untiedHead: !configuration.tieWordEmbeddings
+    case .classifies: configuration.encoderSettings?.labelCount != nil
+    case .optional: false
     }
   }
 
@@ -152,7 +166,7 @@ package struct TensorIndex: Sendable {
 
   private func id(named name: String) -> TensorID? {
     if let id = otherNames[name.bytes] { return id }
-    guard let (layer, rest) = name.layerAndRest(after: family.layerPrefix),
+    guard let (layer, rest) = name.layerAndRest(after: layerPrefix),
       layer < configuration.hiddenLayers, var id = layerNames[rest.bytes]
     else { return nil }
     id.module.layer = layer
@@ -160,17 +174,25 @@ package struct TensorIndex: Sendable {
   }
 
   /// The module of that name; nil: the architecture has none.
-  package func module(named name: String) -> ModuleID? { id(named: name + ".weight")?.module }
+  package func module(named name: String) -> ModuleID? {
+    if let module = id(named: name + ".weight")?.module { return module }
+    guard naming.hasLegacyNorms, let legacy = family.legacyNormParts else { return nil }
+    return id(named: "\(name).\(legacy.weight)")?.module
+  }
 
   package func name(of module: ModuleID) -> String {
     guard let rule = rule(TensorID(module)) else {
-      return [module.layer.map { "\(family.layerPrefix)\($0)" }, module.kind.rawValue].compactMap { $0 }
+      return [module.layer.map { "\(layerPrefix)\($0)" }, module.kind.rawValue].compactMap { $0 }
         .joined(separator: ".")
     }
-    return module.layer.map { "\(family.layerPrefix)\($0).\(rule.name)" } ?? rule.name
+    if let layer = module.layer { return "\(layerPrefix)\(layer).\(rule.name)" }
+    return rule.isOfBody && naming.hasBodyPrefix ? family.bodyPrefix + rule.name : rule.name
   }
 
-  package func name(of id: TensorID) -> String { "\(name(of: id.module)).\(id.part.rawValue)" }
+  package func name(of id: TensorID) -> String {
+    let part = rule(id).map { family.name(of: $0, naming) } ?? id.part.rawValue
+    return "\(name(of: id.module)).\(part)"
+  }
 
   package func name(of key: TensorKey) -> String {
     switch key {
@@ -204,11 +226,22 @@ package struct TensorIndex: Sendable {
   }
 }
 
+extension ModelFamily {
+  /// What a checkpoint calls the part of a module that a rule is about.
+  fileprivate func name(of rule: TensorRule, _ naming: TensorNaming) -> String {
+    guard naming.hasLegacyNorms, rule.role == .norm, let legacy = legacyNormParts else {
+      return rule.part.rawValue
+    }
+    return rule.part == .weight ? legacy.weight : legacy.bias
+  }
+}
+
 extension ModuleKind {
   /// Whether every layer has one.
   package var isInLayer: Bool {
     switch self {
     case .embedding, .finalNorm, .head: false
+    case .positionEmbedding, .typeEmbedding, .embeddingNorm, .pooler, .classifier: false
     default: true
     }
   }

@@ -5,6 +5,8 @@ package struct TensorRule: Sendable {
     case vocabulary, hidden, intermediate
     /// All query heads, all key heads (as many as value heads), and the three together.
     case queries, keys, fusedQKV
+    /// Positions that an encoder has vectors of, kinds of text that it tells apart, numbers that its classifier gives.
+    case positions, textTypes, labels
   }
 
   package enum Role: Sendable { case embedding, norm, projection, head }
@@ -34,6 +36,10 @@ package struct TensorRule: Sendable {
     case qkvBias, outputBias, mlpBias
     /// The head is not the embedding.
     case untiedHead
+    /// A head that reads the pooled first token.
+    case classifies
+    /// There or not: what has no use for it does not need it.
+    case optional
   }
 
   package let kind: ModuleKind
@@ -49,11 +55,14 @@ package struct TensorRule: Sendable {
   package let otherNames: [String]
   /// The module's name in GGUF, inside its block if it has one; nil: GGUF has no such tensor.
   package let gguf: String?
+  /// Whether checkpoints of classes with a head put the name of the body before it (``ModelFamily/bodyPrefix``).
+  package let isOfBody: Bool
 
   private init(
     _ kind: ModuleKind, _ part: TensorPart, _ shape: [Dimension], _ role: Role, stage: Stage? = nil,
-    condition: Condition, name: String, otherNames: [String] = [], gguf: String?
+    condition: Condition, name: String, otherNames: [String] = [], gguf: String?, isOfBody: Bool = true
   ) {
+    self.isOfBody = isOfBody
     self.kind = kind
     self.part = part
     self.shape = shape
@@ -99,5 +108,33 @@ package struct TensorRule: Sendable {
     TensorRule(
       .head, .weight, [.vocabulary, .hidden], .head, condition: .untiedHead, name: name,
       otherNames: otherNames, gguf: gguf)
+  }
+
+  // MARK: Encoders
+
+  /// A table of vectors that are looked up.
+  package static func lookup(_ kind: ModuleKind, _ count: Dimension, _ name: String) -> TensorRule {
+    TensorRule(kind, .weight, [count, .hidden], .embedding, condition: .always, name: name, gguf: nil)
+  }
+
+  /// Weight and bias of a layer norm.
+  package static func layerNorm(_ kind: ModuleKind, _ name: String) -> [TensorRule] {
+    [TensorPart.weight, .bias].map {
+      TensorRule(kind, $0, [.hidden], .norm, condition: .always, name: name, gguf: nil)
+    }
+  }
+
+  /// Weight and bias of a projection.
+  package static func biasedProjection(
+    _ kind: ModuleKind, _ shape: [Dimension], _ stage: Stage? = nil, when condition: Condition = .always,
+    _ name: String, isOfBody: Bool = true
+  ) -> [TensorRule] {
+    [
+      TensorRule(
+        kind, .weight, shape, .projection, stage: stage, condition: condition, name: name, gguf: nil,
+        isOfBody: isOfBody),
+      TensorRule(
+        kind, .bias, [shape[0]], .projection, condition: condition, name: name, gguf: nil, isOfBody: isOfBody),
+    ]
   }
 }

@@ -38,7 +38,7 @@ package struct CheckpointLint: Sendable {
       throw FileError(.cannotOpen, path: path, detail: "no such folder; lint checks folders")
     }
     let files = FolderFiles(path)
-    let model = try files.modelConfiguration()
+    var model = try files.modelConfiguration()
     let sources = try QuantizationSources(files)
     if let contradiction = sources.contradiction {
       add(.error, Discrepancy.Fact.quantization.rawValue, contradiction.description)
@@ -51,8 +51,11 @@ package struct CheckpointLint: Sendable {
       return
     }
     add(table.discrepancies)
+    model.naming = TensorNaming(table.names, family: model.family)
     do {
-      if let discrepancy = try TiedHead(model, table).discrepancy { add([discrepancy]) }
+      if model.family.kind == .decoder, let discrepancy = try TiedHead(model, table).discrepancy {
+        add([discrepancy])
+      }
     } catch let error as DiagnosedError { add(.error, "tied-head", error.description) }
     do {
       if let discrepancy = try StoredQuantization(sources.configuration, table).discrepancy {

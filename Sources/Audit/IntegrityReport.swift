@@ -24,7 +24,7 @@ package struct IntegrityReport: Equatable, Sendable {
   package static func check(
     path: String, preTokenizer: String? = nil, progress: (Int, Int) -> Void = { _, _ in }
   ) throws -> IntegrityReport {
-    let model = try OpenedModel(path: path, preTokenizer: preTokenizer)
+    let model = try OpenedModel(path: path, preTokenizer: preTokenizer, accepting: .all)
     let extent = model.store.extent
     var report = IntegrityReport(
       path: path, kind: model.kind.rawValue, tensors: extent.tensors, bytes: extent.byteCount)

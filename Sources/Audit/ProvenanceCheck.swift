@@ -56,7 +56,7 @@ package struct ProvenanceCheck: Sendable {
     let packed = try PackedModelFile(path: path)
     // The blocks of a GGUF file become what the packed file's floats are.
     let embedding = try packedEmbeddingType(packed)
-    let origin = try OpenedModel(path: source, dequantizedType: embedding ?? .bf16)
+    let origin = try OpenedModel(path: source, dequantizedType: embedding ?? .bf16, accepting: .all)
     compareFiles(packed, SourceFiles(origin), source: source)
     try compareTensors(packed, ModelContents(origin), pool: pool)
   }
@@ -125,7 +125,9 @@ package struct ProvenanceCheck: Sendable {
 
 /// The type in which a packed file keeps its embedding; nil: as integers.
 private func packedEmbeddingType(_ packed: PackedModelFile) throws -> DType? {
-  let index = TensorIndex(try packed.files.modelConfiguration())
+  var configuration = try packed.files.modelConfiguration()
+  configuration.naming = TensorNaming(packed.header.tensors.map(\.name), family: configuration.family)
+  let index = TensorIndex(configuration)
   return packed.tensor(index.name(of: TensorID(.embedding)))?.encoding.dtype
 }
 

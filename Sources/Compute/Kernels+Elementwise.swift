@@ -37,6 +37,35 @@ extension Kernels {
     table.pointee.rms_norm(y, x, weight, Int64(count), epsilon)
   }
 
+  /// With s = x + residual: y = (s − mean(s)) / √(variance(s) + epsilon) · weight + bias, the variance that of a population;
+  /// y may be x.
+  /// - Parameter residual: nil: s is x.
+  package func layerNorm(
+    _ y: UnsafeMutablePointer<Float>, x: UnsafePointer<Float>, residual: UnsafePointer<Float>?,
+    weight: UnsafePointer<Float>, bias: UnsafePointer<Float>, count: Int, epsilon: Float
+  ) {
+    precondition(count > 0, "the mean of nothing")
+    table.pointee.layer_norm(y, x, residual, weight, bias, Int64(count), epsilon)
+  }
+
+  /// x = x / 2 · (1 + erf(x / √2)) in place.
+  package func gelu(_ x: UnsafeMutablePointer<Float>, count: Int) {
+    precondition(count >= 0, "a negative number of elements")
+    table.pointee.gelu(x, Int64(count))
+  }
+
+  /// x = x / 2 · (1 + tanh(√(2 / π) · (x + 0.044715 x³))) in place.
+  package func geluTanh(_ x: UnsafeMutablePointer<Float>, count: Int) {
+    precondition(count >= 0, "a negative number of elements")
+    table.pointee.gelu_tanh(x, Int64(count))
+  }
+
+  /// x = max(x, 0) in place.
+  package func relu(_ x: UnsafeMutablePointer<Float>, count: Int) {
+    precondition(count >= 0, "a negative number of elements")
+    table.pointee.relu(x, Int64(count))
+  }
+
   /// y = silu(gate) · up; y may be gate or up.
   package func siluMultiply(
     _ y: UnsafeMutablePointer<Float>, gate: UnsafePointer<Float>, up: UnsafePointer<Float>, count: Int

@@ -15,12 +15,13 @@ struct OutputCheck {
   func model(at path: String) throws {
     do {
       let families = [contents.configuration.family] + ModelFamily.builtIn
-      let model = try OpenedModel(path: path, families: families)
+      let model = try OpenedModel(path: path, families: families, accepting: .all)
       let files = ForgottenFiles(
         source: contents.files, output: model.files, isQuantized: contents.quantization != nil)
       if let name = try files.first { throw incomplete(name) }
       let written = try ModelContents(model)
       guard written.configuration.decoder == contents.configuration.decoder,
+        written.configuration.encoder == contents.configuration.encoder,
         written.configuration.tieWordEmbeddings == contents.configuration.tieWordEmbeddings
       else { throw incomplete("the model's settings in config.json") }
       let keys = Set(written.entries.map(\.key))

@@ -31,21 +31,24 @@ package final class FolderStore: ModelStore {
     let files = FolderFiles(path)
     var model = try files.modelConfiguration(families: families)
     let table = try TensorTable(path: path)
+    model.naming = TensorNaming(table.names, family: model.family)
     let quantization = try StoredQuantization(files.quantizeConfiguration(), table)
-    let head = try TiedHead(model, table)
-    if head.isSeparate {
+    // Encoders have no output head.
+    let head = model.family.kind == .decoder ? try TiedHead(model, table) : nil
+    if head?.isSeparate == true {
       model.untie()
       let json = JSONValue.object(model.json).serialized(indent: 2) + "\n"
       self.files = OverlaidFiles(files, changes: ["config.json": Array(json.utf8)])
     } else {
       self.files = files
     }
-    self.table = head.embeddingIsHead ? table.renaming(head.headName, to: head.embeddingName) : table
+    self.table =
+      if let head, head.embeddingIsHead { table.renaming(head.headName, to: head.embeddingName) } else { table }
     configuration = model
     self.quantization = quantization.configuration
     discrepancies =
       model.discrepancies + table.discrepancies
-      + [quantization.discrepancy, head.discrepancy].compactMap { $0 }
+      + [quantization.discrepancy, head?.discrepancy].compactMap { $0 }
     index = TensorIndex(model)
   }
 

@@ -86,7 +86,7 @@ package struct ModelContents: Sendable {
     for tensor in index.required {
       guard let found = shapes[.known(tensor.id)] else {
         // A decoder refuses to be built without its biases; a change of layout needs only those that there are.
-        if tensor.id.part == .bias { continue }
+        if tensor.id.part == .bias, configuration.family.kind == .decoder { continue }
         throw ModelError(.missing(expected: tensor.shape), path: path, tensor: index.name(of: tensor.id))
       }
       guard found == tensor.shape else {

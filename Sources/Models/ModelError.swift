@@ -6,7 +6,7 @@ package struct ModelError: DiagnosedError, Equatable {
   /// One case per rule. Tests match on this; people read `description`.
   package enum Reason: Equatable, Sendable {
     // MARK: One tensor
-    /// The decoder needs the tensor; nil: whatever its shape.
+    /// The model needs the tensor; nil: whatever its shape.
     case missing(expected: [Int]?)
     /// The tensor has another shape than the configuration needs.
     case wrongShape(found: [Int], expected: [Int])
@@ -42,6 +42,9 @@ package struct ModelError: DiagnosedError, Equatable {
     case typesDiffer
 
     // MARK: The whole model
+    /// A model of that family where only decoders, or only encoders, are of use.
+    case isEncoder(String)
+    case isDecoder(String)
     /// Integer matrices, and nothing that says how they were made.
     case quantizationUnknown(bits: Int)
     /// The file has fewer bytes than rows of queries that it declares.
@@ -135,6 +138,9 @@ extension ModelError.Reason: CustomStringConvertible {
     case .partsDiffer:
       "were quantized with different bits, groups or orders of their inputs, so they cannot be one matrix"
     case .typesDiffer: "have different types and cannot be combined into one tensor"
+    case .isEncoder(let family):
+      "is an encoder (\(family)), which generates no text; zhinao-search makes vectors and scores with it"
+    case .isDecoder(let family): "is a decoder (\(family)); this needs an encoder such as a BERT model"
     case .quantizationUnknown(let bits): "holds \(bits)-bit matrices but does not say how they were quantized"
     case .tooSmall(let heads, let headDim): "is too small for \(heads) heads of \(headDim)"
     case .problem(let problem): problem.description

@@ -20,6 +20,9 @@ package struct OpenedModel: Sendable {
   package var quantization: QuantizeConfiguration? { store.quantization }
   package var files: any ModelFiles { store.files }
 
+  /// What a caller can do something with.
+  package enum Kinds: Sendable { case decoders, encoders, all }
+
   /// How much of a model is checked when it is opened.
   package enum Verification: String, CaseIterable, Sendable {
     /// Structure only: nothing outside the file can be touched, but damage goes unseen.
@@ -36,9 +39,11 @@ package struct OpenedModel: Sendable {
   ///   - keepsCodes: blocks of a GGUF file that GPTQ's integers can express stay integers.
   ///   - preTokenizer: llama.cpp's name for how the tokenizer of a GGUF file cuts text; it wins over the file's.
   ///   - families: those among which the configuration's `model_type` chooses.
+  ///   - accepting: the others are refused by name.
   package init(
     path: String, verification: Verification = .header, dequantizedType: DType = .bf16,
-    keepsCodes: Bool = false, preTokenizer: String? = nil, families: [ModelFamily] = ModelFamily.builtIn
+    keepsCodes: Bool = false, preTokenizer: String? = nil, families: [ModelFamily] = ModelFamily.builtIn,
+    accepting kinds: Kinds = .decoders
   ) throws {
     self.path = path
     var isFolder: ObjCBool = false
@@ -62,6 +67,11 @@ package struct OpenedModel: Sendable {
       store = try PackedStore(
         file: PackedModelFile(path: path, checkingHeader: verification != .none), families: families)
     }
+    switch (kinds, store.configuration.family.kind) {
+    case (.decoders, .encoder): throw ModelError(.isEncoder(store.configuration.family.name), path: path)
+    case (.encoders, .decoder): throw ModelError(.isDecoder(store.configuration.family.name), path: path)
+    default: break
+    }
     if verification == .full, let problem = store.problems(progress: { _ in }).first {
       throw ModelError(.problem(problem), path: path)
     }
@@ -76,6 +86,22 @@ package struct OpenedModel: Sendable {
   /// The decoder, its weights used where they are mapped.
   package func decoder(arithmetic: Int4Arithmetic = .exact, pool: WorkerPool = .shared) throws -> Decoder {
     try builder(arithmetic: arithmetic).decoder(pool: pool)
+  }
+
+  /// The encoder. Float matrices of a folder are brought into the kernels' order in memory; others are used where they are
+  /// mapped.
+  /// - Throws: also when the model is a decoder.
+  package func encoder(arithmetic: Int4Arithmetic = .exact, pool: WorkerPool = .shared) throws -> Encoder {
+    try encoderBuilder(arithmetic: arithmetic, pool: pool).encoder()
+  }
+
+  package func encoderBuilder(arithmetic: Int4Arithmetic = .exact, pool: WorkerPool = .shared) throws
+    -> EncoderBuilder
+  {
+    guard configuration.encoder != nil else {
+      throw ModelError(.isDecoder(configuration.family.name), path: path)
+    }
+    return EncoderBuilder(configuration, weights: store, arithmetic: arithmetic, pool: pool)
   }
 
   /// The tokenizer, checked to fit the model's vocabulary. Added tokens may lie beyond it, as padding often does: text that

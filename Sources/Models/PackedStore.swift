@@ -23,7 +23,9 @@ package struct PackedStore: ModelStore {
 
   package init(file: PackedModelFile, families: [ModelFamily] = ModelFamily.builtIn) throws {
     self.file = file
-    configuration = try file.files.modelConfiguration(families: families)
+    var configuration = try file.files.modelConfiguration(families: families)
+    configuration.naming = TensorNaming(file.header.tensors.map(\.name), family: configuration.family)
+    self.configuration = configuration
     index = TensorIndex(configuration)
   }
 

@@ -5,8 +5,28 @@ import PackedModel
 import Tensors
 import Transformer
 
-/// What a `.zhinao` file's own weights computed when it was written: for a few token sequences, the state of the last
-/// token after every layer, and its logits (`Formats/packed-model.md`, "Self-check").
+/// What a self-check needs to know of a model.
+package struct SelfCheckShape: Equatable, Sendable {
+  package var layerCount: Int
+  package var hiddenSize: Int
+  /// Numbers that are recorded of a sequence at the end: the logits of a decoder, the labels of a classifier, the mean of an
+  /// encoder's states.
+  package var outputCount: Int
+  package var vocabularySize: Int
+  package var contextLength: Int
+
+  package init(_ c: ModelConfiguration) {
+    layerCount = c.hiddenLayers
+    hiddenSize = c.hiddenSize
+    outputCount = c.encoder.map { $0.labelCount ?? $0.hiddenSize } ?? c.vocabularySize
+    vocabularySize = c.vocabularySize
+    contextLength = c.maxPositionEmbeddings
+  }
+}
+
+/// What a `.zhinao` file's own weights computed when it was written: for a few token sequences, the state of one token after
+/// every layer (a decoder's last, an encoder's first), and what the model gives at the end (`Formats/packed-model.md`,
+/// "Self-check").
 package struct SelfCheckRecord: Equatable, Sendable {
   /// Name of the record among the files of a packed model.
   package static let fileName = ".zhinao/self-check.bin"
@@ -17,10 +37,10 @@ package struct SelfCheckRecord: Equatable, Sendable {
   /// One sequence and what became of it.
   package struct Trace: Equatable, Sendable {
     package var tokens: [Int]
-    /// `[layerCount][hiddenSize]`: the residual stream of the last token after each layer.
+    /// `[layerCount][hiddenSize]`: the state after each layer, of a decoder's last token or of an encoder's first.
     package var layers: [[Float]]
-    /// `[vocabularySize]`: the logits after the last token.
-    package var logits: [Float]
+    /// `[outputCount]`
+    package var outputs: [Float]
   }
   package var traces: [Trace]
   /// Largest difference from the recorded values that passes, as a part of the largest recorded magnitude.
@@ -28,28 +48,31 @@ package struct SelfCheckRecord: Equatable, Sendable {
   package var fastTolerance: Float
 
   /// Bytes of a record for this model.
-  package static func byteCount(_ c: DecoderConfiguration) -> Int {
-    32 + sequenceCount * (4 * sequenceLength + 4 * (c.layerCount * c.hiddenSize + c.vocabularySize))
+  package static func byteCount(_ c: SelfCheckShape) -> Int {
+    32 + sequenceCount * (4 * length(c) + 4 * (c.layerCount * c.hiddenSize + c.outputCount))
   }
 
+  private static func length(_ c: SelfCheckShape) -> Int { min(sequenceLength, c.contextLength) }
+
   /// Ids spread over the vocabulary.
-  package static func sequences(_ c: DecoderConfiguration) -> [[Int]] {
+  package static func sequences(_ c: SelfCheckShape) -> [[Int]] {
     (0..<sequenceCount).map { s in
-      (0..<sequenceLength).map { (1 + s * 104_729 + $0 * 7919) % c.vocabularySize }
+      (0..<length(c)).map { (1 + s * 104_729 + $0 * 7919) % c.vocabularySize }
     }
   }
 
   /// The record of the model in the packed file at `path`.
   package static func make(path: String, pool: WorkerPool = .shared) throws -> SelfCheckRecord {
-    let model = try OpenedModel(path: path)
-    let decoder = try model.decoder(pool: pool)
-    var record = SelfCheckRecord(traces: SelfCheckTrace.of(decoder, sequences(decoder.configuration)))
+    let model = try OpenedModel(path: path, accepting: .all)
+    let sequences = sequences(SelfCheckShape(model.configuration))
+    var record = SelfCheckRecord(traces: try model.selfCheckTraces(sequences, pool: pool))
     // `fast` differs only where weights are integers.
     guard try PackedModelFile(path: path).header.tensors.contains(where: { $0.holdsIntegers }) else {
       return record
     }
     // `fast` rounds activations, so its tolerance is twice the difference measured on these sequences.
-    let fast = record.check(try model.decoder(arithmetic: .fast, pool: pool), arithmetic: .fast)
+    let fast = record.check(
+      try model.selfCheckTraces(sequences, arithmetic: .fast, pool: pool), arithmetic: .fast)
     if fast.largest.isFinite { record.fastTolerance = max(1e-4, 2 * fast.largest) }
     return record
   }
@@ -73,9 +96,8 @@ package struct SelfCheckRecord: Equatable, Sendable {
     }
   }
 
-  /// Computes everything again with `decoder` and compares, layer by layer.
-  package func check(_ decoder: Decoder, arithmetic: Int4Arithmetic) -> Outcome {
-    let found = SelfCheckTrace.of(decoder, traces.map(\.tokens))
+  /// Compares what the recorded sequences gave now, layer by layer.
+  package func check(_ found: [Trace], arithmetic: Int4Arithmetic) -> Outcome {
     var outcome = Outcome(
       arithmetic: arithmetic, largest: 0, tolerance: arithmetic == .exact ? exactTolerance : fastTolerance)
     func compare(_ recorded: [Float], _ computed: [Float], _ place: (Int) -> String) {
@@ -97,7 +119,7 @@ package struct SelfCheckRecord: Equatable, Sendable {
           "sequence \(s), after layer \(layer), element \($0)"
         }
       }
-      compare(recorded.logits, computed.logits) { "sequence \(s), logit of token \($0)" }
+      compare(recorded.outputs, computed.outputs) { "sequence \(s), output \($0)" }
     }
     return outcome
   }
@@ -116,13 +138,13 @@ package struct SelfCheckRecord: Equatable, Sendable {
     for trace in traces { for token in trace.tokens { put(UInt32(token)) } }
     for trace in traces {
       for layer in trace.layers { put(layer) }
-      put(trace.logits)
+      put(trace.outputs)
     }
     return out
   }
 
   /// - Throws: when the bytes are not a record of a model of this shape.
-  package init(_ bytes: [UInt8], _ c: DecoderConfiguration, path: String) throws {
+  package init(_ bytes: [UInt8], _ c: SelfCheckShape, path: String) throws {
     func bad(_ reason: PackedModelError.Reason) -> PackedModelError { PackedModelError(reason, path: path) }
     guard bytes.count >= 32, Array(bytes[0..<4]) == SelfCheckRecord.magic else {
       throw bad(.noSelfCheckMagic)
@@ -135,7 +157,7 @@ package struct SelfCheckRecord: Equatable, Sendable {
     let (sequences, length) = (Int(word(2)), Int(word(3)))
     guard word(1) == 1, (1...64).contains(sequences), (1...64).contains(length), length <= c.contextLength,
       Int(word(4)) == c.layerCount, Int(word(5)) == c.hiddenSize,
-      bytes.count == 32 + sequences * 4 * (length + c.layerCount * c.hiddenSize + c.vocabularySize)
+      bytes.count == 32 + sequences * 4 * (length + c.layerCount * c.hiddenSize + c.outputCount)
     else { throw bad(.selfCheckDoesNotFit) }
     exactTolerance = Float(bitPattern: word(6))
     fastTolerance = Float(bitPattern: word(7))
@@ -153,7 +175,7 @@ package struct SelfCheckRecord: Equatable, Sendable {
       traces.append(
         Trace(
           tokens: tokens, layers: (0..<c.layerCount).map { _ in floats(c.hiddenSize) },
-          logits: floats(c.vocabularySize)))
+          outputs: floats(c.outputCount)))
     }
   }
 
@@ -162,10 +184,20 @@ package struct SelfCheckRecord: Equatable, Sendable {
 }
 
 extension OpenedModel {
+  /// What the model makes of the sequences.
+  func selfCheckTraces(_ sequences: [[Int]], arithmetic: Int4Arithmetic = .exact, pool: WorkerPool = .shared)
+    throws -> [SelfCheckRecord.Trace]
+  {
+    guard configuration.encoder != nil else {
+      return SelfCheckTrace.of(try decoder(arithmetic: arithmetic, pool: pool), sequences)
+    }
+    return try encoder(arithmetic: arithmetic, pool: pool).selfCheckTraces(sequences)
+  }
+
   /// The record of a packed model; nil when it has none.
   package func selfCheckRecord() throws -> SelfCheckRecord? {
     guard let bytes = try files.bytes(named: SelfCheckRecord.fileName) else { return nil }
-    return try SelfCheckRecord(bytes, decoderConfiguration, path: path)
+    return try SelfCheckRecord(bytes, SelfCheckShape(configuration), path: path)
   }
 
   /// Computes the recorded sequences again in each arithmetic.
@@ -176,6 +208,8 @@ extension OpenedModel {
     guard let record = try selfCheckRecord() else {
       throw ModelError(.noSelfCheck, path: path)
     }
-    return try arithmetics.map { record.check(try decoder(arithmetic: $0), arithmetic: $0) }
+    return try arithmetics.map {
+      record.check(try selfCheckTraces(record.traces.map(\.tokens), arithmetic: $0), arithmetic: $0)
+    }
   }
 }

@@ -22,7 +22,7 @@ package struct SelfCheckTrace {
         cache: KVCache(configuration: decoder.configuration, capacity: length, retaining: false))
     }
     work = LayerBuffers(decoder.configuration, rows: sequences.count * length)
-    traces = sequences.map { SelfCheckRecord.Trace(tokens: $0, layers: [], logits: []) }
+    traces = sequences.map { SelfCheckRecord.Trace(tokens: $0, layers: [], outputs: []) }
   }
 
   /// The whole pass at once.
@@ -50,10 +50,33 @@ package struct SelfCheckTrace {
     decoder.steps.normalize(
       x.pointer, weight: decoder.finalNorm, rows: lastRow(traces.count - 1) + 1, into: x.pointer)
     for s in traces.indices {
-      traces[s].logits = decoder.logits(x, rows: lastRow(s)..<lastRow(s) + 1).array
+      traces[s].outputs = decoder.logits(x, rows: lastRow(s)..<lastRow(s) + 1).array
     }
     return traces
   }
 
   private func lastRow(_ sequence: Int) -> Int { (sequence + 1) * traces[sequence].tokens.count - 1 }
+}
+
+extension Encoder {
+  /// The state of each sequence's first token after every layer, and the labels or the mean of the last states.
+  func selfCheckTraces(_ sequences: [[Int]]) -> [SelfCheckRecord.Trace] {
+    var traces = sequences.map { SelfCheckRecord.Trace(tokens: $0, layers: [], outputs: []) }
+    let width = configuration.hiddenSize
+    let (states, batch) = hiddenStates(sequences.map { ($0, $0.map { _ in 0 }) }) { _, x, batch in
+      for (s, text) in batch.texts.enumerated() {
+        traces[s].layers.append(
+          Array(UnsafeBufferPointer(start: x.pointer + text.lowerBound * width, count: width)))
+      }
+    }
+    if classifier != nil {
+      let labels = labels(states, batch).array
+      let count = labels.count / max(1, traces.count)
+      for s in traces.indices { traces[s].outputs = Array(labels[s * count..<(s + 1) * count]) }
+    } else {
+      let means = means(states, batch).array
+      for s in traces.indices { traces[s].outputs = Array(means[s * width..<(s + 1) * width]) }
+    }
+    return traces
+  }
 }

@@ -31,13 +31,14 @@ package struct OpeningOptions: ParsableArguments {
   package init() {}
 
   /// Opens the model, and says where its files disagree.
-  /// - Parameters: what becomes of the blocks of a GGUF file, see ``OpenedModel``.
-  package func open(_ path: String, dequantizedType: DType = .bf16, keepsCodes: Bool = false) throws
-    -> OpenedModel
-  {
+  /// - Parameters: what becomes of the blocks of a GGUF file, and which models are of use; see ``OpenedModel``.
+  package func open(
+    _ path: String, dequantizedType: DType = .bf16, keepsCodes: Bool = false,
+    accepting kinds: OpenedModel.Kinds = .decoders
+  ) throws -> OpenedModel {
     let model = try OpenedModel(
       path: path, verification: verify, dequantizedType: dequantizedType, keepsCodes: keepsCodes,
-      preTokenizer: preTokenizer)
+      preTokenizer: preTokenizer, accepting: kinds)
     Output.warn(model.store.discrepancies)
     return model
   }

@@ -38,9 +38,10 @@ package struct Linear: Sendable {
 
   /// Several projections of the same `rows` contiguous inputs; with bytes they share the rounding of the inputs
   /// and one parallel region.
+  /// - Parameter addsBias: false leaves biases to a later step.
   package static func apply(
     _ projections: [(linear: Linear, y: UnsafeMutablePointer<Float>, yRowStride: Int)],
-    to x: UnsafePointer<Float>, rows: Int, pool: WorkerPool = .shared
+    to x: UnsafePointer<Float>, rows: Int, addsBias: Bool = true, pool: WorkerPool = .shared
   ) {
     var products: [Int8Product] = []
     func finish() {
@@ -66,6 +67,7 @@ package struct Linear: Sendable {
       }
     }
     finish()
+    guard addsBias else { return }
     let kernels = pool.kernels
     for (linear, y, yRowStride) in projections {
       guard let bias = linear.bias else { continue }

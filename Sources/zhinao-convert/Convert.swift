@@ -123,7 +123,8 @@ struct Convert: ParsableCommand {
     if inspect { return try Inspection(path: input).show(output) }
     guard let destination else { return }
     let start = Date()
-    let model = try opening.open(input, dequantizedType: dtype?.dtype ?? .bf16, keepsCodes: keepCodes)
+    let model = try opening.open(
+      input, dequantizedType: dtype?.dtype ?? .bf16, keepsCodes: keepCodes, accepting: .all)
     if keepCodes && model.kind == .gguf && model.quantization == nil {
       Output.warn("\(input): no block has codes that can be kept; all become floats")
     }

@@ -88,7 +88,18 @@ struct Inspection {
   }
 
   private func describe(_ c: ModelConfiguration) -> [(String, String)] {
-    [
+    if let encoder = c.encoder {
+      return [
+        (
+          "model",
+          "\(c.family.name) encoder, \(c.hiddenLayers) layers, hidden \(c.hiddenSize), inner \(c.intermediateSize), "
+            + "\(c.attentionHeads) heads of \(c.headDim), vocabulary \(c.vocabularySize), "
+            + "\(encoder.positionCount) positions, activation \(encoder.activation.rawValue)"
+            + (encoder.labelCount.map { ", classifier of \($0) labels" } ?? "")
+        )
+      ]
+    }
+    return [
       (
         "model",
         "\(c.family.name), \(c.hiddenLayers) layers, hidden \(c.hiddenSize), inner \(c.intermediateSize), "

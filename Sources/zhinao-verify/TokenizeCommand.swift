@@ -83,7 +83,7 @@ struct TokenizeCommand: ParsableCommand {
       return try TokenizerLoader.load(file: model)
     }
     if GGUFFile.isGGUF(path: model) {
-      return try OpenedModel(path: model, preTokenizer: preTokenizer.preTokenizer).tokenizer()
+      return try OpenedModel(path: model, preTokenizer: preTokenizer.preTokenizer, accepting: .all).tokenizer()
     }
     return try TokenizerLoader.load(try PackedModelFile(path: model).files)
   }

@@ -65,6 +65,84 @@ static void rms_norm(float *y, const float *x, const float *weight, int64_t n, f
                 store_n(y + at, v_mul(v_mul(load_n(x + at, rest, 0), factor), load_n(weight + at, rest, 0)), rest));
 }
 
+// With a residual, x + residual is kept in y before it is normalized; y may be x.
+static void layer_norm(float *y, const float *x, const float *residual, const float *weight, const float *bias, int64_t n,
+                       float eps) {
+    v16 sum = v_set(0), value;
+    EACH_VECTOR(
+        n,
+        {
+            value = residual ? v_add(v_load(x + at), v_load(residual + at)) : v_load(x + at);
+            v_store(y + at, value);
+            sum = v_add(sum, value);
+        },
+        {
+            value = residual ? v_add(load_n(x + at, rest, 0), load_n(residual + at, rest, 0)) : load_n(x + at, rest, 0);
+            store_n(y + at, value, rest);
+            sum = v_add(sum, value);
+        });
+    float lane[16];
+    v_store(lane, sum);
+    const float mean = zn_lane_sum(lane) / (float)n;
+    const v16 shift = v_set(mean);
+    v16 squares = v_set(0);
+    EACH_VECTOR(
+        n,
+        {
+            value = v_sub(v_load(y + at), shift);
+            squares = v_fma(value, value, squares);
+        },
+        {
+            value = v_sub(load_n(y + at, rest, mean), shift);
+            squares = v_fma(value, value, squares);
+        });
+    v_store(lane, squares);
+    const v16 factor = v_set(1.0f / sqrtf(zn_lane_sum(lane) / (float)n + eps));
+    EACH_VECTOR(n,
+                v_store(y + at, v_fma(v_mul(v_sub(v_load(y + at), shift), factor), v_load(weight + at), v_load(bias + at))),
+                store_n(y + at,
+                        v_fma(v_mul(v_sub(load_n(y + at, rest, 0), shift), factor), load_n(weight + at, rest, 0),
+                              load_n(bias + at, rest, 0)),
+                        rest));
+}
+
+// x / 2 * (1 + erf(x / sqrt 2)). With z = |x| / sqrt 2 and t = 1 / (1 + p z), erfc(z) = t P(t) e^(-z^2) with an absolute error
+// below 1.5e-7 (Abramowitz and Stegun 7.1.26); so the result is x - x / 2 * erfc(z) for x >= 0 and x / 2 * erfc(z) below.
+ZN_INLINE v16 v_gelu(v16 x) {
+    const v16 z = v_mul(v_max(x, v_sub(v_set(0), x)), v_set(0.70710678118654752f));
+    const v16 t = v_div(v_set(1.0f), v_fma(z, v_set(0.3275911f), v_set(1.0f)));
+    v16 p = v_set(1.061405429f);
+    p = v_fma(p, t, v_set(-1.453152027f));
+    p = v_fma(p, t, v_set(1.421413741f));
+    p = v_fma(p, t, v_set(-0.284496736f));
+    p = v_fma(p, t, v_set(0.254829592f));
+    const v16 erfc = v_mul(v_mul(p, t), v_exp(v_mul(v_sub(v_set(0), z), z)));
+    // |x| - |x| / 2 erfc above zero and -|x| / 2 erfc below are max(x, 0) - |x| / 2 erfc.
+    const v16 part = v_mul(v_mul(z, v_set(0.70710678118654752f)), erfc);
+    return v_keep_nan(x, v_sub(v_max(x, v_set(0)), part));
+}
+
+// x / 2 * (1 + tanh(u)), u = sqrt(2 / pi) (x + 0.044715 x^3), which is x / (1 + e^(-2u)).
+ZN_INLINE v16 v_gelu_tanh(v16 x) {
+    const v16 inner = v_fma(v_mul(v_mul(x, x), x), v_set(0.044715f), x);
+    const v16 e = v_exp(v_mul(inner, v_set(-1.5957691216057308f)));
+    return v_keep_nan(x, v_div(x, v_add(v_set(1.0f), e)));
+}
+
+ZN_INLINE v16 v_relu(v16 x) { return v_keep_nan(x, v_max(x, v_set(0))); }
+
+static void gelu(float *x, int64_t n) {
+    EACH_VECTOR(n, v_store(x + at, v_gelu(v_load(x + at))), store_n(x + at, v_gelu(load_n(x + at, rest, 0)), rest));
+}
+
+static void gelu_tanh(float *x, int64_t n) {
+    EACH_VECTOR(n, v_store(x + at, v_gelu_tanh(v_load(x + at))), store_n(x + at, v_gelu_tanh(load_n(x + at, rest, 0)), rest));
+}
+
+static void relu(float *x, int64_t n) {
+    EACH_VECTOR(n, v_store(x + at, v_relu(v_load(x + at))), store_n(x + at, v_relu(load_n(x + at, rest, 0)), rest));
+}
+
 static void add(float *y, const float *x, int64_t n) {
     EACH_VECTOR(n, v_store(y + at, v_add(v_load(y + at), v_load(x + at))),
                 store_n(y + at, v_add(load_n(y + at, rest, 0), load_n(x + at, rest, 0)), rest));

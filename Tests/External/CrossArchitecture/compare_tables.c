@@ -236,6 +236,17 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         float *y = malloc((size_t)count * 4), *z = malloc((size_t)count * 4);
         s->rms_norm(y, x, w, count, 1e-5f), t->rms_norm(z, x, w, count, 1e-5f);
         check("rms_norm", t->name, y, z, count * 4);
+        for (int has = 0; has < 2; has++) {
+            const float *residual = has ? w : NULL;
+            s->layer_norm(y, x, residual, w, x, count, 1e-12f), t->layer_norm(z, x, residual, w, x, count, 1e-12f);
+            check("layer_norm", t->name, y, z, count * 4);
+        }
+        void (*const activations[2][3])(float *, int64_t) = {{s->gelu, s->gelu_tanh, s->relu}, {t->gelu, t->gelu_tanh, t->relu}};
+        for (int which = 0; which < 3; which++) {
+            memcpy(y, x, (size_t)count * 4), memcpy(z, x, (size_t)count * 4);
+            activations[0][which](y, count), activations[1][which](z, count);
+            check("gelu, gelu_tanh, relu", t->name, y, z, count * 4);
+        }
         s->silu_multiply(y, x, w, count), t->silu_multiply(z, x, w, count);
         check("silu_multiply", t->name, y, z, count * 4);
         float *gates = floats(count, 8), *other_gates = malloc((size_t)count * 4);
