@@ -11,7 +11,7 @@ package protocol EmbeddingBackend: Sendable {
 
   func encode(
     _ text: String, pair: String?, prompt: String?, truncates: Bool, side: TruncationSide,
-    specials: SpecialTokens
+    specials: SpecialTokens, maximumLength: Int?
   ) throws -> EncodedText
 
   /// `[texts.count, size ?? dimensions]`; see ``TextEmbedder``.

@@ -1,26 +1,50 @@
 import Retrieval
 
-/// What the routes need of a model that scores passages against a query. Tests have their own.
-package protocol RerankingBackend: Sendable {
-  /// Longest pair, in ids; a longer one is cut.
-  var maximumLength: Int { get }
-  /// Scores of the passages, in their order. A passage's score does not depend on the others.
-  func scores(query: String, passages: [String]) throws -> [RerankScore]
-}
+/// A pair on its way to a score.
+package struct RerankingItem: Sendable {
+  package var query: String
+  package var passage: String
 
-/// Any ``Reranker`` is one.
-struct RerankerBackend: RerankingBackend {
-  let reranker: any Reranker
-  var maximumLength: Int { reranker.maximumLength }
-  func scores(query: String, passages: [String]) throws -> [RerankScore] {
-    try reranker.scores(query: query, passages: passages)
+  package init(query: String, passage: String) {
+    self.query = query
+    self.passage = passage
   }
 }
 
-/// A pair on its way to a score.
-struct RerankingItem: Sendable {
-  var query: String
-  var passage: String
+/// What the routes need of a model that scores passages against queries. Tests have their own.
+package protocol RerankingBackend: Sendable {
+  /// Longest pair, in ids; a longer one is cut.
+  var maximumLength: Int { get }
+  /// Scores of the pairs, in their order. A pair's score does not depend on the others.
+  func scores(_ pairs: [RerankingItem]) throws -> [RerankScore]
+}
+
+/// Any ``Reranker``: passages of one query go together, because what their pairs have in common is computed once.
+struct RerankerBackend: RerankingBackend {
+  let reranker: any Reranker
+  var maximumLength: Int { reranker.maximumLength }
+
+  func scores(_ pairs: [RerankingItem]) throws -> [RerankScore] {
+    var scores: [RerankScore] = []
+    var start = 0
+    while start < pairs.count {
+      let query = pairs[start].query
+      let end = pairs[start...].firstIndex { !$0.query.utf8.elementsEqual(query.utf8) } ?? pairs.count
+      scores += try reranker.scores(query: query, passages: pairs[start..<end].map(\.passage))
+      start = end
+    }
+    return scores
+  }
+}
+
+/// A ``CrossEncoder``: pairs of all queries are rows of one batch.
+struct CrossEncoderBackend: RerankingBackend {
+  let encoder: CrossEncoder
+  var maximumLength: Int { encoder.maximumLength }
+
+  func scores(_ pairs: [RerankingItem]) throws -> [RerankScore] {
+    try encoder.scores(pairs.map { try encoder.encode(query: $0.query, passage: $0.passage) })
+  }
 }
 
 /// The engine of a reranker.
@@ -33,16 +57,8 @@ extension RerankingEngine {
       limits: limits,
       // Before the model has seen the text: a token has about three bytes, in Chinese and in English.
       tokens: { min(longest, ($0.query.utf8.count + $0.passage.utf8.count) / 3 + 8) },
-      compute: { items in
-        var scores: [RerankScore] = []
-        // Passages of one query go together: what their pairs have in common is computed once.
-        var start = 0
-        while start < items.count {
-          let query = items[start].query
-          let end = items[start...].firstIndex { !$0.query.utf8.elementsEqual(query.utf8) } ?? items.count
-          scores += try backend.scores(query: query, passages: items[start..<end].map(\.passage))
-          start = end
-        }
+      compute: { pairs in
+        let scores = try backend.scores(pairs)
         guard scores.allSatisfy({ $0.raw.isFinite && $0.relevance.isFinite }) else {
           throw RetrievalFailure.notFinite
         }

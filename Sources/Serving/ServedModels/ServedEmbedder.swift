@@ -5,34 +5,26 @@ import Tokenization
 
 /// A model that makes vectors of texts for requests.
 package struct ServedEmbedder: ServedEntry {
-  /// Which shorter vectors a model was trained for.
-  package enum Matryoshka: Equatable, Sendable {
-    case none
-    case any
-    case some([Int])
-  }
-
   package static var task: ModelTask { .embed }
   package let name: String
   let backend: any EmbeddingBackend
   let engine: EmbeddingEngine
-  let matryoshka: Matryoshka
   /// `config.json`, for `/info`.
   let configuration: JSONObject
   let created: Int
 
   package init(
-    name: String, backend: any EmbeddingBackend, limits: BatchLimits, matryoshka: Matryoshka = .none,
+    name: String, backend: any EmbeddingBackend, limits: BatchLimits,
     configuration: JSONObject = JSONObject()
   ) {
     self.name = name
     self.backend = backend
-    self.matryoshka = matryoshka
     self.configuration = configuration
     engine = EmbeddingEngine(backend: backend, limits: limits)
     created = Int(Date().timeIntervalSince1970)
   }
 
+  package var statistics: BatchStatistics { engine.statistics }
   var maximumLength: Int { backend.settings.maximumLength }
   package var anyTokenizer: any Tokenizer { backend.tokenizer }
   package var isDraining: Bool { engine.isDraining }

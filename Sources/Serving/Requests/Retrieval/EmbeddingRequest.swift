@@ -43,17 +43,18 @@ struct EmbeddingRequest: Sendable {
     let whole = model.backend.dimensions
     guard let size = try fields.integer(key, in: 1...whole), size != whole else { return nil }
     if limits.shortensVectors { return size }
-    switch model.matryoshka {
-    case .any: return size
-    case .some(let sizes) where sizes.contains(size): return size
-    case .some(let sizes):
-      let list = sizes.map(String.init).joined(separator: ", ")
-      throw fields.unsupported(key, because: "the model's shorter vectors have \(list) components")
-    case .none:
+    guard let sizes = model.backend.settings.matryoshkaSizes else {
       throw fields.unsupported(
         key,
         because: "the model was not trained for shorter vectors than its \(whole) components (Matryoshka); "
           + "--allow-dimensions takes them all the same")
     }
+    // None named: any size will do.
+    guard sizes.isEmpty || sizes.contains(size) else {
+      throw fields.unsupported(
+        key,
+        because: "the model's shorter vectors have \(sizes.map(String.init).joined(separator: ", ")) components")
+    }
+    return size
   }
 }

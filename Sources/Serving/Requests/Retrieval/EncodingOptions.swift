@@ -88,13 +88,9 @@ struct EncodingOptions: Sendable {
     do {
       switch input {
       case .text(let text):
-        guard let length else {
-          return try model.backend.encode(
-            text, pair: nil, prompt: prompt, truncates: truncates, side: side, specials: specials)
-        }
-        return try model.backend.tokenizer.encode(
-          (prompt ?? "") + text, pair: nil, maximumLength: length, truncation: .longestFirst, side: side,
-          specials: specials)
+        return try model.backend.encode(
+          text, pair: nil, prompt: prompt, truncates: truncates, side: side, specials: specials,
+          maximumLength: length)
       case .ids(let ids):
         let rows = model.backend.tokenizer.tokenCount
         if let wrong = ids.first(where: { $0 >= rows }) {
