@@ -60,6 +60,12 @@ extension Kernels {
     table.pointee.gelu_tanh(x, Int64(count))
   }
 
+  /// x = tanh(x) in place.
+  package func hyperbolicTangent(_ x: UnsafeMutablePointer<Float>, count: Int) {
+    precondition(count >= 0, "a negative number of elements")
+    table.pointee.hyperbolic_tangent(x, Int64(count))
+  }
+
   /// x = max(x, 0) in place.
   package func relu(_ x: UnsafeMutablePointer<Float>, count: Int) {
     precondition(count >= 0, "a negative number of elements")

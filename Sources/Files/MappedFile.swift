@@ -38,6 +38,22 @@ package final class MappedFile: @unchecked Sendable {
     _ = zn_mapped_file_add(base, count, path)
   }
 
+  /// Memory that holds the content of a file inside another one.
+  /// - Throws: ``FileError`` when there is no memory for it.
+  package init(contents: [UInt8], path: String) throws {
+    self.path = path
+    guard !contents.isEmpty else {
+      bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+      return
+    }
+    let mapped = mmap(nil, contents.count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let base = mapped, base != MAP_FAILED else {
+      throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot get \(contents.count) bytes of memory")
+    }
+    contents.withUnsafeBytes { base.copyMemory(from: $0.baseAddress!, byteCount: contents.count) }
+    bytes = UnsafeRawBufferPointer(start: base, count: contents.count)
+  }
+
   deinit {
     if let base = bytes.baseAddress {
       zn_mapped_file_remove(base)

@@ -29,8 +29,11 @@ package final class SafetensorsFile: Sendable {
   package var path: String { file.path }
 
   /// - Throws: ``FileError`` when the file cannot be opened, ``CheckpointError`` when it breaks a rule (S1 to S9).
-  package init(path: String) throws {
-    let file = try MappedFile(path: path)
+  package convenience init(path: String) throws { try self.init(MappedFile(path: path)) }
+
+  /// - Throws: ``CheckpointError`` when the content breaks a rule (S1 to S9).
+  package init(_ file: MappedFile) throws {
+    let path = file.path
     (tensors, metadata) = try withExtendedLifetime(file) {
       try SafetensorsFile.parse(file.bytes, path: path)
     }

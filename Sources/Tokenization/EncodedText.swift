@@ -5,6 +5,8 @@ package struct EncodedText: Equatable, Sendable {
   package var typeIDs: [Int]
   /// Whether ids were cut off because there were more than the maximum.
   package var isTruncated: Bool
+  /// Ids at the start that a prompt put before the text takes, `[CLS]` among them; 0: there is no prompt.
+  package var promptLength = 0
 
   package init(ids: [Int], typeIDs: [Int], isTruncated: Bool = false) {
     precondition(ids.count == typeIDs.count)

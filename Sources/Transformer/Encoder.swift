@@ -173,12 +173,7 @@ package final class Encoder: Sendable {
     let first = firstStates(states, batch)
     let y = AlignedBuffer<Float>(count: first.count)
     pooler.apply(first.pointer, rows: batch.texts.count, into: y.pointer, yRowStride: width, pool: steps.pool)
-    // 1 - 2 / (e^(2y) + 1) with the kernels' exponential, which gives the same bits on every instruction set.
-    for index in 0..<y.count {
-      var power = 2 * y[index]
-      _ = steps.pool.kernels.expSum(&power, shift: 0, count: 1)
-      y[index] = 1 - 2 / (power + 1)
-    }
+    steps.pool.kernels.hyperbolicTangent(y.pointer, count: y.count)
     return y
   }
 

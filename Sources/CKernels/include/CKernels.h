@@ -257,6 +257,8 @@ typedef struct zn_kernels {
     void (*_Nonnull gelu)(float *_Nonnull x, int64_t n);
     void (*_Nonnull gelu_tanh)(float *_Nonnull x, int64_t n);
     void (*_Nonnull relu)(float *_Nonnull x, int64_t n);
+    // x = tanh(x) in place, the error below 2e-7 * |tanh(x)|.
+    void (*_Nonnull hyperbolic_tangent)(float *_Nonnull x, int64_t n);
     // y += x
     void (*_Nonnull add)(float *_Nonnull y, const float *_Nonnull x, int64_t n);
     // y *= x

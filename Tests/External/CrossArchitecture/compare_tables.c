@@ -241,11 +241,12 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
             s->layer_norm(y, x, residual, w, x, count, 1e-12f), t->layer_norm(z, x, residual, w, x, count, 1e-12f);
             check("layer_norm", t->name, y, z, count * 4);
         }
-        void (*const activations[2][3])(float *, int64_t) = {{s->gelu, s->gelu_tanh, s->relu}, {t->gelu, t->gelu_tanh, t->relu}};
-        for (int which = 0; which < 3; which++) {
+        void (*const activations[2][4])(float *, int64_t) = {{s->gelu, s->gelu_tanh, s->relu, s->hyperbolic_tangent},
+                                                            {t->gelu, t->gelu_tanh, t->relu, t->hyperbolic_tangent}};
+        for (int which = 0; which < 4; which++) {
             memcpy(y, x, (size_t)count * 4), memcpy(z, x, (size_t)count * 4);
             activations[0][which](y, count), activations[1][which](z, count);
-            check("gelu, gelu_tanh, relu", t->name, y, z, count * 4);
+            check("gelu, gelu_tanh, relu, hyperbolic_tangent", t->name, y, z, count * 4);
         }
         s->silu_multiply(y, x, w, count), t->silu_multiply(z, x, w, count);
         check("silu_multiply", t->name, y, z, count * 4);
