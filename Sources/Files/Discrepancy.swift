@@ -14,6 +14,10 @@ package struct Discrepancy: Equatable, Sendable, CustomStringConvertible {
     case quantization = "quantization-config"
     /// Ids and flags of added tokens.
     case addedTokens = "added-tokens"
+    /// What a tokenizer does to a text before it is cut.
+    case normalizer
+    /// Which ids tokens have.
+    case vocabulary
   }
   package var fact: Fact
   /// The file that holds the sources, or one of them.

@@ -9,7 +9,6 @@ struct AddedTokenSources {
   let document: JSONValue
   private(set) var discrepancies: [Discrepancy] = []
 
-  private static let document = "tokenizer.json"
   private static let configuration = "tokenizer_config.json"
   private static let older = "added_tokens.json"
 
@@ -24,7 +23,8 @@ struct AddedTokenSources {
     var flags: JSONObject?
   }
 
-  init(_ document: JSONValue, _ files: any ModelFiles) throws {
+  /// - Parameter name: the file that the document is from.
+  init(_ document: JSONValue, _ files: any ModelFiles, name: String = "tokenizer.json") throws {
     let settings = try files.json(named: Self.configuration)?.objectValue ?? JSONObject()
     // eos_token and its like are special whatever their entry says.
     let named = Set(
@@ -55,7 +55,7 @@ struct AddedTokenSources {
     var table = AddedTokenTable(object)
     for claim in claims.sorted(by: { $0.id < $1.id }) {
       for detail in table.apply(claim.content, id: claim.id, flags: claim.flags, source: source) {
-        discrepancies.append(Discrepancy(.addedTokens, path: files.label(of: Self.document), detail))
+        discrepancies.append(Discrepancy(.addedTokens, path: files.label(of: name), detail))
       }
     }
     if table.isChanged { object["added_tokens"] = .array(table.entries) }

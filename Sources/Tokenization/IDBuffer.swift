@@ -37,6 +37,12 @@ struct IDBuffer: ~Copyable {
     count += 1
   }
 
+  /// Takes back the last ones.
+  mutating func truncate(to shorter: Int) {
+    precondition(shorter <= count)
+    count = shorter
+  }
+
   /// Appends the first `count` of three ids. All three are stored, because a branch would often be mispredicted.
   @inline(__always)
   mutating func append(_ three: (Int32, Int32, Int32), count used: Int32) {

@@ -18,7 +18,7 @@ package struct TokenizationError: DiagnosedError, Equatable {
     // MARK: tokenizer.json
     /// A part that must be there, for example `model.vocab`.
     case noPart(String)
-    /// The model is not byte-level BPE.
+    /// The model is neither BPE nor WordPiece.
     case unsupportedModel(String)
     /// A part that this reader does not know, as the end of a sentence whose subject is it.
     case unsupported(String)
@@ -35,6 +35,14 @@ package struct TokenizationError: DiagnosedError, Equatable {
     case badAddedToken
     /// The post-processor names a token without ids of this vocabulary.
     case unknownAffix(String)
+    /// A token that the rules of the model need is not in its vocabulary.
+    case specialMissing(String, role: String)
+    /// Tokens have more bytes together than any real vocabulary.
+    case vocabularyTooLarge(bytes: Int, limit: Int)
+
+    // MARK: vocab.txt
+    /// Lines count from 1.
+    case vocabularyLine(Int, VocabularyLineRule)
 
     // MARK: Other files
     /// Not SentencePiece's format from this byte on.
@@ -54,11 +62,21 @@ package struct TokenizationError: DiagnosedError, Equatable {
     case severalVocabularies
     case noTokenizer
 
+    // MARK: Encoding with a limit
+    /// The limit is below the number of special tokens that a text, or a pair, gets.
+    case maximumTooSmall(Int, added: Int)
+    /// `only_second` cuts the second text, and the first alone leaves it nothing.
+    case noRoomForSecond(ids: Int, room: Int)
+    /// `only_second` without a second text.
+    case noSecondText(ids: Int, room: Int)
+
     /// Decoding an id that no token has.
     case noSuchToken(Int, count: Int)
     /// A rule of the caller's own, as the end of a sentence whose subject is the file.
     case refused(String, FailureCategory)
   }
+  /// What a line of `vocab.txt` must be.
+  package enum VocabularyLineRule: Equatable, Sendable { case notUTF8, carriageReturn }
   /// What makes a `tokenizer.json` describe a Zhinao tokenizer.
   package enum ZhinaoRule: Equatable, Sendable {
     /// Ids of the vocabulary are 0 to `count` − 1.
@@ -110,7 +128,7 @@ extension TokenizationError.Reason: CustomStringConvertible {
     case .tokenRepeated(let rank): "rank \(rank) repeats the token of a lower rank"
     case .byteMissing(let byte): "has no token for the single byte \(byte); every byte needs one"
     case .noPart(let part): "has no \(part)"
-    case .unsupportedModel(let type): "model.type is \(type); this reader knows BPE"
+    case .unsupportedModel(let type): "model.type is \(type); this reader knows BPE and WordPiece"
     case .unsupported(let detail): detail
     case .badID(let token): "model.vocab: \"\(token)\" has no valid id"
     case .idGivenTwice(let id): "model.vocab gives id \(id) to two tokens"
@@ -122,6 +140,18 @@ extension TokenizationError.Reason: CustomStringConvertible {
       "merge \(rank) joins \"\(left)\" and \"\(right)\", which are not all in the vocabulary"
     case .badAddedToken: "added_tokens: an entry has no id and content"
     case .unknownAffix(let name): "post_processor: special token \(name) has no ids of this vocabulary"
+    case .specialMissing(let name, let role): "has no token \(name), which is its \(role)"
+    case .vocabularyTooLarge(let bytes, let limit):
+      "has a vocabulary of \(bytes) bytes; more than \(limit) are not supported"
+    case .vocabularyLine(let line, .notUTF8): "line \(line): the token is not valid UTF-8"
+    case .vocabularyLine(let line, .carriageReturn): "line \(line): the token holds a carriage return"
+    case .maximumTooSmall(let maximum, let added):
+      "a maximum of \(maximum) tokens leaves no room: \(added) special tokens are added"
+    case .noRoomForSecond(let ids, let room):
+      "the first text has \(ids) tokens and leaves none of \(room) to the second, which only_second cuts; "
+        + "shorten it, raise the maximum, or cut longest_first"
+    case .noSecondText(let ids, let room):
+      "a text of \(ids) tokens does not fit into \(room), and only_second cuts none but a second text"
     case .rankIsSpecial(let rank):
       "gives rank \(rank) to the name of a special token, which tokenizer.json cannot tell from it"
     case .notZhinao(let rule): "is not a Zhinao tokenizer: \(rule)"
@@ -134,7 +164,8 @@ extension TokenizationError.Reason: CustomStringConvertible {
           ?? "tokenizer_config.json names no tokenizer_class")
         + "; the class says how text is cut. Known are Qwen2Tokenizer, GPT2Tokenizer and GPTNeoXTokenizer"
     case .noTokenizer:
-      "has no tokenizer: neither vocab/360.tiktoken, tokenizer.json, vocab.json with merges.txt, nor tokenizer.model"
+      "has no tokenizer: neither vocab/360.tiktoken, tokenizer.json, vocab.json with merges.txt, tokenizer.model, nor "
+        + "vocab.txt"
     case .noSuchToken(let id, let count): "has no token \(id); ids run from 0 to \(count - 1)"
     case .refused(let detail, _): detail
     }

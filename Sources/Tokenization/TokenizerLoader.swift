@@ -23,6 +23,7 @@ package enum TokenizerLoader {
     guard let document = try document(files) else {
       throw TokenizationError(.noTokenizer, path: files.location)
     }
+    if document.isWordPiece { return try WordPieceTokenizer(document, files: files) }
     var tokenizer = try BytePairTokenizer(document.json, path: document.path)
     tokenizer.discrepancies = document.discrepancies
     return tokenizer
@@ -35,10 +36,12 @@ package enum TokenizerLoader {
     package let path: String
     /// Where the files beside it say other things about added tokens.
     package var discrepancies: [Discrepancy] = []
+
+    var isWordPiece: Bool { json["model"]?["type"]?.stringValue == "WordPiece" }
   }
 
-  /// The tokenizer of `tokenizer.json` with what the files beside it say about added tokens, of `vocab.json` with `merges.txt`, or
-  /// of SentencePiece's `tokenizer.model`. Nil when there is none of them.
+  /// The tokenizer of `tokenizer.json` with what the files beside it say about added tokens, of `vocab.json` with `merges.txt`, of
+  /// SentencePiece's `tokenizer.model`, or of WordPiece's `vocab.txt`. Nil when there is none of them.
   package static func document(_ files: any ModelFiles) throws -> Document? {
     if let json = try files.json(named: "tokenizer.json") {
       let sources = try AddedTokenSources(json, files)
@@ -50,13 +53,18 @@ package enum TokenizerLoader {
     if let json = try slow.sentencePiece() {
       return Document(json: json, path: files.label(of: "tokenizer.model"))
     }
-    return nil
+    return try WordPieceVocabularyFile.document(files)
   }
 
-  /// The tokenizer of one vocabulary file, named `*.tiktoken` or `*.json`.
+  /// The tokenizer of one vocabulary file, named `*.tiktoken`, `*.json`, or `*.txt` for WordPiece.
   package static func load(file path: String) throws -> any Tokenizer {
     if path.bytes.hasSuffix(".json") {
-      return try BytePairTokenizer(try JSONValue.parse(file: path), path: path)
+      let document = Document(json: try JSONValue.parse(file: path), path: path)
+      return document.isWordPiece
+        ? try WordPieceTokenizer(document.json, path: path) : try BytePairTokenizer(document.json, path: path)
+    }
+    if path.bytes.hasSuffix(".txt") {
+      return try WordPieceTokenizer(vocabulary: try Gzip.contents(ofFile: path), path: path)
     }
     return try ZhinaoTokenizer(vocabulary: try Gzip.contents(ofFile: path), path: path)
   }
