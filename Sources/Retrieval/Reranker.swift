@@ -24,6 +24,13 @@ package protocol Reranker: Sendable {
   /// Longest pair, in ids.
   var maximumLength: Int { get }
 
+  /// What a person should know of how scores are made, as sentences for warnings; empty when there is nothing.
+  var remarks: [String] { get }
+
   /// Scores of the passages, in their order. A passage's score does not depend on the others.
   func scores(query: String, passages: [String]) throws -> [RerankScore]
+}
+
+extension Reranker {
+  package var remarks: [String] { [] }
 }

@@ -28,8 +28,8 @@ package enum SafetensorsWriter {
     tensors.sorted { ($1.dtype.byteCount, $0.name.bytes) < ($0.dtype.byteCount, $1.name.bytes) }
   }
 
-  /// Length field and JSON header, padded with spaces to a multiple of 8.
-  static func header(_ tensors: [TensorPlan], metadata: [(String, String)]) -> [UInt8] {
+  /// Length field and JSON header, padded with spaces so that both together are a multiple of `alignment`, itself one of 8.
+  static func header(_ tensors: [TensorPlan], metadata: [(String, String)], alignment: Int = 8) -> [UInt8] {
     var object = JSONObject()
     if !metadata.isEmpty {
       object["__metadata__"] = .object(JSONObject(metadata.map { ($0.0, .string($0.1)) }))
@@ -45,16 +45,19 @@ package enum SafetensorsWriter {
       offset += tensor.byteCount
     }
     var text = Array(JSONValue.object(object).serialized().utf8)
-    while text.count % 8 != 0 { text.append(UInt8(ascii: " ")) }
+    while (text.count + 8) % alignment != 0 { text.append(UInt8(ascii: " ")) }
     return withUnsafeBytes(of: UInt64(text.count).littleEndian) { Array($0) } + text
   }
 
   /// Writes one file.
+  /// - Parameter alignment: of the first tensor's data in the file, a multiple of 8.
   package static func write(
-    to path: String, tensors: [TensorPlan], metadata: [(String, String)] = [("format", "pt")], body: Body
+    to path: String, tensors: [TensorPlan], metadata: [(String, String)] = [("format", "pt")], alignment: Int = 8,
+    body: Body
   ) throws {
+    precondition(alignment > 0 && alignment % 8 == 0)
     let tensors = ordered(tensors)
-    let header = header(tensors, metadata: metadata)
+    let header = header(tensors, metadata: metadata, alignment: alignment)
     let file = try AtomicFile(
       path: path, expectedByteCount: tensors.reduce(header.count) { $0 + $1.byteCount })
     try file.write(header)

@@ -69,6 +69,14 @@ package final class KVCache: @unchecked Sendable {
     count = newCount
   }
 
+  /// Puts the keys and values that one layer of `other` has of its tokens at the start of the same layer here. The count of
+  /// tokens held stays as it is.
+  /// - Precondition: both are of one type and one model, and there is room.
+  func copyLayer(_ layer: Int, from other: KVCache) {
+    precondition(type == other.type && other.count <= capacity)
+    layers[layer].view.copyTokens(other.count, from: other.layers[layer].view)
+  }
+
   /// Counts tokens as held; for stand-ins of a decoder.
   package func advance(by tokens: Int) {
     precondition(count + tokens <= capacity)
@@ -178,6 +186,25 @@ struct LayerCacheView: Sendable {
         valueScales(head: head)[position] = kernels.quantizeVector(k + headDim, from: value, count: headDim)
         scatter(k, k + headDim, head: head, position: position)
       }
+    }
+  }
+
+  /// The first `count` tokens of another cache of the same model.
+  func copyTokens(_ count: Int, from other: LayerCacheView) {
+    let size = type.byteCount
+    let keyBytes = (count + panelWidth - 1) / panelWidth * panelWidth * headDim * size
+    for head in 0..<kvHeads {
+      UnsafeMutableRawPointer(mutating: keyPanels(head: head, from: 0)).copyMemory(
+        from: other.keyPanels(head: head, from: 0), byteCount: keyBytes)
+      let to = UnsafeMutableRawPointer(mutating: valuePanels(head: head, from: 0))
+      let from = other.valuePanels(head: head, from: 0)
+      for panel in 0..<paddedHeadDim / panelWidth {
+        (to + panel * roundedCapacity * panelWidth * size).copyMemory(
+          from: from + panel * other.roundedCapacity * panelWidth * size, byteCount: count * panelWidth * size)
+      }
+      guard type == .int8 else { continue }
+      keyScales(head: head).update(from: other.keyScales(head: head), count: count)
+      valueScales(head: head).update(from: other.valueScales(head: head), count: count)
     }
   }
 
