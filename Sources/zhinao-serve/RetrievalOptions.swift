@@ -1,5 +1,7 @@
 import ArgumentParser
+import JSON
 import Models
+import Retrieval
 import Serving
 
 /// How models that embed and rerank are served.
@@ -33,6 +35,11 @@ struct RetrievalOptions: ParsableArguments {
     parsing: .unconditional,
     help: ArgumentHelp("Maximum number of texts, documents or pairs of a request.", valueName: "n"))
   var maxInputs = 2048
+  @Option(
+    help: ArgumentHelp(
+      "How decoders make scores: a JSON file like a model's reranker.json, over which it wins (Docs/search.md).",
+      valueName: "file"))
+  var rerankerSettings: String?
   @Flag(
     inversion: .prefixedNo,
     help: "Cut texts that are longer than the model takes, unless a request says otherwise; or refuse them.")
@@ -47,6 +54,11 @@ struct RetrievalOptions: ParsableArguments {
     guard (1...1_000_000).contains(maxInputs) else {
       throw ValidationError("--max-inputs: expected 1 to 1000000.")
     }
+  }
+
+  func settings() throws -> RerankerOptions? {
+    guard let rerankerSettings else { return nil }
+    return try RerankerOptions(JSONValue.parse(file: rerankerSettings), document: rerankerSettings)
   }
 
   func apply(to limits: ServerLimits) -> ServerLimits {

@@ -107,6 +107,7 @@ struct Serve: ParsableCommand {
       try index < retrieval.task.count ? retrieval.task[index].task(of: model) : ModelTask(of: model)
     }
     let limit = try resources.memoryBytes() ?? MemoryPlan.defaultLimit()
+    let settings = try retrieval.settings()
     let share = try generatorShare(opened, tasks, limit: limit)
     return try zip(opened, zip(names, tasks)).map { model, named in
       let (name, task) = named
@@ -124,8 +125,9 @@ struct Serve: ParsableCommand {
         Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")
         return served
       case .rerank:
-        let served = try ServedReranker.start(
-          model, name: name, arithmetic: resources.arithmetic, limits: batchLimits)
+        let (served, notes) = try ServedReranker.start(
+          model, name: name, settings: settings, arithmetic: resources.arithmetic, limits: batchLimits)
+        for note in notes { Output.warn("\(name): \(note)") }
         Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")
         return served
       }

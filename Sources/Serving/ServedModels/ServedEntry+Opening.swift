@@ -13,7 +13,7 @@ extension ModelTask {
     if let encoder = opened.configuration.encoder {
       self = encoder.labelCount == nil ? .embed : .rerank
     } else {
-      self = try opened.files.bytes(named: "reranker.json") == nil ? .generate : .rerank
+      self = try opened.files.bytes(named: RerankerOptions.fileName) == nil ? .generate : .rerank
     }
   }
 }
@@ -64,13 +64,24 @@ extension ServedEmbedder {
 
 extension ServedReranker {
   /// Makes an opened reranker ready to answer.
+  /// - Parameter settings: of a decoder; they win over its `reranker.json`.
+  /// - Returns: the model, and what whoever starts the server must know of it.
   package static func start(
-    _ opened: OpenedModel, name: String, arithmetic: Int4Arithmetic, limits: BatchLimits
-  ) throws -> ServedReranker {
-    let encoder = try CrossEncoder(opened, arithmetic: arithmetic)
-    return ServedReranker(
-      name: name, backend: CrossEncoderBackend(encoder: encoder), tokenizer: encoder.tokenizer, limits: limits,
-      configuration: opened.configuration.json)
+    _ opened: OpenedModel, name: String, settings: RerankerOptions?, arithmetic: Int4Arithmetic,
+    limits: BatchLimits
+  ) throws -> (model: ServedReranker, notes: [String]) {
+    var options = opened.configuration.encoder == nil ? settings ?? RerankerOptions() : RerankerOptions()
+    options.arithmetic = arithmetic
+    let reranker = try RerankerLoader.open(opened, options: options)
+    let encoder = reranker as? CrossEncoder
+    let backend: any RerankingBackend =
+      if let encoder { CrossEncoderBackend(encoder: encoder) } else { RerankerBackend(reranker: reranker) }
+    return (
+      ServedReranker(
+        name: name, backend: backend, tokenizer: try encoder?.tokenizer ?? opened.tokenizer(), limits: limits,
+        configuration: opened.configuration.json),
+      reranker.remarks
+    )
   }
 
   /// The model in a line of text.
