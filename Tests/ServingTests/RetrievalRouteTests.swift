@@ -1,5 +1,4 @@
 import Foundation
-import Generation
 import HTTPTypes
 import HummingbirdTesting
 import JSON
@@ -315,41 +314,6 @@ import Testing
   }
 
   // MARK: Batches
-
-  @Test func oneBadTextDoesNotSpoilABatchOfOthers() async throws {
-    let backend = StandInEmbedder(waits: true)
-    let model = StandIn.embedder(backend)
-    try await TestServer(model).run { client in
-      async let first = client.post("/v1/embeddings", #"{"input": "a"}"#)
-      while model.statistics.running == 0 { try await Task.sleep(for: .milliseconds(2)) }
-      async let good = client.post("/v1/embeddings", #"{"input": "b"}"#)
-      async let bad = client.post("/v1/embeddings", #"{"input": [[0]]}"#)
-      while model.statistics.waiting < 2 { try await Task.sleep(for: .milliseconds(2)) }
-      backend.allow(10)
-      #expect(try await first.status == .ok)
-      #expect(try await good.status == .ok)
-      #expect(try await bad.status == .badRequest)
-    }
-  }
-
-  @Test func aFullQueueIs429InEveryDialect() async throws {
-    let backend = StandInEmbedder(waits: true)
-    let model = StandIn.embedder(backend, queue: 1)
-    try await TestServer(model).run { client in
-      async let running = client.post("/v1/embeddings", #"{"input": "a"}"#)
-      while model.statistics.running == 0 { try await Task.sleep(for: .milliseconds(2)) }
-      async let waiting = client.post("/v1/embeddings", #"{"input": "a"}"#)
-      while model.statistics.waiting == 0 { try await Task.sleep(for: .milliseconds(2)) }
-      let refused = try await client.post("/v1/embeddings", #"{"input": "a"}"#)
-      try refused.isError(429, code: "queue_full")
-      #expect(refused.headers[.retryAfter] != nil)
-      let other = try await client.post("/embed", #"{"inputs": "a"}"#)
-      #expect(other.status.code == 429 && (try other.json())["error_type"] == "Overloaded")
-      backend.allow(10)
-      #expect(try await running.status == .ok)
-      #expect(try await waiting.status == .ok)
-    }
-  }
 
   @Test func manyTextsAreComputedInPiecesAndComeInOrder() async throws {
     let backend = StandInEmbedder()

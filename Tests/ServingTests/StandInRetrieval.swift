@@ -1,5 +1,4 @@
 import Compute
-import Dispatch
 import Files
 import Retrieval
 import Serving
@@ -46,19 +45,14 @@ final class StandInEmbedder: EmbeddingBackend {
   let dimensions = 4
   /// Numbers of texts that were computed together, in order.
   let batches = Mutex<[Int]>([])
-  private let gate: DispatchSemaphore?
 
-  /// - Parameter waits: every batch waits until ``allow(_:)`` lets it run.
-  init(maximumLength: Int = 16, matryoshka: [Int]? = nil, waits: Bool = false) {
+  init(maximumLength: Int = 16, matryoshka: [Int]? = nil) {
     var settings = EmbeddingSettings()
     settings.maximumLength = maximumLength
     settings.prompts = ["query": "Q:"]
     settings.matryoshkaSizes = matryoshka
     self.settings = settings
-    gate = waits ? DispatchSemaphore(value: 0) : nil
   }
-
-  func allow(_ batches: Int) { for _ in 0..<batches { gate?.signal() } }
 
   func encode(
     _ text: String, pair: String?, prompt: String?, truncates: Bool, side: TruncationSide,
@@ -75,12 +69,7 @@ final class StandInEmbedder: EmbeddingBackend {
   }
 
   func vectors(_ texts: [EncodedText], normalizes: Bool?, size: Int?) throws -> AlignedBuffer<Float> {
-    gate?.wait()
     batches.withLock { $0.append(texts.count) }
-    // A text that breaks its batch.
-    guard !texts.contains(where: { $0.ids.contains(0) }) else {
-      throw RetrievalError(.invalidToken(0, vocabulary: 259), path: "stand-in")
-    }
     let width = size ?? dimensions
     let result = AlignedBuffer<Float>(count: texts.count * width)
     for (row, text) in texts.enumerated() {

@@ -24,7 +24,6 @@ package struct ServedEmbedder: ServedEntry {
     created = Int(Date().timeIntervalSince1970)
   }
 
-  package var statistics: BatchStatistics { engine.statistics }
   var maximumLength: Int { backend.settings.maximumLength }
   package var anyTokenizer: any Tokenizer { backend.tokenizer }
   package var isDraining: Bool { engine.isDraining }
