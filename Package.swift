@@ -136,7 +136,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-serve",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Models", "Generation", "Retrieval",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Models", "Generation",
+      "Retrieval",
       "Serving",
       .product(name: "Logging", package: "swift-log"),
     ]),

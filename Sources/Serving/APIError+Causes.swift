@@ -54,7 +54,8 @@ extension APIError {
 
   private init(_ error: RetrievalError) {
     switch error.reason {
-    case .tooLong: self.init(.badRequest, error.description, parameter: "input", code: "context_length_exceeded")
+    case .tooLong:
+      self.init(.badRequest, error.description, parameter: "input", code: "context_length_exceeded")
     case .invalidToken: self.init(.badRequest, error.description, parameter: "input")
     default: self.init(.internalServerError, error.description)
     }

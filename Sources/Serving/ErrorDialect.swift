@@ -26,7 +26,8 @@ package enum ErrorDialect: Sendable {
     guard self == .textEmbeddingsInference else { return error.status }
     switch ErrorDialect.type(of: error) {
     // A body that is no JSON stays 400; one that is, with a wrong field, is 422.
-    case "Validation" where error.status == .badRequest && error.parameter != nil: return .unprocessableContent
+    case "Validation" where error.status == .badRequest && error.parameter != nil:
+      return .unprocessableContent
     case "Backend": return HTTPResponse.Status(code: 424, reasonPhrase: "Failed Dependency")
     default: return error.status
     }

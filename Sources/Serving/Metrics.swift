@@ -33,7 +33,9 @@ final class Metrics: Sendable {
       for (model, statistics) in all { page.sample(name, ["model": model.name], value(statistics)) }
     }
     let batches = Metrics.batches(models)
-    family("zhinao_requests_running", "gauge", "Sequences, or requests for vectors and scores, that are computed.") {
+    family(
+      "zhinao_requests_running", "gauge", "Sequences, or requests for vectors and scores, that are computed."
+    ) {
       $0.running
     }
     family("zhinao_requests_waiting", "gauge", "Sequences, or requests for vectors and scores, that wait.") {
@@ -95,7 +97,9 @@ final class Metrics: Sendable {
     family("zhinao_retrieval_requests_total", "Requests that got their vectors or scores.") {
       $0.finishedRequests
     }
-    family("zhinao_retrieval_items_total", "Texts that became vectors, and pairs that got scores.") { $0.items }
+    family("zhinao_retrieval_items_total", "Texts that became vectors, and pairs that got scores.") {
+      $0.items
+    }
     family("zhinao_retrieval_tokens_total", "Tokens of these texts and pairs.") { $0.tokens }
     family("zhinao_retrieval_truncated_total", "Texts that were longer than the model takes and were cut.") {
       $0.truncated

@@ -67,7 +67,8 @@ struct Serve: ParsableCommand {
     logger.logLevel = access.logRequests ? .info : .warning
     let service = HTTPService(
       models: ServedModels(served, namesAreExact: !access.servedModelName.isEmpty),
-      access: access.control(keys: keys), limits: retrieval.apply(to: resources.limits()), host: access.host, port: access.port,
+      access: access.control(keys: keys), limits: retrieval.apply(to: resources.limits()), host: access.host,
+      port: access.port,
       logger: logger)
 
     let (stop, demands) = AsyncStream<Void>.makeStream()
@@ -101,7 +102,8 @@ struct Serve: ParsableCommand {
     }
     for (index, name) in names.enumerated() where names[..<index].contains(name) {
       throw ServingFailure(
-        description: "two models are called \(name); give them names with --served-model-name", category: .usage)
+        description: "two models are called \(name); give them names with --served-model-name",
+        category: .usage)
     }
     let tasks = try opened.enumerated().map { index, model in
       try index < retrieval.task.count ? retrieval.task[index].task(of: model) : ModelTask(of: model)
@@ -156,7 +158,9 @@ struct Serve: ParsableCommand {
     return (limit - weights - work) / generators
   }
 
-  private func startGenerator(_ model: OpenedModel, _ name: String, limit: Int, share: Int) throws -> ServedModel {
+  private func startGenerator(_ model: OpenedModel, _ name: String, limit: Int, share: Int) throws
+    -> ServedModel
+  {
     let (served, plan) = try ServedModel.start(
       model, name: name, resources: resources.forModel(memoryLimit: limit),
       otherBytes: limit - model.store.residentBytes - share)

@@ -24,7 +24,8 @@ import Testing
 
     /// - Parameter canShare: whether two numbers may be in a batch.
     init(
-      batchTokens: Int = 10, queue: Int = 8, canShare: @escaping @Sendable (Int, Int) -> Bool = { _, _ in true }
+      batchTokens: Int = 10, queue: Int = 8,
+      canShare: @escaping @Sendable (Int, Int) -> Bool = { _, _ in true }
     ) {
       let (record, gate, clock) = (record, gate, clock)
       engine = BatchEngine(

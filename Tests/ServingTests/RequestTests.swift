@@ -160,7 +160,9 @@ import Testing
     "javascript:", "srcdoc", "createContextualFragment", "DOMParser",
   ])
   func thePagesCodeMakesNoMarkupOfText(unsafe: String) throws {
-    for name in ["/markdown.js", "/search.js", "/script.js"] { #expect(try !Page.text(name).contains(unsafe), "\(name)") }
+    for name in ["/markdown.js", "/search.js", "/script.js"] {
+      #expect(try !Page.text(name).contains(unsafe), "\(name)")
+    }
   }
 
   /// The page is these five files and loads nothing else: every reference in its markup is to one of them, and nothing in

@@ -99,7 +99,8 @@ struct StandInReranker: RerankingBackend {
 
 enum StandIn {
   static func embedder(
-    _ backend: StandInEmbedder = StandInEmbedder(), name: String = "embedder", batchTokens: Int = 64, queue: Int = 8
+    _ backend: StandInEmbedder = StandInEmbedder(), name: String = "embedder", batchTokens: Int = 64,
+    queue: Int = 8
   ) -> ServedEmbedder {
     ServedEmbedder(name: name, backend: backend, limits: BatchLimits(batchTokens: batchTokens, queue: queue))
   }

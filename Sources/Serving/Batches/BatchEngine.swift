@@ -91,9 +91,11 @@ package final class BatchEngine<Item: Sendable, Value: Sendable>: @unchecked Sen
 
   /// Takes the items of one request.
   /// - Throws: ``GenerationError/queueFull(waiting:retryAfterSeconds:)``, ``GenerationError/shuttingDown``.
-  package func submit(_ items: [Item], client: String, timeLimit: Duration) throws(GenerationError) -> BatchTicket<
-    Value
-  > {
+  package func submit(_ items: [Item], client: String, timeLimit: Duration) throws(GenerationError)
+    -> BatchTicket<
+      Value
+    >
+  {
     let ticket = BatchTicket<Value>(count: items.count)
     let new = pieces(of: items, ticket)
     condition.lock()
@@ -106,7 +108,8 @@ package final class BatchEngine<Item: Sendable, Value: Sendable>: @unchecked Sen
     }
     guard !items.isEmpty else { return ticket }
     let start = now()
-    requests[ObjectIdentifier(ticket)] = Request(ticket: ticket, submitted: start, deadline: start + timeLimit)
+    requests[ObjectIdentifier(ticket)] = Request(
+      ticket: ticket, submitted: start, deadline: start + timeLimit)
     statisticsStorage.waiting += 1
     for piece in new { pieces.append(piece, client: client) }
     condition.signal()

@@ -26,7 +26,8 @@ struct PredictRoute: APIRoute {
   }
 
   /// `[a, b]` is a pair, `[[a, b], …]` are several.
-  private static func pairs(_ fields: JSONFields, most: Int) throws -> (pairs: [RerankingItem], isBatch: Bool) {
+  private static func pairs(_ fields: JSONFields, most: Int) throws -> (pairs: [RerankingItem], isBatch: Bool)
+  {
     guard let value = fields["inputs"] else { throw fields.error("inputs", .missing) }
     let wanted = "a pair of strings, or an array of such pairs, because the model scores pairs"
     guard let array = value.arrayValue else { throw fields.unexpected("inputs", expected: wanted) }

@@ -33,7 +33,8 @@ struct RerankRoute: APIRoute {
 
   private func scores(_ rerank: RerankRequest, _ context: APIContext) async throws -> [RerankScore] {
     try await computing.scores(
-      rerank.passages.map { RerankingItem(query: rerank.query, passage: $0) }, of: rerank.model, context: context)
+      rerank.passages.map { RerankingItem(query: rerank.query, passage: $0) }, of: rerank.model,
+      context: context)
   }
 
   private func documents(_ fields: JSONFields, _ context: APIContext) async throws -> Response {

@@ -17,7 +17,8 @@ struct SimilarityRoute: APIRoute {
     _ = try RetrievalFields.similarity.check(fields)
     guard let inputs = try fields.object("inputs") else { throw fields.error("inputs", .missing) }
     let parameters =
-      try fields.object("parameters") ?? JSONFields(JSONObject(), document: fields.document, prefix: "parameters.")
+      try fields.object("parameters")
+      ?? JSONFields(JSONObject(), document: fields.document, prefix: "parameters.")
     let options = try EncodingOptions(parameters, model: model, truncates: computing.limits.truncates)
     let source = try inputs.requiredString("source_sentence")
     let sentences = try RerankRequest.strings(inputs, "sentences", most: computing.limits.inputs)

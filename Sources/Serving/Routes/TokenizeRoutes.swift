@@ -36,7 +36,7 @@ struct TokenizeRoute: APIRoute {
         try texts.map { text in
           .array(
             try TokenizeRoute.ids(of: prompt + text, tokenizer, addsAffixes).map { id in
-              let bytes = try tokenizer.bytes(of: id, skippingSpecials: false) ?? []
+              let bytes = try TokenizeRoute.bytes(of: id, tokenizer)
               // Normalization has no way back from tokens to places in the text.
               return [
                 "id": .init(id), "text": .string(String(decoding: bytes, as: UTF8.self)),
@@ -44,6 +44,13 @@ struct TokenizeRoute: APIRoute {
               ]
             })
         }))
+  }
+
+  /// The token's text. Decoders of WordPiece put a space before a word, which is not part of its token.
+  private static func bytes(of id: Int, _ tokenizer: any Tokenizer) throws -> ArraySlice<UInt8> {
+    let bytes = try tokenizer.bytes(of: id, skippingSpecials: false) ?? []
+    return tokenizer is any PairTokenizer && bytes.first == UInt8(ascii: " ") && bytes.count > 1
+      ? bytes.dropFirst() : bytes[...]
   }
 
   private static func ids(of text: String, _ tokenizer: any Tokenizer, _ addsAffixes: Bool) throws -> [Int] {

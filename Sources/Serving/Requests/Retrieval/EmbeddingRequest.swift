@@ -53,7 +53,8 @@ struct EmbeddingRequest: Sendable {
     guard sizes.isEmpty || sizes.contains(size) else {
       throw fields.unsupported(
         key,
-        because: "the model's shorter vectors have \(sizes.map(String.init).joined(separator: ", ")) components")
+        because:
+          "the model's shorter vectors have \(sizes.map(String.init).joined(separator: ", ")) components")
     }
     return size
   }

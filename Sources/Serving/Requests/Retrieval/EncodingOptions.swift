@@ -44,7 +44,9 @@ struct EncodingOptions: Sendable {
   }
 
   /// `truncate`: a flag, as TEI has it, or Cohere's NONE, START and END; nil when absent.
-  static func truncation(_ fields: JSONFields) throws(JSONFieldError) -> (truncates: Bool, side: TruncationSide?)? {
+  static func truncation(_ fields: JSONFields) throws(JSONFieldError) -> (
+    truncates: Bool, side: TruncationSide?
+  )? {
     guard let value = fields["truncate"] else { return nil }
     if let flag = value.boolValue { return (flag, nil) }
     switch value.stringValue {
@@ -65,7 +67,8 @@ struct EncodingOptions: Sendable {
       guard let prompt = settings.prompts[name] else {
         let names = settings.prompts.keys.sorted().joined(separator: ", ")
         throw fields.unexpected(
-          "prompt_name", expected: names.isEmpty ? "none, because the model has no prompts" : "one of \(names)")
+          "prompt_name",
+          expected: names.isEmpty ? "none, because the model has no prompts" : "one of \(names)")
       }
       return prompt
     }
@@ -73,11 +76,13 @@ struct EncodingOptions: Sendable {
     let names: [String]
     switch type {
     case "query", "search_query": names = ["query", "search_query"]
-    case "document", "passage", "search_document": names = ["document", "passage", "search_document", "corpus"]
+    case "document", "passage", "search_document":
+      names = ["document", "passage", "search_document", "corpus"]
     case "classification", "clustering": names = [type]
     default:
       throw fields.unexpected(
-        "input_type", expected: "search_query, search_document, query, passage, document, classification or clustering")
+        "input_type",
+        expected: "search_query, search_document, query, passage, document, classification or clustering")
     }
     // A model without a prompt for it takes such texts as they are.
     return names.lazy.compactMap { settings.prompts[$0] }.first
@@ -95,7 +100,8 @@ struct EncodingOptions: Sendable {
         let rows = model.backend.tokenizer.tokenCount
         if let wrong = ids.first(where: { $0 >= rows }) {
           throw APIError(
-            .badRequest, "\(field): token id \(wrong) is outside the vocabulary, 0 to \(rows - 1)", parameter: field)
+            .badRequest, "\(field): token id \(wrong) is outside the vocabulary, 0 to \(rows - 1)",
+            parameter: field)
         }
         let encoded = EncodedText(ids: ids, typeIDs: Array(repeating: 0, count: ids.count))
         guard ids.count <= model.maximumLength || truncates else {

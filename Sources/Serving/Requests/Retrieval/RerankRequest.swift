@@ -14,7 +14,9 @@ struct RerankRequest: Sendable {
 
   /// Decodes the body that Cohere's, Jina's and vLLM's clients send.
   /// - Parameter returnsDocuments: when the request does not say.
-  init(documents fields: JSONFields, returnsDocuments: Bool, models: ServedModels, limits: ServerLimits) throws {
+  init(documents fields: JSONFields, returnsDocuments: Bool, models: ServedModels, limits: ServerLimits)
+    throws
+  {
     model = try models.reranker(named: try fields.string("model"))
     warnings = try RetrievalFields.rerank.check(fields)
     query = try fields.requiredString("query")

@@ -17,7 +17,8 @@ struct ScoreRequest: Sendable {
     ]
     guard let (first, second) = names.first(where: { fields.isPresent($0) && fields.isPresent($1) }) else {
       throw APIError(
-        .badRequest, "expected text_1 and text_2, data_1 and data_2, queries and documents, or queries and items",
+        .badRequest,
+        "expected text_1 and text_2, data_1 and data_2, queries and documents, or queries and items",
         parameter: "text_1")
     }
     field = second
@@ -25,7 +26,8 @@ struct ScoreRequest: Sendable {
     let right = try ScoreRequest.texts(fields, second, most: limits.inputs)
     guard left.count == right.count || left.count == 1 else {
       throw APIError(
-        .badRequest, "Input lengths must be either 1:1, 1:N or N:N; \(first) has \(left.count), \(second) \(right.count)",
+        .badRequest,
+        "Input lengths must be either 1:1, 1:N or N:N; \(first) has \(left.count), \(second) \(right.count)",
         parameter: second)
     }
     pairs = right.enumerated().map { index, passage in
