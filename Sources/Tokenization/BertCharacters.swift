@@ -118,6 +118,12 @@ struct BertCharacters: Sendable {
   @inline(__always)
   func traits(_ value: UInt32) -> Traits { traits.pointer[Int(value)] }
 
+  /// The traits that all 256 characters of a page have; nil: they differ.
+  func traits(ofPage number: Int) -> Traits? {
+    let page = UnsafeBufferPointer(start: traits.pointer + number << 8, count: 256)
+    return page.allSatisfy { $0 == page[0] } ? page[0] : nil
+  }
+
   /// NFD of one character.
   func decomposition(_ value: UInt32) -> [UInt32] {
     guard BertCharacters.hangul.contains(value) else { return decompositions[value] ?? [value] }
