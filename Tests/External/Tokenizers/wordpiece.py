@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares WordPiece of `zhinao-verify tokenize` with the tokenizers library and transformers on random texts.
+"""Compares WordPiece of `zhinao-verify tokenize` with the tokenizers library on every code point and on random texts.
 
 Makes a vocabulary from the documents of this repository, in which every assigned character outside the large ideographic blocks
 is a token of its own, at the start of a word and inside one: so a difference in any character shows. Checked are, for each setting
@@ -8,9 +8,9 @@ of lower case, accents and spaces around ideographs, as `vocab.txt` and as `toke
 - every code point of Unicode between two letters;
 - 5,000 random texts (many scripts, controls, private use, unassigned characters, emoji, combining marks, long words, names of
   special tokens), encoded, decoded, and with special tokens taken as text;
-- as many random pairs with every truncation.
+- as many random pairs, cut by both strategies from both sides.
 
-Every answer must be the same.
+Every answer must be the same. Needs tokenizers.
 
     Tests/External/Tokenizers/wordpiece.py [--verify .build/release/zhinao-verify] [--texts 5000]
     Tests/External/Tokenizers/wordpiece.py --speed MODEL_DIR TEXT [--bench .build/release/zhinao-bench]   # against tokenizers, one thread
