@@ -1,3 +1,5 @@
+import Synchronization
+
 /// What each character becomes in a BERT tokenizer, normalizer and pre-tokenizer together: one lookup for a character.
 struct BertCharacterMap: Sendable {
   /// The kind in the low three bits; above them, for kinds that replace, where the replacement is in the pool.
@@ -53,24 +55,39 @@ struct BertCharacterMap: Sendable {
       entries: UnsafePointer(entries.pointer), pool: UnsafePointer(pool.pointer))
   }
 
-  init(_ normalizer: BertNormalizer) {
+  private static let made = Mutex<[BertNormalizer: BertCharacterMap]>([:])
+
+  /// The map for a normalizer, made once in a process: there are 16 at most.
+  static func shared(for normalizer: BertNormalizer) -> BertCharacterMap {
+    var normalizer = normalizer
+    normalizer.stripsAccents = normalizer.removesMarks
+    return made.withLock { made in
+      if let map = made[normalizer] { return map }
+      let map = BertCharacterMap(normalizer)
+      made[normalizer] = map
+      return map
+    }
+  }
+
+  private init(_ normalizer: BertNormalizer) {
     var pool: [UInt8] = []
     var entries: [Entry] = []
-    var placeOfPage: [[Entry]: UInt16] = [:]
     let pageCount = Int(BertCharacters.scalarCount >> 8)
     pages = TableMemory(repeating: 0, count: pageCount)
+    // Most pages hold words as they are, or ideographs, and nothing else.
+    var placeOfTraits: [UInt8: UInt16] = [:]
     for number in 0..<pageCount {
-      let page = (0..<256).map {
-        BertCharacterMap.entry(UInt32(number << 8 | $0), normalizer, &pool)
-      }
-      if let known = placeOfPage[page] {
+      let common = BertCharacters.shared.traits(ofPage: number)
+      if let common, let known = placeOfTraits[common.rawValue] {
         pages.pointer[number] = known
-      } else {
-        let place = UInt16(placeOfPage.count)
-        placeOfPage[page] = place
-        pages.pointer[number] = place
-        entries += page
+        continue
       }
+      let place = UInt16(entries.count >> 8)
+      for low in 0..<256 {
+        entries.append(BertCharacterMap.entry(UInt32(number << 8 | low), normalizer, &pool))
+      }
+      pages.pointer[number] = place
+      if let common, common.isSubset(of: [.removed, .ideograph]) { placeOfTraits[common.rawValue] = place }
     }
     self.entries = TableMemory(count: entries.count)
     self.entries.pointer.initialize(from: entries, count: entries.count)
@@ -92,7 +109,7 @@ struct BertCharacterMap: Sendable {
     let traits = characters.traits(value)
     // Most characters: the steps below leave them alone.
     if traits.isEmpty { return Kind.word }
-    if normalizer.cleansText && traits.contains(.removed) { return Kind.removed }
+    if traits.contains(.removed) && normalizer.cleansText { return Kind.removed }
     if traits == .ideograph { return normalizer.spacesIdeographs ? Kind.isolated : Kind.word }
     var result = normalizer.normalized([value])
     let isSpaced = normalizer.spacesIdeographs && traits.contains(.ideograph) && result.count == 3

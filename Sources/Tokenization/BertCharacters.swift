@@ -51,11 +51,7 @@ struct BertCharacters: Sendable {
     for value in ranges.joined() {
       guard let scalar = Unicode.Scalar(value) else { continue }
       traits.pointer[Int(value)] = BertCharacters.traits(scalar)
-      if value >= 0x80, scalar.properties.generalCategory != .unassigned,
-        BertCharacters.isAssigned(scalar, in: 9)
-      {
-        mayDecompose.append(scalar)
-      }
+      if value >= 0x80 { mayDecompose.append(scalar) }
     }
     decompositions = BertCharacters.decompositions(of: mayDecompose)
     for value in decompositions.keys { traits.pointer[Int(value)].insert(.decomposes) }
@@ -73,28 +69,35 @@ struct BertCharacters: Sendable {
     let properties = scalar.properties
     let value = scalar.value
     var traits: Traits = []
-    switch properties.generalCategory {
-    case .control: if value != 9 && value != 10 && value != 13 { traits.insert(.removed) }
+    // A property is asked only where the category allows it: a hundred thousand characters are looked at.
+    let category = properties.generalCategory
+    switch category {
+    case .control:
+      if value != 9 && value != 10 && value != 13 { traits.insert(.removed) }
+      if properties.isWhitespace { traits.insert(.space) }
     case .format: if isAssigned(scalar, in: 8) { traits.insert(.removed) }
+    case .spaceSeparator, .lineSeparator, .paragraphSeparator: traits.insert(.space)
     case .openPunctuation, .closePunctuation, .dashPunctuation, .connectorPunctuation, .initialPunctuation,
       .finalPunctuation, .otherPunctuation:
       if isAssigned(scalar, in: 8) { traits.insert(.punctuation) }
-    case .nonspacingMark:
-      if isAssigned(scalar, in: 8) && !removedNonspacing.contains(value) { traits.insert(.nonspacing) }
+    case .nonspacingMark, .spacingMark:
+      if category == .nonspacingMark && isAssigned(scalar, in: 8) && !removedNonspacing.contains(value) {
+        traits.insert(.nonspacing)
+      }
+      if properties.canonicalCombiningClass != .notReordered && isAssigned(scalar, in: 9) {
+        traits.insert(.reorders)
+      }
+    case .uppercaseLetter, .titlecaseLetter, .letterNumber, .otherSymbol:
+      if properties.changesWhenLowercased { traits.insert(.lowercases) }
     default: break
     }
     if value == 0 || value == 0xFFFD { traits.insert(.removed) }
-    if properties.isWhitespace { traits.insert(.space) }
     switch value {
     case 33...47, 58...64, 91...96, 123...126: traits.insert(.punctuation)
     default: break
     }
     if addedPunctuation.contains(value) { traits.insert(.punctuation) }
     if addedNonspacing.contains(value) { traits.insert(.nonspacing) }
-    if properties.canonicalCombiningClass != .notReordered && isAssigned(scalar, in: 9) {
-      traits.insert(.reorders)
-    }
-    if properties.changesWhenLowercased { traits.insert(.lowercases) }
     return traits
   }
 
@@ -109,7 +112,7 @@ struct BertCharacters: Sendable {
     precondition(parts.count == scalars.count)
     var found: [UInt32: [UInt32]] = [:]
     for (scalar, part) in zip(scalars, parts) where part.count != 1 || part.first != scalar {
-      found[scalar.value] = part.map(\.value)
+      if isAssigned(scalar, in: 9) { found[scalar.value] = part.map(\.value) }
     }
     return found
   }
@@ -117,6 +120,12 @@ struct BertCharacters: Sendable {
   /// Of a code point.
   @inline(__always)
   func traits(_ value: UInt32) -> Traits { traits.pointer[Int(value)] }
+
+  /// The traits that all 256 characters of a page have; nil: they differ.
+  func traits(ofPage number: Int) -> Traits? {
+    let page = UnsafeBufferPointer(start: traits.pointer + number << 8, count: 256)
+    return page.allSatisfy { $0 == page[0] } ? page[0] : nil
+  }
 
   /// NFD of one character.
   func decomposition(_ value: UInt32) -> [UInt32] {

@@ -1,5 +1,5 @@
 /// The normalizer of BERT's tokenizers, step by step as it is defined. ``BertCharacterMap`` does the same with a table.
-struct BertNormalizer: Equatable, Sendable {
+struct BertNormalizer: Hashable, Sendable {
   /// Control characters go, white space becomes spaces.
   var cleansText = true
   /// Spaces around each ideograph.

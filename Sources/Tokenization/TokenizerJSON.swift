@@ -27,6 +27,9 @@ struct TokenizerJSON {
   func bytePairModel() throws -> Model {
     guard let model = json["model"]?.objectValue else { throw bad(.noPart("model")) }
     if let type = model["type"]?.stringValue, type != "BPE" {
+      if type == "WordPiece" {
+        throw bad(.unsupported("model.type is WordPiece, the model of encoders; BPE is needed here"))
+      }
       throw bad(.unsupportedModel(type))
     }
     for key in ["continuing_subword_prefix", "end_of_word_suffix"] {

@@ -59,7 +59,7 @@ package struct WordPieceTokenizer: PairTokenizer {
     discrepancies = parts.discrepancies
     maximumLength = parts.maximumLength
     normalizer = parts.normalizer
-    map = BertCharacterMap(parts.normalizer)
+    map = .shared(for: parts.normalizer)
     longestWord = parts.longestWord
     (single, pair, decoder) = (parts.single, parts.pair, parts.decoder)
     let addedIDs = Set(parts.added.map(\.token.id))

@@ -17,7 +17,7 @@ import Tokenization
 /// Readers of files from strangers, each as a function of the file's bytes. A thrown error is the right answer to a bad
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
 enum FuzzTarget: String, CaseIterable {
-  case safetensors, packed, gguf, tokenizer, config, calibration, template, corpus, index
+  case safetensors, packed, gguf, tokenizer, wordpiece, config, calibration, template, corpus, index
 
   func run(_ bytes: UnsafeRawBufferPointer) {
     do {
@@ -26,6 +26,7 @@ enum FuzzTarget: String, CaseIterable {
       case .packed: try FuzzTarget.packed(bytes)
       case .gguf: try FuzzTarget.gguf(bytes)
       case .tokenizer: try FuzzTarget.tokenizer(bytes)
+      case .wordpiece: try FuzzTarget.wordpiece(bytes)
       case .config: try FuzzTarget.config(bytes)
       case .calibration: try FuzzTarget.calibration(bytes)
       case .template: try FuzzTarget.template(bytes)
@@ -134,6 +135,41 @@ enum FuzzTarget: String, CaseIterable {
         let ids = tokenizer.encode(text, specials: specials, addingAffixes: true)
         for id in ids { precondition(id >= 0 && id < tokenizer.tokenCount) }
         _ = try tokenizer.decode(ids, skippingSpecials: false)
+      }
+    }
+  }
+
+  /// A byte with settings, a vocabulary or `tokenizer.json`, and after a byte that UTF-8 does not have a text for it.
+  private static func wordpiece(_ bytes: UnsafeRawBufferPointer) throws {
+    guard let settings = bytes.first else { return }
+    let parts = bytes.dropFirst().split(separator: 0xFE, maxSplits: 1, omittingEmptySubsequences: false)
+    func flag(_ bit: UInt8) -> Bool { settings & bit != 0 }
+    let accents = flag(4) ? "\(flag(8))" : "null"
+    let configuration =
+      #"{"do_lower_case": \#(flag(1)), "tokenize_chinese_chars": \#(flag(2)), "strip_accents": \#(accents)"#
+      + (flag(16) ? #", "tokenizer_class": "PreTrainedTokenizerFast"}"# : "}")
+    let tokenizer = try TokenizerLoader.load(
+      EmbeddedFiles(
+        location: "m",
+        contents: [
+          parts[0].first == UInt8(ascii: "{") ? "tokenizer.json" : "vocab.txt": Array(parts[0]),
+          "tokenizer_config.json": Array(configuration.utf8),
+        ]))
+    guard let tokenizer = tokenizer as? WordPieceTokenizer else { return }
+    let given = parts.count > 1 ? String(decoding: parts[1], as: UTF8.self) : ""
+    for text in [given, "Hello  wörld\n\n 123 don't [SEP] 智脑　你好，\u{1F600}e\u{301}\u{302E}\u{1B44} x"] {
+      for specials in [SpecialTokens.recognized, .plain] {
+        let ids = tokenizer.encode(text, specials: specials, addingAffixes: true)
+        for id in ids { precondition(id >= 0 && id < tokenizer.tokenCount) }
+        _ = try tokenizer.decode(ids, skippingSpecials: false)
+        for (truncation, side) in zip(Truncation.allCases, TruncationSide.allCases) {
+          guard
+            let cut = try? tokenizer.encode(
+              text, pair: flag(32) ? given : nil, maximumLength: Int(settings >> 2), truncation: truncation,
+              side: side, specials: specials)
+          else { continue }
+          precondition(cut.ids.count <= Int(settings >> 2) && cut.typeIDs.count == cut.ids.count)
+        }
       }
     }
   }

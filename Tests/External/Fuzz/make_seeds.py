@@ -109,6 +109,23 @@ put("tokenizer", "json", json.dumps(tokenizer, ensure_ascii=False))
 tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, tokenizer["pre_tokenizer"]]}
 tokenizer["model"]["merges"] = [["h", "e"], ["l", "l"]]
 put("tokenizer", "sequence", json.dumps(tokenizer, ensure_ascii=False))
+
+# A byte with settings, the vocabulary, and a text after a byte that UTF-8 does not have.
+words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "##s", "cat", "##nip", ".", "É", "中", "가", "a", "##a", "##aa", "1"]
+special = lambda name: {"SpecialToken": {"id": name, "type_id": 0}}
+sequence = lambda name: {"Sequence": {"id": name, "type_id": int(name == "B")}}
+wordpiece = {
+    "added_tokens": [{"id": i, "content": w, "special": True, "normalized": False} for i, w in enumerate(words[:5])] + [{"id": 17, "content": "Ünï", "normalized": True}],
+    "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+    "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+    "post_processor": {"type": "TemplateProcessing", "single": [special("[CLS]"), sequence("A"), special("[SEP]")], "pair": [special("[CLS]"), sequence("A"), special("[SEP]"), sequence("B"), special("[SEP]")],
+                       "special_tokens": {w: {"id": w, "ids": [i], "tokens": [w]} for i, w in enumerate(words[:5])}},
+    "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": {w: i for i, w in enumerate(words)}},
+}
+for number, text in enumerate(["The cats' catnip.", "ÜNÏ中가 [SEP]\u302e\u1b44\u0301x", "a" * 99 + "b " + "a" * 120]):
+    for settings in (0x03, 0x2F, 0x37):
+        put("wordpiece", f"vocabulary-{settings}-{number}", bytes([settings]) + "\n".join(words).encode() + b"\xfe" + text.encode())
+        put("wordpiece", f"json-{settings}-{number}", bytes([settings]) + json.dumps(wordpiece, ensure_ascii=False).encode() + b"\xfe" + text.encode())
 put("config", "zhinao", json.dumps(config))
 put("config", "llama", json.dumps(llama))
 put("config", "quantize", json.dumps(quantization))
