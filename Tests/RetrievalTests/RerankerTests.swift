@@ -45,7 +45,8 @@ import Transformer
     -> RerankerOptions
   {
     var options = RerankerOptions()
-    options.position = try #require(RerankerOptions.Position(position))
+    options.position = RerankerOptions.Position(position)
+    try #require(options.position != nil)
     options.finalNorm = norm
     options.maximumLength = maximumLength
     return options
