@@ -78,7 +78,8 @@ let libraries: [Target] = [
   .target(
     name: "Serving",
     dependencies: [
-      "Files", "JSON", "Tensors", "Transformer", "Models", "Tokenization", "Generation", "Retrieval",
+      "Files", "JSON", "Compute", "Tensors", "Architecture", "Transformer", "Models", "Tokenization",
+      "Generation", "Retrieval",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -90,7 +91,7 @@ let libraries: [Target] = [
     ],
     resources: [
       .embedInCode("Page/index.html"), .embedInCode("Page/style.css"), .embedInCode("Page/markdown.js"),
-      .embedInCode("Page/script.js"),
+      .embedInCode("Page/search.js"), .embedInCode("Page/script.js"),
     ]),
   .target(
     name: "Dialogue", dependencies: ["Files", "JSON", "Generation", "Tokenization", "Transformer"]),
@@ -135,7 +136,9 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-serve",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "Tensors", "Terminal", "Generation", "Serving",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Models", "Generation",
+      "Retrieval",
+      "Serving",
       .product(name: "Logging", package: "swift-log"),
     ]),
   .executableTarget(

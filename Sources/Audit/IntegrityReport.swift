@@ -29,8 +29,10 @@ package struct IntegrityReport: Equatable, Sendable {
     var report = IntegrityReport(
       path: path, kind: model.kind.rawValue, tensors: extent.tensors, bytes: extent.byteCount)
     report.problems = model.store.problems { progress($0, extent.byteCount) }.map(\.description)
-    // Shapes, zero points, group numbers: whatever building the decoder would refuse.
-    do { _ = try model.decoder() } catch let error as DiagnosedError {
+    // Shapes, zero points, group numbers: whatever building the model would refuse.
+    do {
+      if model.configuration.encoder == nil { _ = try model.decoder() } else { _ = try model.encoder() }
+    } catch let error as DiagnosedError {
       report.problems.append(error.description)
     }
     do { report.notes += try model.tokenizer().discrepancies.map(\.description) } catch let error

@@ -7,17 +7,28 @@ enum CalibrationRecord {
   case text(String)
   case conversation(ConversationRecord)
   case ids([Int])
+  /// Two texts that an encoder reads together.
+  case pair(String, String)
 
   var kind: String {
     switch self {
     case .text: "text"
     case .conversation: "conversation"
     case .ids: "ids"
+    case .pair: "pair"
     }
   }
 
-  /// - Parameter unused: gets the names of fields that say nothing here.
-  init(_ value: JSONValue, unused: inout Set<ByteText>) throws(CalibrationProblem) {
+  /// - Parameters:
+  ///   - pairs: whether two texts beside each other are a pair, as encoders read them.
+  ///   - unused: gets the names of fields that say nothing here.
+  init(_ value: JSONValue, pairs: Bool = false, unused: inout Set<ByteText>) throws(CalibrationProblem) {
+    if pairs, let object = value.objectValue, let (record, used) = CalibrationRecord.pair(object) {
+      self = record
+      unused = Set(object.members.filter { !$0.value.isNull }.map(\.key.bytes)).subtracting(
+        used.map(\.bytes))
+      return
+    }
     if let text = value.stringValue {
       self = .text(text)
       return
@@ -66,6 +77,19 @@ enum CalibrationRecord {
     }
     if let text = object["content"]?.stringValue { return (.text(text), ["content"]) }
     throw .noKnownField(object.keys.prefix(8).map(\.bytes))
+  }
+
+  /// A query and a passage, or two texts; or a text alone that is one of them.
+  private static func pair(_ object: JSONObject) -> (CalibrationRecord, [String])? {
+    for (first, second) in [("query", "passage"), ("text", "pair")] {
+      guard let a = object[first]?.stringValue else { continue }
+      guard let b = object[second]?.stringValue else {
+        // A query with answers is a conversation.
+        return object.members.count == 1 ? (.text(a), [first]) : nil
+      }
+      return (.pair(a, b), [first, second])
+    }
+    return nil
   }
 
   private static func ids(_ array: [JSONValue]) throws(CalibrationProblem) -> [Int] {

@@ -132,13 +132,23 @@ package struct CalibrationSet: Sendable {
     files: [CalibrationFile], tokenizer: any Tokenizer, template: ChatTemplate?, vocabularySize: Int,
     options: CalibrationOptions
   ) throws -> CalibrationSet {
-    let encoding = Encoding(
-      tokenizer: tokenizer, template: template, contents: options.contents)
+    let pairs = tokenizer as? any PairTokenizer
+    let affixes = tokenizer.affixes
+    let affixCount = affixes.prefix.count + affixes.suffix.count
+    if pairs != nil, options.sequenceLength < affixCount + 3 {
+      throw CalibrationError(
+        .noWindow(length: options.sequenceLength), path: files.map(\.path).joined(separator: ", "))
+    }
     let abilities = template.map(TemplateAbilities.init)
     var candidates: [(source: Int, ids: [Int])] = []
     var sources: [CalibrationReport.Source] = []
     for (index, path) in files.map(\.path).enumerated() {
-      var source = try CalibrationSource(ofFile: path, format: options.format, abilities: abilities)
+      var source = try CalibrationSource(ofFile: path, format: options.format, abilities: abilities, pairs: pairs != nil)
+      // An encoder reads each window as a text of its own, with the tokens that open and close one.
+      let wraps = pairs != nil && (source.format == .text || options.packing == .pack)
+      let encoding = Encoding(
+        tokenizer: tokenizer, template: template, contents: options.contents,
+        pairs: wraps ? nil : pairs, addsAffixes: !wraps, most: options.sequenceLength)
       let sequences = try source.sequences(path: path, keepingShort: options.packing == .pack) {
         record, place in
         let ids = try ids(of: record, encoding, path: path, place: place)
@@ -156,7 +166,11 @@ package struct CalibrationSet: Sendable {
           records: kinds.count, leftOut: source.leftOut, unusedFields: source.unusedFields,
           tokensFound: sequences.reduce(0) { $0 + $1.count }, windowsUsed: 0, tokensUsed: 0))
       let isRunningText = kinds == ["text"]
-      candidates += windows(sequences, cutting: isRunningText, options).map { (index, $0) }
+      var cut = options
+      if wraps { cut.sequenceLength -= affixCount }
+      candidates += windows(sequences, cutting: isRunningText, cut).map {
+        (index, wraps ? affixes.prefix + $0 + affixes.suffix : $0)
+      }
     }
     let weights = mixture(files)
     if let weights {
@@ -182,6 +196,21 @@ package struct CalibrationSet: Sendable {
     let tokenizer: any Tokenizer
     let template: ChatTemplate?
     let contents: SpecialTokens
+    /// Of an encoder, where records are whole texts.
+    let pairs: (any PairTokenizer)?
+    let addsAffixes: Bool
+    /// Longest text of an encoder, in ids.
+    let most: Int
+
+    func ids(_ text: String, pair: String?) throws -> [Int] {
+      guard let pairs else {
+        let first = tokenizer.encode(text, specials: contents, addingAffixes: addsAffixes)
+        return try first + (pair.map { try ids($0, pair: nil) } ?? [])
+      }
+      return try pairs.encode(
+        text, pair: pair, maximumLength: most, truncation: .longestFirst, side: .right, specials: contents
+      ).ids
+    }
   }
 
   private static func ids(of record: CalibrationRecord, _ encoding: Encoding, path: String, place: String)
@@ -190,8 +219,8 @@ package struct CalibrationSet: Sendable {
   {
     switch record {
     case .ids(let ids): return ids
-    case .text(let text):
-      return encoding.tokenizer.encode(text, specials: encoding.contents, addingAffixes: true)
+    case .text(let text): return try encoding.ids(text, pair: nil)
+    case .pair(let text, let pair): return try encoding.ids(text, pair: pair)
     case .conversation(let conversation):
       guard let template = encoding.template else {
         throw CalibrationError(.noTemplate(place: place), path: path)

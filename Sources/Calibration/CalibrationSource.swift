@@ -23,8 +23,12 @@ struct CalibrationSource {
   /// How many records have a field that says nothing here, by its name.
   private(set) var unusedFields: [ByteText: Int] = [:]
 
-  /// - Parameter abilities: those of the model's chat template; nil: it has none.
-  init(ofFile path: String, format: CalibrationFormat, abilities: TemplateAbilities?) throws {
+  /// - Parameters:
+  ///   - abilities: those of the model's chat template; nil: it has none.
+  ///   - pairs: whether the model is an encoder, which reads pairs of texts.
+  init(ofFile path: String, format: CalibrationFormat, abilities: TemplateAbilities?, pairs: Bool = false)
+    throws
+  {
     switch try CalibrationContent(ofFile: path, format: format) {
     case .text(let text):
       self.format = .text
@@ -34,7 +38,7 @@ struct CalibrationSource {
       for (place, value) in values {
         var unused: Set<ByteText> = []
         do throws(CalibrationProblem) {
-          let record = try CalibrationRecord(value, unused: &unused)
+          let record = try CalibrationRecord(value, pairs: pairs, unused: &unused)
           records.append((place, try record.written(abilities, unused: &unused)))
         } catch { leftOut.add(error, place: place) }
         for name in unused { unusedFields[name, default: 0] += 1 }

@@ -9,8 +9,11 @@ package struct Diagnosis: Equatable, Sendable {
 
   /// The modules with findings.
   package static func findings(_ modules: [ModuleReport]) -> [Diagnosis] {
+    // What stands behind the number of the layer, or the last part of a name without one.
     func kind(_ module: ModuleReport) -> String {
-      module.module.split(separator: ".").last.map(String.init) ?? ""
+      let parts = module.module.utf8.split(separator: UInt8(ascii: ".")).map { String(decoding: $0, as: UTF8.self) }
+      let number = parts.firstIndex { Int($0) != nil }
+      return parts[(number.map { $0 + 1 } ?? max(0, parts.count - 1))...].joined(separator: ".")
     }
     let losses = Dictionary(grouping: modules, by: kind).mapValues { $0.map(\.averageLoss).sorted() }
     let medians = losses.mapValues { $0[$0.count / 2] }

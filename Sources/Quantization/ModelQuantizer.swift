@@ -8,7 +8,7 @@ import JSON
 import Models
 import Transformer
 
-/// Quantizes a decoder layer by layer: one layer's weights and one stage's Hessian in memory at a time.
+/// Quantizes a model layer by layer: one layer's weights and one stage's Hessian in memory at a time.
 package struct ModelQuantizer {
   package let model: OpenedModel
   /// Of the model.
@@ -35,6 +35,7 @@ package struct ModelQuantizer {
     if let quantization = model.quantization {
       throw QuantizationError.alreadyQuantized(path: model.path, bits: quantization.bits)
     }
+    if model.configuration.encoder != nil { try recipe.validateForEncoder(path: model.path) }
     index = TensorIndex(model.configuration)
     for module in index.projections {
       let (shape, bits) = (index.shape(of: module), recipe.of(module).bits)
@@ -99,6 +100,12 @@ package struct ModelQuantizer {
     let c = model.decoderConfiguration
     let first = store.finishedLayers
     guard first < c.layerCount else { return }
+    if model.configuration.encoder != nil {
+      return try EncoderQuantizer(
+        model: model, recipe: recipe, windows: calibration.windows, scratch: scratch, pool: pool,
+        observer: observer
+      ).run(into: store)
+    }
     let builder = model.builder()
     if recipe.method == .rtn {
       for index in first..<c.layerCount {
@@ -208,7 +215,7 @@ package struct ModelQuantizer {
 }
 
 extension QuantizationObserver {
-  fileprivate func stageFinished(of stage: TensorRule.Stage, layer: Int, layerCount: Int) {
+  func stageFinished(of stage: TensorRule.Stage, layer: Int, layerCount: Int) {
     let count = TensorRule.Stage.allCases.count
     stageFinished(layer * count + stage.rawValue + 1, of: layerCount * count)
   }

@@ -4,6 +4,8 @@ import Files
 package enum QuantizationError: DiagnosedError, Equatable {
   /// A setting of the recipe makes no sense; `expected` says what it may be.
   case setting(option: String, value: String, expected: String)
+  /// A setting that is for decoders only.
+  case notForEncoders(option: String, path: String)
   case alreadyQuantized(path: String, bits: Int)
   /// `obstacle` is the end of a sentence whose subject is the module.
   case cannotBeStored(module: String, bits: Int, obstacle: String)
@@ -35,7 +37,7 @@ package enum QuantizationError: DiagnosedError, Equatable {
 
   package var category: FailureCategory {
     switch self {
-    case .setting, .zeroPointOfZero, .memoryLimit, .tooFewWindows: .usage
+    case .setting, .notForEncoders, .zeroPointOfZero, .memoryLimit, .tooFewWindows: .usage
     case .alreadyQuantized, .cannotBeStored, .weightNotFinite, .scaleTooLarge, .inputsNotFinite,
       .notPositiveDefinite, .headCannotBeStored, .headAlreadyQuantized, .damagedLayer:
       .badInput
@@ -47,6 +49,8 @@ package enum QuantizationError: DiagnosedError, Equatable {
   package var description: String {
     switch self {
     case .setting(let option, let value, let expected): "\(option) \(value): expected \(expected)"
+    case .notForEncoders(let option, let path):
+      "\(path): is an encoder, for which \(option) are not built; use --preset balanced or autogptq"
     case .alreadyQuantized(let path, let bits):
       "\(path): is quantized to \(bits) bits already; give the float model"
     case .cannotBeStored(let module, let bits, let obstacle):

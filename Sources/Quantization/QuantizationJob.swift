@@ -124,7 +124,12 @@ package struct QuantizationJob: Sendable {
   }
 
   func makeQuantizer(_ observer: any QuantizationObserver) throws -> ModelQuantizer {
-    let model = try OpenedModel(path: modelPath, verification: verification, preTokenizer: preTokenizer)
+    let model = try OpenedModel(
+      path: modelPath, verification: verification, preTokenizer: preTokenizer, accepting: .all)
+    let isEncoder = model.configuration.encoder != nil
+    if isEncoder, precision != nil {
+      throw QuantizationError.notForEncoders(option: "--target-bits and --target-kl", path: modelPath)
+    }
     observer.filesDisagree(model.store.discrepancies)
     let contents = try ModelContents(model)
     // What the outputs will hold besides is read once before hours of work: a link may lead nowhere.
@@ -132,7 +137,7 @@ package struct QuantizationJob: Sendable {
       _ = try contents.files.bytes(named: name)
     }
     return try ModelQuantizer(
-      model: model, contents: contents, recipe: recipe, calibration: try calibration(model, observer),
+      model: model, contents: contents, recipe: isEncoder ? recipe.forEncoder() : recipe, calibration: try calibration(model, observer),
       scratch: scratch)
   }
 
@@ -143,8 +148,17 @@ package struct QuantizationJob: Sendable {
       return CalibrationSet(windows: [], report: CalibrationReport(sources: []))
     }
     let tokenizer = try model.tokenizer()
+    if let positions = model.configuration.encoder?.positionCount,
+      calibrationOptions.sequenceLength > positions
+    {
+      throw QuantizationError.setting(
+        option: "--sequence-length", value: "\(calibrationOptions.sequenceLength)",
+        expected: "at most \(positions), the positions that the encoder has")
+    }
     observer.filesDisagree(tokenizer.discrepancies)
-    let template = try ChatTemplate.detected(tokenizer: tokenizer, files: model.files)
+    let template =
+      model.configuration.encoder == nil
+      ? try ChatTemplate.detected(tokenizer: tokenizer, files: model.files) : nil
     let calibration = try CalibrationSet.load(
       files: calibrationFiles, tokenizer: tokenizer, template: template,
       vocabularySize: model.configuration.vocabularySize, options: calibrationOptions)

@@ -76,6 +76,25 @@ package struct QuantizationRecipe: Equatable, Sendable {
     dampPercent = preset == .balanced ? 0.005 : 0.01
   }
 
+  /// The recipe for an encoder: attention there is not causal, so that no token is attended to more because it is early, and tokens
+  /// weigh 1 / ‖x‖ where a decoder's weigh by attention.
+  package func forEncoder() -> QuantizationRecipe {
+    var recipe = self
+    if recipe.tokenWeights == .attention { recipe.tokenWeights = .norm }
+    return recipe
+  }
+
+  /// - Throws: ``QuantizationError/notForEncoders(option:path:)`` for what only decoders have.
+  func validateForEncoder(path: String) throws {
+    let option: String? =
+      if tokenWeights == .fisher || roundsBothSides {
+        "--preset best, --token-weights fisher and --two-sided"
+      } else if propagatesErrors { "--error-propagation" } else if !trueSequential && method == .gptq {
+        "--no-true-sequential"
+      } else { nil }
+    if let option { throw QuantizationError.notForEncoders(option: option, path: path) }
+  }
+
   /// Whether a backward pass over the calibration text comes before the quantization.
   package var needsStatistics: Bool { method == .gptq && (tokenWeights == .fisher || roundsBothSides) }
 

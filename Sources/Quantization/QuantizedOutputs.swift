@@ -40,7 +40,7 @@ package struct QuantizedOutputs {
 
   /// The report: recipe, calibration, and every module's loss, time, damp and dead channels.
   package func report(generator: String, seconds: Double) throws -> QuantizationReport {
-    let layers = 0..<quantizer.model.decoderConfiguration.layerCount
+    let layers = 0..<quantizer.model.configuration.hiddenLayers
     return QuantizationReport(
       generator: generator, recipe: quantizer.recipe, calibration: quantizer.calibration,
       zeroPointFormat: zeroPointFormat, seconds: seconds,

@@ -3,6 +3,7 @@ import Generation
 import HTTPTypes
 import Hummingbird
 import JSON
+import Retrieval
 import Tokenization
 
 /// The connection failed while a request's body was read: there is nobody to answer, or the server below answers itself.
@@ -20,6 +21,11 @@ extension APIError {
       self.init(.badRequest, "the body is \(error.description)")
     case let error as GenerationError: self.init(error)
     case let error as ChatTemplateError: self.init(error)
+    case let error as RetrievalError: self.init(error)
+    case RetrievalFailure.notFinite:
+      self.init(
+        .internalServerError, "the model's numbers are not finite; a weight may be NaN or infinite",
+        code: "not_finite")
     case is CancellationError: self.init(.init(code: 499), "the client closed the connection")
     case is SlowBody:
       self.init(.requestTimeout, "the body did not come in time", closesConnection: true)
@@ -43,6 +49,15 @@ extension APIError {
       self.init(.badRequest, error.detail, parameter: "messages", code: "chat_template_error")
     } else {
       self.init(.internalServerError, error.description, code: "chat_template_error")
+    }
+  }
+
+  private init(_ error: RetrievalError) {
+    switch error.reason {
+    case .tooLong:
+      self.init(.badRequest, error.description, parameter: "input", code: "context_length_exceeded")
+    case .invalidToken: self.init(.badRequest, error.description, parameter: "input")
+    default: self.init(.internalServerError, error.description)
     }
   }
 

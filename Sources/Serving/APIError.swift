@@ -1,7 +1,7 @@
 import HTTPTypes
 import JSON
 
-/// An error in the shape of OpenAI's API, from which its clients make their exceptions.
+/// An error for a client, in the words of OpenAI's API or of another one (``ErrorDialect``).
 package struct APIError: Error, Equatable {
   package var status: HTTPResponse.Status
   package var message: String
@@ -14,6 +14,8 @@ package struct APIError: Error, Equatable {
   var allow: String?
   /// The connection is not worth keeping.
   var closesConnection = false
+  /// Nil: that of the route.
+  var dialect: ErrorDialect?
 
   init(
     _ status: HTTPResponse.Status, _ message: String, parameter: String? = nil, code: String? = nil,
@@ -28,7 +30,8 @@ package struct APIError: Error, Equatable {
     self.closesConnection = closesConnection
   }
 
-  private var type: String {
+  /// OpenAI's kind of error.
+  var type: String {
     switch status.code {
     case 401: "authentication_error"
     case 403: "permission_error"
@@ -38,6 +41,7 @@ package struct APIError: Error, Equatable {
     }
   }
 
+  /// The body in OpenAI's words.
   var json: JSONValue {
     [
       "error": [

@@ -10,6 +10,8 @@ protocol APIRoute: Sendable {
   /// GET routes answer HEAD, too.
   var method: HTTPRequest.Method { get }
   var admission: Admission { get }
+  /// In whose words the route's clients expect errors.
+  var errorDialect: ErrorDialect { get }
 
   func respond(to request: Request, context: APIContext) async throws -> Response
 }
@@ -27,6 +29,7 @@ extension APIRoute {
   var path: RouterPath { RouterPath(name) }
   var method: HTTPRequest.Method { .get }
   var admission: Admission { .key }
+  var errorDialect: ErrorDialect { .openAI }
 
   var methods: [HTTPRequest.Method] { method == .get ? [.get, .head] : [method] }
 

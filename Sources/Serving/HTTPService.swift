@@ -40,7 +40,7 @@ package struct HTTPService: Sendable {
     let services = ServiceGroup(configuration: group)
     let stopping = Task {
       for await _ in stop {
-        for model in models.all { model.engine.drain(until: .now + HTTPService.grace.requests) }
+        for model in models.all { model.drain(until: .now + HTTPService.grace.requests) }
         await services.triggerGracefulShutdown()
       }
     }

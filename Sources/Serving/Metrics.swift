@@ -14,7 +14,7 @@ final class Metrics: Sendable {
     responses.withLock { $0[Response(path: path, status: status), default: 0] += 1 }
   }
 
-  func text(models: [ServedModel]) -> String {
+  func text(models: ServedModels) -> String {
     var page = PrometheusPage()
     let counts = responses.withLock { $0 }
     page.family("zhinao_http_requests_total", "counter", "Requests by path and status.")
@@ -27,13 +27,24 @@ final class Metrics: Sendable {
       page.family("process_resident_memory_bytes", "gauge", "Resident memory.")
       page.sample("process_resident_memory_bytes", [:], bytes)
     }
-    let all = models.map { (model: $0, statistics: $0.engine.statistics) }
+    let all = models.models(ServedModel.self).map { (model: $0, statistics: $0.engine.statistics) }
     func family(_ name: String, _ kind: String, _ help: String, _ value: (SchedulerStatistics) -> Any) {
       page.family(name, kind, help)
       for (model, statistics) in all { page.sample(name, ["model": model.name], value(statistics)) }
     }
-    family("zhinao_requests_running", "gauge", "Sequences that share forward passes.") { $0.running }
-    family("zhinao_requests_waiting", "gauge", "Sequences that wait for their turn.") { $0.waiting }
+    let batches = Metrics.batches(models)
+    family(
+      "zhinao_requests_running", "gauge", "Sequences, or requests for vectors and scores, that are computed."
+    ) {
+      $0.running
+    }
+    family("zhinao_requests_waiting", "gauge", "Sequences, or requests for vectors and scores, that wait.") {
+      $0.waiting
+    }
+    for entry in batches {
+      page.sample("zhinao_requests_running", ["model": entry.name], entry.statistics.running)
+      page.sample("zhinao_requests_waiting", ["model": entry.name], entry.statistics.waiting)
+    }
     family("zhinao_cache_tokens", "gauge", "Tokens the caches are charged for.") { $0.cachedTokens }
     page.family("zhinao_cache_tokens_limit", "gauge", "Tokens the caches may hold.")
     page.family(
@@ -47,6 +58,9 @@ final class Metrics: Sendable {
     family("zhinao_generated_tokens_total", "counter", "Tokens of answers.") { $0.generatedTokens }
     family("zhinao_forward_passes_total", "counter", "Forward passes.") { $0.forwardPasses }
     family("zhinao_busy_seconds_total", "counter", "Seconds in forward passes.") { $0.busySeconds }
+    for entry in batches {
+      page.sample("zhinao_busy_seconds_total", ["model": entry.name], entry.statistics.busySeconds)
+    }
     page.family("zhinao_answers_total", "counter", "Finished answers by reason.")
     for (model, statistics) in all {
       for (reason, count) in statistics.finished.sorted(by: { $0.key < $1.key }) {
@@ -60,7 +74,42 @@ final class Metrics: Sendable {
       page.histogram("zhinao_time_to_first_token_seconds", model.name, statistics.timeToFirstToken)
       page.histogram("zhinao_time_per_token_seconds", model.name, statistics.timePerToken)
     }
+    Metrics.add(batches, to: &page)
     return page.text
+  }
+
+  private typealias Batches = (name: String, task: ModelTask, statistics: BatchStatistics)
+
+  private static func batches(_ models: ServedModels) -> [Batches] {
+    models.models(ServedEmbedder.self).map { ($0.name, .embed, $0.engine.statistics) }
+      + models.models(ServedReranker.self).map { ($0.name, .rerank, $0.engine.statistics) }
+  }
+
+  /// What models do that make vectors and scores.
+  private static func add(_ batches: [Batches], to page: inout PrometheusPage) {
+    guard !batches.isEmpty else { return }
+    func family(_ name: String, _ help: String, _ value: (BatchStatistics) -> Int) {
+      page.family(name, "counter", help)
+      for (model, task, statistics) in batches {
+        page.sample(name, ["model": model, "task": task.rawValue], value(statistics))
+      }
+    }
+    family("zhinao_retrieval_requests_total", "Requests that got their vectors or scores.") {
+      $0.finishedRequests
+    }
+    family("zhinao_retrieval_items_total", "Texts that became vectors, and pairs that got scores.") {
+      $0.items
+    }
+    family("zhinao_retrieval_tokens_total", "Tokens of these texts and pairs.") { $0.tokens }
+    family("zhinao_retrieval_truncated_total", "Texts that were longer than the model takes and were cut.") {
+      $0.truncated
+    }
+    family("zhinao_retrieval_batches_total", "Batches.") { $0.batches }
+    page.family(
+      "zhinao_retrieval_request_seconds", "histogram", "From a request's arrival to its vectors or scores.")
+    for (model, _, statistics) in batches {
+      page.histogram("zhinao_retrieval_request_seconds", model, statistics.requestSeconds)
+    }
   }
 
   private static func residentBytes() -> Int? {

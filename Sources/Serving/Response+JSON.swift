@@ -15,7 +15,8 @@ extension Response {
   }
 
   init(_ error: APIError) {
-    self.init(error.json, status: error.status)
+    let dialect = error.dialect ?? .openAI
+    self.init(dialect.body(of: error), status: dialect.status(of: error))
     if let seconds = error.retryAfter { headers[.retryAfter] = String(seconds) }
     if let allow = error.allow { headers[.allow] = allow }
     if error.status == .unauthorized { headers[.wwwAuthenticate] = "Bearer" }

@@ -16,6 +16,12 @@ package struct ServerLimits: Sendable {
   /// Tokens of an answer.
   package var newTokens = Int.max
   package var connections = 1024
+  /// Texts, documents or pairs of one request.
+  package var inputs = 2048
+  /// Whether texts longer than the model takes are cut when a request does not say.
+  package var truncates = true
+  /// Whether vectors of models that were not trained for it may be shortened.
+  package var shortensVectors = false
 
   package init() {}
 }

@@ -3,6 +3,7 @@ import Files
 import Foundation
 import Generation
 import Logging
+import Models
 import Serving
 import Synchronization
 import ToolSupport
@@ -17,8 +18,13 @@ struct Serve: ParsableCommand {
     commandName: "zhinao-serve",
     abstract: "Serve models over an OpenAI-compatible HTTP API with a chat page.",
     discussion: """
-      Serves /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics, and a chat page at /. \
-      Only this machine can connect unless --host says otherwise. Use a proxy for TLS (Docs/serving.md).
+      Serves /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/rerank, /v1/score, /v1/models, /health, \
+      /metrics, and a page at /. Only this machine can connect unless --host says otherwise. Use a proxy for TLS \
+      (Docs/serving.md).
+
+      What a model does follows from its files: decoders generate text, encoders make embeddings, and encoders with a \
+      classifier and models with reranker.json rerank. Requests name a model, or get the only one that fits. Clients of \
+      Cohere, Jina, vLLM and Text Embeddings Inference find their routes as well.
 
       A request that does not say how to sample gets what the model's generation_config.json says: sampling with \
       do_sample, or, without it, as soon as the file gives a temperature, top_k or top_p; otherwise the most likely token.
@@ -27,8 +33,10 @@ struct Serve: ParsableCommand {
         zhinao-serve model-int4.zhinao
         zhinao-serve model-int4.zhinao --memory-limit 6GiB --parallel 4
         zhinao-serve chat.zhinao base.zhinao --host 0.0.0.0 --api-key-file keys.txt --rate-limit 60
+        zhinao-serve chat.zhinao 360Zhinao-search 360Zhinao-1.8B-Reranking
         curl localhost:8360/v1/chat/completions -H 'Content-Type: application/json' \\
           -d '{"messages": [{"role": "user", "content": "你好"}]}'
+        curl localhost:8360/v1/embeddings -H 'Content-Type: application/json' -d '{"input": ["春天来了", "夏天"]}'
       """,
     version: ToolVersion.generator)
 
@@ -37,6 +45,7 @@ struct Serve: ParsableCommand {
   )
   var models: [String]
   @OptionGroup(title: "Resources") var resources: ResourceOptions
+  @OptionGroup(title: "Embeddings and reranking") var retrieval: RetrievalOptions
   @OptionGroup(title: "Access") var access: AccessOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
@@ -44,6 +53,9 @@ struct Serve: ParsableCommand {
   func validate() throws {
     guard access.servedModelName.count <= models.count else {
       throw ValidationError("--served-model-name: there are more names than models.")
+    }
+    guard retrieval.task.count <= models.count else {
+      throw ValidationError("--task: there are more tasks than models.")
     }
   }
 
@@ -55,7 +67,8 @@ struct Serve: ParsableCommand {
     logger.logLevel = access.logRequests ? .info : .warning
     let service = HTTPService(
       models: ServedModels(served, namesAreExact: !access.servedModelName.isEmpty),
-      access: access.control(keys: keys), limits: resources.limits(), host: access.host, port: access.port,
+      access: access.control(keys: keys), limits: retrieval.apply(to: resources.limits()), host: access.host,
+      port: access.port,
       logger: logger)
 
     let (stop, demands) = AsyncStream<Void>.makeStream()
@@ -82,32 +95,87 @@ struct Serve: ParsableCommand {
   }
 
   /// Opens the models and says how memory is divided.
-  private func start() throws -> [ServedModel] {
-    let opened = try models.map { try opening.open($0) }
-    let limit = try resources.memoryBytes() ?? MemoryPlan.defaultLimit()
-    let weights = opened.reduce(0) { $0 + $1.store.residentBytes }
-    // Each model has its weights and an equal part of what is left.
-    let share = (limit - weights) / opened.count
-    return try opened.enumerated().map { index, model in
-      let path = models[index]
-      let name =
-        index < access.servedModelName.count ? access.servedModelName[index] : Serve.name(ofModelAt: path)
-      let (served, plan) = try ServedModel.start(
-        model, name: name, resources: resources.forModel(memoryLimit: limit),
-        otherBytes: limit - model.store.residentBytes - share)
-      Output.warn(served.tokenizer.discrepancies)
-      if let note = served.templateNote { Output.warn("\(name): \(note)") }
-      Output.remark(
-        "\(name): weights \(Format.bytes(plan.weightBytes)), context \(plan.contextLimit) tokens, "
-          + "\(resources.parallel) at a time; caches up to \(plan.budgetTokens) tokens, "
-          + "\(Format.bytes(plan.budgetTokens * plan.bytesPerToken)) of a limit of \(Format.bytes(limit))")
-      if plan.contextLimit < model.decoderConfiguration.contextLength && resources.contextSize == nil {
-        Output.remark(
-          "\(name): the model could take \(model.decoderConfiguration.contextLength) tokens; raise --memory-limit"
-        )
-      }
-      return served
+  private func start() throws -> [any ServedEntry] {
+    let opened = try models.map { try opening.open($0, accepting: .all) }
+    let names = models.indices.map {
+      $0 < access.servedModelName.count ? access.servedModelName[$0] : Serve.name(ofModelAt: models[$0])
     }
+    for (index, name) in names.enumerated() where names[..<index].contains(name) {
+      throw ServingFailure(
+        description: "two models are called \(name); give them names with --served-model-name",
+        category: .usage)
+    }
+    let tasks = try opened.enumerated().map { index, model in
+      try index < retrieval.task.count ? retrieval.task[index].task(of: model) : ModelTask(of: model)
+    }
+    let limit = try resources.memoryBytes() ?? MemoryPlan.defaultLimit()
+    let settings = try retrieval.settings()
+    let share = try generatorShare(opened, tasks, limit: limit)
+    return try zip(opened, zip(names, tasks)).map { model, named in
+      let (name, task) = named
+      switch task {
+      case .generate:
+        guard model.configuration.encoder == nil else {
+          throw ServingFailure(
+            description: "--task: \(name) is an encoder, which cannot generate text", category: .usage)
+        }
+        return try startGenerator(model, name, limit: limit, share: share)
+      case .embed:
+        let (served, notes) = try ServedEmbedder.start(
+          model, name: name, arithmetic: resources.arithmetic, limits: batchLimits)
+        for note in notes { Output.warn(note) }
+        Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")
+        return served
+      case .rerank:
+        let (served, notes) = try ServedReranker.start(
+          model, name: name, settings: settings, arithmetic: resources.arithmetic, limits: batchLimits)
+        for note in notes { Output.warn("\(name): \(note)") }
+        Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")
+        return served
+      }
+    }
+  }
+
+  private var batchLimits: BatchLimits {
+    BatchLimits(batchTokens: retrieval.batchTokens, queue: resources.queue)
+  }
+
+  /// Each model that generates text has its weights and an equal part of what all weights, and the batches of the other models, leave.
+  private func generatorShare(_ opened: [OpenedModel], _ tasks: [ModelTask], limit: Int) throws -> Int {
+    let weights = opened.reduce(0) { $0 + $1.store.residentBytes }
+    let work = zip(opened, tasks).filter { $0.1 != .generate }
+      .map { RetrievalMemory.workBytes($0.0, batchTokens: retrieval.batchTokens) }.reduce(0, +)
+    let generators = tasks.count { $0 == .generate }
+    guard generators > 0 else {
+      guard weights + work <= limit else {
+        throw ServingFailure(
+          description: "the memory limit of \(Format.bytes(limit)) is too small: the weights are "
+            + "\(Format.bytes(weights)), and batches of \(retrieval.batchTokens) tokens take \(Format.bytes(work)); "
+            + "give a larger --memory-limit or fewer --batch-tokens", category: .usage)
+      }
+      return 0
+    }
+    return (limit - weights - work) / generators
+  }
+
+  private func startGenerator(_ model: OpenedModel, _ name: String, limit: Int, share: Int) throws
+    -> ServedModel
+  {
+    let (served, plan) = try ServedModel.start(
+      model, name: name, resources: resources.forModel(memoryLimit: limit),
+      otherBytes: limit - model.store.residentBytes - share)
+    Output.warn(served.tokenizer.discrepancies)
+    if let note = served.templateNote { Output.warn("\(name): \(note)") }
+    Output.remark(
+      "\(name): weights \(Format.bytes(plan.weightBytes)), context \(plan.contextLimit) tokens, "
+        + "\(resources.parallel) at a time; caches up to \(plan.budgetTokens) tokens, "
+        + "\(Format.bytes(plan.budgetTokens * plan.bytesPerToken)) of a limit of \(Format.bytes(limit))")
+    if plan.contextLimit < model.decoderConfiguration.contextLength && resources.contextSize == nil {
+      Output.remark(
+        "\(name): the model could take \(model.decoderConfiguration.contextLength) tokens; raise --memory-limit"
+      )
+    }
+    return served
   }
 
   private static func name(ofModelAt path: String) -> String {
@@ -119,7 +187,7 @@ struct Serve: ParsableCommand {
 /// Why the server could not start or go on.
 struct ServingFailure: DiagnosedError {
   var description: String
-  var category: FailureCategory { .inputOutput }
+  var category = FailureCategory.inputOutput
 }
 
 /// Waits for a task on a thread that is not a task's.

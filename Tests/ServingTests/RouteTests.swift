@@ -167,6 +167,7 @@ import Testing
       for (path, type) in [
         ("/", "text/html; charset=utf-8"), ("/style.css", "text/css; charset=utf-8"),
         ("/script.js", "text/javascript; charset=utf-8"), ("/markdown.js", "text/javascript; charset=utf-8"),
+        ("/search.js", "text/javascript; charset=utf-8"),
       ] {
         let response = try await client.get(path)
         #expect(response.status == .ok && response.headers[.contentType] == type)

@@ -36,14 +36,14 @@ enum TestModel {
 
 /// A server on a free port of this machine.
 struct TestServer {
-  var models: [ServedModel]
+  var models: [any ServedEntry]
   var access = AccessControl()
   var limits = ServerLimits()
   var namesAreExact = false
 
   /// The tiny model.
   init() throws { models = [try TestModel.shared.get()] }
-  init(_ model: ServedModel) { models = [model] }
+  init(_ models: any ServedEntry...) { self.models = models }
 
   /// - Parameter body: gets a client with one connection.
   func run(_ body: @Sendable @escaping (TestClientOfAPI) async throws -> Void) async throws {

@@ -2,12 +2,12 @@ import Generation
 import NIOCore
 import Synchronization
 
-/// Which requests to the engine end with which connection.
+/// Which requests to an engine end with which connection.
 final class ConnectionRegistry: Sendable {
-  private let tickets = Mutex<[ObjectIdentifier: [ObjectIdentifier: GenerationTicket]]>([:])
+  private let tickets = Mutex<[ObjectIdentifier: [ObjectIdentifier: any Cancellable]]>([:])
 
   /// Cancels the ticket when the channel closes, until ``release(_:of:)``.
-  func cancel(_ ticket: GenerationTicket, whenClosed channel: any Channel) {
+  func cancel(_ ticket: any Cancellable, whenClosed channel: any Channel) {
     let key = ObjectIdentifier(channel)
     let isNew = tickets.withLock { tickets in
       defer { tickets[key, default: [:]][ObjectIdentifier(ticket)] = ticket }
@@ -21,7 +21,9 @@ final class ConnectionRegistry: Sendable {
     }
   }
 
-  func release(_ ticket: GenerationTicket, of channel: any Channel) {
+  func release(_ ticket: any Cancellable, of channel: any Channel) {
     tickets.withLock { _ = $0[ObjectIdentifier(channel)]?.removeValue(forKey: ObjectIdentifier(ticket)) }
   }
 }
+
+extension GenerationTicket: Cancellable {}

@@ -1,8 +1,10 @@
 import Hummingbird
 import NIOCore
 
-/// Turns whatever a route or a middleware throws into the error body of OpenAI's API.
+/// Turns whatever a route or a middleware throws into the error body of the API that the route belongs to.
 struct ErrorRendering: RouterMiddleware {
+  let routes: [any APIRoute]
+
   func handle(
     _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
   ) async throws -> Response {
@@ -11,7 +13,10 @@ struct ErrorRendering: RouterMiddleware {
     } catch let error as BrokenConnection {
       throw error.cause
     } catch {
-      let described = APIError(describing: error)
+      var described = APIError(describing: error)
+      if described.dialect == nil {
+        described.dialect = routes.first { $0.matches(request.uri.path) }?.errorDialect
+      }
       if described.closesConnection { ErrorRendering.closeSoon(context.channel) }
       return Response(described)
     }

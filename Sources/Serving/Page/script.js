@@ -13,6 +13,7 @@ const words = {
     stopped: "stopped", length: "token limit reached", waiting: "Waiting…",
     speed: (n, rate) => `${n} tokens, ${rate} tokens/s`, offline: "The server cannot be reached.",
     broken: "The connection broke during the answer.", nothing: "The answer is empty.",
+    search: "Search", ranker: "Model", query: "Query", passages: "Passages, one a line", rank: "Rank",
   },
   zh: {
     model: "模型", language: "Switch to English", theme: "浅色或深色", settings: "设置", send: "发送", stop: "停止",
@@ -22,7 +23,7 @@ const words = {
     topK: "top_k（0：不限）", defaults: "恢复默认", key: "API 密钥", keyHint: "仅在服务器要求时填写",
     keys: "仅在此标签页关闭前保留。按 Esc 停止回答。", stopped: "已停止", length: "已达到 token 上限", waiting: "等待中…",
     speed: (n, rate) => `${n} 个 token，每秒 ${rate} 个`, offline: "无法连接服务器。", broken: "回答中断。",
-    nothing: "模型没有输出内容。",
+    nothing: "模型没有输出内容。", search: "搜索", ranker: "模型", query: "查询", passages: "候选段落，每行一段", rank: "排序",
   },
 };
 
@@ -278,8 +279,11 @@ async function loadModels() {
     if (!response.ok) return;
     const { data } = await response.json();
     const chosen = $("model").value;
-    $("model").replaceChildren(...data.map((model) => new Option(model.id, model.id)));
-    if (data.some((model) => model.id === chosen)) $("model").value = chosen;
+    const chats = data.filter((model) => model.task === "generate");
+    $("model").replaceChildren(...chats.map((model) => new Option(model.id, model.id)));
+    $("model").hidden = chats.length === 0;
+    if (chats.some((model) => model.id === chosen)) $("model").value = chosen;
+    offerSearch(data);
   } catch { notify(say("offline")); }
 }
 
@@ -292,7 +296,7 @@ $("input").addEventListener("keydown", (event) => {
     send();
   }
 });
-document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") { running?.abort(); searching?.abort(); } });
 $("stop").addEventListener("click", () => running?.abort());
 $("clear").addEventListener("click", clear);
 $("regenerate").addEventListener("click", regenerate);
@@ -311,6 +315,7 @@ $("theme").addEventListener("click", () => {
   paint();
 });
 
+startSearch();
 $("key").value = recall(sessionStorage, "key", "");
 restoreSettings(recall(localStorage, "settings", {}));
 openSettings(matchMedia("(min-width: 50rem)").matches);

@@ -7,7 +7,7 @@ struct HealthRoute: APIRoute {
   let admission = Admission.open
 
   func respond(to request: Request, context: APIContext) -> Response {
-    let isDraining = models.all.contains(where: \.engine.isDraining)
+    let isDraining = models.all.contains { $0.isDraining }
     return Response(
       ["status": isDraining ? "shutting down" : "ok"], status: isDraining ? .serviceUnavailable : .ok)
   }

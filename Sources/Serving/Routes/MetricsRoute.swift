@@ -7,6 +7,6 @@ struct MetricsRoute: APIRoute {
   let name = "/metrics"
 
   func respond(to request: Request, context: APIContext) -> Response {
-    Response(text: metrics.text(models: models.all), type: "text/plain; version=0.0.4; charset=utf-8")
+    Response(text: metrics.text(models: models), type: "text/plain; version=0.0.4; charset=utf-8")
   }
 }

@@ -7,7 +7,7 @@ struct ModelListRoute: APIRoute {
   let name = "/v1/models"
 
   func respond(to request: Request, context: APIContext) -> Response {
-    Response(["object": "list", "data": .array(models.all.map(\.json))])
+    Response(["object": "list", "data": .array(models.all.map { $0.json })])
   }
 }
 
@@ -21,7 +21,7 @@ struct ModelRoute: APIRoute {
     let written = context.parameters.getCatchAll().joined(separator: "/")
     let name = written.removingPercentEncoding ?? written
     guard let model = models.all.first(where: { $0.name == name }) else {
-      throw ServedModels.notFound(String(name.unicodeScalars.prefix(200)), known: models.all.map(\.name))
+      throw ServedModels.notFound(String(name.unicodeScalars.prefix(200)), known: models.all.map { $0.name })
     }
     return Response(model.json)
   }

@@ -13,6 +13,7 @@ package struct PageRoute: APIRoute {
     PageRoute(name: "/style.css", type: "text/css; charset=utf-8", bytes: PackageResources.style_css),
     PageRoute(
       name: "/markdown.js", type: "text/javascript; charset=utf-8", bytes: PackageResources.markdown_js),
+    PageRoute(name: "/search.js", type: "text/javascript; charset=utf-8", bytes: PackageResources.search_js),
     PageRoute(name: "/script.js", type: "text/javascript; charset=utf-8", bytes: PackageResources.script_js),
   ]
 

@@ -3,8 +3,9 @@ import Generation
 import JSON
 import Tokenization
 
-/// A model that answers requests.
-package struct ServedModel: Sendable {
+/// A model that generates text for requests.
+package struct ServedModel: ServedEntry {
+  package static var task: ModelTask { .generate }
   /// What requests call it.
   package let name: String
   package let engine: GenerationEngine
@@ -32,10 +33,12 @@ package struct ServedModel: Sendable {
   /// What whoever starts the server must know of the model's chat template, or nil.
   package var templateNote: String? { template?.note }
 
-  var json: JSONValue {
-    [
-      "id": .string(name), "object": "model", "created": .init(created), "owned_by": "zhinao-toolchain",
-      "max_model_len": .init(engine.limits.contextLimit), "chat": .bool(template != nil),
-    ]
+  package var anyTokenizer: any Tokenizer { tokenizer }
+  package var isDraining: Bool { engine.isDraining }
+  package func drain(until deadline: ContinuousClock.Instant) { engine.drain(until: deadline) }
+
+  package var json: JSONValue {
+    json(
+      created: created, maximumLength: engine.limits.contextLimit, [("chat", .bool(template != nil))])
   }
 }

@@ -3,7 +3,7 @@ malformed.py [COUNT=100000] [SEED=1]"""
 
 import concurrent.futures, json, random, re, socket, sys, threading, time
 
-from server import Server, check
+from server import BERT, CROSS, TINY, Server, check
 
 count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
 seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
@@ -13,7 +13,21 @@ VALID = {"messages": [{"role": "user", "content": "你好"}], "max_tokens": 1, "
          "min_tokens": 0, "bad_words": ["x"], "truncate_prompt_tokens": 100, "allowed_token_ids": [1, 2], "skip_special_tokens": True,
          "prompt_logprobs": 1}
 WRONG = [[], {}, "x", -5, 1e300, True, [[]], {"a": 1}, "\ud800", [None], "9" * 400, [{}], 0.123]
-PATHS = ["/v1/chat/completions", "/v1/completions"]
+PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/rerank", "/v2/rerank", "/v1/score", "/embed",
+         "/predict", "/similarity", "/tokenize", "/decode"]
+# A good request of each route for vectors and scores; every field has values that are wrong for it.
+RETRIEVAL = {
+    "/v1/embeddings": {"input": ["a", "b"], "encoding_format": "base64", "dimensions": 96, "input_type": "query", "truncate": True,
+                       "truncate_prompt_tokens": 10, "truncation_side": "left", "normalize": True},
+    "/v1/rerank": {"query": "a", "documents": ["a", {"text": "b"}], "top_n": 1, "return_documents": True, "raw_scores": False},
+    "/rerank": {"query": "a", "texts": ["a", "b"], "raw_scores": True, "return_text": True, "truncate": True},
+    "/v1/score": {"text_1": "a", "text_2": ["a", "b"], "use_activation": True},
+    "/embed": {"inputs": ["a", [1, 2]], "normalize": True, "truncate": True, "truncation_direction": "Left", "prompt_name": "query"},
+    "/predict": {"inputs": [["a", "b"]], "raw_scores": True},
+    "/similarity": {"inputs": {"source_sentence": "a", "sentences": ["b"]}},
+    "/tokenize": {"inputs": ["a"], "add_special_tokens": False},
+    "/decode": {"ids": [1, 2], "skip_special_tokens": False},
+}
 
 
 def post(body, path="/v1/chat/completions", headers=b"Content-Type: application/json\r\n"):
@@ -29,9 +43,15 @@ def is_harmless(key, value):
                                   ("repetition_penalty", "0.123"), ("stop", repr("\ud800"))} or (key == "model" and isinstance(value, str))
 
 
+def is_taken(path, key, value):
+    """Wrong-looking values that these fields take."""
+    return (isinstance(value, bool) and isinstance(RETRIEVAL[path][key], bool)
+            or isinstance(value, str) and key in ("input", "inputs", "query", "text_1", "text_2") and path not in ("/predict", "/similarity"))
+
+
 def request(rng):
     """One request and whether its connection is half closed after it."""
-    kind = rng.randrange(12)
+    kind = rng.randrange(14)
     good = json.dumps(VALID, ensure_ascii=False).encode()
     if kind == 0:  # a field of a wrong type
         key, value = rng.choice(list(VALID)), rng.choice(WRONG)
@@ -73,6 +93,13 @@ def request(rng):
     if kind == 10:  # prompts that are wrong
         prompt = rng.choice(["春" * 5000, [], [1 << 40], [-1], [[]], [["a"]], {"a": 1}, [1, "a"], "", None, 7, [1.5]])
         return post(json.dumps({"prompt": prompt, "max_tokens": 1}).encode(), "/v1/completions")
+    if kind >= 12:  # fields of a wrong type in requests for vectors and scores
+        path = rng.choice(list(RETRIEVAL))
+        key = rng.choice(list(RETRIEVAL[path]))
+        wrong = [value for value in WRONG if not is_taken(path, key, value)]
+        if key in ("input", "inputs", "texts", "documents", "text_2", "ids"):
+            wrong += [[[["a"]]], [1 << 70], [None, "a"], ["a"] * 2049, [[]], [-1], [["a", "b", "c"]]]
+        return post(json.dumps({**RETRIEVAL[path], key: rng.choice(wrong)}).encode(), path)
     # chunks that are wrong
     return (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
             + rng.choice([b"zz\r\n", b"5\r\nab", b"-1\r\n\r\n", b"fffffffffffffffff\r\n", b"2\r\n{}\r\nXYZ\r\n"]) + rng.randbytes(8) + b"\r\n\r\n")
@@ -113,7 +140,7 @@ def slow(port, data, pause, results):
             results.append(("closed", time.monotonic() - start))
 
 
-with Server("--read-timeout", "3", "--parallel", "4") as server:
+with Server("--read-timeout", "3", "--parallel", "4", models=(TINY, BERT, CROSS)) as server:
     statuses, odd, lock = {}, [], threading.Lock()
     done, memory = 0, []
 
@@ -144,6 +171,9 @@ with Server("--read-timeout", "3", "--parallel", "4") as server:
             memory.append(server.resident_megabytes())
             status, answer, _ = server.post("/v1/completions", {"prompt": "春天", "max_tokens": 2})
             check(status == 200, f"a good request got {status}: {answer}")
+            for path, body in RETRIEVAL.items():
+                status, answer, _ = server.post(path, body)
+                check(status == 200, f"a good request to {path} got {status}: {answer}")
         for task in tasks:
             task.result()
     for thread in drips:

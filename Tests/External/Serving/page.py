@@ -4,7 +4,7 @@ languages and themes, a phone. page.py [FOLDER_FOR_SCREENSHOTS]; needs Debian's 
 import atexit, base64, json, os, signal, socket, subprocess, sys, tempfile, threading, time, urllib.error, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from server import Server, check
+from server import BERT, CROSS, TINY, Server, check
 
 shots = sys.argv[1] if len(sys.argv) > 1 else None
 ENTER, SHIFT, ESCAPE = "\ue007", "\ue008", "\ue00c"
@@ -280,6 +280,39 @@ def phone(server):
     browser.close()
 
 
+def searching(browser, server):
+    """Ranks passages with a reranker and with vectors; the chat stays where it is."""
+    browser.open(server.url)
+    browser.wait("return !document.querySelector('#search-toggle').hidden", "the button for search")
+    check(browser.run("return [...document.querySelector('#model').options].map((o) => o.value)") == ["tiny-zhinao"], "only one model chats")
+    browser.click("#search-toggle")
+    check(browser.run("return getComputedStyle(document.querySelector('#composer')).display") == "none", "the chat gives way")
+    browser.type("#query", "老王骑马")
+    browser.type("#passages", "话说天下大势\n\n却说那老王骑马而去\n<b>x</b>")
+    tops = []
+    for ranker, rule in (("tiny-bert-cross", "reranker"), ("tiny-bert", "vectors")):
+        browser.run("document.querySelector('#ranker').value = arguments[0]; document.querySelector('#results').replaceChildren()", ranker)
+        browser.click("#rank")
+        browser.wait("return document.querySelectorAll('#results li').length === 3", f"a ranking by {rule}")
+        scores = [float(score) for score in browser.run("return [...document.querySelectorAll('#results .score')].map((e) => e.textContent)")]
+        check(scores == sorted(scores, reverse=True), f"{rule}: {scores}")
+        tops.append(browser.text("#results li .passage"))
+    check(tops[1] == "却说那老王骑马而去", f"the passage with the query's words is the nearest: {tops}")
+    check(browser.run("return document.querySelectorAll('#results b').length") == 0, "markup in passages is text")
+    browser.shoot("search")
+    browser.click("#search-toggle")
+    check(browser.run("return getComputedStyle(document.querySelector('#composer')).display") != "none", "the chat comes back")
+    complaints = browser.complaints()
+    check(not complaints, f"console: {complaints}")
+
+
+def searching_only(browser, server):
+    browser.open(server.url)
+    browser.wait("return document.body.classList.contains('searching')", "the search of a server without chats")
+    check(browser.run("return document.querySelector('#search-toggle').hidden"), "there is nothing to switch to")
+    check(browser.run("return document.querySelector('#model').hidden"), "there is no model to chat with")
+
+
 with Server() as server:
     browser = Browser()
     conversation(browser, server)
@@ -302,5 +335,13 @@ with Server("--api-key", "open sesame") as server:
     browser.answered()
     check(browser.text("#notice") == "", f"with the key: {browser.text('#notice')}")
     check(browser.run(last), "with the key there is an answer")
+    browser.close()
+with Server(models=(TINY, BERT, CROSS)) as server:
+    browser = Browser()
+    searching(browser, server)
+    browser.close()
+with Server(models=(CROSS,)) as server:
+    browser = Browser()
+    searching_only(browser, server)
     browser.close()
 print("page in Chromium: passed")

@@ -4,6 +4,8 @@ import json, os, re, signal, subprocess, sys, time, urllib.error, urllib.request
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."))
 TINY = os.path.join(ROOT, "Sources/zhinao-quantize/Resources/tiny-zhinao")
+BERT = os.path.join(ROOT, "Tests/Fixtures/tiny-bert")
+CROSS = os.path.join(ROOT, "Tests/Fixtures/tiny-bert-cross")
 
 
 class Server:
@@ -51,9 +53,9 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read() or b"null"), error.headers
 
-    def metric(self, name):
+    def metric(self, name, headers={}):
         """The sum of a metric's samples."""
-        lines = [line for line in self.get("/metrics").splitlines() if re.match(name + r"[ {]", line)]
+        lines = [line for line in self.get("/metrics", headers).splitlines() if re.match(name + r"[ {]", line)]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     def resident_megabytes(self):
