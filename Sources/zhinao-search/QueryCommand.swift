@@ -147,6 +147,7 @@ struct QueryCommand: ParsableCommand {
         let scores = try reranker.scores(query: query.text, passages: answer.passages.map(\.embedded))
         answer.order = Ranking.order(scores.map(\.raw))
         answer.scores = scores
+        RerankCommand.warn(scores)
       }
       answer.order = Array(answer.order.prefix(top))
       let times: JSONValue = [
