@@ -1,5 +1,4 @@
 import Compute
-import Foundation
 import Transformer
 
 /// Runs a decoder over the pairs of one query, for the state of each pair's last token.
@@ -14,7 +13,15 @@ struct DecoderPairs: Sendable {
   /// A prefix is computed apart when that saves more tokens than this: a pass of its own reads all weights.
   private static let leastSaved = 128
 
-  /// Calls `body` with each pair's index and the state of its last token after the last block, `[hiddenSize]`.
+  /// Refuses ids that the model has no rows for: added tokens may lie beyond them, and texts may name those.
+  func check(_ pairs: [[Int]], path: String) throws {
+    for pair in pairs {
+      guard let id = pair.first(where: { $0 < 0 || $0 >= decoder.embedding.outFeatures }) else { continue }
+      throw RetrievalError(.invalidToken(id, vocabulary: decoder.embedding.outFeatures), path: path)
+    }
+  }
+
+  /// Calls `body` with each pair's index, in their order, and the state of its last token after the last block, `[hiddenSize]`.
   /// - Parameters:
   ///   - pairs: ids of each, at least one, in `0 ..< vocabularySize`.
   ///   - normalized: whether the decoder's final norm is applied.
@@ -71,14 +78,4 @@ struct DecoderPairs: Sendable {
     }
     return max(0, length)
   }
-}
-
-extension RerankScore {
-  /// A score whose relevance is the sigmoid of its raw value.
-  init(raw: Float, tokenCount: Int) {
-    self.init(raw: raw, relevance: RerankScore.sigmoid(raw), tokenCount: tokenCount)
-  }
-
-  /// 1 / (1 + e⁻ˣ), rounded once.
-  package static func sigmoid(_ x: Float) -> Float { Float(1 / (1 + exp(-Double(x)))) }
 }

@@ -84,12 +84,21 @@ package final class HeadReranker: Reranker {
     placeholder = answer.count + zero.count - 1
   }
 
-  /// The ids of a pair, as the vendor's code makes them but for its padding, and which of them is scored.
+  /// A pair as ids.
+  package struct Encoded: Equatable, Sendable {
+    package var ids: [Int]
+    /// Which of them is scored.
+    package var position: Int
+    /// Whether the text or the whole was cut.
+    package var isTruncated: Bool
+  }
+
+  /// The ids of a pair, as the vendor's code makes them but for its padding.
   /// - Throws: ``RetrievalError/Reason/positionOutside(_:tokens:)``.
-  package func encode(query: String, passage: String) throws -> (ids: [Int], position: Int) {
+  package func encode(query: String, passage: String) throws -> Encoded {
     // One text, so that the newlines may become one token with what is beside them.
-    let text = tokenizer.encode(query + "\n\n" + passage, specials: specials, addingAffixes: false)
-      .prefix(textLimit)
+    let all = tokenizer.encode(query + "\n\n" + passage, specials: specials, addingAffixes: false)
+    let text = all.prefix(textLimit)
     let whole = opening + text + closing
     let ids = Array(whole.prefix(maximumLength))
     let end = opening.count + text.count
@@ -103,18 +112,22 @@ package final class HeadReranker: Reranker {
     guard ids.indices.contains(found) else {
       throw RetrievalError(.positionOutside(position.text, tokens: ids.count), path: model.path)
     }
-    return (ids, found)
+    return Encoded(
+      ids: ids, position: found, isTruncated: text.count < all.count || ids.count < whole.count)
   }
 
   package func scores(query: String, passages: [String]) throws -> [RerankScore] {
     let encoded = try passages.map { try encode(query: query, passage: $0) }
-    var scores = encoded.map { RerankScore(raw: 0, tokenCount: $0.ids.count) }
+    try pairs.check(encoded.map(\.ids), path: model.path)
+    var scores: [RerankScore] = []
     pairs.forEachLastState(encoded.map { Array($0.ids[...$0.position]) }, normalized: finalNorm) {
       index, state in
       // States before the norm have channels a thousand times larger than others, whose products nearly cancel.
       var sum = Double(bias)
       for i in 0..<weight.count { sum += Double(state[i]) * Double(weight[i]) }
-      scores[index] = RerankScore(raw: Float(sum), tokenCount: encoded[index].ids.count)
+      var score = RerankScore(logit: Float(sum), tokenCount: encoded[index].ids.count)
+      score.isTruncated = encoded[index].isTruncated
+      scores.append(score)
     }
     return scores
   }

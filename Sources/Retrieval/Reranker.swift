@@ -10,6 +10,8 @@ package struct RerankScore: Equatable, Sendable {
   package var relevance: Float
   /// Ids of the pair, after truncation.
   package var tokenCount: Int
+  /// Whether the pair lost ids because it was too long.
+  package var isTruncated = false
 
   package init(raw: Float, relevance: Float, tokenCount: Int) {
     self.raw = raw

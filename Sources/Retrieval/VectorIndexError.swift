@@ -27,6 +27,8 @@ package struct VectorIndexError: DiagnosedError, Equatable {
     case damaged(file: String, String)
     /// The index was made with another model.
     case otherModel(String)
+    /// The model is not where it was when the index was made.
+    case modelMoved(String)
     /// The query's vector has another length.
     case otherDimensions(found: Int, expected: Int)
     case queryNotFinite
@@ -61,6 +63,8 @@ package struct VectorIndexError: DiagnosedError, Equatable {
     case .otherModel(let model):
       "\(model) is not the model that made the index \(path), so their vectors cannot be compared; pass --model with the "
         + "original, or make the index again"
+    case .modelMoved(let model):
+      "\(path): the model that made it is no longer at \(model); name its place with --model"
     case .otherDimensions(let found, let expected):
       "the query's vector has \(found) components, those of the index \(path) have \(expected)"
     case .queryNotFinite:

@@ -83,6 +83,9 @@ private struct VectorScan: Sendable {
   /// Vectors that all queries are multiplied with while a core's cache holds them.
   static let block = 64
 
+  /// How many bytes ahead lines are fetched: the hardware's prefetcher restarts at every page.
+  static let readAhead: UInt = 4096
+
   let vectors: SharedPointer<UInt8>
   let scales: SharedPointer<UInt8>?
   let type: VectorType
@@ -114,6 +117,10 @@ private struct VectorScan: Sendable {
           for query in 0..<queryCount {
             let x = queries + query * width
             for row in some {
+              if query == 0, type == .fp32 {
+                let next = UInt(bitPattern: floats + (row - first) * width) + VectorScan.readAhead
+                prefetch(next, bytes: 4 * width)
+              }
               var score = kernels.dot(x, floats + (row - first) * width, count: width)
               if let scales {
                 score *= scales.raw.loadUnaligned(fromByteOffset: 4 * row, as: Float.self)

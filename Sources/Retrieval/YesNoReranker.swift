@@ -74,22 +74,25 @@ package final class YesNoReranker: Reranker {
   }
 
   /// The ids of a pair, cut to the prompt's limits.
-  package func encode(query: String, passage: String) -> [Int] {
+  package func encode(query: String, passage: String) -> (ids: [Int], isTruncated: Bool) {
     prompt.encode(query: query, passage: passage, instruction: instruction, tokenizer, specials)
   }
 
   package func scores(query: String, passages: [String]) throws -> [RerankScore] {
     let encoded = passages.map { encode(query: query, passage: $0) }
-    var scores = encoded.map { RerankScore(raw: 0, tokenCount: $0.count) }
+    try pairs.check(encoded.map(\.ids), path: model.path)
+    var scores: [RerankScore] = []
     let decoder = pairs.decoder
     let kernels = decoder.steps.pool.kernels
     func logit(_ state: UnsafePointer<Float>, _ token: (row: AlignedBuffer<Float>, bias: Float)) -> Float {
       (kernels.dot(state, token.row.pointer, count: token.row.count) + token.bias)
         * Float(decoder.configuration.logitScale)
     }
-    pairs.forEachLastState(encoded, normalized: true) { index, state in
+    pairs.forEachLastState(encoded.map(\.ids), normalized: true) { index, state in
       let raw = score == .logit ? logit(state, yes) : logit(state, yes) - logit(state, no)
-      scores[index] = RerankScore(raw: raw, tokenCount: encoded[index].count)
+      var result = RerankScore(logit: raw, tokenCount: encoded[index].ids.count)
+      result.isTruncated = encoded[index].isTruncated
+      scores.append(result)
     }
     return scores
   }
@@ -185,7 +188,7 @@ struct YesNoPrompt: Sendable {
 
   func encode(
     query: String, passage: String, instruction: String, _ tokenizer: any Tokenizer, _ specials: SpecialTokens
-  ) -> [Int] {
+  ) -> (ids: [Int], isTruncated: Bool) {
     func ids(_ text: String) -> [Int] { tokenizer.encode(text, specials: specials, addingAffixes: false) }
     switch layout {
     case .parts(let prefix, let body, let suffix, let bodyLimit):
@@ -197,11 +200,17 @@ struct YesNoPrompt: Sendable {
         case .document: text += passage
         }
       }
-      return prefix + ids(text).prefix(bodyLimit) + suffix
+      let whole = ids(text)
+      return (prefix + whole.prefix(bodyLimit) + suffix, whole.count > bodyLimit)
     case .flag(let start, let newline, let closing, let queryLimit, let passageLimit, let pairLimit):
-      let first = start + ids("A: " + query).prefix(queryLimit)
-      let second = newline + ids("B: " + passage).prefix(passageLimit)
-      return first + second.prefix(max(0, pairLimit - first.count)) + closing
+      let (query, passage) = (ids("A: " + query), ids("B: " + passage))
+      let first = start + query.prefix(queryLimit)
+      let second = newline + passage.prefix(passageLimit)
+      let kept = second.prefix(max(0, pairLimit - first.count))
+      return (
+        first + kept + closing,
+        query.count > queryLimit || passage.count > passageLimit || kept.count < second.count
+      )
     }
   }
 }

@@ -101,9 +101,14 @@ struct IndexCommand: ParsableCommand {
     }
   }
 
-  /// An interrupted run says how to go on.
+  /// Says what an earlier run left, and lets an interrupted one say how to go on.
   private func sayWhatIsKept() {
     let folder = folder
+    let kept = VectorIndexBuilder.keptPassages(output: folder)
+    if kept > 0 {
+      Output.remark(
+        "continuing after about \(kept) passages in \(PathParts.withoutTrailingSlashes(folder)).partial")
+    }
     Interruption.farewell.withLock { farewell in
       farewell = {
         let kept = VectorIndexBuilder.keptPassages(output: folder)

@@ -80,6 +80,9 @@ struct QueryCommand: ParsableCommand {
     compute.apply()
     let index = try VectorIndex(path: folder)
     if checksIndex { try VerifyCommand.check(index) }
+    if model == nil, !FileManager.default.fileExists(atPath: index.manifest.model.path) {
+      throw VectorIndexError(.modelMoved(index.manifest.model.path), path: index.path)
+    }
     let embedder = try EmbeddingArguments.open(model ?? index.manifest.model.path, opening, arithmetic)
     try index.check(embedder.model)
     let run = try embeddingRun(embedder, index)
@@ -147,6 +150,7 @@ struct QueryCommand: ParsableCommand {
         let scores = try reranker.scores(query: query.text, passages: answer.passages.map(\.embedded))
         answer.order = Ranking.order(scores.map(\.raw))
         answer.scores = scores
+        RerankCommand.warn(scores)
       }
       answer.order = Array(answer.order.prefix(top))
       let times: JSONValue = [

@@ -103,7 +103,14 @@ struct RerankCommand: ParsableCommand {
     remark(scores, seconds)
   }
 
+  /// Says how many pairs were cut.
+  static func warn(_ scores: [RerankScore]) {
+    let cut = scores.count { $0.isTruncated }
+    if cut > 0 { Output.warn("\(cut) of \(scores.count) pairs were too long for the model and were cut") }
+  }
+
   private func remark(_ scores: [RerankScore], _ seconds: Double) {
+    RerankCommand.warn(scores)
     let tokens = scores.reduce(0) { $0 + $1.tokenCount }
     Output.remark(
       "\(scores.count) pairs, \(tokens) tokens in \(Format.duration(seconds)), \(Format.rate(scores.count, seconds)) pairs/s"

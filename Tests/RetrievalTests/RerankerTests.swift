@@ -45,7 +45,8 @@ import Transformer
     -> RerankerOptions
   {
     var options = RerankerOptions()
-    options.position = try #require(RerankerOptions.Position(position))
+    options.position = RerankerOptions.Position(position)
+    try #require(options.position != nil)
     options.finalNorm = norm
     options.maximumLength = maximumLength
     return options
@@ -84,9 +85,10 @@ import Transformer
           }
           continue
         }
-        let (ids, position) = try reranker.encode(query: pair.query, passage: pair.passage)
-        #expect(ids == pair.ids)
-        #expect(position == expected)
+        let encoded = try reranker.encode(query: pair.query, passage: pair.passage)
+        #expect(encoded.ids == pair.ids)
+        #expect(encoded.position == expected)
+        if pair.maximumLength != nil { #expect(encoded.isTruncated) }
       }
     }
   }
@@ -166,7 +168,7 @@ import Transformer
     #expect(reranker.remarks.isEmpty)
     for json in try #require(yesNo["pairs"]?.arrayValue) {
       let pair = try Pair(json)
-      #expect(reranker.encode(query: pair.query, passage: pair.passage) == pair.ids)
+      #expect(reranker.encode(query: pair.query, passage: pair.passage).ids == pair.ids)
       let score = try #require(try reranker.scores(query: pair.query, passages: [pair.passage]).first)
       let expected = try #require(json["score"]?.doubleValue)
       #expect(abs(Double(score.relevance) - expected) <= 1e-5)
@@ -184,7 +186,8 @@ import Transformer
     let closing = ids("\n") + ids(YesNoPrompt.flagInstruction)
     func encode(_ query: String, _ passage: String) -> [Int] {
       prompt.encode(
-        query: query, passage: passage, instruction: YesNoPrompt.flagInstruction, tokenizer, .recognized)
+        query: query, passage: passage, instruction: YesNoPrompt.flagInstruction, tokenizer, .recognized
+      ).ids
     }
     #expect(encode("q", "p") == ids("A: q") + ids("\n") + ids("B: p") + closing)
     let long = String(repeating: "宝玉 said ", count: 60)
@@ -201,7 +204,7 @@ import Transformer
     let prompt = try YesNoPrompt(
       prefix: "", body: "{query}|{document}", suffix: "!", tokenizer, limit: 512, path: "m")
     #expect(
-      prompt.encode(query: "{document}", passage: "p", instruction: "", tokenizer, .recognized)
+      prompt.encode(query: "{document}", passage: "p", instruction: "", tokenizer, .recognized).ids
         == tokenizer.encode("{document}|p") + tokenizer.encode("!"))
   }
 
