@@ -63,7 +63,9 @@ package final class CrossEncoder: Reranker {
       let (states, batch) = encoder.hiddenStates(pairs[range].map { ($0.ids, $0.typeIDs) })
       let logits = encoder.labels(states, batch)
       for (index, pair) in range.enumerated() {
-        scores.append(RerankScore(logit: logits[index], tokenCount: pairs[pair].ids.count))
+        var score = RerankScore(logit: logits[index], tokenCount: pairs[pair].ids.count)
+        score.isTruncated = pairs[pair].isTruncated
+        scores.append(score)
       }
     }
     return scores

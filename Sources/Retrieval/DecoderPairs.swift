@@ -75,8 +75,9 @@ struct DecoderPairs: Sendable {
 
 extension RerankScore {
   /// A score whose relevance is the sigmoid of its raw value.
-  init(raw: Float, tokenCount: Int) {
-    self.init(raw: raw, relevance: RerankScore.sigmoid(raw), tokenCount: tokenCount)
+  init(raw: Float, tokenCount: Int, isTruncated: Bool) {
+    self.init(
+      raw: raw, relevance: RerankScore.sigmoid(raw), tokenCount: tokenCount, isTruncated: isTruncated)
   }
 
   /// 1 / (1 + e⁻ˣ), rounded once.

@@ -87,9 +87,16 @@ package final class HeadReranker: Reranker {
   /// The ids of a pair, as the vendor's code makes them but for its padding, and which of them is scored.
   /// - Throws: ``RetrievalError/Reason/positionOutside(_:tokens:)``.
   package func encode(query: String, passage: String) throws -> (ids: [Int], position: Int) {
+    let pair = try encoded(query: query, passage: passage)
+    return (pair.ids, pair.position)
+  }
+
+  private func encoded(query: String, passage: String) throws -> (
+    ids: [Int], position: Int, isTruncated: Bool
+  ) {
     // One text, so that the newlines may become one token with what is beside them.
-    let text = tokenizer.encode(query + "\n\n" + passage, specials: specials, addingAffixes: false)
-      .prefix(textLimit)
+    let uncut = tokenizer.encode(query + "\n\n" + passage, specials: specials, addingAffixes: false)
+    let text = uncut.prefix(textLimit)
     let whole = opening + text + closing
     let ids = Array(whole.prefix(maximumLength))
     let end = opening.count + text.count
@@ -103,18 +110,21 @@ package final class HeadReranker: Reranker {
     guard ids.indices.contains(found) else {
       throw RetrievalError(.positionOutside(position.text, tokens: ids.count), path: model.path)
     }
-    return (ids, found)
+    return (ids, found, text.count < uncut.count || ids.count < whole.count)
   }
 
   package func scores(query: String, passages: [String]) throws -> [RerankScore] {
-    let encoded = try passages.map { try encode(query: query, passage: $0) }
-    var scores = encoded.map { RerankScore(raw: 0, tokenCount: $0.ids.count) }
+    let encoded = try passages.map { try self.encoded(query: query, passage: $0) }
+    var scores = encoded.map {
+      RerankScore(raw: 0, tokenCount: $0.ids.count, isTruncated: $0.isTruncated)
+    }
     pairs.forEachLastState(encoded.map { Array($0.ids[...$0.position]) }, normalized: finalNorm) {
       index, state in
       // States before the norm have channels a thousand times larger than others, whose products nearly cancel.
       var sum = Double(bias)
       for i in 0..<weight.count { sum += Double(state[i]) * Double(weight[i]) }
-      scores[index] = RerankScore(raw: Float(sum), tokenCount: encoded[index].ids.count)
+      scores[index] = RerankScore(
+        raw: Float(sum), tokenCount: encoded[index].ids.count, isTruncated: encoded[index].isTruncated)
     }
     return scores
   }

@@ -10,11 +10,14 @@ package struct RerankScore: Equatable, Sendable {
   package var relevance: Float
   /// Ids of the pair, after truncation.
   package var tokenCount: Int
+  /// Whether the pair was longer than the model takes and lost some of its end.
+  package var isTruncated: Bool
 
-  package init(raw: Float, relevance: Float, tokenCount: Int) {
+  package init(raw: Float, relevance: Float, tokenCount: Int, isTruncated: Bool = false) {
     self.raw = raw
     self.relevance = relevance
     self.tokenCount = tokenCount
+    self.isTruncated = isTruncated
   }
 }
 

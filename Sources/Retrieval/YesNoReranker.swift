@@ -75,21 +75,28 @@ package final class YesNoReranker: Reranker {
 
   /// The ids of a pair, cut to the prompt's limits.
   package func encode(query: String, passage: String) -> [Int] {
-    prompt.encode(query: query, passage: passage, instruction: instruction, tokenizer, specials)
+    encoded(query: query, passage: passage).ids
+  }
+
+  private func encoded(query: String, passage: String) -> (ids: [Int], isTruncated: Bool) {
+    prompt.encoded(query: query, passage: passage, instruction: instruction, tokenizer, specials)
   }
 
   package func scores(query: String, passages: [String]) throws -> [RerankScore] {
-    let encoded = passages.map { encode(query: query, passage: $0) }
-    var scores = encoded.map { RerankScore(raw: 0, tokenCount: $0.count) }
+    let encoded = passages.map { self.encoded(query: query, passage: $0) }
+    var scores = encoded.map {
+      RerankScore(raw: 0, tokenCount: $0.ids.count, isTruncated: $0.isTruncated)
+    }
     let decoder = pairs.decoder
     let kernels = decoder.steps.pool.kernels
     func logit(_ state: UnsafePointer<Float>, _ token: (row: AlignedBuffer<Float>, bias: Float)) -> Float {
       (kernels.dot(state, token.row.pointer, count: token.row.count) + token.bias)
         * Float(decoder.configuration.logitScale)
     }
-    pairs.forEachLastState(encoded, normalized: true) { index, state in
+    pairs.forEachLastState(encoded.map(\.ids), normalized: true) { index, state in
       let raw = score == .logit ? logit(state, yes) : logit(state, yes) - logit(state, no)
-      scores[index] = RerankScore(raw: raw, tokenCount: encoded[index].count)
+      scores[index] = RerankScore(
+        raw: raw, tokenCount: encoded[index].ids.count, isTruncated: encoded[index].isTruncated)
     }
     return scores
   }
@@ -186,6 +193,13 @@ struct YesNoPrompt: Sendable {
   func encode(
     query: String, passage: String, instruction: String, _ tokenizer: any Tokenizer, _ specials: SpecialTokens
   ) -> [Int] {
+    encoded(query: query, passage: passage, instruction: instruction, tokenizer, specials).ids
+  }
+
+  /// The ids of a pair, and whether it had more.
+  func encoded(
+    query: String, passage: String, instruction: String, _ tokenizer: any Tokenizer, _ specials: SpecialTokens
+  ) -> (ids: [Int], isTruncated: Bool) {
     func ids(_ text: String) -> [Int] { tokenizer.encode(text, specials: specials, addingAffixes: false) }
     switch layout {
     case .parts(let prefix, let body, let suffix, let bodyLimit):
@@ -197,11 +211,17 @@ struct YesNoPrompt: Sendable {
         case .document: text += passage
         }
       }
-      return prefix + ids(text).prefix(bodyLimit) + suffix
+      let whole = ids(text)
+      return (prefix + whole.prefix(bodyLimit) + suffix, whole.count > bodyLimit)
     case .flag(let start, let newline, let closing, let queryLimit, let passageLimit, let pairLimit):
-      let first = start + ids("A: " + query).prefix(queryLimit)
-      let second = newline + ids("B: " + passage).prefix(passageLimit)
-      return first + second.prefix(max(0, pairLimit - first.count)) + closing
+      let (a, b) = (ids("A: " + query), ids("B: " + passage))
+      let first = start + a.prefix(queryLimit)
+      let second = newline + b.prefix(passageLimit)
+      let room = max(0, pairLimit - first.count)
+      return (
+        first + second.prefix(room) + closing,
+        a.count > queryLimit || b.count > passageLimit || second.count > room
+      )
     }
   }
 }

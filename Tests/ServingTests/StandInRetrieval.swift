@@ -90,9 +90,10 @@ struct StandInReranker: RerankingBackend {
     pairs.map { pair in
       let known = Set(pair.query.utf8)
       let count = Float(pair.passage.utf8.count { known.contains($0) })
+      let length = pair.query.utf8.count + pair.passage.utf8.count + 3
       return RerankScore(
-        raw: count, relevance: count / (1 + count),
-        tokenCount: min(maximumLength, pair.query.utf8.count + pair.passage.utf8.count + 3))
+        raw: count, relevance: count / (1 + count), tokenCount: min(maximumLength, length),
+        isTruncated: length > maximumLength)
     }
   }
 }

@@ -2,7 +2,7 @@
 model that generates text in the same server. It needs the PyPI packages openai, cohere, requests, langchain-openai and
 llama-index-embeddings-text-embeddings-inference."""
 
-import concurrent.futures, json, socket, struct, time
+import concurrent.futures, json, socket, struct, tempfile, time
 
 import cohere
 import openai
@@ -91,6 +91,8 @@ def plain_requests(server, vectors):
 
     jina = post("/v1/rerank", {"model": "any", "query": QUERY, "documents": TEXTS, "top_n": 2})
     check(jina["results"][0]["document"] == {"text": TEXTS[jina["results"][0]["index"]]} and jina["usage"]["total_tokens"] > 0, "Jina")
+    check("4" in jina["warnings"][0], "the pair that was cut is named")
+    post("/rerank", {"query": QUERY, "texts": TEXTS, "truncate": False}, 422)
     tei = post("/rerank", {"query": QUERY, "texts": TEXTS, "return_text": True})
     check([one["index"] for one in tei][:2] == [one["index"] for one in jina["results"]], "TEI's order")
     raw = post("/rerank", {"query": QUERY, "texts": TEXTS, "raw_scores": True})
@@ -182,4 +184,16 @@ with Server("--allow-dimensions", "--no-auto-truncate", models=(BERT,)) as serve
     check(close(short, kept), "shorter vectors have the length 1")
     long = requests.post(server.url + "/v1/embeddings", json={"input": "西门庆" * 400})
     check(long.status_code == 400 and long.json()["error"]["code"] == "context_length_exceeded", f"long texts are refused: {long.text}")
+with tempfile.NamedTemporaryFile("w", suffix=".json") as settings:
+    json.dump({"template": "qwen3-reranker", "yes": "是", "no": "不", "max_len": 300}, settings)
+    settings.flush()
+    # The same decoder twice: it generates, and it scores by yes and no.
+    with Server("--task", "generate", "--task", "rerank", "--reranker-settings", settings.name, "--served-model-name", "chat",
+                "--served-model-name", "scorer", models=(TINY, TINY)) as server:
+        scores = requests.post(server.url + "/v1/score", json={"text_1": QUERY, "text_2": TEXTS}).json()
+        check(scores["model"] == "scorer" and "4" in scores["warnings"][0], f"a decoder that reranks: {scores}")
+        alone = [requests.post(server.url + "/v1/score", json={"text_1": QUERY, "text_2": text}).json()["data"][0]["score"] for text in TEXTS]
+        check([one["score"] for one in scores["data"]] == alone, "a score does not depend on the other passages")
+        answer = requests.post(server.url + "/v1/completions", json={"model": "chat", "prompt": "却说", "max_tokens": 2})
+        check(answer.status_code == 200, "its twin generates")
 print(f"openai {openai.__version__}, cohere {cohere.__version__}, requests, LangChain, LlamaIndex: passed")
