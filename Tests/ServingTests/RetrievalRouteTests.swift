@@ -153,6 +153,32 @@ import Testing
     }
   }
 
+  @Test func embeddingsForCohere() async throws {
+    let wide = StandInEmbedder(dimensions: 8)
+    try await TestServer(StandIn.embedder(wide)).run { client in
+      let types = #""embedding_types": ["float", "binary", "ubinary", "base64"]"#
+      let answer = try await client.post(
+        "/v2/embed", #"{"texts": ["abc"], "input_type": "search_document", \#(types)}"#
+      )
+      .json()
+      #expect(answer["response_type"] == "embeddings_by_type" && answer["texts"] == ["abc"])
+      #expect(answer["meta"]?["billed_units"] == ["input_tokens": 5])
+      let embeddings = try #require(answer["embeddings"])
+      #expect(embeddings["ubinary"] == [[240]] && embeddings["binary"] == [[112]])
+      let floats = Self.floats(embeddings["float"]?.arrayValue?[0])
+      #expect(floats == Self.decoded(try #require(embeddings["base64"]?.arrayValue?[0].stringValue)))
+      for wrong in [
+        #"{"texts": []}"#, #"{"texts": ["a"], "embedding_types": ["int8"]}"#,
+        #"{"texts": ["a"], "images": ["x"]}"#,
+        #"{"texts": ["a"], "output_dimension": 3}"#,
+      ] { try await client.post("/v2/embed", wrong).rerankIsError(400) }
+    }
+    try await Self.server().run { client in
+      let bits = #"{"texts": ["a"], "embedding_types": ["binary"]}"#
+      try await client.post("/v2/embed", bits).rerankIsError(400)
+    }
+  }
+
   // MARK: Models
 
   @Test func modelsOfEveryKind() async throws {

@@ -61,12 +61,16 @@ def openai_client(server):
     return vectors
 
 
-def cohere_clients(server):
+def cohere_clients(server, vectors):
     client = cohere.ClientV2(api_key="secret", base_url=server.url)
     best = client.rerank(model="any", query=QUERY, documents=TEXTS, top_n=3)
     order = [result.index for result in best.results]
     scores = [result.relevance_score for result in best.results]
     check(len(order) == 3 and scores == sorted(scores, reverse=True) and all(0 <= score <= 1 for score in scores), "Cohere v2")
+    answer = client.embed(model="any", texts=TEXTS, input_type="search_document", embedding_types=["float", "binary", "ubinary"])
+    check([[f32(x) for x in vector] for vector in answer.embeddings.float_] == vectors, "Cohere's embeddings")
+    bits = [[sum((vector[8 * i + j] > 0) << (7 - j) for j in range(8)) for i in range(SIZE // 8)] for vector in vectors]
+    check(answer.embeddings.ubinary == bits and answer.embeddings.binary == [[byte - 128 for byte in row] for row in bits], "signs")
     older = cohere.Client(api_key="secret", base_url=server.url)
     answer = older.rerank(model="any", query=QUERY, documents=[{"text": text} for text in TEXTS], return_documents=True)
     check([result.index for result in answer.results][:3] == order, "Cohere v1")
@@ -162,7 +166,7 @@ KEY = {"Authorization": "Bearer secret"}
 
 with Server("--api-key", "secret", models=(TINY, BERT, CROSS)) as server:
     vectors = openai_client(server)
-    cohere_clients(server)
+    cohere_clients(server, vectors)
     plain_requests(server, vectors)
     frameworks(server, vectors)
     many_clients(server, vectors)
