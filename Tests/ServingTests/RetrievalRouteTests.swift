@@ -70,7 +70,7 @@ import Testing
     let plain = TestServer(StandIn.embedder())
     #expect(try await status(plain, "4") == (200, 4))
     for wrong in ["2", "0", "5", "-1", "1.5", "\"2\""] { #expect(try await status(plain, wrong).0 == 400) }
-    var allowing = plain
+    var allowing = TestServer(StandIn.embedder())
     allowing.limits.shortensVectors = true
     #expect(try await status(allowing, "2") == (200, 2))
     let any = TestServer(StandIn.embedder(StandInEmbedder(matryoshka: [])))
