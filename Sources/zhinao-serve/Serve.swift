@@ -122,14 +122,14 @@ struct Serve: ParsableCommand {
         return try startGenerator(model, name, limit: limit, share: share)
       case .embed:
         let (served, notes) = try ServedEmbedder.start(
-          model, name: name, arithmetic: resources.arithmetic, limits: batchLimits)
+          model, name: name, arithmetic: resources.retrievalArithmetic, limits: batchLimits)
         for note in notes { Output.warn(note) }
         Output.warn(served.anyTokenizer.discrepancies)
         Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")
         return served
       case .rerank:
         let (served, notes) = try ServedReranker.start(
-          model, name: name, settings: settings, arithmetic: resources.arithmetic, limits: batchLimits)
+          model, name: name, settings: settings, arithmetic: resources.retrievalArithmetic, limits: batchLimits)
         for note in notes { Output.warn("\(name): \(note)") }
         Output.warn(served.anyTokenizer.discrepancies)
         Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")
