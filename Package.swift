@@ -125,7 +125,7 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "GGUF",
       "PackedModel", "Templates",
-      "Tokenization", "Transformer", "Models", "Audit", "Evaluation",
+      "Tokenization", "Transformer", "Models", "Audit", "Evaluation", "Retrieval",
     ]),
   .executableTarget(
     name: "zhinao-chat",

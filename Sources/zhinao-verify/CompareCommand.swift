@@ -2,6 +2,9 @@ import ArgumentParser
 import Evaluation
 import Foundation
 import JSON
+import Models
+import Retrieval
+import Tensors
 import ToolSupport
 
 struct CompareCommand: ParsableCommand {
@@ -13,7 +16,12 @@ struct CompareCommand: ParsableCommand {
       in nats per token), and the share of positions where both put the same token first. --arithmetic is that of the \
       candidate; the reference is computed in fp32.
 
-      EXAMPLE
+      Of encoders, the cosine of the two vectors of each text (mean, 1st percentile, least), and how many of the ten \
+      nearest texts stay the same; of cross-encoders, the errors of the scores. --text is then a file with a text on each \
+      line, or JSON Lines with text and pair, or with query and passage; --max-windows limits how many are read.
+
+      EXAMPLES
+        zhinao-verify compare bge/ bge-int8.zhinao --text sentences.txt --arithmetic fast
         zhinao-verify compare MODEL_DIR model-int4.zhinao --text eval.txt
       """)
 
@@ -30,7 +38,14 @@ struct CompareCommand: ParsableCommand {
   func run() throws {
     compute.apply()
     let start = Date()
-    let (a, b) = (try opening.open(reference), try opening.open(candidate))
+    let (a, b) = (
+      try opening.open(reference, accepting: .all), try opening.open(candidate, accepting: .all)
+    )
+    guard a.configuration.family == b.configuration.family || a.configuration.encoder == nil else {
+      throw ValidationError("\(reference) is an encoder, \(candidate) is not.")
+    }
+    if a.configuration.encoder != nil { return try compareEncoders(a, b, start: start) }
+    if b.configuration.encoder != nil { throw ValidationError("\(candidate) is an encoder, \(reference) is not.") }
     let ids = try text.load(for: a)
     let bar = ProgressReporter("compare", unit: "windows")
     let result = try Comparison.measure(
@@ -54,5 +69,59 @@ struct CompareCommand: ParsableCommand {
         ["tokens", "\(result.tokensScored)"],
       ])
     }
+  }
+
+  private func compareEncoders(_ a: OpenedModel, _ b: OpenedModel, start: Date) throws {
+    guard let path = text.text else {
+      throw ValidationError("Encoders are compared on texts: specify --text FILE.")
+    }
+    let arithmetic = arithmetic.arithmetic ?? .exact
+    let texts = try TextPairs(ofFile: path, most: text.maxWindows ?? .max).texts
+    let bar = ProgressReporter("compare", unit: "texts")
+    let result: JSONValue
+    let rows: [[String]]
+    if a.configuration.encoder?.labelCount != nil {
+      let (first, second) = (try CrossEncoder(a), try CrossEncoder(b, arithmetic: arithmetic))
+      let pairs = try texts.enumerated().map { index, text in
+        guard let pair = text.pair else {
+          throw ValidationError(
+            "\(path): text \(index + 1) has no second text; a cross-encoder reads query and passage.")
+        }
+        return try first.encode(query: text.text, passage: pair)
+      }
+      let scores = ScoreComparison.measure(try first.scores(pairs), try second.scores(pairs))
+      result = scores.json
+      rows = [
+        ["error of raw scores, mean", Format.number(scores.meanError, digits: 6)],
+        ["error of raw scores, largest", Format.number(scores.largestError, digits: 6)],
+        ["error of relevances, mean", Format.number(scores.meanRelevanceError, digits: 6)],
+        ["pairs in the same order", scores.orderAgreement.map { Format.number($0 * 100, digits: 2) + " %" } ?? "-"],
+        ["pairs", "\(scores.pairs)"], ["tokens", "\(scores.tokens)"],
+      ]
+    } else {
+      let (first, second) = (try TextEmbedder(a), try TextEmbedder(b, arithmetic: arithmetic))
+      for remark in first.remarks { Output.remark(remark) }
+      let encoded = try texts.map { try first.encode($0.text, pair: $0.pair) }
+      let vectors = try EmbeddingComparison.measure(reference: first, candidate: second, texts: encoded) {
+        bar.update($0, of: encoded.count)
+      }
+      result = vectors.json
+      rows = [
+        ["cosine, mean", Format.number(vectors.meanCosine, digits: 6)],
+        ["cosine, 1st percentile", Format.number(vectors.lowCosine, digits: 6)],
+        ["cosine, least", Format.number(vectors.leastCosine, digits: 6)],
+        [
+          "the ten nearest that stay",
+          vectors.neighbourAgreement.map { Format.number($0 * 100, digits: 2) + " %" } ?? "-",
+        ],
+        ["texts", "\(vectors.texts)"], ["tokens", "\(vectors.tokens)"],
+      ]
+    }
+    var json = result.objectValue ?? JSONObject()
+    json["reference"] = .string(reference)
+    json["candidate"] = .string(candidate)
+    json["arithmetic"] = .string(arithmetic.rawValue)
+    json["seconds"] = .init(Date().timeIntervalSince(start))
+    try output.show(.object(json)) { Format.table(rows) }
   }
 }
