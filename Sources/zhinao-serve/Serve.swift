@@ -129,7 +129,8 @@ struct Serve: ParsableCommand {
         return served
       case .rerank:
         let (served, notes) = try ServedReranker.start(
-          model, name: name, settings: settings, arithmetic: resources.retrievalArithmetic, limits: batchLimits)
+          model, name: name, settings: settings, specials: retrieval.specials,
+          arithmetic: resources.retrievalArithmetic, limits: batchLimits)
         for note in notes { Output.warn("\(name): \(note)") }
         Output.warn(served.anyTokenizer.discrepancies)
         Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")

@@ -26,7 +26,7 @@ struct EmbeddingRequest: Sendable {
     warnings = try known.check(fields)
     self.normalizes = try fields.bool("normalize") ?? normalizes
     size = try EmbeddingRequest.size(fields, sizeKey, of: model, limits: limits)
-    let options = try EncodingOptions(fields, model: model, truncates: limits.truncates)
+    let options = try EncodingOptions(fields, model: model, limits: limits)
     let inputs = try TextInput.decode(fields, key, most: limits.inputs)
     texts = try inputs.map { [model] in try options.encode($0, of: model, field: key) }
     let cut = texts.indices.filter { texts[$0].isTruncated }
