@@ -136,9 +136,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-serve",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Models", "Generation",
-      "Retrieval",
-      "Serving",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Models",
+      "Generation", "Retrieval", "Serving",
       .product(name: "Logging", package: "swift-log"),
     ]),
   .executableTarget(

@@ -11,9 +11,10 @@ package struct RerankScore: Equatable, Sendable {
   /// Ids of the pair, after truncation.
   package var tokenCount: Int
   /// Whether the pair lost ids because it was too long.
-  package var isTruncated = false
+  package var isTruncated: Bool
 
-  package init(raw: Float, relevance: Float, tokenCount: Int) {
+  package init(raw: Float, relevance: Float, tokenCount: Int, isTruncated: Bool = false) {
+    self.isTruncated = isTruncated
     self.raw = raw
     self.relevance = relevance
     self.tokenCount = tokenCount

@@ -47,6 +47,7 @@ struct APIRouter {
       }
       + ["/v1/score", "/score"].map { ScoreRoute(models: models, computing: computing, name: $0) }
       + [
+        CohereEmbedRoute(models: models, computing: computing),
         EmbedRoute(models: models, computing: computing), PredictRoute(models: models, computing: computing),
         SimilarityRoute(models: models, computing: computing),
         TokenizeRoute(models: models, limits: limits), DecodeRoute(models: models, limits: limits),

@@ -1,3 +1,5 @@
+import Tokenization
+
 /// What bounds a request.
 package struct ServerLimits: Sendable {
   /// Bytes of a body.
@@ -22,6 +24,8 @@ package struct ServerLimits: Sendable {
   package var truncates = true
   /// Whether vectors of models that were not trained for it may be shortened.
   package var shortensVectors = false
+  /// Whether names of special tokens in texts that become vectors are tokens when a request does not say.
+  package var specials = SpecialTokens.recognized
 
   package init() {}
 }

@@ -3,6 +3,7 @@ import JSON
 import Models
 import Retrieval
 import Serving
+import Tokenization
 
 /// How models that embed and rerank are served.
 struct RetrievalOptions: ParsableArguments {
@@ -47,6 +48,12 @@ struct RetrievalOptions: ParsableArguments {
   @Flag(help: "Let requests shorten vectors with dimensions, also of models that were not trained for it.")
   var allowDimensions = false
 
+  @Flag(
+    help: "Treat names of special tokens in texts that become vectors or scores as ordinary text.")
+  var plainText = false
+
+  var specials: SpecialTokens { plainText ? .plain : .recognized }
+
   func validate() throws {
     guard (1...1_000_000).contains(batchTokens) else {
       throw ValidationError("--batch-tokens: expected 1 to 1000000.")
@@ -66,6 +73,7 @@ struct RetrievalOptions: ParsableArguments {
     limits.inputs = maxInputs
     limits.truncates = autoTruncate
     limits.shortensVectors = allowDimensions
+    limits.specials = specials
     return limits
   }
 }

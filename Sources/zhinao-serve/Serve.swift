@@ -4,6 +4,7 @@ import Foundation
 import Generation
 import Logging
 import Models
+import Retrieval
 import Serving
 import Synchronization
 import ToolSupport
@@ -113,27 +114,43 @@ struct Serve: ParsableCommand {
     let share = try generatorShare(opened, tasks, limit: limit)
     return try zip(opened, zip(names, tasks)).map { model, named in
       let (name, task) = named
+      try check(task, of: model, name, hasSettings: settings != nil)
       switch task {
       case .generate:
-        guard model.configuration.encoder == nil else {
-          throw ServingFailure(
-            description: "--task: \(name) is an encoder, which cannot generate text", category: .usage)
-        }
         return try startGenerator(model, name, limit: limit, share: share)
       case .embed:
         let (served, notes) = try ServedEmbedder.start(
-          model, name: name, arithmetic: resources.arithmetic, limits: batchLimits)
+          model, name: name, arithmetic: resources.retrievalArithmetic, limits: batchLimits)
         for note in notes { Output.warn(note) }
+        Output.warn(served.anyTokenizer.discrepancies)
         Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")
         return served
       case .rerank:
         let (served, notes) = try ServedReranker.start(
-          model, name: name, settings: settings, arithmetic: resources.arithmetic, limits: batchLimits)
+          model, name: name, settings: settings, specials: retrieval.specials,
+          arithmetic: resources.retrievalArithmetic, limits: batchLimits)
         for note in notes { Output.warn("\(name): \(note)") }
+        Output.warn(served.anyTokenizer.discrepancies)
         Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")
         return served
       }
     }
+  }
+
+  /// Refuses what a model cannot be, before its own reader does in words that know nothing of the server's options.
+  private func check(_ task: ModelTask, of model: OpenedModel, _ name: String, hasSettings: Bool) throws {
+    let isEncoder = model.configuration.encoder != nil
+    let problem: String? =
+      switch task {
+      case .generate: isEncoder ? "is an encoder, which cannot generate text" : nil
+      case .embed: isEncoder ? nil : "is a decoder, which makes no embeddings"
+      case .rerank where isEncoder || hasSettings: nil
+      case .rerank:
+        try model.files.bytes(named: RerankerOptions.fileName) != nil
+          ? nil
+          : "is a decoder, and nothing says how it makes scores; give a file with --reranker-settings (Docs/search.md)"
+      }
+    if let problem { throw ServingFailure(description: "--task: \(name) \(problem)", category: .usage) }
   }
 
   private var batchLimits: BatchLimits {

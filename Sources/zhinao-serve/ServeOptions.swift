@@ -68,6 +68,8 @@ struct ResourceOptions: ParsableArguments {
   }
 
   var arithmetic: Int4Arithmetic { products.arithmetic ?? .fast }
+  /// Of vectors and scores: as in zhinao-search, whose indexes are compared with them.
+  var retrievalArithmetic: Int4Arithmetic { products.arithmetic ?? .exact }
 
   func memoryBytes() throws -> Int? {
     guard let memoryLimit else { return nil }

@@ -2,9 +2,11 @@ import Foundation
 import HTTPTypes
 import HummingbirdTesting
 import JSON
+import Models
 import Serving
 import TestSupport
 import Testing
+import Tokenization
 
 /// The routes for vectors and scores, in the words of every API they speak.
 @Suite struct RetrievalRouteTests {
@@ -70,7 +72,7 @@ import Testing
     let plain = TestServer(StandIn.embedder())
     #expect(try await status(plain, "4") == (200, 4))
     for wrong in ["2", "0", "5", "-1", "1.5", "\"2\""] { #expect(try await status(plain, wrong).0 == 400) }
-    var allowing = plain
+    var allowing = TestServer(StandIn.embedder())
     allowing.limits.shortensVectors = true
     #expect(try await status(allowing, "2") == (200, 2))
     let any = TestServer(StandIn.embedder(StandInEmbedder(matryoshka: [])))
@@ -150,6 +152,32 @@ import Testing
         400, code: "unsupported_parameter", parameter: "messages")
       let unknown = try await client.post("/v1/embeddings", #"{"input": "a", "frobnicate": 1, "user": "me"}"#)
       #expect(try unknown.json()["warnings"]?.arrayValue?.count == 1)
+    }
+  }
+
+  @Test func embeddingsForCohere() async throws {
+    let wide = StandInEmbedder(dimensions: 8)
+    try await TestServer(StandIn.embedder(wide)).run { client in
+      let types = #""embedding_types": ["float", "binary", "ubinary", "base64"]"#
+      let answer = try await client.post(
+        "/v2/embed", #"{"texts": ["abc"], "input_type": "search_document", \#(types)}"#
+      )
+      .json()
+      #expect(answer["response_type"] == "embeddings_by_type" && answer["texts"] == ["abc"])
+      #expect(answer["meta"]?["billed_units"] == ["input_tokens": 5])
+      let embeddings = try #require(answer["embeddings"])
+      #expect(embeddings["ubinary"] == [[240]] && embeddings["binary"] == [[112]])
+      let floats = Self.floats(embeddings["float"]?.arrayValue?[0])
+      #expect(floats == Self.decoded(try #require(embeddings["base64"]?.arrayValue?[0].stringValue)))
+      for wrong in [
+        #"{"texts": []}"#, #"{"texts": ["a"], "embedding_types": ["int8"]}"#,
+        #"{"texts": ["a"], "images": ["x"]}"#,
+        #"{"texts": ["a"], "output_dimension": 3}"#,
+      ] { try await client.post("/v2/embed", wrong).rerankIsError(400) }
+    }
+    try await Self.server().run { client in
+      let bits = #"{"texts": ["a"], "embedding_types": ["binary"]}"#
+      try await client.post("/v2/embed", bits).rerankIsError(400)
     }
   }
 
@@ -334,6 +362,55 @@ import Testing
       #expect(try await client.post("/decode", #"{"ids": [900]}"#).status.code == 422)
       let info = try await client.get("/info").json()
       #expect(info["model_type"] == ["embedding": ["pooling": "cls"]] && info["max_input_length"] == 16)
+    }
+  }
+
+  // MARK: Real models
+
+  @Test func tasksFollowFromFiles() throws {
+    for (path, task) in [
+      (Fixture.tinyZhinao, ModelTask.generate), (Fixture.path("tiny-bert"), .embed),
+      (Fixture.path("tiny-bert-cross"), .rerank),
+    ] { #expect(try ModelTask(of: OpenedModel(path: path, accepting: .all)) == task, "\(path)") }
+  }
+
+  @Test func smallModels() async throws {
+    let limits = BatchLimits(batchTokens: 64, queue: 8)
+    let embedder = try ServedEmbedder.start(
+      OpenedModel(path: Fixture.path("tiny-bert"), accepting: .all), name: "tiny-bert", arithmetic: .exact,
+      limits: limits
+    ).model
+    func reranker(_ name: String, _ specials: SpecialTokens) throws -> ServedReranker {
+      try ServedReranker.start(
+        OpenedModel(path: Fixture.path("tiny-bert-cross"), accepting: .all), name: name, settings: nil,
+        specials: specials, arithmetic: .exact, limits: limits
+      ).model
+    }
+    let server = TestServer(embedder, try reranker("cross", .recognized), try reranker("plain", .plain))
+    try await server.run { client in
+      let texts = #"["春天来了", "却说那老王骑马而去", "The king sailed home.", "x", "春天来了"]"#
+      let together = try await client.post("/embed", #"{"inputs": \#(texts)}"#).json()
+      let vectors = try #require(together.arrayValue).map { Self.floats($0) }
+      #expect(vectors.allSatisfy { $0?.count == 96 } && vectors[0] == vectors[4])
+      let alone = try await client.post("/embed", #"{"inputs": "x"}"#).json()
+      #expect(Self.floats(alone.arrayValue?[0]) == vectors[3])
+      let similar = try await client.post(
+        "/similarity", #"{"inputs": {"source_sentence": "老王骑马", "sentences": \#(texts)}}"#
+      ).json()
+      let cosines = try #require(Self.floats(similar))
+      #expect(cosines.indices.max { cosines[$0] < cosines[$1] } == 1)
+      let ranked = try await client.post(
+        "/rerank", #"{"model": "cross", "query": "老王骑马", "texts": \#(texts)}"#
+      ).json()
+      #expect(ranked.arrayValue?.first?["index"] == 1)
+      // The same passage twice: the request's order.
+      let order = (ranked.arrayValue ?? []).compactMap { $0["index"]?.intValue }
+      #expect(order.firstIndex(of: 0).map { order[$0 + 1] } == 4)
+      func score(_ model: String) async throws -> JSONValue? {
+        let body = #"{"model": "\#(model)", "text_1": "a", "text_2": "b [SEP] c"}"#
+        return try await client.post("/score", body).json()["usage"]?["prompt_tokens"]
+      }
+      #expect(try await score("cross") != score("plain"))
     }
   }
 

@@ -42,11 +42,13 @@ struct PairByteTokenizer: PairTokenizer {
 final class StandInEmbedder: EmbeddingBackend {
   let settings: EmbeddingSettings
   let tokenizer: any PairTokenizer = PairByteTokenizer()
-  let dimensions = 4
+  let dimensions: Int
   /// Numbers of texts that were computed together, in order.
   let batches = Mutex<[Int]>([])
 
-  init(maximumLength: Int = 16, matryoshka: [Int]? = nil) {
+  /// - Parameter dimensions: components beyond the fourth are 0.
+  init(maximumLength: Int = 16, dimensions: Int = 4, matryoshka: [Int]? = nil) {
+    self.dimensions = dimensions
     var settings = EmbeddingSettings()
     settings.maximumLength = maximumLength
     settings.prompts = ["query": "Q:"]
@@ -74,7 +76,7 @@ final class StandInEmbedder: EmbeddingBackend {
     let result = AlignedBuffer<Float>(count: texts.count * width)
     for (row, text) in texts.enumerated() {
       let whole = [Float(text.ids.count), Float(text.ids.first ?? 0), Float(text.ids.last ?? 0), 1]
-      let kept = whole.prefix(width)
+      let kept = (whole + Array(repeating: 0, count: dimensions - 4)).prefix(width)
       let length = normalizes ?? true ? kept.reduce(0) { $0 + $1 * $1 }.squareRoot() : 1
       for (column, value) in kept.enumerated() { result[row * width + column] = value / length }
     }
@@ -90,9 +92,10 @@ struct StandInReranker: RerankingBackend {
     pairs.map { pair in
       let known = Set(pair.query.utf8)
       let count = Float(pair.passage.utf8.count { known.contains($0) })
+      let length = pair.query.utf8.count + pair.passage.utf8.count + 3
       return RerankScore(
-        raw: count, relevance: count / (1 + count),
-        tokenCount: min(maximumLength, pair.query.utf8.count + pair.passage.utf8.count + 3))
+        raw: count, relevance: count / (1 + count), tokenCount: min(maximumLength, length),
+        isTruncated: length > maximumLength)
     }
   }
 }

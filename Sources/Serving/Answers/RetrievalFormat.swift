@@ -25,6 +25,13 @@ enum RetrievalFormat {
     return .string(bytes.base64EncodedString())
   }
 
+  /// The signs of the components, eight in a byte, the first one highest; 1 is positive. Components that fill no byte are left out.
+  static func signs(_ vector: [Float]) -> [UInt8] {
+    (0..<vector.count / 8).map { byte in
+      vector[8 * byte..<8 * byte + 8].reduce(0) { $0 << 1 | ($1 > 0 ? 1 : 0) }
+    }
+  }
+
   static func usage(_ tokens: Int) -> JSONValue {
     ["prompt_tokens": .init(tokens), "total_tokens": .init(tokens)]
   }

@@ -185,6 +185,7 @@ package final class BatchEngine<Item: Sendable, Value: Sendable>: @unchecked Sen
   /// Forgets requests that are over, and ends those whose time is.
   private func sweep() {
     let time = now()
+    var hasEnded = false
     for (key, request) in requests {
       if let drainDeadline, time >= drainDeadline {
         request.ticket.fail(GenerationError.shuttingDown)
@@ -193,9 +194,10 @@ package final class BatchEngine<Item: Sendable, Value: Sendable>: @unchecked Sen
       }
       guard request.ticket.isFinished else { continue }
       requests[key] = nil
+      hasEnded = true
       typicalSeconds += 0.1 * ((time - request.submitted) / .seconds(1) - typicalSeconds)
     }
-    pieces.removeAll { requests[ObjectIdentifier($0.ticket)] == nil }
+    if hasEnded { pieces.removeAll { requests[ObjectIdentifier($0.ticket)] == nil } }
     statisticsStorage.waiting = requests.count
     statisticsStorage.running = 0
   }

@@ -37,7 +37,10 @@ struct Computing: Sendable {
   {
     let start = ContinuousClock.now
     let scores = try await run(pairs, on: model.engine, context: context)
-    model.engine.record(tokens: scores.reduce(0) { $0 + $1.tokenCount }, truncated: 0, since: start)
+    let truncated = scores.count(where: \.isTruncated)
+    model.engine.record(
+      tokens: scores.reduce(0) { $0 + $1.tokenCount }, truncated: truncated, since: start)
+    if truncated > 0 { report(model.name, model.backend.maximumLength, context) }
     return scores
   }
 
@@ -54,7 +57,7 @@ struct Computing: Sendable {
   private func report(_ name: String, _ maximum: Int, _ context: APIContext) {
     guard reported.isFirst(name) else { return }
     context.logger.warning(
-      "\(name): a text was cut to \(maximum) tokens, the most the model takes; zhinao_retrieval_truncated_total counts such texts"
+      "\(name): a text was longer than the model takes, \(maximum) tokens, and was cut; zhinao_retrieval_truncated_total counts such texts"
     )
   }
 }

@@ -1,4 +1,5 @@
 import Retrieval
+import Tokenization
 
 /// A pair on its way to a score.
 package struct RerankingItem: Sendable {
@@ -40,10 +41,17 @@ struct RerankerBackend: RerankingBackend {
 /// A ``CrossEncoder``: pairs of all queries are rows of one batch.
 struct CrossEncoderBackend: RerankingBackend {
   let encoder: CrossEncoder
+  /// Whether names of special tokens in texts are tokens.
+  let specials: SpecialTokens
   var maximumLength: Int { encoder.maximumLength }
 
   func scores(_ pairs: [RerankingItem]) throws -> [RerankScore] {
-    try encoder.scores(pairs.map { try encoder.encode(query: $0.query, passage: $0.passage) })
+    try encoder.scores(
+      pairs.map {
+        try encoder.tokenizer.encode(
+          $0.query, pair: $0.passage, maximumLength: encoder.maximumLength, truncation: encoder.truncation,
+          side: .right, specials: specials)
+      })
   }
 }
 

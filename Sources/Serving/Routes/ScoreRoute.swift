@@ -48,7 +48,7 @@ struct ScoreRoute: APIRoute {
       "raw_scores", because: "the score of an embedding model is a cosine", unless: { $0 == false })
     try fields.refuseUnsupported(
       "use_activation", because: "the score of an embedding model is a cosine", unless: { $0 == true })
-    let options = try EncodingOptions(fields, model: model, truncates: computing.limits.truncates)
+    let options = try EncodingOptions(fields, model: model, limits: computing.limits)
     // A query of many passages is embedded once.
     var places: [[UInt8]: Int] = [:]
     var texts: [String] = []

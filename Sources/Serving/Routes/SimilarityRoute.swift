@@ -19,7 +19,7 @@ struct SimilarityRoute: APIRoute {
     let parameters =
       try fields.object("parameters")
       ?? JSONFields(JSONObject(), document: fields.document, prefix: "parameters.")
-    let options = try EncodingOptions(parameters, model: model, truncates: computing.limits.truncates)
+    let options = try EncodingOptions(parameters, model: model, limits: computing.limits)
     let source = try inputs.requiredString("source_sentence")
     let sentences = try RerankRequest.strings(inputs, "sentences", most: computing.limits.inputs)
     let encoded = try ([source] + sentences).map {

@@ -4,6 +4,7 @@ import JSON
 import Models
 import Retrieval
 import Tensors
+import Tokenization
 import Transformer
 
 extension ModelTask {
@@ -64,18 +65,23 @@ extension ServedEmbedder {
 
 extension ServedReranker {
   /// Makes an opened reranker ready to answer.
-  /// - Parameter settings: of a decoder; they win over its `reranker.json`.
+  /// - Parameters:
+  ///   - settings: of a decoder; they win over its `reranker.json`.
+  ///   - specials: whether names of special tokens in texts are tokens.
   /// - Returns: the model, and what whoever starts the server must know of it.
   package static func start(
-    _ opened: OpenedModel, name: String, settings: RerankerOptions?, arithmetic: Int4Arithmetic,
-    limits: BatchLimits
+    _ opened: OpenedModel, name: String, settings: RerankerOptions?, specials: SpecialTokens,
+    arithmetic: Int4Arithmetic, limits: BatchLimits
   ) throws -> (model: ServedReranker, notes: [String]) {
     var options = opened.configuration.encoder == nil ? settings ?? RerankerOptions() : RerankerOptions()
     options.arithmetic = arithmetic
+    options.specials = specials
     let reranker = try RerankerLoader.open(opened, options: options)
     let encoder = reranker as? CrossEncoder
     let backend: any RerankingBackend =
-      if let encoder { CrossEncoderBackend(encoder: encoder) } else { RerankerBackend(reranker: reranker) }
+      if let encoder { CrossEncoderBackend(encoder: encoder, specials: specials) } else {
+        RerankerBackend(reranker: reranker)
+      }
     return (
       ServedReranker(
         name: name, backend: backend, tokenizer: try encoder?.tokenizer ?? opened.tokenizer(), limits: limits,

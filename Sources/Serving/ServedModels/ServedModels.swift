@@ -39,9 +39,11 @@ package struct ServedModels: Sendable {
       index(named: name, among: fitting.map { $0.name }, doing: "reranks passages or makes embeddings")]
   }
 
-  /// Any model; without a name, the only one, or the first that embeds or reranks.
+  /// Any model; without a name, the only one, or the first that embeds, or else that reranks.
   func anyModel(named name: String?) throws -> any ServedEntry {
-    guard name != nil else { return all.first { $0.task != .generate } ?? all[0] }
+    guard name != nil else {
+      return models(ServedEmbedder.self).first ?? models(ServedReranker.self).first ?? all[0]
+    }
     return try all[index(named: name, among: all.map { $0.name }, doing: "is served")]
   }
 

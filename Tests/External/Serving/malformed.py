@@ -13,12 +13,14 @@ VALID = {"messages": [{"role": "user", "content": "你好"}], "max_tokens": 1, "
          "min_tokens": 0, "bad_words": ["x"], "truncate_prompt_tokens": 100, "allowed_token_ids": [1, 2], "skip_special_tokens": True,
          "prompt_logprobs": 1}
 WRONG = [[], {}, "x", -5, 1e300, True, [[]], {"a": 1}, "\ud800", [None], "9" * 400, [{}], 0.123]
-PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/rerank", "/v2/rerank", "/v1/score", "/embed",
+PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/rerank", "/v2/rerank", "/v2/embed", "/v1/score", "/embed",
          "/predict", "/similarity", "/tokenize", "/decode"]
 # A good request of each route for vectors and scores; every field has values that are wrong for it.
 RETRIEVAL = {
     "/v1/embeddings": {"input": ["a", "b"], "encoding_format": "base64", "dimensions": 96, "input_type": "query", "truncate": True,
                        "truncate_prompt_tokens": 10, "truncation_side": "left", "normalize": True},
+    "/v2/embed": {"texts": ["a"], "embedding_types": ["float", "binary"], "output_dimension": 96, "input_type": "search_query",
+                  "truncate": "END"},
     "/v1/rerank": {"query": "a", "documents": ["a", {"text": "b"}], "top_n": 1, "return_documents": True, "raw_scores": False},
     "/rerank": {"query": "a", "texts": ["a", "b"], "raw_scores": True, "return_text": True, "truncate": True},
     "/v1/score": {"text_1": "a", "text_2": ["a", "b"], "use_activation": True},
@@ -45,7 +47,10 @@ def is_harmless(key, value):
 
 def is_taken(path, key, value):
     """Wrong-looking values that these fields take."""
-    return (isinstance(value, bool) and isinstance(RETRIEVAL[path][key], bool)
+    if path == "/v2/embed" and (key == "embedding_types" and value == [] or key == "texts" and isinstance(value, str)):
+        return True
+    return (key == "truncate" and value is True
+            or isinstance(value, bool) and isinstance(RETRIEVAL[path][key], bool)
             or isinstance(value, str) and key in ("input", "inputs", "query", "text_1", "text_2") and path not in ("/predict", "/similarity"))
 
 

@@ -287,6 +287,7 @@ def searching(browser, server):
     check(browser.run("return [...document.querySelector('#model').options].map((o) => o.value)") == ["tiny-zhinao"], "only one model chats")
     browser.click("#search-toggle")
     check(browser.run("return getComputedStyle(document.querySelector('#composer')).display") == "none", "the chat gives way")
+    check(browser.run("return getComputedStyle(document.querySelector('#defaults')).display") == "none", "settings of chats give way, too")
     browser.type("#query", "老王骑马")
     browser.type("#passages", "话说天下大势\n\n却说那老王骑马而去\n<b>x</b>")
     tops = []

@@ -2,7 +2,7 @@
 model that generates text in the same server. It needs the PyPI packages openai, cohere, requests, langchain-openai and
 llama-index-embeddings-text-embeddings-inference."""
 
-import concurrent.futures, json, socket, struct, time
+import concurrent.futures, json, socket, struct, tempfile, time
 
 import cohere
 import openai
@@ -61,12 +61,16 @@ def openai_client(server):
     return vectors
 
 
-def cohere_clients(server):
+def cohere_clients(server, vectors):
     client = cohere.ClientV2(api_key="secret", base_url=server.url)
     best = client.rerank(model="any", query=QUERY, documents=TEXTS, top_n=3)
     order = [result.index for result in best.results]
     scores = [result.relevance_score for result in best.results]
     check(len(order) == 3 and scores == sorted(scores, reverse=True) and all(0 <= score <= 1 for score in scores), "Cohere v2")
+    answer = client.embed(model="any", texts=TEXTS, input_type="search_document", embedding_types=["float", "binary", "ubinary"])
+    check([[f32(x) for x in vector] for vector in answer.embeddings.float_] == vectors, "Cohere's embeddings")
+    bits = [[sum((vector[8 * i + j] > 0) << (7 - j) for j in range(8)) for i in range(SIZE // 8)] for vector in vectors]
+    check(answer.embeddings.ubinary == bits and answer.embeddings.binary == [[byte - 128 for byte in row] for row in bits], "signs")
     older = cohere.Client(api_key="secret", base_url=server.url)
     answer = older.rerank(model="any", query=QUERY, documents=[{"text": text} for text in TEXTS], return_documents=True)
     check([result.index for result in answer.results][:3] == order, "Cohere v1")
@@ -91,6 +95,8 @@ def plain_requests(server, vectors):
 
     jina = post("/v1/rerank", {"model": "any", "query": QUERY, "documents": TEXTS, "top_n": 2})
     check(jina["results"][0]["document"] == {"text": TEXTS[jina["results"][0]["index"]]} and jina["usage"]["total_tokens"] > 0, "Jina")
+    check("4" in jina["warnings"][0], "the pair that was cut is named")
+    post("/rerank", {"query": QUERY, "texts": TEXTS, "truncate": False}, 422)
     tei = post("/rerank", {"query": QUERY, "texts": TEXTS, "return_text": True})
     check([one["index"] for one in tei][:2] == [one["index"] for one in jina["results"]], "TEI's order")
     raw = post("/rerank", {"query": QUERY, "texts": TEXTS, "raw_scores": True})
@@ -160,7 +166,7 @@ KEY = {"Authorization": "Bearer secret"}
 
 with Server("--api-key", "secret", models=(TINY, BERT, CROSS)) as server:
     vectors = openai_client(server)
-    cohere_clients(server)
+    cohere_clients(server, vectors)
     plain_requests(server, vectors)
     frameworks(server, vectors)
     many_clients(server, vectors)
@@ -182,4 +188,16 @@ with Server("--allow-dimensions", "--no-auto-truncate", models=(BERT,)) as serve
     check(close(short, kept), "shorter vectors have the length 1")
     long = requests.post(server.url + "/v1/embeddings", json={"input": "西门庆" * 400})
     check(long.status_code == 400 and long.json()["error"]["code"] == "context_length_exceeded", f"long texts are refused: {long.text}")
+with tempfile.NamedTemporaryFile("w", suffix=".json") as settings:
+    json.dump({"template": "qwen3-reranker", "yes": "是", "no": "不", "max_len": 300}, settings)
+    settings.flush()
+    # The same decoder twice: it generates, and it scores by yes and no.
+    with Server("--task", "generate", "--task", "rerank", "--reranker-settings", settings.name, "--served-model-name", "chat",
+                "--served-model-name", "scorer", models=(TINY, TINY)) as server:
+        scores = requests.post(server.url + "/v1/score", json={"text_1": QUERY, "text_2": TEXTS}).json()
+        check(scores["model"] == "scorer" and "4" in scores["warnings"][0], f"a decoder that reranks: {scores}")
+        alone = [requests.post(server.url + "/v1/score", json={"text_1": QUERY, "text_2": text}).json()["data"][0]["score"] for text in TEXTS]
+        check([one["score"] for one in scores["data"]] == alone, "a score does not depend on the other passages")
+        answer = requests.post(server.url + "/v1/completions", json={"model": "chat", "prompt": "却说", "max_tokens": 2})
+        check(answer.status_code == 200, "its twin generates")
 print(f"openai {openai.__version__}, cohere {cohere.__version__}, requests, LangChain, LlamaIndex: passed")

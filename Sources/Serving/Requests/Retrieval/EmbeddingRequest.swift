@@ -12,19 +12,21 @@ struct EmbeddingRequest: Sendable {
   /// What the client should know of its request.
   var warnings: [String]
 
-  /// Decodes the body of `/v1/embeddings` (`input`) or `/embed` (`inputs`).
+  /// Decodes the body of `/v1/embeddings` (`input`), `/embed` (`inputs`) or `/v2/embed` (`texts`).
   /// - Parameters:
   ///   - key: of the texts.
+  ///   - sizeKey: of the vectors' size.
   ///   - normalizes: when the request does not say.
   init(
-    _ fields: JSONFields, key: String, known: RetrievalFields, normalizes: Bool?, models: ServedModels,
+    _ fields: JSONFields, key: String, sizeKey: String = "dimensions", known: RetrievalFields,
+    normalizes: Bool?, models: ServedModels,
     limits: ServerLimits
   ) throws {
     model = try models.embedder(named: try fields.string("model"))
     warnings = try known.check(fields)
     self.normalizes = try fields.bool("normalize") ?? normalizes
-    size = try EmbeddingRequest.size(fields, "dimensions", of: model, limits: limits)
-    let options = try EncodingOptions(fields, model: model, truncates: limits.truncates)
+    size = try EmbeddingRequest.size(fields, sizeKey, of: model, limits: limits)
+    let options = try EncodingOptions(fields, model: model, limits: limits)
     let inputs = try TextInput.decode(fields, key, most: limits.inputs)
     texts = try inputs.map { [model] in try options.encode($0, of: model, field: key) }
     let cut = texts.indices.filter { texts[$0].isTruncated }

@@ -13,12 +13,12 @@ struct EncodingOptions: Sendable {
   var length: Int?
   var specials: SpecialTokens
 
-  /// - Parameter truncates: what the server does when the request does not say.
-  init(_ fields: JSONFields, model: ServedEmbedder, truncates: Bool) throws {
-    self.truncates = truncates
+  /// - Parameter limits: what the server does when the request does not say.
+  init(_ fields: JSONFields, model: ServedEmbedder, limits: ServerLimits) throws {
+    truncates = limits.truncates
     side = .right
     if let sides = try EncodingOptions.truncation(fields) {
-      self.truncates = sides.truncates
+      truncates = sides.truncates
       side = sides.side ?? .right
     }
     for key in ["truncation_direction", "truncation_side"] {
@@ -35,11 +35,11 @@ struct EncodingOptions: Sendable {
           "truncate_prompt_tokens", expected: "-1, or \(added + 1) to \(model.maximumLength) tokens")
       }
       length = count
-      self.truncates = true
+      truncates = true
     } else if fields.isPresent("truncate_prompt_tokens") {
-      self.truncates = true
+      truncates = true
     }
-    specials = try fields.bool("allow_special_tokens") ?? true ? .recognized : .plain
+    specials = try fields.bool("allow_special_tokens").map { $0 ? .recognized : .plain } ?? limits.specials
     prompt = try EncodingOptions.prompt(fields, model.backend.settings)
   }
 

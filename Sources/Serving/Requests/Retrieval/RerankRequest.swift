@@ -79,7 +79,7 @@ struct RerankRequest: Sendable {
 struct ScoringOptions: Sendable {
   /// The model's own number instead of one from 0 to 1.
   var isRaw: Bool
-  /// False: a pair that may have been cut is an error.
+  /// False: a pair that is too long is an error.
   var truncates: Bool
   private let longest: Int
 
@@ -103,18 +103,20 @@ struct ScoringOptions: Sendable {
 
   func number(_ score: RerankScore) -> Float { isRaw ? score.raw : score.relevance }
 
-  /// Refuses pairs that may have been cut, or says that there are any.
+  /// Refuses pairs that were cut, or says that there are any.
   /// - Parameter field: of the texts.
   /// - Returns: what the client should know.
   func check(_ scores: [RerankScore], field: String) throws -> [String] {
-    let full = scores.indices.filter { scores[$0].tokenCount >= longest }
-    guard let first = full.first else { return [] }
+    let cut = scores.indices.filter { scores[$0].isTruncated }
+    guard let first = cut.first else { return [] }
     guard truncates else {
       throw APIError(
-        .badRequest,
-        "\(field): pair \(first) has \(longest) tokens or more, which is what the model takes, and would be cut",
+        .badRequest, "\(field): pair \(first) is longer than the \(longest) tokens that the model takes",
         parameter: field, code: "context_length_exceeded")
     }
-    return ["\(full.count) of \(scores.count) pairs reach \(longest) tokens; what is longer was cut"]
+    let places = cut.prefix(8).map(String.init).joined(separator: ", ") + (cut.count > 8 ? ", …" : "")
+    return [
+      "\(cut.count) of \(scores.count) pairs are longer than the model takes and were cut: \(places)"
+    ]
   }
 }

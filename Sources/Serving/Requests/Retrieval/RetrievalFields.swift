@@ -48,6 +48,12 @@ struct RetrievalFields: Sendable {
     ])
   static let embed = RetrievalFields(
     acting: reading + ["inputs", "dimensions", "normalize"], refused: noTemplates)
+  static let cohere = RetrievalFields(
+    acting: reading + ["texts", "embedding_types", "output_dimension", "normalize"],
+    refused: noTemplates + [
+      ("images", "only text is read", [[]]), ("inputs", "texts holds the texts", [[]]),
+      ("max_tokens", "its name here is truncate_prompt_tokens", []),
+    ])
   static let similarity = RetrievalFields(acting: ["model", "inputs", "parameters"], refused: [])
 
   private static let scoring: [(name: String, reason: String, harmless: [JSONValue])] = [
