@@ -12,15 +12,18 @@ package struct CalibrationOptions: Equatable, Sendable {
   }
   package var sequenceLength: Int
   package var samples: Int
+  /// Texts of an encoder, which are shorter than windows.
+  package var encoderSamples: Int
   package var seed: UInt64
   package var packing: Packing
   package var contents: SpecialTokens
   package var format: CalibrationFormat
 
   package init(
-    sequenceLength: Int = 512, samples: Int = 128, seed: UInt64 = 0, packing: Packing = .truncate,
-    contents: SpecialTokens = .recognized, format: CalibrationFormat = .auto
+    sequenceLength: Int = 512, samples: Int = 128, encoderSamples: Int = 1024, seed: UInt64 = 0,
+    packing: Packing = .truncate, contents: SpecialTokens = .recognized, format: CalibrationFormat = .auto
   ) {
+    self.encoderSamples = encoderSamples
     self.sequenceLength = sequenceLength
     self.samples = samples
     self.seed = seed
@@ -145,7 +148,7 @@ package struct CalibrationSet: Sendable {
     for (index, path) in files.map(\.path).enumerated() {
       var source = try CalibrationSource(ofFile: path, format: options.format, abilities: abilities, pairs: pairs != nil)
       // An encoder reads each window as a text of its own, with the tokens that open and close one.
-      let wraps = pairs != nil && (source.format == .text || options.packing == .pack)
+      let wraps = pairs != nil && options.packing == .pack
       let encoding = Encoding(
         tokenizer: tokenizer, template: template, contents: options.contents,
         pairs: wraps ? nil : pairs, addsAffixes: !wraps, most: options.sequenceLength)
@@ -165,7 +168,7 @@ package struct CalibrationSet: Sendable {
           kind: Set(kinds).sorted().joined(separator: "+"),
           records: kinds.count, leftOut: source.leftOut, unusedFields: source.unusedFields,
           tokensFound: sequences.reduce(0) { $0 + $1.count }, windowsUsed: 0, tokensUsed: 0))
-      let isRunningText = kinds == ["text"]
+      let isRunningText = kinds == ["text"] && pairs == nil
       var cut = options
       if wraps { cut.sequenceLength -= affixCount }
       candidates += windows(sequences, cutting: isRunningText, cut).map {
@@ -173,13 +176,14 @@ package struct CalibrationSet: Sendable {
       }
     }
     let weights = mixture(files)
+    let samples = pairs == nil ? options.samples : options.encoderSamples
     if let weights {
-      let wanted = CalibrationShares.shares(of: options.samples, weights: weights)
+      let wanted = CalibrationShares.shares(of: samples, weights: weights)
       for index in sources.indices {
         (sources[index].weight, sources[index].windowsWanted) = (weights[index], wanted[index])
       }
     }
-    let chosen = choose(candidates, weights: weights, count: options.samples, seed: options.seed)
+    let chosen = choose(candidates, weights: weights, count: samples, seed: options.seed)
     guard !chosen.isEmpty else {
       let paths = files.map(\.path).joined(separator: ", ")
       throw CalibrationError(.noWindow(length: options.sequenceLength), path: paths)

@@ -32,7 +32,15 @@ struct CalibrationSource {
     switch try CalibrationContent(ofFile: path, format: format) {
     case .text(let text):
       self.format = .text
-      if !text.isEmpty { records = [("the text", .text(text))] }
+      if pairs {
+        // An encoder reads sentences and passages: each line is one.
+        let lines = text.bytes.split(separator: "\n").enumerated()
+        records = lines.filter { !$0.element.bytes.trimmed.isEmpty }.map {
+          ("line \($0.offset + 1)", .text($0.element))
+        }
+      } else if !text.isEmpty {
+        records = [("the text", .text(text))]
+      }
     case .records(let values, let format):
       self.format = format
       for (place, value) in values {

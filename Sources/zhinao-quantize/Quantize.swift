@@ -124,7 +124,8 @@ struct CalibrationArguments: ParsableArguments {
       "Calibration data; may be repeated. Reads JSON and JSON Lines with conversations (messages, ShareGPT, alpaca), pairs of question "
         + "and answer, text or input_ids, and reads plain text; each may be compressed with gzip. The content decides the format; a name "
         + "that contradicts it (.json, .csv, .yaml) is an error. FILE:WEIGHT mixes files: each gives windows in proportion to its "
-        + "weight (a.jsonl:3 b.txt:1 takes three of a.jsonl for each of b.txt). See Formats/calibration.md.",
+        + "weight (a.jsonl:3 b.txt:1 takes three of a.jsonl for each of b.txt). For an encoder, each line of plain text is a text, and "
+        + "records with query and passage, or text and pair, are pairs. See Formats/calibration.md.",
       valueName: "file"))
   var files: [String] = []
 
@@ -141,8 +142,9 @@ struct CalibrationArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Maximum number of windows. If there are more, --seed selects among them.", valueName: "n"))
-  var samples = 128
+      "Maximum number of windows, for an encoder of texts. If there are more, --seed selects among them (default: 128, for an "
+        + "encoder 1024).", valueName: "n"))
+  var samples: Int?
 
   @Option(help: ArgumentHelp("Seed for selecting windows.", valueName: "n"))
   var seed: UInt64 = 0
@@ -157,7 +159,7 @@ struct CalibrationArguments: ParsableArguments {
     guard sequenceLength >= 2, sequenceLength <= 1 << 20 else {
       throw ValidationError("--sequence-length: expected a number from 2 to \(1 << 20).")
     }
-    guard samples >= 1 else { throw ValidationError("--samples: expected at least 1.") }
+    try OptionRange.check("--samples", samples, 1...Int.max)
     _ = try weighted()
   }
 
@@ -172,7 +174,7 @@ struct CalibrationArguments: ParsableArguments {
 
   var options: CalibrationOptions {
     CalibrationOptions(
-      sequenceLength: sequenceLength, samples: samples, seed: seed, packing: pack ? .pack : .truncate,
+      sequenceLength: sequenceLength, samples: samples ?? 128, encoderSamples: samples ?? 1024, seed: seed, packing: pack ? .pack : .truncate,
       contents: plainText ? .plain : .recognized, format: format)
   }
 }
