@@ -37,27 +37,37 @@ extension Kernels {
     table.pointee.rms_norm(y, x, weight, Int64(count), epsilon)
   }
 
-  /// With s = x + residual: y = (s − mean(s)) / √(variance(s) + epsilon) · weight + bias, the variance that of a population;
-  /// y may be x.
-  /// - Parameter residual: nil: s is x.
+  /// With s = x + added + residual: y = (s − mean(s)) / √(variance(s) + epsilon) · weight + bias, the variance that of a
+  /// population; y may be x or residual.
+  /// - Parameters:
+  ///   - added, residual: nil: nothing is added.
   package func layerNorm(
-    _ y: UnsafeMutablePointer<Float>, x: UnsafePointer<Float>, residual: UnsafePointer<Float>?,
-    weight: UnsafePointer<Float>, bias: UnsafePointer<Float>, count: Int, epsilon: Float
+    _ y: UnsafeMutablePointer<Float>, x: UnsafePointer<Float>, adding added: UnsafePointer<Float>? = nil,
+    residual: UnsafePointer<Float>?, weight: UnsafePointer<Float>, bias: UnsafePointer<Float>, count: Int,
+    epsilon: Float
   ) {
     precondition(count > 0, "the mean of nothing")
-    table.pointee.layer_norm(y, x, residual, weight, bias, Int64(count), epsilon)
+    table.pointee.layer_norm(y, x, added, residual, weight, bias, Int64(count), epsilon)
   }
 
-  /// x = x / 2 · (1 + erf(x / √2)) in place.
-  package func gelu(_ x: UnsafeMutablePointer<Float>, count: Int) {
+  /// x = s / 2 · (1 + erf(s / √2)) in place, s being x + bias.
+  /// - Parameter bias: nil: s is x.
+  package func gelu(_ x: UnsafeMutablePointer<Float>, bias: UnsafePointer<Float>? = nil, count: Int) {
     precondition(count >= 0, "a negative number of elements")
-    table.pointee.gelu(x, Int64(count))
+    table.pointee.gelu(x, bias, Int64(count))
   }
 
-  /// x = x / 2 · (1 + tanh(√(2 / π) · (x + 0.044715 x³))) in place.
-  package func geluTanh(_ x: UnsafeMutablePointer<Float>, count: Int) {
+  /// x = s / 2 · (1 + tanh(√(2 / π) · (s + 0.044715 s³))) in place, s being x + bias.
+  /// - Parameter bias: nil: s is x.
+  package func geluTanh(_ x: UnsafeMutablePointer<Float>, bias: UnsafePointer<Float>? = nil, count: Int) {
     precondition(count >= 0, "a negative number of elements")
-    table.pointee.gelu_tanh(x, Int64(count))
+    table.pointee.gelu_tanh(x, bias, Int64(count))
+  }
+
+  /// A panel `[count][16]`: every lane becomes its softmax over `count`.
+  package func softmaxPanel(_ panel: UnsafeMutablePointer<Float>, count: Int) {
+    precondition(count > 0, "the softmax of nothing")
+    table.pointee.softmax_panel(panel, Int64(count))
   }
 
   /// x = tanh(x) in place.
@@ -66,10 +76,10 @@ extension Kernels {
     table.pointee.hyperbolic_tangent(x, Int64(count))
   }
 
-  /// x = max(x, 0) in place.
-  package func relu(_ x: UnsafeMutablePointer<Float>, count: Int) {
+  /// x = max(x + bias, 0) in place.
+  package func relu(_ x: UnsafeMutablePointer<Float>, bias: UnsafePointer<Float>? = nil, count: Int) {
     precondition(count >= 0, "a negative number of elements")
-    table.pointee.relu(x, Int64(count))
+    table.pointee.relu(x, bias, Int64(count))
   }
 
   /// y = silu(gate) · up; y may be gate or up.

@@ -35,6 +35,8 @@ extension EncoderSteps {
     }
   }
 
+  /// The scores stand in panels of 16 queries, a line for each key: their softmax then needs no sums across lanes, and they are the
+  /// right side of the product with the values as they are.
   private func attend(
     _ qkv: UnsafePointer<Float>, rows: Range<Int>, queries: Range<Int>, head: Int,
     into out: UnsafeMutablePointer<Float>
@@ -42,42 +44,53 @@ extension EncoderSteps {
     let kernels = pool.kernels
     let (hidden, width) = (configuration.hiddenSize, configuration.headDim)
     let (count, stride) = (rows.count, 3 * hidden)
-    let panels = (count + panelWidth - 1) / panelWidth
-    let valuePanels = (width + panelWidth - 1) / panelWidth
-    let block = min(Self.queryBlock, queries.count)
-    let rowStride = panels * panelWidth
     let scale = 1 / Float(width).squareRoot()
-    let first = qkv + rows.lowerBound * stride + head * width
-    Scratch.withFloats(panels * panelWidth * width + valuePanels * panelWidth * count + block * rowStride) {
-      memory in
+    let panels = (min(Self.queryBlock, queries.count) + panelWidth - 1) / panelWidth
+    let line = panelWidth * panelWidth
+    Scratch.withFloats(2 * count * width + panels * panelWidth * (2 * width + count) + line) { memory in
       let keys = memory
-      let values = keys + panels * panelWidth * width
-      let scores = values + valuePanels * panelWidth * count
-      for panel in 0..<panels {
-        kernels.packPanel(
-          keys + panel * panelWidth * width, from: first + hidden + panel * panelWidth * stride, type: .f32,
-          rowStride: stride, rows: min(panelWidth, count - panel * panelWidth), k: width)
+      let values = keys + count * width
+      let turned = values + count * width
+      let scores = turned + panels * panelWidth * width
+      let sums = scores + panels * panelWidth * count
+      let block = sums + panels * panelWidth * width
+      // Rows of a width of a power of two apart would share the lines of a cache.
+      for row in 0..<count {
+        let from = qkv + (rows.lowerBound + row) * stride + head * width
+        (keys + row * width).update(from: from + hidden, count: width)
+        (values + row * width).update(from: from + 2 * hidden, count: width)
       }
-      // Fewer multiplications than scaling the scores.
-      kernels.scale(keys, by: scale, count: panels * panelWidth * width)
-      kernels.copyPanels(
-        values, panelStride: panelWidth * count, from: first + 2 * hidden, rowStride: stride, columns: width,
-        k: count)
-      for start in Swift.stride(from: queries.lowerBound, to: queries.upperBound, by: block) {
-        let some = min(block, queries.upperBound - start)
-        kernels.gemm(
-          m: some, n: count, k: width, a: qkv + start * stride + head * width, aRowStride: stride, aKStride: 1,
-          b: keys, bPanelStride: panelWidth * width, c: scores, cRowStride: rowStride,
-          cPanelStride: panelWidth, mode: .overwrite)
-        for row in 0..<some {
-          let line = scores + row * rowStride
-          let total = kernels.expSum(line, shift: kernels.maximum(line, count: count), count: count)
-          kernels.scale(line, by: 1 / total, count: count)
+      for start in Swift.stride(from: queries.lowerBound, to: queries.upperBound, by: Self.queryBlock) {
+        let some = min(Self.queryBlock, queries.upperBound - start)
+        let panels = (some + panelWidth - 1) / panelWidth
+        for panel in 0..<panels {
+          kernels.packPanel(
+            turned + panel * panelWidth * width,
+            from: qkv + (start + panel * panelWidth) * stride + head * width, type: .f32, rowStride: stride,
+            rows: min(panelWidth, some - panel * panelWidth), k: width)
         }
+        kernels.scale(turned, by: scale, count: panels * panelWidth * width)
         kernels.gemm(
-          m: some, n: width, k: count, a: scores, aRowStride: rowStride, aKStride: 1, b: values,
-          bPanelStride: panelWidth * count, c: out + start * hidden + head * width, cRowStride: hidden,
-          cPanelStride: panelWidth, mode: .overwrite)
+          m: count, n: panels * panelWidth, k: width, a: keys, aRowStride: width, aKStride: 1, b: turned,
+          bPanelStride: panelWidth * width, c: scores, cRowStride: panelWidth,
+          cPanelStride: panelWidth * count, mode: .overwrite)
+        for panel in 0..<panels { kernels.softmaxPanel(scores + panel * panelWidth * count, count: count) }
+        kernels.gemm(
+          m: width, n: panels * panelWidth, k: count, a: values, aRowStride: 1, aKStride: width, b: scores,
+          bPanelStride: panelWidth * count, c: sums, cRowStride: panelWidth, cPanelStride: panelWidth * width,
+          mode: .overwrite)
+        for panel in 0..<panels {
+          for first in Swift.stride(from: 0, to: width, by: panelWidth) {
+            let columns = min(panelWidth, width - first)
+            kernels.packPanel(
+              block, from: sums + (panel * width + first) * panelWidth, type: .f32, rowStride: panelWidth,
+              rows: columns, k: panelWidth)
+            for row in 0..<min(panelWidth, some - panel * panelWidth) {
+              (out + (start + panel * panelWidth + row) * hidden + head * width + first).update(
+                from: block + row * panelWidth, count: columns)
+            }
+          }
+        }
       }
     }
   }

@@ -193,11 +193,10 @@ package struct EncoderSteps: Sendable {
     let (x, product) = (DisjointWrites(rows.x), DisjointWrites(rows.product))
     pool.runRanges(rows.count, grain: 4) { range in
       for row in range {
-        let sum = product + row * width
-        if let bias = linear.bias { kernels.add(sum, bias.pointer, count: width) }
         kernels.layerNorm(
-          x + row * width, x: sum, residual: x + row * width, weight: norm.weight.pointer,
-          bias: norm.bias.pointer, count: width, epsilon: configuration.layerNormEps)
+          x + row * width, x: product + row * width, adding: linear.bias?.pointer, residual: x + row * width,
+          weight: norm.weight.pointer, bias: norm.bias.pointer, count: width,
+          epsilon: configuration.layerNormEps)
       }
     }
   }
@@ -210,11 +209,10 @@ package struct EncoderSteps: Sendable {
     pool.runRanges(rows) { range in
       for row in range {
         let line = y + row * width
-        if let bias { kernels.add(line, bias.pointer, count: width) }
         switch configuration.activation {
-        case .gelu: kernels.gelu(line, count: width)
-        case .geluTanh: kernels.geluTanh(line, count: width)
-        case .relu: kernels.relu(line, count: width)
+        case .gelu: kernels.gelu(line, bias: bias?.pointer, count: width)
+        case .geluTanh: kernels.geluTanh(line, bias: bias?.pointer, count: width)
+        case .relu: kernels.relu(line, bias: bias?.pointer, count: width)
         }
       }
     }

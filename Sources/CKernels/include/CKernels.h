@@ -249,14 +249,18 @@ typedef struct zn_kernels {
     // y = x * weight / sqrt(mean(x^2) + eps); y may be x.
     void (*_Nonnull rms_norm)(float *_Nonnull y, const float *_Nonnull x, const float *_Nonnull weight, int64_t n,
                               float eps);
-    // With s = x + residual (or x when that is NULL): y = (s - mean(s)) / sqrt(mean((s - mean(s))^2) + eps) * weight + bias; y
-    // may be x.
-    void (*_Nonnull layer_norm)(float *_Nonnull y, const float *_Nonnull x, const float *_Nullable residual,
-                                const float *_Nonnull weight, const float *_Nonnull bias, int64_t n, float eps);
-    // In place: x / 2 * (1 + erf(x / sqrt 2)), the error below 3e-7 * |x|; its form with tanh; max(x, 0).
-    void (*_Nonnull gelu)(float *_Nonnull x, int64_t n);
-    void (*_Nonnull gelu_tanh)(float *_Nonnull x, int64_t n);
-    void (*_Nonnull relu)(float *_Nonnull x, int64_t n);
+    // With s = x + added + residual, NULL counting as 0: y = (s - mean(s)) / sqrt(mean((s - mean(s))^2) + eps) * weight + bias; y
+    // may be x or residual.
+    void (*_Nonnull layer_norm)(float *_Nonnull y, const float *_Nonnull x, const float *_Nullable added,
+                                const float *_Nullable residual, const float *_Nonnull weight,
+                                const float *_Nonnull bias, int64_t n, float eps);
+    // In place, of s = x + bias, NULL counting as 0: s / 2 * (1 + erf(s / sqrt 2)), the error below 3e-7 * |s|; its form with
+    // tanh; max(s, 0).
+    void (*_Nonnull gelu)(float *_Nonnull x, const float *_Nullable bias, int64_t n);
+    void (*_Nonnull gelu_tanh)(float *_Nonnull x, const float *_Nullable bias, int64_t n);
+    void (*_Nonnull relu)(float *_Nonnull x, const float *_Nullable bias, int64_t n);
+    // A panel [n][16]: every lane becomes its softmax over n, summed in ascending order.
+    void (*_Nonnull softmax_panel)(float *_Nonnull panel, int64_t n);
     // x = tanh(x) in place, the error below 2e-7 * |tanh(x)|.
     void (*_Nonnull hyperbolic_tangent)(float *_Nonnull x, int64_t n);
     // y += x

@@ -65,19 +65,23 @@ static void rms_norm(float *y, const float *x, const float *weight, int64_t n, f
                 store_n(y + at, v_mul(v_mul(load_n(x + at, rest, 0), factor), load_n(weight + at, rest, 0)), rest));
 }
 
-// With a residual, x + residual is kept in y before it is normalized; y may be x.
-static void layer_norm(float *y, const float *x, const float *residual, const float *weight, const float *bias, int64_t n,
-                       float eps) {
+// The sum is kept in y before it is normalized; y may be x or residual.
+static void layer_norm(float *y, const float *x, const float *added, const float *residual, const float *weight,
+                       const float *bias, int64_t n, float eps) {
     v16 sum = v_set(0), value;
     EACH_VECTOR(
         n,
         {
-            value = residual ? v_add(v_load(x + at), v_load(residual + at)) : v_load(x + at);
+            value = v_load(x + at);
+            if (added) value = v_add(value, v_load(added + at));
+            if (residual) value = v_add(value, v_load(residual + at));
             v_store(y + at, value);
             sum = v_add(sum, value);
         },
         {
-            value = residual ? v_add(load_n(x + at, rest, 0), load_n(residual + at, rest, 0)) : load_n(x + at, rest, 0);
+            value = load_n(x + at, rest, 0);
+            if (added) value = v_add(value, load_n(added + at, rest, 0));
+            if (residual) value = v_add(value, load_n(residual + at, rest, 0));
             store_n(y + at, value, rest);
             sum = v_add(sum, value);
         });
@@ -131,12 +135,29 @@ ZN_INLINE v16 v_gelu_tanh(v16 x) {
 
 ZN_INLINE v16 v_relu(v16 x) { return v_keep_nan(x, v_max(x, v_set(0))); }
 
-static void gelu(float *x, int64_t n) {
-    EACH_VECTOR(n, v_store(x + at, v_gelu(v_load(x + at))), store_n(x + at, v_gelu(load_n(x + at, rest, 0)), rest));
-}
+#define ACTIVATE(function)                                                                                             \
+    if (bias) {                                                                                                        \
+        EACH_VECTOR(n, v_store(x + at, function(v_add(v_load(x + at), v_load(bias + at)))),                            \
+                    store_n(x + at, function(v_add(load_n(x + at, rest, 0), load_n(bias + at, rest, 0))), rest));      \
+    } else {                                                                                                           \
+        EACH_VECTOR(n, v_store(x + at, function(v_load(x + at))), store_n(x + at, function(load_n(x + at, rest, 0)), rest)); \
+    }
 
-static void gelu_tanh(float *x, int64_t n) {
-    EACH_VECTOR(n, v_store(x + at, v_gelu_tanh(v_load(x + at))), store_n(x + at, v_gelu_tanh(load_n(x + at, rest, 0)), rest));
+static void gelu(float *x, const float *bias, int64_t n) { ACTIVATE(v_gelu) }
+static void gelu_tanh(float *x, const float *bias, int64_t n) { ACTIVATE(v_gelu_tanh) }
+static void relu(float *x, const float *bias, int64_t n) { ACTIVATE(v_relu) }
+
+// Sixteen softmaxes beside each other, one a lane.
+static void softmax_panel(float *panel, int64_t n) {
+    v16 most = v_set(-INFINITY), sum = v_set(0);
+    for (int64_t i = 0; i < n; i++) most = v_max(most, v_load(panel + i * 16));
+    for (int64_t i = 0; i < n; i++) {
+        const v16 e = v_exp(v_sub(v_load(panel + i * 16), most));
+        v_store(panel + i * 16, e);
+        sum = v_add(sum, e);
+    }
+    const v16 factor = v_div(v_set(1.0f), sum);
+    for (int64_t i = 0; i < n; i++) v_store(panel + i * 16, v_mul(v_load(panel + i * 16), factor));
 }
 
 // tanh x = sign(x) (1 - 2 / (e^(2 |x|) + 1)); from |x| = 9 on it is 1. Small |x|, where that would lose digits:
@@ -156,10 +177,6 @@ ZN_INLINE v16 v_tanh(v16 x) {
 
 static void hyperbolic_tangent(float *x, int64_t n) {
     EACH_VECTOR(n, v_store(x + at, v_tanh(v_load(x + at))), store_n(x + at, v_tanh(load_n(x + at, rest, 0)), rest));
-}
-
-static void relu(float *x, int64_t n) {
-    EACH_VECTOR(n, v_store(x + at, v_relu(v_load(x + at))), store_n(x + at, v_relu(load_n(x + at, rest, 0)), rest));
 }
 
 static void add(float *y, const float *x, int64_t n) {

@@ -52,6 +52,7 @@ const zn_kernels TABLE = {
     .gelu = gelu,
     .gelu_tanh = gelu_tanh,
     .relu = relu,
+    .softmax_panel = softmax_panel,
     .hyperbolic_tangent = hyperbolic_tangent,
     .add = add,
     .multiply = multiply,

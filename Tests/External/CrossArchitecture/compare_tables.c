@@ -238,16 +238,23 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         check("rms_norm", t->name, y, z, count * 4);
         for (int has = 0; has < 2; has++) {
             const float *residual = has ? w : NULL;
-            s->layer_norm(y, x, residual, w, x, count, 1e-12f), t->layer_norm(z, x, residual, w, x, count, 1e-12f);
+            const float *added = has ? x : NULL;
+            s->layer_norm(y, x, added, residual, w, x, count, 1e-12f);
+            t->layer_norm(z, x, added, residual, w, x, count, 1e-12f);
             check("layer_norm", t->name, y, z, count * 4);
         }
-        void (*const activations[2][4])(float *, int64_t) = {{s->gelu, s->gelu_tanh, s->relu, s->hyperbolic_tangent},
-                                                            {t->gelu, t->gelu_tanh, t->relu, t->hyperbolic_tangent}};
-        for (int which = 0; which < 4; which++) {
+        void (*const activations[2][3])(float *, const float *, int64_t) = {{s->gelu, s->gelu_tanh, s->relu},
+                                                                           {t->gelu, t->gelu_tanh, t->relu}};
+        for (int which = 0; which < 6; which++) {
+            const float *bias = which < 3 ? w : NULL;
             memcpy(y, x, (size_t)count * 4), memcpy(z, x, (size_t)count * 4);
-            activations[0][which](y, count), activations[1][which](z, count);
-            check("gelu, gelu_tanh, relu, hyperbolic_tangent", t->name, y, z, count * 4);
+            activations[0][which % 3](y, bias, count), activations[1][which % 3](z, bias, count);
+            check("gelu, gelu_tanh, relu", t->name, y, z, count * 4);
         }
+        memcpy(y, x, (size_t)count * 4), memcpy(z, x, (size_t)count * 4);
+        s->hyperbolic_tangent(y, count), t->hyperbolic_tangent(z, count);
+        s->softmax_panel(y, count / 16), t->softmax_panel(z, count / 16);
+        check("hyperbolic_tangent, softmax_panel", t->name, y, z, count * 4);
         s->silu_multiply(y, x, w, count), t->silu_multiply(z, x, w, count);
         check("silu_multiply", t->name, y, z, count * 4);
         float *gates = floats(count, 8), *other_gates = malloc((size_t)count * 4);
