@@ -161,8 +161,10 @@ package struct ModelConfiguration: Equatable, Sendable {
   /// Why encoders that look like BERT are refused, by their `model_type`.
   private static let reasons = [
     "roberta": "numbers positions from pad_token_id + 1 and has a byte-level BPE tokenizer; use a BERT model",
-    "xlm-roberta": "numbers positions from pad_token_id + 1 and has a SentencePiece tokenizer; use a BERT model",
-    "camembert": "numbers positions from pad_token_id + 1 and has a SentencePiece tokenizer; use a BERT model",
+    "xlm-roberta":
+      "numbers positions from pad_token_id + 1 and has a SentencePiece tokenizer; use a BERT model",
+    "camembert":
+      "numbers positions from pad_token_id + 1 and has a SentencePiece tokenizer; use a BERT model",
     "nomic_bert": "rotates queries and keys instead of adding positions; use a BERT model",
     "new": "rotates queries and keys instead of adding positions; use a BERT model",
     "modernbert": "rotates queries and keys instead of adding positions; use a BERT model",

@@ -146,7 +146,8 @@ package struct CalibrationSet: Sendable {
     var candidates: [(source: Int, ids: [Int])] = []
     var sources: [CalibrationReport.Source] = []
     for (index, path) in files.map(\.path).enumerated() {
-      var source = try CalibrationSource(ofFile: path, format: options.format, abilities: abilities, pairs: pairs != nil)
+      var source = try CalibrationSource(
+        ofFile: path, format: options.format, abilities: abilities, pairs: pairs != nil)
       // An encoder reads each window as a text of its own, with the tokens that open and close one.
       let wraps = pairs != nil && options.packing == .pack
       let encoding = Encoding(

@@ -126,7 +126,9 @@ package struct ModelPacker {
   /// The pass of the self-check on the weights as they are read, where the file will hold just those: reading a large
   /// file again takes as long as writing it. Nil: the record is made from the written file.
   private func earlyTrace() throws -> SelfCheckTrace? {
-    guard recordsSelfCheck, contents.configuration.family.kind == .decoder, let weights = EntryWeights(contents, dtype: dtype) else { return nil }
+    guard recordsSelfCheck, contents.configuration.family.kind == .decoder,
+      let weights = EntryWeights(contents, dtype: dtype)
+    else { return nil }
     let decoder = try DecoderBuilder(contents.configuration, weights: weights).decoder(pool: pool)
     return SelfCheckTrace(decoder, SelfCheckRecord.sequences(SelfCheckShape(contents.configuration)))
   }

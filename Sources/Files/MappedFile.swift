@@ -48,7 +48,8 @@ package final class MappedFile: @unchecked Sendable {
     }
     let mapped = mmap(nil, contents.count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     guard let base = mapped, base != MAP_FAILED else {
-      throw FileError.fromErrno(.inputOutput, path: path, doing: "cannot get \(contents.count) bytes of memory")
+      throw FileError.fromErrno(
+        .inputOutput, path: path, doing: "cannot get \(contents.count) bytes of memory")
     }
     contents.withUnsafeBytes { base.copyMemory(from: $0.baseAddress!, byteCount: contents.count) }
     bytes = UnsafeRawBufferPointer(start: base, count: contents.count)

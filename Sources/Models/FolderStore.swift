@@ -43,7 +43,9 @@ package final class FolderStore: ModelStore {
       self.files = files
     }
     self.table =
-      if let head, head.embeddingIsHead { table.renaming(head.headName, to: head.embeddingName) } else { table }
+      if let head, head.embeddingIsHead { table.renaming(head.headName, to: head.embeddingName) } else {
+        table
+      }
     configuration = model
     self.quantization = quantization.configuration
     discrepancies =

@@ -11,7 +11,9 @@ package struct Diagnosis: Equatable, Sendable {
   package static func findings(_ modules: [ModuleReport]) -> [Diagnosis] {
     // What stands behind the number of the layer, or the last part of a name without one.
     func kind(_ module: ModuleReport) -> String {
-      let parts = module.module.utf8.split(separator: UInt8(ascii: ".")).map { String(decoding: $0, as: UTF8.self) }
+      let parts = module.module.utf8.split(separator: UInt8(ascii: ".")).map {
+        String(decoding: $0, as: UTF8.self)
+      }
       let number = parts.firstIndex { Int($0) != nil }
       return parts[(number.map { $0 + 1 } ?? max(0, parts.count - 1))...].joined(separator: ".")
     }

@@ -137,7 +137,8 @@ package struct QuantizationJob: Sendable {
       _ = try contents.files.bytes(named: name)
     }
     return try ModelQuantizer(
-      model: model, contents: contents, recipe: isEncoder ? recipe.forEncoder() : recipe, calibration: try calibration(model, observer),
+      model: model, contents: contents, recipe: isEncoder ? recipe.forEncoder() : recipe,
+      calibration: try calibration(model, observer),
       scratch: scratch)
   }
 

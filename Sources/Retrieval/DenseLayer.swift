@@ -16,7 +16,8 @@ struct DenseLayer: Sendable {
     guard let bytes = try files.bytes(named: name) else {
       throw FileError(
         .cannotOpen, path: files.label(of: name),
-        detail: "is missing; weights of a Dense module are read from safetensors only. Save the model again with "
+        detail:
+          "is missing; weights of a Dense module are read from safetensors only. Save the model again with "
           + "sentence-transformers 3 or later")
     }
     let file = try SafetensorsFile(MappedFile(contents: bytes, path: files.label(of: name)))

@@ -26,7 +26,9 @@ package struct EmbeddingComparison: Equatable, Sendable {
     guard candidate.dimensions == width else {
       throw RetrievalError(.size(candidate.dimensions, limit: width), path: candidate.model.path)
     }
-    let (a, b) = (AlignedBuffer<Float>(count: texts.count * width), AlignedBuffer<Float>(count: texts.count * width))
+    let (a, b) = (
+      AlignedBuffer<Float>(count: texts.count * width), AlignedBuffer<Float>(count: texts.count * width)
+    )
     for start in stride(from: 0, to: texts.count, by: 64) {
       let some = Array(texts[start..<min(start + 64, texts.count)])
       for (model, all) in [(reference, a), (candidate, b)] {
@@ -58,7 +60,8 @@ package struct EmbeddingComparison: Equatable, Sendable {
         func nearest(_ vectors: AlignedBuffer<Float>) -> Set<Int> {
           let scores = (0..<count).filter { $0 != text }.map {
             (
-              score: pool.kernels.dot(vectors.pointer + text * width, vectors.pointer + $0 * width, count: width),
+              score: pool.kernels.dot(
+                vectors.pointer + text * width, vectors.pointer + $0 * width, count: width),
               text: $0
             )
           }
@@ -101,7 +104,11 @@ package struct ScoreComparison: Equatable, Sendable {
     var (same, different) = (0, 0)
     for i in 0..<count {
       for j in 0..<i where reference[i].raw != reference[j].raw {
-        if (reference[i].raw < reference[j].raw) == (candidate[i].raw < candidate[j].raw) { same += 1 } else { different += 1 }
+        if (reference[i].raw < reference[j].raw) == (candidate[i].raw < candidate[j].raw) {
+          same += 1
+        } else {
+          different += 1
+        }
       }
     }
     return ScoreComparison(
@@ -129,7 +136,9 @@ package struct TextPairs: Sendable {
   package init(ofFile path: String, most: Int = .max) throws {
     let bytes = try TextFile.bytes(ofFile: path)
     var isJSON: Bool?
-    for (index, slice) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
+    for (index, slice) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+      .enumerated()
+    {
       guard texts.count < most else { break }
       let line = slice.last == UInt8(ascii: "\r") ? slice.dropLast() : slice
       if line.allSatisfy({ $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") }) { continue }
@@ -142,7 +151,9 @@ package struct TextPairs: Sendable {
         texts.append((text, nil))
         continue
       }
-      guard let object = (try? JSONValue.parse(Array(line)))?.objectValue else { throw bad("is not a JSON object") }
+      guard let object = (try? JSONValue.parse(Array(line)))?.objectValue else {
+        throw bad("is not a JSON object")
+      }
       if let text = object["text"]?.stringValue {
         texts.append((text, object["pair"]?.stringValue))
       } else if let query = object["query"]?.stringValue, let passage = object["passage"]?.stringValue {

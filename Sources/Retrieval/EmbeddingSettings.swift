@@ -117,7 +117,8 @@ package struct EmbeddingSettings: Equatable, Sendable {
       default:
         throw module.refusal(
           "type",
-          "is \"\(type)\" at place \(index); Transformer, Pooling (cls or mean), then Dense and Normalize are supported")
+          "is \"\(type)\" at place \(index); Transformer, Pooling (cls or mean), then Dense and Normalize are supported"
+        )
       }
     }
     guard hasPooling else {

@@ -71,7 +71,8 @@ package final class TextEmbedder: Sendable {
     }
     if let prompt, !prompt.isEmpty, !settings.includesPrompt {
       // As sentence-transformers counts: the prompt with [CLS] before it.
-      encoded.promptLength = min(encoded.ids.count, try encode(prepared(prompt), nil, limit: nil).ids.count - 1)
+      encoded.promptLength = min(
+        encoded.ids.count, try encode(prepared(prompt), nil, limit: nil).ids.count - 1)
     }
     return encoded
   }
@@ -140,7 +141,8 @@ extension OpenedModel {
   package func pairTokenizer() throws -> any PairTokenizer {
     guard let tokenizer = try tokenizer() as? any PairTokenizer else {
       throw RetrievalError(
-        .wrongModel(found: "an encoder with a tokenizer that is not WordPiece", needed: "a WordPiece tokenizer"),
+        .wrongModel(
+          found: "an encoder with a tokenizer that is not WordPiece", needed: "a WordPiece tokenizer"),
         path: path)
     }
     return tokenizer
@@ -161,7 +163,8 @@ extension [EncodedText] {
       }
       guard text.typeIDs.allSatisfy({ (0..<c.textTypeCount).contains($0) }) else {
         throw RetrievalError(
-          .wrongModel(found: "an encoder without a kind for the second text", needed: "one with two kinds of text"),
+          .wrongModel(
+            found: "an encoder without a kind for the second text", needed: "one with two kinds of text"),
           path: path)
       }
     }

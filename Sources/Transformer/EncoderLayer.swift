@@ -168,8 +168,10 @@ package struct EncoderSteps: Sendable {
     case .queriesKeysValues:
       let width = 3 * hidden
       Linear.apply(
-        [(layer.query, rows.qkv, width), (layer.key, rows.qkv + hidden, width),
-          (layer.value, rows.qkv + 2 * hidden, width)],
+        [
+          (layer.query, rows.qkv, width), (layer.key, rows.qkv + hidden, width),
+          (layer.value, rows.qkv + 2 * hidden, width),
+        ],
         to: rows.x, rows: count, pool: pool)
     case .attention: attend(rows.qkv, texts: rows.texts, into: rows.attention)
     case .attentionOutput:
@@ -177,7 +179,8 @@ package struct EncoderSteps: Sendable {
     case .intermediate:
       let width = configuration.intermediateSize
       Linear.apply(
-        [(layer.intermediate, rows.intermediate, width)], to: rows.x, rows: count, addsBias: false, pool: pool)
+        [(layer.intermediate, rows.intermediate, width)], to: rows.x, rows: count, addsBias: false, pool: pool
+      )
       activate(rows.intermediate, bias: layer.intermediate.bias, rows: count)
     case .output: add(layer.output, of: rows.intermediate, to: rows, then: layer.outputNorm)
     }

@@ -174,7 +174,8 @@ struct CalibrationArguments: ParsableArguments {
 
   var options: CalibrationOptions {
     CalibrationOptions(
-      sequenceLength: sequenceLength, samples: samples ?? 128, encoderSamples: samples ?? 1024, seed: seed, packing: pack ? .pack : .truncate,
+      sequenceLength: sequenceLength, samples: samples ?? 128, encoderSamples: samples ?? 1024, seed: seed,
+      packing: pack ? .pack : .truncate,
       contents: plainText ? .plain : .recognized, format: format)
   }
 }

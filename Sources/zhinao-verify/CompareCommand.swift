@@ -45,7 +45,9 @@ struct CompareCommand: ParsableCommand {
       throw ValidationError("\(reference) is an encoder, \(candidate) is not.")
     }
     if a.configuration.encoder != nil { return try compareEncoders(a, b, start: start) }
-    if b.configuration.encoder != nil { throw ValidationError("\(candidate) is an encoder, \(reference) is not.") }
+    if b.configuration.encoder != nil {
+      throw ValidationError("\(candidate) is an encoder, \(reference) is not.")
+    }
     let ids = try text.load(for: a)
     let bar = ProgressReporter("compare", unit: "windows")
     let result = try Comparison.measure(
@@ -95,7 +97,10 @@ struct CompareCommand: ParsableCommand {
         ["error of raw scores, mean", Format.number(scores.meanError, digits: 6)],
         ["error of raw scores, largest", Format.number(scores.largestError, digits: 6)],
         ["error of relevances, mean", Format.number(scores.meanRelevanceError, digits: 6)],
-        ["pairs in the same order", scores.orderAgreement.map { Format.number($0 * 100, digits: 2) + " %" } ?? "-"],
+        [
+          "pairs in the same order",
+          scores.orderAgreement.map { Format.number($0 * 100, digits: 2) + " %" } ?? "-",
+        ],
         ["pairs", "\(scores.pairs)"], ["tokens", "\(scores.tokens)"],
       ]
     } else {

@@ -123,7 +123,8 @@ struct TokenizeCommand: ParsableCommand {
       return try TokenizerLoader.load(file: model)
     }
     if GGUFFile.isGGUF(path: model) {
-      return try OpenedModel(path: model, preTokenizer: preTokenizer.preTokenizer, accepting: .all).tokenizer()
+      return try OpenedModel(path: model, preTokenizer: preTokenizer.preTokenizer, accepting: .all)
+        .tokenizer()
     }
     return try TokenizerLoader.load(try PackedModelFile(path: model).files)
   }
