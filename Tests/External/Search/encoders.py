@@ -144,7 +144,7 @@ def encoder(folder):
                   f"1st percentile {np.percentile(c, 1):.6f}, least {c.min():.6f}")
             said = json.loads(tool("zhinao-verify", "compare", folder, out, "--text", work / "test.txt", "--arithmetic", arithmetic,
                                    "--threads", options.threads, "--json", "--quiet"))
-            check(abs(said["cosine_mean"] - c.mean()) < 1e-5, f"{folder.name}, {title}, {arithmetic}: zhinao-verify compare says "
+            check(abs(said["mean_cosine"] - c.mean()) < 1e-5, f"{folder.name}, {title}, {arithmetic}: zhinao-verify compare says "
                   f"{said['mean_cosine']:.6f}; {100 * said['top_10_agreement']:.1f} % of the ten nearest lines stay")
         again = embed(gptq, lines[:100])
         check(again.tobytes() == vectors["exact"][:100].tobytes(), f"{folder.name}, {title}: the AutoGPTQ folder gives the same bits")
