@@ -1,4 +1,3 @@
-import Architecture
 import AutoGPTQ
 import Compute
 import Files
@@ -140,18 +139,10 @@ package struct FolderWriter {
     guard var quantization = contents.quantization else { return nil }
     quantization.zeroPointFormat = zeroPointFormat
     let json = quantization.json(toolVersion: toolVersion, dynamic: dynamic(quantization))
-    guard var object = json.objectValue, let blocks = encoderBlocks else { return json }
-    object["block_name_to_quantize"] = .string(blocks)
+    guard contents.index.configuration.encoder != nil, var object = json.objectValue else { return json }
+    // transformers looks for blocks under the names that decoders have, and refuses a folder that does not say others.
+    object["block_name_to_quantize"] = .string(contents.index.layersName)
     return .object(object)
-  }
-
-  /// Where an encoder's blocks are, as `encoder.layer`; nil: a decoder. transformers looks for blocks under the names that decoders
-  /// have, and refuses an encoder's folder that does not say it.
-  private var encoderBlocks: String? {
-    let index = contents.index
-    guard index.configuration.encoder != nil, let kind = index.stages.first?.modules.first else { return nil }
-    let name = index.name(of: ModuleID(kind, layer: 0))
-    return name.range(of: ".0.").map { String(name[..<$0.lowerBound]) }
   }
 
   /// Modules with other settings than the checkpoint's, and projections in floats, in GPTQModel's terms; nil: none.
