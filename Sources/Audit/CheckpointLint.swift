@@ -82,6 +82,7 @@ package struct CheckpointLint: Sendable {
     }
     var facts = modules(table, TensorIndex(model), quantization)
     facts.namesMarlin = namesMarlin
+    facts.namesBlocks = sources.sources.contains { $0.settings["block_name_to_quantize"] != nil }
     tensors(table, TensorIndex(model))
     vocabulary(files, model)
     judge(model, quantization, facts: facts)
@@ -119,6 +120,8 @@ package struct CheckpointLint: Sendable {
     var contradictsZeroFormat = false
     var marlinShape: String?
     var namesMarlin = false
+    /// Whether transformers is told where the blocks are, which of encoders it does not find out.
+    var namesBlocks = false
     /// Modules whose settings are not the checkpoint's, or that are in floats.
     var differing: String?
     /// A width of codes, or a group size, that vLLM's Marlin kernels do not take.
@@ -332,6 +335,17 @@ package struct CheckpointLint: Sendable {
       facts.contradictsZeroFormat ? "the declared zero-point format is not the stored one" : nil
     func verdict(_ engine: String, _ obstacles: [String?], remark: String) {
       engines.append(Verdict(engine: engine, obstacle: obstacles.compactMap { $0 }.first, remark: remark))
+    }
+    if model.encoder != nil {
+      // What was tried (Docs/search.md); of vLLM nothing is known.
+      verdict("AutoGPTQ", ["does not know bert models"], remark: "")
+      verdict("GPTQModel", ["does not know bert models"], remark: "")
+      let blocks =
+        facts.namesBlocks
+        ? nil
+        : "quantization_config has no block_name_to_quantize, without which optimum does not find an encoder's blocks"
+      verdict("transformers", [broken, format, blocks], remark: "through GPTQModel and optimum")
+      return verdict("llama.cpp", ["zhinao-convert writes no GGUF files of encoders"], remark: "")
     }
     let isV2 = q.zeroPointFormat == .v2
     verdict(

@@ -138,7 +138,11 @@ package struct FolderWriter {
   private func quantizationDictionary(_ toolVersion: String) -> JSONValue? {
     guard var quantization = contents.quantization else { return nil }
     quantization.zeroPointFormat = zeroPointFormat
-    return quantization.json(toolVersion: toolVersion, dynamic: dynamic(quantization))
+    let json = quantization.json(toolVersion: toolVersion, dynamic: dynamic(quantization))
+    guard contents.index.configuration.encoder != nil, var object = json.objectValue else { return json }
+    // transformers looks for blocks under the names that decoders have, and refuses a folder that does not say others.
+    object["block_name_to_quantize"] = .string(contents.index.layersName)
+    return .object(object)
   }
 
   /// Modules with other settings than the checkpoint's, and projections in floats, in GPTQModel's terms; nil: none.

@@ -106,6 +106,32 @@ import Testing
     #expect(try Self.tensors(folder.file("b")) == tensors)
   }
 
+  /// transformers finds an encoder's blocks only when it is told where they are, and no other engine knows BERT.
+  @Test(arguments: [("tiny-bert", "encoder.layer"), ("tiny-bert-cross", "bert.encoder.layer")])
+  func foldersOfEncodersNameTheirBlocks(_ fixture: String, _ blocks: String) throws {
+    let folder = try TemporaryFolder()
+    let gptq = folder.file("gptq")
+    let made = try Tool.run(
+      "zhinao-quantize",
+      [Fixture.path(fixture), "--method", "rtn", "--group-size", "32", "--gptq-output", gptq])
+    #expect(made.code == 0, "\(made.errors)")
+    let path = gptq + "/config.json"
+    var configuration = try #require(try JSONValue.parse(file: path).objectValue)
+    #expect(configuration["quantization_config"]?["block_name_to_quantize"]?.stringValue == blocks)
+    func engines() throws -> [String?] {
+      let report = try JSONValue.parse(Tool.run("zhinao-verify", ["lint", gptq, "--json"]).output)
+      let loading = report["engines"]?.arrayValue?.filter { $0["loads"]?.boolValue == true }
+      return loading?.map { $0["engine"]?.stringValue } ?? []
+    }
+    #expect(try engines() == ["transformers"])
+    var settings = try #require(configuration["quantization_config"]?.objectValue)
+    settings["block_name_to_quantize"] = nil
+    configuration["quantization_config"] = .object(settings)
+    try AtomicFile.write(JSONValue.object(configuration).serialized(), to: path)
+    try FileManager.default.removeItem(atPath: gptq + "/quantize_config.json")
+    #expect(try engines().isEmpty)
+  }
+
   /// AutoGPTQ 0.7.1 writes `is_marlin_format: false`, and GPTQModel 7 refuses to load what has the key.
   @Test func lintRemovesTheKeyThatGPTQModelRefuses() throws {
     let folder = try TemporaryFolder()

@@ -47,6 +47,25 @@ import Testing
     }
   }
 
+  /// Names of a classifier begin with the name of its encoder.
+  @Test func aPrefixOfTheBodyIsPartOfTheNames() throws {
+    let json: JSONValue = .object(
+      JSONObject([
+        ("model_type", "bert"), ("hidden_size", 64), ("intermediate_size", 96), ("num_hidden_layers", 2),
+        ("num_attention_heads", 4), ("vocab_size", 80), ("max_position_embeddings", 64),
+        ("type_vocab_size", 2),
+      ]))
+    var configuration = try ModelConfiguration(json, label: "config.json")
+    configuration.naming.hasBodyPrefix = true
+    let index = TensorIndex(configuration)
+    #expect(index.layersName == "bert.encoder.layer")
+    let rules = Self.rules([(.query, 0), (.key, 0), (.value, 0)], .floats)
+    #expect(
+      rules.json(index)?.keys == [
+        #"-:^bert\.encoder\.layer\.0\.attention\.self\.(?:query|key|value|qkv_proj)$"#
+      ])
+  }
+
   @Test func aFusedMatrixOfTheCheckpointHasOneName() throws {
     let index = try Self.index("zhinao", layers: 2)
     let json = Self.rules([(.fusedQKV, 0), (.fusedQKV, 1), (.down, 1)], Self.eight).json(index)

@@ -1,9 +1,11 @@
 """Compares the independent reader of .zhinao files with the toolchain's own, bit for bit: compare_readers.py MODEL_DIR.
 Quantizes the model in several ways, lets zhinao-convert dequantize the files, and reads the same files with
-read_packed.py. It needs numpy and uses .build/release."""
+read_packed.py. Of an encoder or a cross-encoder, packed_encoder.py computes the self-check record and the vectors or scores of
+some texts in numpy besides. It needs numpy and uses .build/release."""
 
 import json, os, shutil, subprocess, sys, tempfile
 import numpy as np
+from packed_encoder import PackedEncoder
 from read_packed import Packed
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../..")
@@ -29,8 +31,43 @@ def floats(folder):
                     yield key, data[8 + size + a:8 + size + b].tobytes(), t
 
 
+TEXTS = ["why is the sky blue", "", "天空是什么颜色的", "Émigré naïve café, 360 🎉", "a " * 90, "x" * 150]
+
+
+def answers(tool, path, *arguments, lines):
+    done = subprocess.run([f"{ROOT}/.build/release/{tool}", *arguments[:1], path, *arguments[1:]], check=True, text=True,
+                          input="".join(json.dumps(line) + "\n" for line in lines), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def compare_encoder(packed, path):
+    """The largest relative differences of the self-check record, and of vectors or scores."""
+    encoder = PackedEncoder(packed)
+    record, tolerance = encoder.self_check()
+    assert record <= tolerance, f"{path}: the self-check record differs by {record}"
+    if encoder.classifies:
+        pairs = [{"query": TEXTS[0], "passage": text} for text in TEXTS]
+        lines = [{"text": p["query"], "pair": p["passage"], "max_length": 512} for p in pairs]
+        found = answers("zhinao-search", path, "rerank", "--pairs", "-", "--raw-scores", "--json", lines=pairs)
+        found = [[line["raw_score"]] for line in found]
+    else:
+        lines = [{"text": encoder.prompt() + text, "max_length": 128} for text in TEXTS]
+        out = path + ".jsonl"
+        answers("zhinao-search", path, "embed", "-o", out, "--arithmetic", "exact", "-q", lines=[{"text": t} for t in TEXTS])
+        found = [json.loads(line)["embedding"] for line in open(out)]
+    ids = answers("zhinao-verify", path, "tokenize", lines=lines)
+    assert len(ids) == len(found) == len(TEXTS)
+    largest = 0
+    for line, given in zip(ids, found):
+        x = (np.array(line["ids"]), np.array(line["type_ids"]))
+        mine = encoder.labels(encoder.states(*x)[-1][0]) if encoder.classifies else encoder.vector(*x)
+        largest = max(largest, np.abs(mine - given).max() / np.abs(given).max())
+    assert largest <= 2e-5, f"{path}: vectors or scores differ by {largest}"
+    return record, largest
+
+
 def main(model):
-    work, compared = tempfile.mkdtemp(), 0
+    work, compared, encoders = tempfile.mkdtemp(), 0, []
     files = [f"{work}/float.zhinao"]
     run("zhinao-convert", model, "-o", files[0])
     for i, recipe in enumerate(RECIPES):
@@ -48,12 +85,19 @@ def main(model):
         for name, raw, t in floats(out):
             mine = packed.tensor(name)
             assert list(mine.shape) == t["shape"], (path, name)
-            assert np.ascontiguousarray(mine, np.float32).tobytes() == raw, f"{path}: {name} differs"
+            # Integers, such as BERT's position_ids, are as they are stored.
+            kind = np.float32 if mine.dtype.kind == "f" else mine.dtype
+            assert np.ascontiguousarray(mine, kind).tobytes() == raw, f"{path}: {name} differs"
             names.add(name)
         assert names == set(packed.tensors), (path, names ^ set(packed.tensors))
         compared += len(names)
+        if "classifier.weight" in names or any(name.endswith("embeddings.word_embeddings.weight") for name in names):
+            encoders.append(compare_encoder(packed, path))
     shutil.rmtree(work)
     print(f"{len(files)} files, {compared} tensors: identical in both readers")
+    if encoders:
+        record, largest = (max(values) for values in zip(*encoders))
+        print(f"computed in numpy: self-check records within {record:.1e}, {len(TEXTS)} vectors or scores a file within {largest:.1e}")
 
 
 main(sys.argv[1])
