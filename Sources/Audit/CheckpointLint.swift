@@ -270,7 +270,7 @@ package struct CheckpointLint: Sendable {
       if tensor.dtype.isFloat {
         if known.contains(tensor.name) { continue }
         if let problem = FiniteCheck.problem(tensor) { add(.error, "not-finite", problem) }
-      } else if !known.contains(tensor.name) {
+      } else if !known.contains(tensor.name), !isPositions(tensor.name, index) {
         add(
           .warning, "stray-tensor",
           "\(tensor.name) (\(tensor.dtype.rawValue)) belongs to no quantized module of this model")
@@ -284,6 +284,12 @@ package struct CheckpointLint: Sendable {
           "\(tensor.name) has shape \(tensor.shape), the configuration says \(expected)")
       }
     }
+  }
+
+  /// The numbers 0, 1, 2, … that BERT checkpoints of transformers before 4.31 hold; nothing reads them.
+  private func isPositions(_ name: String, _ index: TensorIndex) -> Bool {
+    index.configuration.encoder != nil
+      && (name.bytes.hasSuffix("embeddings.position_ids") || name.bytes.hasSuffix("embeddings.token_type_ids"))
   }
 
   // MARK: Tokens

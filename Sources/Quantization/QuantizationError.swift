@@ -50,7 +50,7 @@ package enum QuantizationError: DiagnosedError, Equatable {
     switch self {
     case .setting(let option, let value, let expected): "\(option) \(value): expected \(expected)"
     case .notForEncoders(let option, let path):
-      "\(path): is an encoder, for which \(option) are not built; use --preset balanced or autogptq"
+      "\(path): is an encoder, for which these options are not built: \(option). Use --preset balanced or autogptq"
     case .alreadyQuantized(let path, let bits):
       "\(path): is quantized to \(bits) bits already; give the float model"
     case .cannotBeStored(let module, let bits, let obstacle):

@@ -127,8 +127,13 @@ package struct QuantizationJob: Sendable {
     let model = try OpenedModel(
       path: modelPath, verification: verification, preTokenizer: preTokenizer, accepting: .all)
     let isEncoder = model.configuration.encoder != nil
-    if isEncoder, precision != nil {
-      throw QuantizationError.notForEncoders(option: "--target-bits and --target-kl", path: modelPath)
+    if isEncoder {
+      if precision != nil {
+        throw QuantizationError.notForEncoders(option: "--target-bits and --target-kl", path: modelPath)
+      }
+      if outputs.headBits != 16 {
+        throw QuantizationError.notForEncoders(option: "--head-bits", path: modelPath)
+      }
     }
     observer.filesDisagree(model.store.discrepancies)
     let contents = try ModelContents(model)
