@@ -289,7 +289,8 @@ package struct CheckpointLint: Sendable {
   /// The numbers 0, 1, 2, … that BERT checkpoints of transformers before 4.31 hold; nothing reads them.
   private func isPositions(_ name: String, _ index: TensorIndex) -> Bool {
     index.configuration.encoder != nil
-      && (name.bytes.hasSuffix("embeddings.position_ids") || name.bytes.hasSuffix("embeddings.token_type_ids"))
+      && (name.bytes.hasSuffix("embeddings.position_ids")
+        || name.bytes.hasSuffix("embeddings.token_type_ids"))
   }
 
   // MARK: Tokens
