@@ -15,7 +15,7 @@ struct DemoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "demo",
     abstract: "Search and rerank with a small included pair of models, and print a table.",
-    usage: "zhinao-search --demo [<options>]",
+    usage: Search.usage,
     shouldDisplay: false)
 
   @Flag(help: "Search and rerank with a small included pair of models, and print a table.")
@@ -46,14 +46,14 @@ struct Demo {
   private struct Answers {
     /// Of each query: the passages' ids with the encoder's scores, best first.
     var found: [RankedDocuments] = []
-    /// The first ones with the reranker's scores, best first.
+    /// The first ones with the reranker's own scores, best first: those between 0 and 1 are equal sooner.
     var reranked: [RankedDocuments] = []
   }
 
   /// Passages of a query that the reranker reads.
   private static let candidates = 20
   private static let groupSize = 32
-  /// Longer than the passages are; the encoder has 160 positions.
+  /// The positions that the models have.
   private static let calibrationLength = 128
 
   func run(_ output: OutputOptions) throws {
@@ -148,7 +148,7 @@ struct Demo {
       answers.found.append(zip(passages, hits).map { ($0.id, $1.score) })
       let read = passages.prefix(Demo.candidates)
       let scores = try crossEncoder.scores(query: query.text, passages: read.map(\.embedded))
-      answers.reranked.append(Ranking.order(scores.map(\.raw)).map { (read[$0].id, scores[$0].relevance) })
+      answers.reranked.append(Ranking.order(scores.map(\.raw)).map { (read[$0].id, scores[$0].raw) })
     }
     return answers
   }
@@ -171,14 +171,14 @@ struct Demo {
     }
     let (before, after) = (best(answers.found[index]), best(answers.reranked[index]))
     if !output.json {
-      func table(_ head: String, _ ranking: RankedDocuments) -> String {
+      func table(_ ranking: RankedDocuments) -> String {
         Format.table(
-          [[head, "_id", "passage"]]
+          [["score", "_id", "passage"]]
             + ranking.map { [Ranking.text($0.score), $0.id, Ranking.excerpt(texts[$0.id.bytes] ?? "")] })
       }
       try Output.print(
-        "query: \(queries[index].text)\n\n" + table("score", before) + "\n\nreranked\n"
-          + table("relevance", after) + "\n")
+        "query: \(queries[index].text)\n\n" + table(before) + "\n\nreranked\n"
+          + table(after) + "\n")
     }
     func json(_ ranking: RankedDocuments) -> JSONValue {
       .array(ranking.map { ["_id": .string($0.id), "score": Ranking.number($0.score)] })

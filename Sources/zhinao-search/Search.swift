@@ -20,13 +20,15 @@ struct CompletedCommand: ParsableCommand {
 }
 
 struct Search: ParsableCommand {
+  static let usage = """
+    zhinao-search <subcommand>
+    zhinao-search --demo [<options>]
+    """
+
   static let configuration = CommandConfiguration(
     commandName: "zhinao-search",
     abstract: "Embed, search and rerank texts.",
-    usage: """
-      zhinao-search <subcommand>
-      zhinao-search --demo
-      """,
+    usage: usage,
     discussion: """
       A model is a Hugging Face folder or a .zhinao file: an encoder (360Zhinao-search, any BERT embedding model) for vectors, and \
       for reranking a BERT cross-encoder, 360Zhinao-1.8B-Reranking, or a decoder that answers yes or no.
