@@ -12,7 +12,8 @@ import Testing
     for (query, judged) in try #require(json.objectValue).members {
       var grades: [ByteText: Int] = [:]
       for (id, grade) in try #require(judged.objectValue).members {
-        grades[id.bytes] = try #require(grade.intValue)
+        let value: Int = try #require(grade.intValue)
+        grades[id.bytes] = value
       }
       all[query.bytes] = grades
     }
