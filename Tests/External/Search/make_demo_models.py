@@ -6,8 +6,8 @@ usage: make_demo_models.py [OUT_FOLDER]
 The texts are those of the demo of zhinao-quantize: four novels in the public domain, two Chinese and two English. Passages of the
 corpus are kept out of the training, and so are the queries, which are fragments of a passage's sentence without half of its words.
 
-Seeds and numbers of steps are fixed, so that the same machine with the same torch makes the same files. The checkpoints in the
-package are what counts: another processor gives others of the same quality.
+Seeds and numbers of steps are fixed, but the trainer of `tokenizers` takes pieces of equal frequency in any order, so that a rerun makes
+other files of about the same quality. The files in the package are what counts.
 
 Needs torch, transformers 5, tokenizers and numpy. Takes two minutes on two threads.
 """
