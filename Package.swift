@@ -144,8 +144,10 @@ let tools: [Target] = [
     name: "zhinao-search",
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "Terminal",
-      "Tokenization", "Transformer", "Models", "Retrieval",
-    ]),
+      "Tokenization", "Transformer", "Models", "Conversion", "Calibration", "Evaluation", "Quantization",
+      "Retrieval",
+    ],
+    resources: [.copy("Resources/tiny-search")]),
   .executableTarget(
     name: "zhinao-bench",
     dependencies: [

@@ -60,11 +60,6 @@ struct QueryCommand: ParsableCommand {
     try OptionRange.check("--candidates", candidates, 1...1_000_000)
   }
 
-  private struct Query {
-    var id: String?
-    var text: String
-  }
-
   private struct Answer {
     var hits: [VectorIndex.Hit]
     var passages: [CorpusFile.Passage]
@@ -111,29 +106,12 @@ struct QueryCommand: ParsableCommand {
     return run
   }
 
-  private func readQueries() throws -> [Query] {
-    guard let path = queries else { return [Query(id: nil, text: query ?? "")] }
-    let file = try MappedFile(path: path)
-    return try withExtendedLifetime(file) {
-      var found: [Query] = []
-      var number = 0
-      for line in file.bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) {
-        number += 1
-        if line.allSatisfy({ [32, 9, 13].contains($0) }) { continue }
-        let label = "\(path), line \(number)"
-        let json: JSONValue
-        do throws(JSONError) { json = try JSONValue.parse(Array(line)) } catch {
-          throw FileError(.badContent, path: label, detail: error.description)
-        }
-        let fields = try JSONFields(json, document: label)
-        found.append(Query(id: try fields.string("_id"), text: try fields.requiredString("text")))
-      }
-      return found
-    }
+  private func readQueries() throws -> [QueryFile.Query] {
+    try queries.map(QueryFile.read) ?? [QueryFile.Query(id: nil, text: query ?? "")]
   }
 
   private func answer(
-    _ queries: [Query], _ index: VectorIndex, _ run: EmbeddingRun, _ reranker: (any Reranker)?
+    _ queries: [QueryFile.Query], _ index: VectorIndex, _ run: EmbeddingRun, _ reranker: (any Reranker)?
   ) throws {
     let start = Date()
     let vectors = try run.vectors(of: queries.map(\.text)).vectors
@@ -164,7 +142,7 @@ struct QueryCommand: ParsableCommand {
 
   private func shown(_ score: RerankScore) -> Float { rawScores ? score.raw : score.relevance }
 
-  private func show(_ query: Query, _ answer: Answer, _ times: JSONValue) throws {
+  private func show(_ query: QueryFile.Query, _ answer: Answer, _ times: JSONValue) throws {
     if output.json {
       let results = answer.order.map { position -> JSONValue in
         let (hit, passage) = (answer.hits[position], answer.passages[position])
@@ -199,5 +177,33 @@ struct QueryCommand: ParsableCommand {
                 Ranking.excerpt(passage.embedded),
               ]
           }))
+  }
+}
+
+/// Queries in BEIR's form: `_id` and `text` on each line.
+enum QueryFile {
+  struct Query {
+    var id: String?
+    var text: String
+  }
+
+  static func read(_ path: String) throws -> [Query] {
+    let file = try MappedFile(path: path)
+    return try withExtendedLifetime(file) {
+      var found: [Query] = []
+      var number = 0
+      for line in file.bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) {
+        number += 1
+        if line.allSatisfy({ [32, 9, 13].contains($0) }) { continue }
+        let label = "\(path), line \(number)"
+        let json: JSONValue
+        do throws(JSONError) { json = try JSONValue.parse(Array(line)) } catch {
+          throw FileError(.badContent, path: label, detail: error.description)
+        }
+        let fields = try JSONFields(json, document: label)
+        found.append(Query(id: try fields.string("_id"), text: try fields.requiredString("text")))
+      }
+      return found
+    }
   }
 }
