@@ -151,8 +151,7 @@ import Testing
     #expect(sizes == sizes.sorted(by: >))
     for key in ["ndcg_at_10", "reranked_ndcg_at_10"] {
       let values = try rows.map { try #require($0[key]?.doubleValue) }
-      // The reranker was trained too briefly to be held to more than agreement.
-      if key == "ndcg_at_10" { #expect(values[0] > 0.7) }
+      #expect(values[0] > (key == "ndcg_at_10" ? 0.7 : 0.9))
       // So few queries move it by a hundredth at a time.
       #expect(abs(values[1] - values[0]) < 0.03 && abs(values[2] - values[0]) < 0.1)
     }

@@ -9,7 +9,7 @@ corpus are kept out of the training, and so are the queries, which are fragments
 Seeds and numbers of steps are fixed, but the trainer of `tokenizers` takes pieces of equal frequency in any order, so that a rerun makes
 other files of about the same quality. The files in the package are what counts.
 
-Needs torch, transformers 5, tokenizers and numpy. Takes two minutes on two threads.
+Needs torch, transformers 5, tokenizers and numpy. Takes four minutes on two threads.
 """
 import collections
 import json
@@ -38,7 +38,7 @@ SHAPE = dict(
     hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=192, max_position_embeddings=128)
 LENGTH = SHAPE["max_position_embeddings"]
 QUERIES = 10  # for each novel
-ENCODER_STEPS, RERANKER_STEPS = 130, 60
+ENCODER_STEPS, RERANKER_STEPS = 130, 700
 
 torch.set_num_threads(2)
 torch.manual_seed(SEED)
@@ -277,20 +277,34 @@ print("encoder NDCG@10", np.mean([ndcg(o, i) for o, (_, i) in zip(orders, querie
 reranker = BertForSequenceClassification(config)
 reranker.bert.load_state_dict(encoder.state_dict(), strict=False)
 with torch.no_grad():
-    # So short a training does not find out by itself that equal tokens in query and passage matter. Therefore the first layer begins
-    # with keys that are the queries, so that tokens look at their equals, and with kinds of text that are easy to tell apart.
-    first = reranker.bert.encoder.layer[0].attention
-    turn = torch.linalg.qr(torch.randn(64, 64))[0]
-    for part in (first.self.query, first.self.key):
-        part.weight.copy_(1.5 * turn)
-        part.bias.zero_()
-    for part in (first.self.value, first.output.dense):
-        part.weight.copy_(torch.linalg.qr(torch.randn(64, 64))[0])
+    # So short a training does not find out by itself that equal tokens in query and passage matter. Therefore, in the first layer, tokens
+    # look at their equals: keys are the queries, both what the embedding says but for the kind of text. Values are the embeddings,
+    # so that a token learns whether its equal stands in the other text.
     embeddings = reranker.bert.embeddings
-    size = embeddings.word_embeddings.weight.std()
-    kind = torch.randn(64) * size
-    embeddings.token_type_embeddings.weight.copy_(torch.stack([kind, -kind]))
     embeddings.position_embeddings.weight.mul_(0.1)
+    kind = torch.randn(64)
+    kind /= kind.norm()
+    strength = 4.8 * embeddings.word_embeddings.weight.std()
+    embeddings.token_type_embeddings.weight.copy_(torch.stack([strength * kind, -strength * kind]))
+    embeddings.LayerNorm.weight.fill_(1)
+    embeddings.LayerNorm.bias.zero_()
+    for number, layer in enumerate(reranker.bert.encoder.layer):
+        attention = layer.attention
+        for part in (attention.self.query, attention.self.key):
+            part.bias.zero_()
+            if number == 0:
+                part.weight.copy_(1.2 * (torch.eye(64) - torch.outer(kind, kind)))
+            else:
+                part.weight.normal_(0, 0.05)
+        for part in (attention.self.value, attention.output.dense):
+            part.weight.copy_(torch.eye(64))
+            part.bias.zero_()
+        for norm in (attention.output.LayerNorm, layer.output.LayerNorm):
+            norm.weight.fill_(1)
+            norm.bias.zero_()
+        for part, deviation in ((layer.intermediate.dense, 0.1), (layer.output.dense, 0.05)):
+            part.weight.normal_(0, deviation)
+            part.bias.zero_()
 
 
 def logits(batch):
@@ -303,26 +317,28 @@ def logits(batch):
     return reranker(**padded(rows, types)).logits[:, 0]
 
 
-def reranker_loss(candidates=5, count=8):
-    """The passage among those that the encoder takes for it."""
+def reranker_loss(candidates=6, count=8):
+    """The passage among others: any of the language in the first half, and those that the encoder takes for it in the second."""
+    reranker_loss.step += 1
     batch = pairs(24)
     with torch.no_grad():
         scores = vectors([q for q, _ in batch[:count]]) @ vectors([p for _, p in batch]).T
     flat = []
     for i in range(count):
         others = [j for j in scores[i].argsort(descending=True).tolist() if batch[j][1] != batch[i][1]]
-        hard = others[: candidates // 2]
-        flat += [(batch[i][0], batch[i][1])]
-        flat += [(batch[i][0], batch[j][1]) for j in hard + choose.sample(others[candidates // 2:], candidates - 1 - len(hard))]
+        hard = others[: candidates // 2] if reranker_loss.step > RERANKER_STEPS // 2 else []
+        rest = choose.sample(others[len(hard):], candidates - 1 - len(hard))
+        flat += [(batch[i][0], batch[i][1])] + [(batch[i][0], batch[j][1]) for j in hard + rest]
     found = logits(flat).view(count, candidates)
     right = torch.zeros_like(found)
     right[:, 0] = 1
     # The list decides the order; the pairs by themselves make the sigmoid of a score mean something.
     return torch.nn.functional.cross_entropy(found, torch.zeros(count, dtype=torch.long)) + \
-        0.2 * torch.nn.functional.binary_cross_entropy_with_logits(found, right, pos_weight=torch.tensor(4.0))
+        0.2 * torch.nn.functional.binary_cross_entropy_with_logits(found, right, pos_weight=torch.tensor(5.0))
 
 
-train(reranker, RERANKER_STEPS, 2e-3, reranker_loss, "reranker")
+reranker_loss.step = 0
+train(reranker, RERANKER_STEPS, 1.5e-3, reranker_loss, "reranker")
 rounded(reranker)
 with torch.no_grad():
     again = []
