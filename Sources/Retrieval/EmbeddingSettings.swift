@@ -51,8 +51,10 @@ package struct EmbeddingSettings: Equatable, Sendable {
   }
 
   /// - Throws: ``JSONFieldError`` for a module or setting that is not computed, ``FileError`` for files that are missing.
-  package init(_ model: OpenedModel) throws {
-    let files = model.files
+  package init(_ model: OpenedModel) throws { try self.init(model.files, model.configuration) }
+
+  /// - Throws: ``JSONFieldError`` for a module or setting that is not computed, ``FileError`` for files that are missing.
+  package init(_ files: any ModelFiles, _ configuration: ModelConfiguration) throws {
     if let modules = try files.json(named: "modules.json") {
       try read(modules, files)
     } else {
@@ -70,9 +72,9 @@ package struct EmbeddingSettings: Equatable, Sendable {
         throw fields.refusal("default_prompt_name", "is \"\(name)\", which prompts does not have")
       }
     }
-    let positions = model.configuration.maxPositionEmbeddings
+    let positions = configuration.maxPositionEmbeddings
     maximumLength = min(try length(files) ?? positions, positions)
-    let fields = try JSONFields(.object(model.configuration.json), document: files.label(of: "config.json"))
+    let fields = try JSONFields(.object(configuration.json), document: files.label(of: "config.json"))
     if let sizes = try fields.integers("matryoshka_dimensions", in: 1...(1 << 20), most: 1 << 12) {
       matryoshkaSizes = sizes
     } else if try fields.bool("is_matryoshka") == true {

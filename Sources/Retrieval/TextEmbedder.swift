@@ -106,7 +106,7 @@ package final class TextEmbedder: Sendable {
     }
     try texts.check(encoder, path: model.path)
     let result = AlignedBuffer<Float>(count: texts.count * kept)
-    try texts.eachBatch(of: Self.batchTokens) { batch in
+    texts.eachBatch(of: Self.batchTokens) { batch in
       let vectors = self.vectors(Array(texts[batch]))
       for (index, text) in batch.enumerated() {
         let line = result.pointer + text * kept

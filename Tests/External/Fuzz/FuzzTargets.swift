@@ -18,6 +18,7 @@ import Tokenization
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
 enum FuzzTarget: String, CaseIterable {
   case safetensors, packed, gguf, tokenizer, wordpiece, config, calibration, template, corpus, index
+  case embedding
 
   func run(_ bytes: UnsafeRawBufferPointer) {
     do {
@@ -32,6 +33,7 @@ enum FuzzTarget: String, CaseIterable {
       case .template: try FuzzTarget.template(bytes)
       case .corpus: try FuzzTarget.corpus(bytes)
       case .index: try FuzzTarget.index(bytes)
+      case .embedding: try FuzzTarget.embedding(bytes)
       }
     } catch {
       // Every error must be able to say what is wrong.
@@ -84,7 +86,25 @@ enum FuzzTarget: String, CaseIterable {
     let path = content.withUnsafeBytes { file("model.zhinao", $0) }
     let opened = try PackedModelFile(path: path)
     _ = opened.problems()
-    try run(OpenedModel(path: path))
+    try run(OpenedModel(path: path, accepting: .all))
+  }
+
+  /// What a sentence-transformers folder says: up to four files, divided by the byte 1E.
+  private static func embedding(_ bytes: UnsafeRawBufferPointer) throws {
+    let parts = String(decoding: bytes, as: UTF8.self).bytes.split(separator: "\u{1E}")
+    let names = [
+      "modules.json", "1_Pooling/config.json", "config_sentence_transformers.json",
+      "sentence_bert_config.json",
+    ]
+    var contents: [ByteText: [UInt8]] = [:]
+    for (name, part) in zip(names, parts) { contents[name.bytes] = Array(part.utf8) }
+    let configuration = try ModelConfiguration(
+      [
+        "model_type": "bert", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "vocab_size": 16, "max_position_embeddings": 64,
+      ], label: "config.json")
+    let settings = try EmbeddingSettings(EmbeddedFiles(location: "m", contents: contents), configuration)
+    precondition((1...64).contains(settings.maximumLength))
   }
 
   /// Everything a command does with a model file: whole values, tokenizer, a forward pass when it is small.
@@ -110,6 +130,17 @@ enum FuzzTarget: String, CaseIterable {
 
   private static func run(_ model: OpenedModel) throws {
     if let tokenizer = try? model.tokenizer() { _ = tokenizer.encode("a  b") }
+    if let c = model.configuration.encoder {
+      guard c.layerCount <= 4, c.hiddenSize <= 256, c.vocabularySize <= 4000, c.intermediateSize <= 1024
+      else {
+        return
+      }
+      let encoder = try model.encoder()
+      let ids = [0, c.vocabularySize - 1].prefix(c.positionCount)
+      let (states, batch) = encoder.hiddenStates([(Array(ids), ids.map { _ in 0 })])
+      if encoder.pooler != nil { _ = encoder.pooled(states, batch) }
+      return
+    }
     let decoder = try model.decoder()
     let c = decoder.configuration
     if c.layerCount <= 4 && c.hiddenSize <= 256 && c.vocabularySize <= 2000 && c.intermediateSize <= 1024 {

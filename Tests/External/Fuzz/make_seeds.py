@@ -215,3 +215,15 @@ for kind, vectors in [
         "model": {"path": "m", "fingerprint": "f"}, "corpus": {"name": "c", "bytes": 1, "sha256": ""}, "files": [],
     }
     put("index", kind, b"\n%%\n".join([json.dumps(manifest).encode(), passages, offsets, safetensors(vectors)]))
+
+# What sentence-transformers folders say, old and new spellings.
+modules = json.dumps([
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}])
+for number, pooling in enumerate([
+        {"word_embedding_dimension": 32, "pooling_mode_cls_token": True, "include_prompt": True},
+        {"embedding_dimension": 32, "pooling_mode": ["mean"]}]):
+    put("embedding", f"{number}", "\x1e".join([
+        modules, json.dumps(pooling), json.dumps({"prompts": {"query": "q: "}, "default_prompt_name": "query"}),
+        json.dumps({"max_seq_length": 48, "do_lower_case": False})]).encode())
