@@ -69,12 +69,18 @@ def compare_encoder(packed, path):
 def main(model):
     work, compared, encoders = tempfile.mkdtemp(), 0, []
     files = [f"{work}/float.zhinao"]
+    with open(f"{model}/config.json", encoding="utf-8") as settings:
+        is_encoder = json.load(settings)["model_type"] == "bert"
     run("zhinao-convert", model, "-o", files[0])
     for i, recipe in enumerate(RECIPES):
         files.append(f"{work}/{i}.zhinao")
         method = ["--calibration", f"{model}/calibration.jsonl", "--samples", "4", "--sequence-length", "64"]
         if not os.path.exists(method[1]):
             method = ["--method", "rtn"]
+        if is_encoder and "--head-bits" in recipe:
+            # An encoder has no output head.
+            at = recipe.index("--head-bits")
+            recipe = recipe[:at] + recipe[at + 2:]
         run("zhinao-quantize", model, *recipe, *method, "-o", files[-1])
     for path in files:
         packed = Packed(path)
