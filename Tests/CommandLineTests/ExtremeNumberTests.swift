@@ -93,6 +93,9 @@ import Testing
         model, "--prompt-tokens", "4", "--new-tokens", "2", "--context-tokens", "2", "--repetitions", "1",
         "--threads", "1",
       ]),
+    Command(
+      "bench encoder",
+      [Fixture.path("tiny-bert"), "--tokens", "8", "--batches", "1", "--repetitions", "1"]),
     Command("bench kernels", ["--order", "16", "--repetitions", "1"]),
     Command("bench quantize", ["--tokens", "64", "--shape", "64x64"]),
     Command("bench tokenize", [model, Fixture.tinyZhinao + "/calibration.jsonl", "--repetitions", "1"]),
