@@ -261,7 +261,7 @@ typedef struct zn_kernels {
     void (*_Nonnull relu)(float *_Nonnull x, const float *_Nullable bias, int64_t n);
     // A panel [n][16]: every lane becomes its softmax over n, summed in ascending order.
     void (*_Nonnull softmax_panel)(float *_Nonnull panel, int64_t n);
-    // x = tanh(x) in place, the error below 2e-7 * |tanh(x)|.
+    // x = tanh(x) in place, the error below 2e-7.
     void (*_Nonnull hyperbolic_tangent)(float *_Nonnull x, int64_t n);
     // y += x
     void (*_Nonnull add)(float *_Nonnull y, const float *_Nonnull x, int64_t n);
