@@ -232,13 +232,17 @@ extension ModelFamily.BiasRule {
 }
 
 extension ModelFiles {
-  /// The decoder's configuration.
-  /// - Throws: when there is no `config.json` or it describes something else than a decoder we can run.
-  package func modelConfiguration(families: [ModelFamily] = ModelFamily.builtIn) throws -> ModelConfiguration
-  {
+  /// The model's configuration.
+  /// - Parameter tensorNames: those of the checkpoint, which say how it spells them; nil: as the family does.
+  /// - Throws: when there is no `config.json` or it describes something else than a model we can run.
+  package func modelConfiguration(
+    families: [ModelFamily] = ModelFamily.builtIn, tensorNames: [String]? = nil
+  ) throws -> ModelConfiguration {
     guard let json = try json(named: "config.json") else {
       throw FileError(.cannotOpen, path: location, detail: "has no config.json")
     }
-    return try ModelConfiguration(json, label: label(of: "config.json"), families: families)
+    var configuration = try ModelConfiguration(json, label: label(of: "config.json"), families: families)
+    if let tensorNames { configuration.naming = TensorNaming(tensorNames, family: configuration.family) }
+    return configuration
   }
 }

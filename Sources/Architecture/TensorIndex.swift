@@ -18,8 +18,8 @@ package struct TensorIndex: Sendable {
   private let after: [TensorRule]
   private let layerNames: [ByteText: TensorID]
   private let otherNames: [ByteText: TensorID]
-  /// What stands before the number of a layer.
-  private let layerPrefix: String
+  /// What stands before the number of a layer in this checkpoint's names: `model.layers.`, `bert.encoder.layer.`.
+  package let layerPrefix: String
   private var naming: TensorNaming { configuration.naming }
 
   package init(_ configuration: ModelConfiguration) {

@@ -125,9 +125,8 @@ package struct ProvenanceCheck: Sendable {
 
 /// The type in which a packed file keeps its embedding; nil: as integers.
 private func packedEmbeddingType(_ packed: PackedModelFile) throws -> DType? {
-  var configuration = try packed.files.modelConfiguration()
-  configuration.naming = TensorNaming(packed.header.tensors.map(\.name), family: configuration.family)
-  let index = TensorIndex(configuration)
+  let index = TensorIndex(
+    try packed.files.modelConfiguration(tensorNames: packed.header.tensors.map(\.name)))
   return packed.tensor(index.name(of: TensorID(.embedding)))?.encoding.dtype
 }
 

@@ -73,21 +73,14 @@ struct DynamicRules {
     let parent = group.names[0].lastIndex(of: ".").map { String(group.names[0][...$0]) } ?? ""
     var names = group.names.map { String($0.dropFirst(parent.count)) }
     if let fused = stage.fusedName, !names.contains(fused) { names.append(fused) }
-    return ModuleRules.escaped(index.layersName + ".") + oneOf(group.layers.map(String.init))
+    return ModuleRules.escaped(index.layerPrefix) + oneOf(group.layers.map(String.init))
       + "\\." + ModuleRules.escaped(parent) + oneOf(names.map(ModuleRules.escaped))
   }
 }
 
 extension TensorIndex {
-  /// What stands before a dot and the number of a layer in this model's names: `model.layers`, `bert.encoder.layer`.
-  var layersName: String {
-    // A prefix of the whole body, which only some checkpoints have, is part of it.
-    let projection = stages.first?.modules.first.map { self.name(of: ModuleID($0, layer: 0)) } ?? ""
-    return projection.firstRange(of: ".0.").map { String(projection[..<$0.lowerBound]) } ?? ""
-  }
-
   /// The name of a projection after the number of its layer and a dot.
   fileprivate func nameInLayer(_ kind: ModuleKind) -> String {
-    String(name(of: ModuleID(kind, layer: 0)).dropFirst("\(layersName).0.".count))
+    String(name(of: ModuleID(kind, layer: 0)).dropFirst("\(layerPrefix)0.".count))
   }
 }

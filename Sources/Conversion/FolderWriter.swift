@@ -141,7 +141,7 @@ package struct FolderWriter {
     let json = quantization.json(toolVersion: toolVersion, dynamic: dynamic(quantization))
     guard contents.index.configuration.encoder != nil, var object = json.objectValue else { return json }
     // transformers looks for blocks under the names that decoders have, and refuses a folder that does not say others.
-    object["block_name_to_quantize"] = .string(contents.index.layersName)
+    object["block_name_to_quantize"] = .string(String(contents.index.layerPrefix.dropLast()))
     return .object(object)
   }
 

@@ -23,9 +23,8 @@ package struct PackedStore: ModelStore {
 
   package init(file: PackedModelFile, families: [ModelFamily] = ModelFamily.builtIn) throws {
     self.file = file
-    var configuration = try file.files.modelConfiguration(families: families)
-    configuration.naming = TensorNaming(file.header.tensors.map(\.name), family: configuration.family)
-    self.configuration = configuration
+    configuration = try file.files.modelConfiguration(
+      families: families, tensorNames: file.header.tensors.map(\.name))
     index = TensorIndex(configuration)
   }
 

@@ -50,7 +50,7 @@ struct EncoderQuantizer {
     let streams = [activations.hidden]
     let kept = first > 0 ? try store.load(into: streams, notAfter: first) : nil
     if kept == nil {
-      let inputs = try windows.map { ($0, try types(of: $0)) }
+      let inputs = windows.map { ($0, types(of: $0)) }
       let embedded = try builder.embeddings().embed(inputs)
       activations.hidden.pointer.update(from: embedded.pointer, count: embedded.count)
     }
@@ -89,7 +89,7 @@ struct EncoderQuantizer {
   }
 
   /// 1 for the second text of a pair, which follows the first closing token.
-  private func types(of window: [Int]) throws -> [Int] {
+  private func types(of window: [Int]) -> [Int] {
     guard configuration.textTypeCount > 1, let closing = window.last,
       let end = window.firstIndex(of: closing), end + 1 < window.count
     else { return [Int](repeating: 0, count: window.count) }

@@ -42,9 +42,6 @@ package struct EmbeddingRun: PassageEmbedder {
 
   package var dimensions: Int { size ?? embedder.dimensions }
 
-  /// Tokens of one call of the encoder, which bound its memory; a longer text is a call of its own.
-  private static let tokensAtOnce = 8192
-
   package func vectors(of texts: [String]) throws -> EmbeddedTexts {
     try vectors(of: texts.map { ($0, nil) })
   }
@@ -53,29 +50,10 @@ package struct EmbeddingRun: PassageEmbedder {
     let encoded = try texts.map {
       try embedder.encode($0.text, pair: $0.pair, prompt: prompt, specials: specials)
     }
-    let width = dimensions
-    var result = EmbeddedTexts(vectors: AlignedBuffer<Float>(count: texts.count * width))
-    result.tokenCount = encoded.reduce(0) { $0 + $1.ids.count }
-    result.truncatedCount = encoded.reduce(0) { $0 + ($1.isTruncated ? 1 : 0) }
-    // Texts of like lengths run together.
-    let order = encoded.indices.sorted { (encoded[$0].ids.count, $0) < (encoded[$1].ids.count, $1) }
-    var next = 0
-    while next < order.count {
-      let first = next
-      var tokens = 0
-      while next < order.count,
-        next == first || tokens + encoded[order[next]].ids.count <= EmbeddingRun.tokensAtOnce
-      {
-        tokens += encoded[order[next]].ids.count
-        next += 1
-      }
-      let some = try embedder.vectors(
-        order[first..<next].map { encoded[$0] }, normalizes: normalizes, size: size)
-      for (row, index) in order[first..<next].enumerated() {
-        (result.vectors.pointer + index * width).update(from: some.pointer + row * width, count: width)
-      }
-    }
-    return result
+    return EmbeddedTexts(
+      vectors: try embedder.vectors(encoded, normalizes: normalizes, size: size),
+      tokenCount: encoded.reduce(0) { $0 + $1.ids.count }, truncatedCount: encoded.count(where: \.isTruncated)
+    )
   }
 }
 

@@ -17,9 +17,21 @@ package enum RerankerLoader {
       return try CrossEncoder(
         model, arithmetic: settings.arithmetic, maximumLength: settings.maximumLength, pool: pool)
     }
+    // What the caller states must have a meaning; what the file says of the other kind is only overruled.
     switch try kind(model, settings) {
-    case .head: return try HeadReranker(model, settings, pool: pool)
-    case .yesNo: return try YesNoReranker(model, settings, pool: pool)
+    case .head:
+      if options.describesYesNo {
+        throw RetrievalError(
+          .badSetting("a prompt for yes and no", "is stated, but the model scores with a head"),
+          path: model.path)
+      }
+      return try HeadReranker(model, settings, pool: pool)
+    case .yesNo:
+      if let name = options.headSetting {
+        throw RetrievalError(
+          .badSetting(name, "is for a head, but the model scores with yes and no"), path: model.path)
+      }
+      return try YesNoReranker(model, settings, pool: pool)
     }
   }
 

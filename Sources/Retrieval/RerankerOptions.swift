@@ -166,14 +166,21 @@ package struct RerankerOptions: Equatable, Sendable {
 
   /// A setting that means nothing for a cross-encoder; nil when there is none.
   var decoderSetting: String? {
-    if describesYesNo || kind == .yesNo { return "a prompt for yes and no" }
-    if position != nil { return "position" }
-    return finalNorm != nil ? "final_norm" : nil
+    describesYesNo || kind == .yesNo ? "a prompt for yes and no" : headSetting
+  }
+
+  /// The first setting that only a head has; nil: there is none.
+  var headSetting: String? {
+    let settings: [(String, Bool)] = [
+      ("position", position != nil), ("final_norm", finalNorm != nil), ("weight", weightName != nil),
+      ("bias", biasName != nil), ("system", system != nil), ("answer_len", answerLength != nil),
+    ]
+    return settings.first(where: \.1)?.0
   }
 
   /// Whether something is said that only a prompt with yes and no has.
   var describesYesNo: Bool {
     template != nil || prefix != nil || body != nil || suffix != nil || yes != nil || no != nil
-      || score != nil
+      || score != nil || instruction != nil
   }
 }

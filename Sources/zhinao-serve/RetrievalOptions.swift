@@ -4,6 +4,7 @@ import Models
 import Retrieval
 import Serving
 import Tokenization
+import ToolSupport
 
 /// How models that embed and rerank are served.
 struct RetrievalOptions: ParsableArguments {
@@ -55,12 +56,8 @@ struct RetrievalOptions: ParsableArguments {
   var specials: SpecialTokens { plainText ? .plain : .recognized }
 
   func validate() throws {
-    guard (1...1_000_000).contains(batchTokens) else {
-      throw ValidationError("--batch-tokens: expected 1 to 1000000.")
-    }
-    guard (1...1_000_000).contains(maxInputs) else {
-      throw ValidationError("--max-inputs: expected 1 to 1000000.")
-    }
+    try OptionRange.check("--batch-tokens", batchTokens, 1...1_000_000)
+    try OptionRange.check("--max-inputs", maxInputs, 1...1_000_000)
   }
 
   func settings() throws -> RerankerOptions? {

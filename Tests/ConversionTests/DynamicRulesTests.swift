@@ -58,7 +58,7 @@ import Testing
     var configuration = try ModelConfiguration(json, label: "config.json")
     configuration.naming.hasBodyPrefix = true
     let index = TensorIndex(configuration)
-    #expect(index.layersName == "bert.encoder.layer")
+    #expect(index.layerPrefix == "bert.encoder.layer.")
     let rules = Self.rules([(.query, 0), (.key, 0), (.value, 0)], .floats)
     #expect(
       rules.json(index)?.keys == [

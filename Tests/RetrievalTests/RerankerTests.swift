@@ -254,6 +254,22 @@ import Transformer
     }
   }
 
+  @Test func settingsOfTheOtherKindAreRefused() throws {
+    let folder = try TemporaryFolder()
+    let path = try Self.folder(folder)
+    var options = RerankerOptions()
+    options.template = .qwen3Reranker
+    options.finalNorm = false
+    #expect(
+      try refusal(path, options)
+        == .badSetting("final_norm", "is for a head, but the model scores with yes and no"))
+    options = try Self.options("placeholder")
+    options.instruction = "Judge."
+    #expect(
+      try refusal(path, options)
+        == .badSetting("a prompt for yes and no", "is stated, but the model scores with a head"))
+  }
+
   @Test func headsOfOtherShapesAreRefused() throws {
     let folder = try TemporaryFolder()
     let path = try Self.folder(folder, head: [TensorPlan("linear.weight", .bf16, [2, 256])])
