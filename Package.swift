@@ -18,6 +18,7 @@ let libraries: [Target] = [
     name: "Files", dependencies: ["CZlib", "CSignals", .product(name: "Crypto", package: "swift-crypto")]),
   .target(name: "JSON", dependencies: ["Files"]),
   .target(name: "Terminal", dependencies: ["Files"]),
+  .target(name: "Reports", dependencies: ["Files", "JSON", "Terminal"]),
 
   // MARK: Numbers
   .target(name: "Compute", dependencies: ["CKernels"]),
@@ -116,7 +117,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-quantize",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "AutoGPTQ", "Transformer", "Calibration",
+      argumentParser, "ToolSupport", "Files", "JSON", "Reports", "Tensors", "AutoGPTQ", "Transformer",
+      "Calibration",
       "Quantization",
     ],
     resources: [.copy("Resources/tiny-zhinao")]),
@@ -151,7 +153,7 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-bench",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors",
+      argumentParser, "ToolSupport", "Files", "JSON", "Reports", "Compute", "Tensors", "Safetensors",
       "AutoGPTQ", "PackedModel", "Tokenization", "Architecture", "Transformer", "Models", "Conversion",
       "Quantization", "Generation", "Retrieval",
     ]),
