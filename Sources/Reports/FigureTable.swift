@@ -1,6 +1,6 @@
 extension ReportFigure {
   /// Points of one line that the table lists at most.
-  static let mostListedPoints = 200
+  static let mostListedPoints = 100
 
   /// The numbers behind the picture.
   package func table(_ language: ReportLanguage) -> ReportTable {
@@ -67,7 +67,10 @@ extension IntervalChart {
       for (title, values) in parts {
         columns.append(.number(title))
         let texts = ReportNumber.column(values.map { $0 ?? .nan }, decimals: decimals)
-        for row in cells.indices { cells[row].append(texts[row]) }
+        for row in cells.indices {
+          // A row without values is a heading.
+          cells[row].append(rows[row].values.isEmpty ? "" : texts[row])
+        }
       }
     }
     return ReportTable(axis, columns: columns, rows: cells)

@@ -66,7 +66,7 @@ package struct IntervalChart: Sendable {
 
   package struct Row: Sendable {
     package var label: String
-    /// One for each series; nil: not measured.
+    /// One for each series; nil: not measured. A row without values is a heading.
     package var values: [Interval?]
 
     package init(_ label: String, _ values: Interval?...) {

@@ -38,12 +38,12 @@ enum ReportStyle {
     section { margin-top: 3.4rem; }
     .summary { margin-top: 2.4rem; }
     dl, dd, figure { margin: 0; }
-    .key { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 1px; margin: 0 0 1.8rem;
+    .key { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 0 1px; margin: 0 0 1.8rem;
       background: var(--rule); border: 1px solid var(--rule); border-radius: 6px; overflow: hidden; }
-    .key div { background: var(--page); padding: 0.85rem 1rem 0.9rem; }
+    .key div { background: var(--page); border-bottom: 1px solid var(--rule); margin-bottom: -1px; padding: 0.85rem 1rem 0.9rem; display: grid; grid-row: span 3; grid-template-rows: subgrid; }
     .key dt { color: var(--soft); font-size: 0.84rem; line-height: 1.35; }
     .key dd { font-size: 1.5rem; line-height: 1.3; margin-top: 0.25rem; font-variant-numeric: tabular-nums; }
-    .key .detail { color: var(--soft); font-size: 0.84rem; margin-top: 0.1rem; }
+    .key .detail { color: var(--soft); font-size: 0.84rem; line-height: 1.4; margin-top: 0.1rem; }
     .scroll, .picture { overflow-x: auto; margin: 0 0 1rem; }
     table { border-collapse: collapse; width: 100%; font-size: 0.9rem; line-height: 1.45;
       font-variant-numeric: tabular-nums lining-nums; }
@@ -115,6 +115,7 @@ enum ReportStyle {
       .key { grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
       .key dd { font-size: 1.25rem; }
       .fields > div { grid-template-columns: minmax(0, 1fr); }
+      .picture > svg { width: max(100%, 620px); }
     }
     @page { margin: 18mm 17mm; }
     @media print {
@@ -132,6 +133,9 @@ enum ReportStyle {
       th, td { overflow-wrap: anywhere; padding-inline-end: 0.7rem; }
       tbody th, tbody td:not(.n) { min-width: 0; }
       .item dd { max-height: none; overflow: visible; }
+      .code { white-space: pre-wrap; overflow-wrap: anywhere; overflow: visible; }
+      figure details table { font-size: 7.5pt; line-height: 1.25; }
+      figure details th, figure details td { padding-block: 0.12rem; }
       details::details-content { content-visibility: visible; display: block; height: auto; }
       summary { list-style: none; color: var(--ink); }
       summary::-webkit-details-marker { display: none; }
