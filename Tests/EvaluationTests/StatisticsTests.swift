@@ -47,12 +47,16 @@ import Testing
     for isa in InstructionSet.runnable {
       for threads in 1...3 {
         let pool = WorkerPool(threads: threads, kernels: try #require(Kernels(for: isa)))
-        let (found, agreements) = Comparison.divergence(
-          reference, candidate, rows: targets.count, pool: pool)
-        #expect(found.count == expected.count)
+        let rows = RowComparison(reference, candidate, targets: targets[...], pool: pool)
+        #expect(rows.divergences.count == expected.count)
         #expect(
-          zip(found, expected).allSatisfy { abs($0 - $1) <= Self.divergenceBound }, "\(isa), \(threads)")
-        #expect(agreements == golden["agreements"]?.intValue)
+          zip(rows.divergences, expected).allSatisfy { abs($0 - $1) <= Self.divergenceBound },
+          "\(isa), \(threads)")
+        #expect(rows.agreements == golden["agreements"]?.intValue)
+        // The same function of the same numbers.
+        #expect(
+          rows.losses.reference
+            == tokenLosses(reference, rows: targets.count, targets: targets[...], pool: pool))
         for (name, logits) in [("reference_losses", reference), ("candidate_losses", candidate)] {
           let losses = tokenLosses(logits, rows: targets.count, targets: targets[...], pool: pool)
           let known = try Self.numbers(golden, name)
