@@ -77,12 +77,15 @@ package struct AnswerMetric: Sendable {
     "retrieval_zh", "the share of numbers in the answer that are the paragraph's (段落)"
   ) { answer, truth, _ in try LongBenchMetrics.chineseRetrieval(answer, truth) }
 
-  package static let count = AnswerMetric("count", "the share of numbers in the answer that are the right one") {
+  package static let count = AnswerMetric(
+    "count", "the share of numbers in the answer that are the right one"
+  ) {
     answer, truth, _ in LongBenchMetrics.count(answer, truth)
   }
 
   /// As LongBench with what its own requirements install.
-  package static let codeSimilarity = AnswerMetric("code_sim", "ratio of the first line of code, by difflib") {
+  package static let codeSimilarity = AnswerMetric("code_sim", "ratio of the first line of code, by difflib")
+  {
     answer, truth, _ in try CodeSimilarity.score(answer, truth, ratio: .difflib)
   }
 
@@ -90,7 +93,9 @@ package struct AnswerMetric: Sendable {
     "code_sim_indel", "ratio of the first line of code, by python-Levenshtein"
   ) { answer, truth, _ in try CodeSimilarity.score(answer, truth, ratio: .indel) }
 
-  package static let firstWord = AnswerMetric("first_word", "the first word is the expected one, as OpenCompass") {
+  package static let firstWord = AnswerMetric(
+    "first_word", "the first word is the expected one, as OpenCompass"
+  ) {
     answer, truth, _ in FirstWord.isCorrect(answer, truth) ? 1 : 0
   }
 

@@ -29,7 +29,8 @@ package enum GSM8K {
     }
     guard let mark = solution.bytes.range(of: "#### ") else {
       throw MetricError(
-        .badTruth(metric: "GSM8K", truth: solution, expected: "a solution that ends in \"#### \" and a number"))
+        .badTruth(
+          metric: "GSM8K", truth: solution, expected: "a solution that ends in \"#### \" and a number"))
     }
     let rest = String(solution[mark.upperBound...])
     let end = rest.bytes.range(of: "#### ")?.lowerBound ?? rest.endIndex

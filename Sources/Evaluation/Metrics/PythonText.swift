@@ -85,8 +85,11 @@ enum PythonText {
       var end = index
       while end < scalars.count, isWord(scalars[end]) { end += 1 }
       let word = scalars[index..<end]
-      let plain = ignoringCase ? word.map { ("A"..."Z").contains($0) ? Unicode.Scalar($0.value + 32)! : $0 } : Array(word)
-      result.append(contentsOf: [["a"], ["a", "n"], ["t", "h", "e"]].contains(plain) ? replacement : Array(word))
+      let plain =
+        ignoringCase
+        ? word.map { ("A"..."Z").contains($0) ? Unicode.Scalar($0.value + 32)! : $0 } : Array(word)
+      result.append(
+        contentsOf: [["a"], ["a", "n"], ["t", "h", "e"]].contains(plain) ? replacement : Array(word))
       index = end
     }
     return result
