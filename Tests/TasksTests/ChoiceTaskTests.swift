@@ -52,7 +52,8 @@ import Testing
     var template = ChoiceTemplate.texts
     template.delimiter = delimiter
     let task = ChoiceTask.choices(template)
-    for golden in try Self.golden("lm_eval", name) + (delimiter == " " ? Self.golden("lm_eval", "full-answer") : [])
+    for golden in try Self.golden("lm_eval", name)
+      + (delimiter == " " ? Self.golden("lm_eval", "full-answer") : [])
     {
       let choices = try #require(golden["choices"]?.arrayValue).map { try #require($0.stringValue) }
       let context = try #require(golden["context"]?.stringValue)
