@@ -77,6 +77,12 @@ let libraries: [Target] = [
       "Models",
     ]),
   .target(
+    name: "Tasks",
+    dependencies: [
+      "Files", "JSON", "Compute", "Tokenization", "Architecture", "Transformer", "Models", "Evaluation",
+      "Generation", "Retrieval",
+    ]),
+  .target(
     name: "Serving",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Architecture", "Transformer", "Models", "Tokenization",
