@@ -79,7 +79,9 @@ package enum Statistics {
     return bootstrapMean(strata, resamples: resamples, seed: seed)
   }
 
-  static func bootstrapMean(_ strata: [[Double]], resamples: Int, seed: UInt64) -> ConfidenceInterval {
+  /// As ``bootstrapMean(_:seed:)`` with a number of resamples; every group has scores.
+  package static func bootstrapMean(_ strata: [[Double]], resamples: Int, seed: UInt64) -> ConfidenceInterval
+  {
     precondition(resamples > 1 && strata.allSatisfy { !$0.isEmpty })
     var generator = BootstrapGenerator(seed: seed)
     var means = [Double](repeating: 0, count: resamples)
