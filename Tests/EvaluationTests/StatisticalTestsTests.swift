@@ -20,20 +20,24 @@ import Testing
     return (first, second)
   }
 
-  /// 1,000 sets of pairs with a known difference. The share that is covered has a standard error of 0.7 %; with these seeds it lies where
-  /// it should.
-  @Test(arguments: [(100, 0.2, 0.15), (200, 0.1, 0.05), (500, 0.1, 0.07)])
-  func pairedIntervalsHaveTheTruth(set: (count: Int, better: Double, worse: Double)) {
+  /// 1,000 sets of pairs with a known difference for each of three kinds. The share that is covered has a standard error of 0.7 % for one
+  /// kind and 0.4 % for all.
+  @Test func pairedIntervalsHaveTheTruth() {
     var generator = SplitMix64(seed: 360)
-    var covered = 0
-    for round in 0..<1000 {
-      let (first, second) = Self.accuracies(set.count, set.better, set.worse, &generator)
-      let interval = Statistics.bootstrapMean(
-        [zip(first, second).map { $1 - $0 }], resamples: 1000, seed: UInt64(round))
-      let truth = set.better - set.worse
-      if interval.lower - 1e-12 <= truth, truth <= interval.upper + 1e-12 { covered += 1 }
+    var total = 0
+    for (count, better, worse) in [(100, 0.2, 0.15), (150, 0.1, 0.05), (300, 0.1, 0.07)] {
+      var covered = 0
+      for round in 0..<1000 {
+        let (first, second) = Self.accuracies(count, better, worse, &generator)
+        let interval = Statistics.bootstrapMean(
+          [zip(first, second).map { $1 - $0 }], resamples: 1000, seed: UInt64(round))
+        let truth = better - worse
+        if interval.lower - 1e-12 <= truth, truth <= interval.upper + 1e-12 { covered += 1 }
+      }
+      #expect((930...970).contains(covered), "\(covered) of 1000 with \(count) items")
+      total += covered
     }
-    #expect((940...960).contains(covered), "\(covered) of 1000")
+    #expect((2820...2880).contains(total), "\(total) of 3000")
   }
 
   @Test func intervalsAreRepeatableAndHaveTheMeanInside() throws {
@@ -53,7 +57,7 @@ import Testing
   /// Against statsmodels: proportion_confint(method="wilson"), and scipy.stats.binomtest.
   @Test func knownValues() throws {
     let wilson = try #require(Statistics.wilson(successes: 8, of: 10))
-    #expect(abs(wilson.lower - 0.490162471573) < 1e-9 && abs(wilson.upper - 0.943317755612) < 1e-9)
+    #expect(abs(wilson.lower - 0.490162471573) < 1e-9 && abs(wilson.upper - 0.943317848546) < 1e-9)
     #expect(Statistics.wilson(successes: 0, of: 10)?.lower == 0)
     #expect(Statistics.wilson(successes: 0, of: 0) == nil)
     #expect(Statistics.mean([1, 0, 1]) == Statistics.wilson(successes: 2, of: 3))
