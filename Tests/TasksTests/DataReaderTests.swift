@@ -110,7 +110,7 @@ import Testing
     refusal("not published", "val") { try load("id,question,A,B,C,D\n0,q,a,b,c,d\n") }
     refusal("no items") { try load("id,question,A,B,C,D,answer\n") }
     refusal("no items") { try load("") }
-    refusal("Parquet") { try load("PAR1....") }
+    refusal("Parquet") { try load("PAR1\u{15}\u{4}\u{0}\u{0}") }
     refusal("Git LFS") { try load("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n") }
     let missing = #expect(throws: DataError.self) { try task.load(folder.file("nothing")) }
     #expect(missing?.category == .cannotOpenInput)
