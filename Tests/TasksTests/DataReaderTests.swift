@@ -40,10 +40,12 @@ import Testing
     func records(_ text: String) throws -> [[String]] {
       try Array(text.utf8).withUnsafeBytes { try DelimitedText.records($0, path: "t.csv").map(\.fields) }
     }
-    #expect(try records("a,b\r\nc,\"d,\"\"e\"\"\nf\"\n\n\"\",x\rlast") == [
-      ["a", "b"], ["c", "d,\"e\"\nf"], ["", "x"], ["last"],
-    ])
+    #expect(
+      try records("a,b\r\nc,\"d,\"\"e\"\"\nf\"\n\n\"\",x\rlast") == [
+        ["a", "b"], ["c", "d,\"e\"\nf"], ["", "x"], ["last"],
+      ])
     #expect(try records("\u{FEFF}a, \"b\",\"c\"d\n") == [["a", " \"b\"", "cd"]])
+    #expect(try records("\"a\r\nb\rc\",d\r\n") == [["a\nb\nc", "d"]])
     #expect(try records("") == [])
     #expect(try records(",\n") == [["", ""]])
     let lines = try Array("a\n\"b\nc\"\nd".utf8).withUnsafeBytes {
@@ -134,7 +136,8 @@ import Testing
       "ARC-Challenge-Test.jsonl",
       #"{"id":"M1","question":{"stem":"Why?","choices":[{"text":"x","label":"1"},{"text":"y","label":"2"},{"text":"z","label":"3"}]},"answerKey":"3"}"#
         + "\n"
-        + #"{"id":"M2","question":"How?","choices":{"text":["x","y","z","w"],"label":["A","B","C","D"]},"answerKey":"B"}"#)
+        + #"{"id":"M2","question":"How?","choices":{"text":["x","y","z","w"],"label":["A","B","C","D"]},"answerKey":"B"}"#
+    )
     let questions = try arc.load(folder.file("ARC-Challenge-Test.jsonl")).subjects[0]
     #expect(questions.items.map(\.answer) == [2, 1] && questions.items.map(\.id) == ["M1", "M2"])
     #expect(questions.items.map { arc.includes($0, mode: .roundsJoined) } == [false, true])
@@ -142,7 +145,10 @@ import Testing
       try arc.prompt(questions.items[0], of: questions, shots: 0, mode: .lmEval)
         == .continuations(
           context: "Question: Why?\nAnswer:", continuations: [" x", " y", " z"], choices: ["x", "y", "z"]))
-    try write("bad.jsonl", #"{"question":{"stem":"Why?","choices":[{"text":"x","label":"A"},{"text":"y","label":"B"}]},"answerKey":"C"}"#)
+    try write(
+      "bad.jsonl",
+      #"{"question":{"stem":"Why?","choices":[{"text":"x","label":"A"},{"text":"y","label":"B"}]},"answerKey":"C"}"#
+    )
     refusal("line 1", "answerKey", "one of A, B") { _ = try arc.load(folder.file("bad.jsonl")) }
   }
 
@@ -225,10 +231,12 @@ import Testing
     #expect(LongBenchSet.named("narrativeqa")?.prompt.contains("asconcisely") == true)
     try write(
       "lb/data/multifieldqa_zh.jsonl",
-      #"{"input": "谁？{context}", "context": "文 {input}", "answers": ["刘秀"], "length": 4100, "dataset": "multifieldqa_zh", "language": "zh", "all_classes": null, "_id": "a"}"#)
+      #"{"input": "谁？{context}", "context": "文 {input}", "answers": ["刘秀"], "length": 4100, "dataset": "multifieldqa_zh", "language": "zh", "all_classes": null, "_id": "a"}"#
+    )
     try write(
       "lb/data/trec.jsonl",
-      #"{"input": "Type:", "context": "c", "answers": ["Food"], "length": 10, "all_classes": ["Food", "Animal"], "_id": "b"}"#)
+      #"{"input": "Type:", "context": "c", "answers": ["Food"], "length": 10, "all_classes": ["Food", "Animal"], "_id": "b"}"#
+    )
     let task = try #require(GenerationTask.named("longbench"))
     let items = try task.load(folder.file("lb"), subjects: ["multifieldqa_zh", "trec"]).items
     #expect(
@@ -267,13 +275,15 @@ import Testing
     var template = GenerationOptions(template: "Q: {question} {extra} {no}")
     template.metrics = ["exact_match"]
     try write("own.jsonl", #"{"question": "q", "extra": "e", "answer": "a"}"#)
-    #expect(try GenerationTask.generate(template).load(folder.file("own.jsonl")).items[0].prompt == "Q: q e {no}")
+    #expect(
+      try GenerationTask.generate(template).load(folder.file("own.jsonl")).items[0].prompt == "Q: q e {no}")
   }
 
   // MARK: Retrieval
 
   @Test func readsBothFormsOfCollections() throws {
-    try write("b/corpus.jsonl", #"{"_id": "d1", "title": "t", "text": "x"}"# + "\n" + #"{"_id": "d2", "text": "y"}"#)
+    try write(
+      "b/corpus.jsonl", #"{"_id": "d1", "title": "t", "text": "x"}"# + "\n" + #"{"_id": "d2", "text": "y"}"#)
     try write("b/queries.jsonl", #"{"_id": "q1", "text": "x?"}"# + "\n" + #"{"_id": "q2", "text": "y?"}"#)
     try write("b/qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\tgone\t1\n")
     let data = try RetrievalData.load(folder.file("b"))
