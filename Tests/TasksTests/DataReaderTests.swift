@@ -94,6 +94,16 @@ import Testing
     let anatomy = try mmlu.load(folder.file("mmlu"), subjects: ["anatomy"]).subjects[0]
     #expect(anatomy.items.map(\.question) == ["What, exactly?\nThis", "Q2"])
     #expect(anatomy.items.map(\.answer) == [0, 2])
+    // As Hugging Face's data set is exported.
+    try write(
+      "hf/test.jsonl",
+      #"{"question": "Q?", "subject": "anatomy", "choices": ["a", "b", "c", "d"], "answer": 3}"#)
+    try write(
+      "hf/dev.jsonl",
+      #"{"question": "E?", "subject": "anatomy", "choices": ["a", "b", "c", "d"], "answer": 0}"#)
+    let exported = try mmlu.load(folder.file("hf")).subjects
+    #expect(exported.map(\.name) == ["anatomy"] && exported[0].group == "STEM")
+    #expect(exported[0].items.map(\.answer) == [3] && exported[0].examples.map(\.question) == ["E?"])
   }
 
   @Test func namesWhatIsWrongInATable() throws {
@@ -167,6 +177,9 @@ import Testing
     #expect(data.subjects[0].items.map(\.id) == ["7", "sums/1"])
     #expect(data.subjects.flatMap(\.items).map(\.answer) == [1, 1, 1])
     #expect(data.subjects[0].examples.count == 1)
+    let elsewhere = try ChoiceTask.choices().load(
+      folder.file("own/test.jsonl"), subjects: ["colours"], examples: folder.file("own/dev.jsonl"))
+    #expect(elsewhere.subjects.map(\.examples.count) == [1] && elsewhere.files.count == 2)
     func load(_ line: String) throws {
       try write("one.jsonl", line)
       _ = try ChoiceTask.choices().load(folder.file("one.jsonl"))
