@@ -132,6 +132,19 @@ import Testing
     #expect(throws: MetricError.self) { try score("retrieval", "1", ["twelve"]) }
   }
 
+  /// As OpenCompass' own functions answer.
+  @Test func lettersOfChoices() {
+    for (answer, option, capital) in [
+      ("答案是 B", "B", "B"), ("答案：C。", "C", "C"), ("I think the answer is (D).", "D", "I"),
+      ("The correct answer is: \\boxed{A}", "A", "T"), ("选 E", "", "E"), ("", "", ""), ("故选A", "A", "A"),
+      ("B. because A is wrong", "B", "B"), ("无", "", ""),
+    ] {
+      #expect(OptionLetter.firstOption(answer) == option, "\(answer)")
+      #expect(OptionLetter.firstCapital(answer) == capital, "\(answer)")
+    }
+    #expect(OptionLetter.firstOption("答案是E", options: "ABCDE") == "E")
+  }
+
   /// The tables of 64 cells at a time against the textbook's.
   @Test func distancesOfRandomTexts() throws {
     var generator = SplitMix64(seed: 30)
