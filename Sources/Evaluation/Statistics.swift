@@ -65,8 +65,8 @@ package enum Statistics {
 
   /// The interval between the 2.5 and 97.5 percentiles of means of as many items, drawn with replacement.
   ///
-  /// Over 2,000 simulated sets each, it covered the true mean in 94.0 to 95.8 % for differences of accuracies (5 to 20 % of the items
-  /// change sides; 100 to 500 items), normal and exponential ones; BCa in 94.0 to 95.4 %. `StatisticalTestsTests` repeats the test.
+  /// Over 4,000 simulated sets each, it covered the true difference of accuracies in 95.1 to 95.9 % (100 to 1,000 items, of which 10 to 35 %
+  /// change sides); over 2,000 each, that of normal and exponential scores in 94.0 and 94.8 %. BCa was no closer.
   /// - Parameter strata: scores by group, each of which counts the same in the mean; items are drawn within their group. Groups
   ///   without scores are left out.
   /// - Returns: nil when there are no scores.
@@ -79,7 +79,9 @@ package enum Statistics {
     return bootstrapMean(strata, resamples: resamples, seed: seed)
   }
 
-  static func bootstrapMean(_ strata: [[Double]], resamples: Int, seed: UInt64) -> ConfidenceInterval {
+  /// As ``bootstrapMean(_:seed:)`` with a number of resamples; every group has scores.
+  package static func bootstrapMean(_ strata: [[Double]], resamples: Int, seed: UInt64) -> ConfidenceInterval
+  {
     precondition(resamples > 1 && strata.allSatisfy { !$0.isEmpty })
     var generator = BootstrapGenerator(seed: seed)
     var means = [Double](repeating: 0, count: resamples)

@@ -99,6 +99,18 @@ package struct AnswerMetric: Sendable {
     answer, truth, _ in FirstWord.isCorrect(answer, truth) ? 1 : 0
   }
 
+  package static let firstOption = AnswerMetric(
+    "first_option", "the letter A to D that OpenCompass finds in the answer is the expected one"
+  ) { answer, truth, _ in
+    OptionLetter.firstOption(answer).hasSameBytes(as: truth.bytes.trimmed) ? 1 : 0
+  }
+
+  package static let firstCapital = AnswerMetric(
+    "first_capital", "the first capital letter of the answer is the expected one"
+  ) { answer, truth, _ in
+    OptionLetter.firstCapital(answer).hasSameBytes(as: truth.bytes.trimmed) ? 1 : 0
+  }
+
   package static func gsm8k(_ rule: GSM8K.Rule) -> AnswerMetric {
     AnswerMetric("gsm8k_\(rule.rawValue)", "the number of a GSM8K answer is right, by \(rule.rawValue)") {
       answer, truth, _ in try GSM8K.isCorrect(answer, solution: truth, by: rule) ? 1 : 0
@@ -109,6 +121,7 @@ package struct AnswerMetric: Sendable {
     [
       exactMatch, contains, regularExpression, f1, f1PerCharacter, editSimilarity, rougeL, rougeLPerCharacter,
       classification, retrieval, chineseRetrieval, count, codeSimilarity, codeSimilarityIndel, firstWord,
+      firstOption, firstCapital,
     ] + GSM8K.Rule.allCases.map(gsm8k)
 
   package static func named(_ name: String) -> AnswerMetric? { all.first { $0.name == name } }

@@ -9,9 +9,12 @@ extension ChoiceTask {
   ///   - path: a folder, or a file where the task has only one; see ``layout``.
   ///   - split: nil for ``usualSplit``.
   ///   - subjects: nil for all.
+  ///   - examples: a file of JSON Lines with the examples of HellaSwag, ARC or one's own questions, where it is not beside these.
   /// - Throws: ``DataError`` and others that name the file, the line and the column.
   /// - Complexity: O(bytes).
-  package func load(_ path: String, split: String? = nil, subjects: [String]? = nil) throws -> ChoiceData {
+  package func load(
+    _ path: String, split: String? = nil, subjects: [String]? = nil, examples: String? = nil
+  ) throws -> ChoiceData {
     let split = split ?? usualSplit
     guard let known = splits.first(where: { $0.lowercased() == split.lowercased() }) else {
       throw DataError(.unknownSplit(split, known: splits), path: name)
@@ -27,7 +30,7 @@ extension ChoiceTask {
     case .cmmlu: data = try table(SubjectNames.cmmlu, path, isFolder.boolValue, known, subjects)
     case .mmlu: data = try table(SubjectNames.mmlu, path, isFolder.boolValue, known, subjects)
     case .hellaswag, .arc, .choices:
-      data = try lines(path, isFolder.boolValue, known)
+      data = try lines(path, isFolder.boolValue, known, examples)
       if let subjects {
         let names = data.subjects.map(\.name)
         let unknown = subjects.filter { subject in !names.contains { $0.hasSameBytes(as: subject) } }
@@ -44,6 +47,11 @@ extension ChoiceTask {
   private func table(
     _ rows: [SubjectNames.Row], _ path: String, _ isFolder: Bool, _ split: String, _ subjects: [String]?
   ) throws -> ChoiceData {
+    // All subjects in one file, as data sets of Hugging Face are exported.
+    let single = isFolder ? "\(path)/\(split).jsonl" : path
+    if single.hasSuffix(".jsonl"), FileManager.default.fileExists(atPath: single) {
+      return try oneFile(rows, single, split, subjects)
+    }
     guard isFolder else {
       throw DataError(.refused("is a file; expected \(layout)"), path: path)
     }
@@ -58,7 +66,7 @@ extension ChoiceTask {
     }
     let wanted = rows.filter { subjects?.contains($0.name) ?? true }
     func file(_ subject: String, _ split: String) -> String? {
-      let suffixed = ["\(split)/\(subject)_\(split)", "\(split)/\(subject)"]
+      let suffixed = ["\(split)/\(subject)_\(split)", "\(split)/\(subject)", "\(subject)/\(split)"]
       return suffixed.flatMap { ["\(folder)/\($0).csv", "\(folder)/\($0).jsonl"] }
         .first { FileManager.default.fileExists(atPath: $0) }
     }
@@ -79,6 +87,35 @@ extension ChoiceTask {
         subject.examples = try items(path, subject: row.name, &data.files)
       }
       data.subjects.append(subject)
+    }
+    return data
+  }
+
+  /// Questions whose field `subject` says what they are about; examples come from `dev.jsonl` beside them.
+  private func oneFile(_ rows: [SubjectNames.Row], _ path: String, _ split: String, _ subjects: [String]?)
+    throws
+    -> ChoiceData
+  {
+    var data = ChoiceData(subjects: [], files: [])
+    let all = try read(path, &data.files, most: nil)
+    let names = all.map(\.name)
+    if let unknown = names.first(where: { name in !rows.contains { $0.name == name } }) {
+      throw DataError(.unknownSubjects([unknown], known: rows.map(\.name)), path: path)
+    }
+    if let missing = subjects?.filter({ !names.contains($0) }), !missing.isEmpty {
+      throw DataError(.unknownSubjects(missing, known: names), path: path)
+    }
+    let dev = "\(PathParts(path).folder)/dev.jsonl"
+    var examples: [ChoiceSubject] = []
+    if split != "dev", FileManager.default.fileExists(atPath: dev) {
+      examples = try read(dev, &data.files, most: nil)
+    }
+    for row in rows where subjects?.contains(row.name) ?? true {
+      guard let found = all.first(where: { $0.name == row.name }) else { continue }
+      data.subjects.append(
+        ChoiceSubject(
+          name: row.name, title: row.title, group: row.group,
+          examples: examples.first { $0.name == row.name }?.items ?? [], items: found.items))
     }
     return data
   }
@@ -170,7 +207,9 @@ extension ChoiceTask {
   /// Few-shot examples are read from the head of files of tens of thousands of rows.
   private static let mostExamples = 100
 
-  private func lines(_ path: String, _ isFolder: Bool, _ split: String) throws -> ChoiceData {
+  private func lines(_ path: String, _ isFolder: Bool, _ split: String, _ examplesFile: String?) throws
+    -> ChoiceData
+  {
     func names(_ split: String) -> [String] {
       switch kind {
       case .hellaswag:
@@ -191,7 +230,7 @@ extension ChoiceTask {
         .first { FileManager.default.fileExists(atPath: $0) }
     }
     let itemsPath: String
-    var examplesPath: String?
+    var examplesPath = examplesFile
     if isFolder {
       guard let found = file(split) else {
         throw DataError(.missingFiles([names(split)[0]], layout: layout, licence: licence), path: path)
@@ -199,7 +238,7 @@ extension ChoiceTask {
       itemsPath = found
       let exampleSplits =
         kind == .hellaswag ? ["train"] : splits.contains("Train") ? ["Train"] : ["dev", "train"]
-      examplesPath = exampleSplits.filter { $0 != split }.lazy.compactMap(file).first
+      examplesPath = examplesPath ?? exampleSplits.filter { $0 != split }.lazy.compactMap(file).first
     } else {
       itemsPath = path
     }

@@ -49,8 +49,10 @@ package enum DelimitedText {
                 isOpen = false
               }
             } else {
-              if byte == lineFeed { line += 1 }
-              field.append(byte)
+              // Python opens files in text mode, where CR and CR LF are read as LF, also in quotes.
+              if byte == carriageReturn, position < bytes.count, bytes[position] == lineFeed { position += 1 }
+              if byte == lineFeed || byte == carriageReturn { line += 1 }
+              field.append(byte == carriageReturn ? lineFeed : byte)
             }
           }
         }

@@ -9,6 +9,8 @@ package struct RetrievalData: Sendable {
   package struct Query: Equatable, Sendable {
     package var id: String
     package var text: String
+
+    package init(id: String, text: String) { (self.id, self.text) = (id, text) }
   }
 
   package static let title = "Retrieval"
@@ -135,6 +137,10 @@ package struct RerankingData: Equatable, Sendable {
     package var queries: [String]
     package var positive: [String]
     package var negative: [String]
+
+    package init(queries: [String], positive: [String], negative: [String]) {
+      (self.queries, self.positive, self.negative) = (queries, positive, negative)
+    }
   }
 
   package static let title = "Reranking"

@@ -125,6 +125,10 @@ package struct GenerationTask: Sendable {
       metrics: options.metrics.compactMap(AnswerMetric.named))
   }
 
+  /// Whether the figure of the whole task is the mean of those of its subjects, whatever their sizes; otherwise every item counts the
+  /// same.
+  package var averagesSubjects: Bool { kind == .longbench }
+
   // MARK: Scores
 
   /// The metric that is reported first for items of this subject.

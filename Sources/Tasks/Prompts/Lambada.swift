@@ -8,6 +8,10 @@ package struct ContinuationItem: Equatable, Sendable {
   package var id: String
   package var context: String
   package var continuation: String
+
+  package init(id: String, context: String, continuation: String) {
+    (self.id, self.context, self.continuation) = (id, context, continuation)
+  }
 }
 
 /// LAMBADA (Paperno et al. 2016) as lm-eval's `lambada_openai`: the last word of a passage, whose log-likelihood is taken after the rest of
