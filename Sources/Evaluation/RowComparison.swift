@@ -34,14 +34,16 @@ package struct RowComparison: Sendable {
         let (x, y) = (reference.pointer + row * width, candidate.pointer + row * width)
         top.0.find(row, of: x, kernels: kernels)
         top.1.find(row, of: y, kernels: kernels)
-        let lse = (logSumExp(x, count: width, kernels: kernels), logSumExp(y, count: width, kernels: kernels))
+        let largest = kernels.maximum(x, count: width)
+        let sum = kernels.sumExp(x, shift: largest, count: width)
+        let lse = (Double(largest) + logarithm(sum), logSumExp(y, count: width, kernels: kernels))
         top.0.normalizers[row] = lse.0
         top.1.normalizers[row] = lse.1
         let target = targets[first + row]
         losses.0[row] = lse.0 - Double(x[target])
         losses.1[row] = lse.1 - Double(y[target])
-        let difference = RowComparison.meanDifference(x, y, width, kernels)
-        let divergence = difference - lse.0 + lse.1
+        let weighted = RowComparison.weightedDifference(x, y, width, largest, kernels)
+        let divergence = weighted / sum - lse.0 + lse.1
         // Roundings may make it less than zero; what is not a number stays so, to be noticed.
         divergences[row] = divergence < 0 ? 0 : divergence
       }
@@ -52,16 +54,17 @@ package struct RowComparison: Sendable {
     self.top = top
   }
 
-  /// Σ p (x − y), p being the probabilities of x: KL is this − lse(x) + lse(y).
-  private static func meanDifference(
-    _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ width: Int, _ kernels: Kernels
+  /// Σ exp(x − shift) (x − y). KL is this / Σ exp(x − shift) − lse(x) + lse(y): that sum must be one in double precision, for the
+  /// logits of two models may differ by a constant that takes part in the first term and is gone from the whole.
+  private static func weightedDifference(
+    _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ width: Int, _ shift: Float, _ kernels: Kernels
   ) -> Double {
-    Scratch.withFloats(width) { p in
-      p.update(from: x, count: width)
-      let sum = Double(kernels.expSum(p, shift: kernels.maximum(x, count: width), count: width))
+    Scratch.withFloats(width) { weights in
+      weights.update(from: x, count: width)
+      _ = kernels.expSum(weights, shift: shift, count: width)
       var weighted = 0.0
-      for i in 0..<width { weighted += Double(p[i]) * Double(x[i] - y[i]) }
-      return weighted / sum
+      for i in 0..<width { weighted += Double(weights[i]) * Double(x[i] - y[i]) }
+      return weighted
     }
   }
 

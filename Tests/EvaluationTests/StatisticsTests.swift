@@ -70,8 +70,8 @@ import Testing
 
   /// exp is computed in single precision, its sum in double precision: one ulp of 1.
   static let lossBound = 0x1p-23
-  /// Probabilities and their sum are in single precision, and they weight differences of logits of up to about 10: some tens of
-  /// its roundings of 6e-8, of which most cancel. 6.7e-7 was found.
+  /// exp is computed in single precision and weights differences of logits of up to about 10: some of its roundings of 6e-8, of
+  /// which most cancel.
   static let divergenceBound = 1e-6
 
   @Test(arguments: 0..<11)
