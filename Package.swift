@@ -16,8 +16,11 @@ let libraries: [Target] = [
   // MARK: The outside world
   .target(
     name: "Files", dependencies: ["CZlib", "CSignals", .product(name: "Crypto", package: "swift-crypto")]),
+  .target(
+    name: "DemoModels", dependencies: ["Files"], resources: [.copy("tiny-zhinao"), .copy("tiny-search")]),
   .target(name: "JSON", dependencies: ["Files"]),
   .target(name: "Terminal", dependencies: ["Files"]),
+  .target(name: "Reports", dependencies: ["Files", "JSON", "Terminal"]),
 
   // MARK: Numbers
   .target(name: "Compute", dependencies: ["CKernels"]),
@@ -78,8 +81,8 @@ let libraries: [Target] = [
   .target(
     name: "Tasks",
     dependencies: [
-      "Files", "JSON", "Compute", "Tokenization", "Architecture", "Transformer", "Models", "Evaluation",
-      "Generation", "Retrieval",
+      "Files", "JSON", "Reports", "Compute", "Tensors", "Tokenization", "Architecture", "Transformer", "Models",
+      "Evaluation", "Generation", "Retrieval",
     ]),
   .target(
     name: "Serving",
@@ -122,10 +125,10 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-quantize",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "AutoGPTQ", "Transformer", "Calibration",
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "AutoGPTQ", "Transformer",
+      "Calibration",
       "Quantization",
-    ],
-    resources: [.copy("Resources/tiny-zhinao")]),
+    ]),
   .executableTarget(
     name: "zhinao-verify",
     dependencies: [
@@ -149,21 +152,28 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-search",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "Terminal",
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Compute", "Tensors", "Safetensors", "Terminal",
       "Tokenization", "Transformer", "Models", "Conversion", "Calibration", "Evaluation", "Quantization",
       "Retrieval",
+    ]),
+  .executableTarget(
+    name: "zhinao-evaluate",
+    dependencies: [
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Terminal", "Tokenization",
+      "Transformer", "Models", "Evaluation", "Generation", "Retrieval", "Tasks", "Conversion", "Calibration",
+      "Quantization",
     ],
-    resources: [.copy("Resources/tiny-search")]),
+    resources: [.copy("Resources/demo")]),
   .executableTarget(
     name: "zhinao-bench",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors",
+      argumentParser, "ToolSupport", "Files", "JSON", "Reports", "Compute", "Tensors", "Safetensors",
       "AutoGPTQ", "PackedModel", "Tokenization", "Architecture", "Transformer", "Models", "Conversion",
       "Quantization", "Generation", "Retrieval",
     ]),
 ]
 
-let testedLibraries = libraries.filter { $0.type == .regular && !["CKernels", "CSignals"].contains($0.name) }
+let testedLibraries = libraries.filter { $0.type == .regular && !["CKernels", "CSignals", "DemoModels"].contains($0.name) }
 // What tests use beside the library they test.
 let testDependencies: [String: [Target.Dependency]] = [
   "Conversion": ["Audit"],
@@ -201,7 +211,7 @@ let tests: [Target] =
         "Architecture",
         "ToolSupport",
         "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat", "zhinao-bench", "zhinao-serve",
-        "zhinao-search",
+        "zhinao-search", "zhinao-evaluate",
       ])
   ]
 
