@@ -177,7 +177,8 @@ struct FigureDrawing {
     let rowRoom = min(190, map.rows.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0)
     let left = rowRoom + 34
     let columns = Double(map.columns.count)
-    let cell = max(widest + 8, min(110, (width - left - 2) / columns))
+    let widestColumn = map.columns.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0
+    let cell = max(widest + 8, min(max(110, widestColumn + 8), (width - left - 2) / columns))
     width = max(width, left + columns * cell + 2)
     let rowHeight = 26.0
 
@@ -233,7 +234,6 @@ struct FigureDrawing {
         }
       }
     }
-    let widestColumn = map.columns.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0
     var end = bottom
     if widestColumn <= cell - 4 {
       for (column, name) in map.columns.enumerated() {
@@ -241,7 +241,7 @@ struct FigureDrawing {
       }
       end += 24
     } else {
-      let room = min(widestColumn, 130)
+      let room = min(widestColumn, 190)
       for (column, name) in map.columns.enumerated() {
         rotated(name, left + (Double(column) + 0.5) * cell, bottom + 8, room: room, kind: "l", anchor: .end)
       }

@@ -193,9 +193,9 @@ private struct HTMLPage {
                 if column.alignment == .trailing {
                   $0.element("td", ["class": "n"]) { $0.isolate(cell) }
                 } else if place == 0 {
-                  $0.element("th", ["scope": "row"]) { $0.isolate(cell) }
+                  $0.element("th", ["scope": "row"]) { $0.isolateBreakable(cell) }
                 } else {
-                  $0.element("td") { $0.isolate(cell) }
+                  $0.element("td") { $0.isolateBreakable(cell) }
                 }
               }
             }

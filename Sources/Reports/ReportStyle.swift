@@ -38,9 +38,9 @@ enum ReportStyle {
     section { margin-top: 3.4rem; }
     .summary { margin-top: 2.4rem; }
     dl, dd, figure { margin: 0; }
-    .key { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 0 1px; margin: 0 0 1.8rem;
+    .key { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 1px; margin: 0 0 1.8rem;
       background: var(--rule); border: 1px solid var(--rule); border-radius: 6px; overflow: hidden; }
-    .key div { background: var(--page); border-bottom: 1px solid var(--rule); margin-bottom: -1px; padding: 0.85rem 1rem 0.9rem; display: grid; grid-row: span 3; grid-template-rows: subgrid; }
+    .key div { background: var(--page); row-gap: 0; padding: 0.85rem 1rem 0.9rem; display: grid; grid-row: span 3; grid-template-rows: subgrid; }
     .key dt { color: var(--soft); font-size: 0.84rem; line-height: 1.35; }
     .key dd { font-size: 1.5rem; line-height: 1.3; margin-top: 0.25rem; font-variant-numeric: tabular-nums; }
     .key .detail { color: var(--soft); font-size: 0.84rem; line-height: 1.4; margin-top: 0.1rem; }
@@ -48,11 +48,13 @@ enum ReportStyle {
     table { border-collapse: collapse; width: 100%; font-size: 0.9rem; line-height: 1.45;
       font-variant-numeric: tabular-nums lining-nums; }
     caption { text-align: start; color: var(--soft); padding: 0 0 0.5rem; font-size: 0.9rem; }
-    th, td { padding: 0.42rem 1.1rem 0.42rem 0; text-align: start; vertical-align: top; border-bottom: 1px solid var(--rule); }
+    .scroll + .scroll, p.small + .scroll { margin-top: 1.8rem; }
+    th, td { padding: 0.42rem 1rem 0.42rem 0; text-align: start; vertical-align: top; border-bottom: 1px solid var(--rule); }
     th:last-child, td:last-child { padding-inline-end: 0; }
     th { font-weight: 400; }
     thead th { color: var(--soft); font-size: 0.84rem; vertical-align: bottom; border-bottom-color: var(--soft); }
-    tbody th, tbody td:not(.n) { min-width: 6.5rem; overflow-wrap: anywhere; }
+    tbody th, tbody td:not(.n) { min-width: 6.5rem; overflow-wrap: break-word; }
+    thead th { word-break: keep-all; }
     th.n, td.n { text-align: end; }
     td.n { white-space: nowrap; }
     .small, figcaption p { color: var(--soft); font-size: 0.88rem; margin: 0 0 0.6rem; }
