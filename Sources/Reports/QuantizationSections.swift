@@ -83,6 +83,7 @@ package struct QuantizationSections {
   private func duration(_ seconds: Double) -> String {
     guard seconds < 1e9 else { return ReportNumber.significant(seconds) + " s" }
     let whole = Int(seconds.rounded())
+    if seconds > 0, seconds < 1 { return ReportNumber.significant(seconds, digits: 2) + say(" s", " 秒") }
     if seconds < 59.5 { return ReportNumber.fixed(seconds, decimals: 1) + say(" s", " 秒") }
     if whole < 3600 { return say("\(whole / 60) min \(whole % 60) s", "\(whole / 60) 分 \(whole % 60) 秒") }
     return say("\(whole / 3600) h \(whole % 3600 / 60) min", "\(whole / 3600) 小时 \(whole % 3600 / 60) 分")
@@ -202,7 +203,7 @@ package struct QuantizationSections {
       ]
       if usesInputs {
         let rank = module.inputs.map { "\($0.effectiveRank.map(String.init) ?? "–") / \($0.channels)" }
-        row += [ReportNumber.significant(module.damp), "\(module.deadChannels)", rank ?? "–"]
+        row += ["\(module.damp)", "\(module.deadChannels)", rank ?? "–"]
       }
       return row
     }
@@ -310,7 +311,7 @@ package struct QuantizationSections {
       found.append(
         "损失是 \(module.kind) 中位数的 \(ReportNumber.fixed(module.loss / median, decimals: 0)) 倍")
     }
-    if module.wasDampRaised { found.append("阻尼被提高到 \(ReportNumber.significant(module.damp))") }
+    if module.wasDampRaised { found.append("阻尼被提高到 \(module.damp)") }
     guard let inputs = module.inputs else { return found }
     if inputs.tokens < inputs.channels {
       found.append(
