@@ -406,7 +406,7 @@ struct FigureDrawing {
     let known = chart.bars.map(\.value).filter(\.isFinite)
     guard !known.isEmpty else { return }
     let texts = zip(chart.bars, ReportNumber.column(chart.bars.map(\.value))).map { $0.text ?? $1 }
-    let labelRoom = min(260, chart.bars.map { FigureDrawing.width(of: $0.label.visibleLine) }.max() ?? 0)
+    let labelRoom = min(300, chart.bars.map { FigureDrawing.width(of: $0.label.visibleLine) }.max() ?? 0)
     let textRoom = min(200, texts.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0) + 12
     let left = labelRoom + 12
     let axis = Axis(
@@ -434,9 +434,13 @@ struct FigureDrawing {
           "x": FigureDrawing.number(min(zero, end)), "y": FigureDrawing.number(y - 8),
           "width": FigureDrawing.number(max(1, abs(end - zero))), "height": "16", "rx": "1.5", "class": "b",
         ])
-      label(texts[row], max(zero, end) + 6, y, kind: "v q", room: textRoom - 4)
     }
     if let reference = chart.reference, let x = axis.position(reference) { line(x, top, x, bottom, "r") }
+    for (row, bar) in chart.bars.enumerated() {
+      guard let zero = axis.position(0), let end = axis.position(bar.value) else { continue }
+      let y = top + (Double(row) + 0.5) * rowHeight
+      label(texts[row], max(zero, end) + 6, y, kind: "v q", room: textRoom - 4)
+    }
     foot(axis, title: chart.axis, bottom: bottom)
   }
 }

@@ -50,7 +50,7 @@ private struct HTMLPage {
     }
     if !report.reproduction.isEmpty {
       open(sections.count, phrases.reproduction, "reproduction")
-      paragraph(phrases.reproductionNote)
+      if !report.reproductionNote.isEmpty { paragraph(report.reproductionNote) }
       fields(report.reproduction)
       out.raw("</section>\n")
     }

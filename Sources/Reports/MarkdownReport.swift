@@ -14,7 +14,7 @@ extension Report {
     }
     if !reproduction.isEmpty {
       writer.heading(2, writer.phrases.reproduction)
-      writer.paragraph(writer.phrases.reproductionNote)
+      if !reproductionNote.isEmpty { writer.paragraph(reproductionNote) }
       writer.fields(reproduction)
     }
     if !generator.isEmpty { writer.paragraph("\(writer.phrases.madeBy) \(generator)") }

@@ -66,6 +66,7 @@ enum ReportStyle {
     svg .l, svg .a { fill: var(--soft); }
     svg .h { font-weight: 650; }
     svg .v, svg .q { font-variant-numeric: tabular-nums; }
+    svg .q { paint-order: stroke; stroke: var(--page); stroke-width: 3px; stroke-linejoin: round; }
     svg .v[fill="#000"] { fill: #000; }
     svg .v[fill="#fff"] { fill: #fff; }
     svg .g { stroke: var(--rule); stroke-width: 1; }

@@ -60,13 +60,13 @@ package enum Reproduction {
     return isPlain && !argument.isEmpty ? argument : "'" + argument.bytes.replacing("'", with: "'\\''") + "'"
   }
 
-  /// Command, version and time, the same for every tool.
+  /// Command, version and date, the same for every tool.
   package static func fields(_ language: ReportLanguage) -> [ReportField] {
     [
       ReportField(language.choose("Command", "命令"), command),
       ReportField(language.choose("Program", "程序"), ToolVersion.generator),
       ReportField(
-        language.choose("Time", "时间"), Date().formatted(.iso8601)),
+        language.choose("Date", "日期"), Date().formatted(.iso8601)),
     ]
   }
 

@@ -53,15 +53,20 @@ struct BenchReport {
       Report(
         title: title, subtitle: subject, language: language, generator: ToolVersion.generator,
         summary: keyFigures.isEmpty ? [] : [.keyFigures(keyFigures)], sections: sections,
-        reproduction: reproduction))
+        reproduction: reproduction,
+        reproductionNote: say(
+          "Speeds differ from machine to machine, and a little from run to run.", "速度因机器而异，各次运行之间也略有差别。")))
   }
 
+  /// A speed with about four digits.
+  func speed(_ value: Double) -> String { Format.number(value, digits: value < 1000 ? 1 : 0) }
+
   /// The least and the greatest of several measurements, for a key figure.
-  func spread(_ values: [Double], decimals: Int = 1) -> String {
+  func spread(_ values: [Double]) -> String {
     let (least, most) = (values.min() ?? 0, values.max() ?? 0)
     guard values.count > 1 else { return "" }
     return say(
-      "from \(Format.number(least, digits: decimals)) to \(Format.number(most, digits: decimals))",
-      "\(Format.number(least, digits: decimals)) 至 \(Format.number(most, digits: decimals))")
+      "from \(speed(least)) to \(speed(most))",
+      "\(speed(least)) 至 \(speed(most))")
   }
 }

@@ -211,13 +211,15 @@ extension BenchReport {
         ReportFigure(
           title,
           alternative: say(
-            "\(values.count) runs between \(Format.number(least, digits: 1)) and \(Format.number(most, digits: 1)) tokens per second.",
-            "共 \(values.count) 次，在每秒 \(Format.number(least, digits: 1)) 至 \(Format.number(most, digits: 1)) 个词元之间。"
+            "\(values.count) runs between \(speed(least)) and \(speed(most)) tokens per second.",
+            "共 \(values.count) 次，在每秒 \(speed(least)) 至 \(speed(most)) 个词元之间。"
           ),
           .bars(
             BarChart(
               axis: say("Tokens per second", "词元每秒"),
-              bars: values.enumerated().map { .init(say("Run \($0 + 1)", "第 \($0 + 1) 次"), $1) },
+              bars: values.enumerated().map {
+                .init(say("Run \($0 + 1)", "第 \($0 + 1) 次"), $1, text: speed($1))
+              },
               reference: Timing.median(values), referenceLabel: say("median", "中位数")))))
     }
     try write(
@@ -226,9 +228,9 @@ extension BenchReport {
       keyFigures: [
         KeyFigure(
           say("Prompt of \(command.promptTokens), tokens/s", "\(command.promptTokens) 词元的提示词，词元/秒"),
-          Format.number(Timing.median(prompts), digits: 1), detail: spread(prompts)),
+          speed(Timing.median(prompts)), detail: spread(prompts)),
         KeyFigure(
-          say("Generation, tokens/s", "生成，词元/秒"), Format.number(Timing.median(generations), digits: 1),
+          say("Generation, tokens/s", "生成，词元/秒"), speed(Timing.median(generations)),
           detail: spread(generations)),
         KeyFigure(say("Peak memory", "内存峰值"), Format.bytes(Limits.peakResidentBytes)),
         KeyFigure(say("Load", "加载"), Format.number(load * 1000, digits: 1) + " ms"),

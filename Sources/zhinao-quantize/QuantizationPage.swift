@@ -34,7 +34,10 @@ enum QuantizationPage {
         ReportField(
           language.choose("SHA-256 of the calibration tokens", "校准词元的 SHA-256"),
           result.report.calibration.digest),
-      ] + Reproduction.digests(of: paths))
+      ] + Reproduction.digests(of: paths),
+      reproductionNote: language.choose(
+        "With the same model, calibration text, program and options, the weights come out the same on every machine.",
+        "使用相同的模型、校准文本、程序和选项，在任何机器上得到的权重都相同。"))
   }
 
   private static func resources(
