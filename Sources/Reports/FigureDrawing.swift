@@ -8,7 +8,7 @@ struct FigureDrawing {
   let figure: ReportFigure
   let language: ReportLanguage
   /// Of the picture; grids of many columns are wider.
-  private(set) var width = 720.0
+  private(set) var width: Double
   private(set) var height = 0.0
   /// Values that are not in the picture because its axis has no place for them.
   private(set) var leftOut = 0
@@ -16,7 +16,9 @@ struct FigureDrawing {
 
   var isEmpty: Bool { height == 0 }
 
-  init(_ figure: ReportFigure, language: ReportLanguage) {
+  /// - Parameter isNarrow: for a phone.
+  init(_ figure: ReportFigure, language: ReportLanguage, isNarrow: Bool = false) {
+    width = isNarrow ? 328 : 720
     self.figure = figure
     self.language = language
     switch figure.kind {
@@ -27,12 +29,13 @@ struct FigureDrawing {
     }
   }
 
-  func write(id: String, to out: inout Markup) {
+  func write(id: String, kind: String, to out: inout Markup) {
     let (w, h) = (FigureDrawing.number(width), FigureDrawing.number(height))
     out.element(
       "svg",
       [
         "xmlns": "http://www.w3.org/2000/svg", "viewBox": "0 0 \(w) \(h)", "width": w, "height": h,
+        "class": kind,
         "role": "img",
         "aria-labelledby": "\(id)t \(id)d",
       ]
@@ -174,7 +177,7 @@ struct FigureDrawing {
       }
     }
     let widest = texts.joined().map(FigureDrawing.width).max() ?? 0
-    let rowRoom = min(190, map.rows.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0)
+    let rowRoom = min(width * 0.26, map.rows.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0)
     let left = rowRoom + 34
     let columns = Double(map.columns.count)
     let widestColumn = map.columns.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0
@@ -280,7 +283,8 @@ struct FigureDrawing {
     let intervals = chart.rows.flatMap { $0.values.prefix(count).compactMap { $0 } }
     let known = intervals.flatMap { [$0.value, $0.low ?? $0.value, $0.high ?? $0.value] }
     guard known.contains(where: \.isFinite) else { return }
-    let labelRoom = min(230, chart.rows.map { FigureDrawing.width(of: $0.label.visibleLine) }.max() ?? 0)
+    let labelRoom = min(
+      width * 0.32, chart.rows.map { FigureDrawing.width(of: $0.label.visibleLine) }.max() ?? 0)
     let decimals = chart.decimals ?? ReportNumber.decimals(of: intervals.map(\.value))
     let texts = chart.rows.map { row in
       row.values.prefix(count).map { $0.map { ReportNumber.fixed($0.value, decimals: decimals) } ?? "–" }
@@ -366,7 +370,7 @@ struct FigureDrawing {
       label(chart.yAxis, 0, top + 2, kind: "a", room: width)
       top += 20
     }
-    let bottom = top + 260
+    let bottom = top + (width < 500 ? 200 : 260)
     let y = Axis(ys, range: nil, scale: chart.yScale, from: bottom, to: top)
     let left = (y.ticks.map { FigureDrawing.width(of: $0.text) }.max() ?? 0) + 12
     let x = Axis(xs, range: nil, scale: chart.xScale, from: left, to: width - 14, fits: true)
@@ -406,8 +410,9 @@ struct FigureDrawing {
     let known = chart.bars.map(\.value).filter(\.isFinite)
     guard !known.isEmpty else { return }
     let texts = zip(chart.bars, ReportNumber.column(chart.bars.map(\.value))).map { $0.text ?? $1 }
-    let labelRoom = min(300, chart.bars.map { FigureDrawing.width(of: $0.label.visibleLine) }.max() ?? 0)
-    let textRoom = min(200, texts.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0) + 12
+    let labelRoom = min(
+      width * 0.4, chart.bars.map { FigureDrawing.width(of: $0.label.visibleLine) }.max() ?? 0)
+    let textRoom = min(width * 0.28, texts.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0) + 12
     let left = labelRoom + 12
     let axis = Axis(
       [0] + known + (chart.reference.map { [$0] } ?? []), range: nil, scale: .linear, from: left,

@@ -210,6 +210,7 @@ private struct HTMLPage {
   private mutating func figure(_ figure: ReportFigure) {
     figures += 1
     let drawing = FigureDrawing(figure, language: report.language)
+    let narrow = FigureDrawing(figure, language: report.language, isNarrow: true)
     let numbers = figure.table(report.language)
     let id = "f\(figures)"
     out.element("figure") {
@@ -219,7 +220,10 @@ private struct HTMLPage {
       } else {
         $0.element(
           "div", ["class": "picture", "role": "region", "aria-label": figure.title, "tabindex": "0"]
-        ) { drawing.write(id: id, to: &$0) }
+        ) {
+          drawing.write(id: id, kind: "wide", to: &$0)
+          narrow.write(id: id + "n", kind: "narrow", to: &$0)
+        }
       }
       if !figure.note.isEmpty || drawing.leftOut > 0 {
         $0.element("figcaption") {

@@ -62,6 +62,7 @@ enum ReportStyle {
     figure h3 { margin-top: 0; }
     svg { display: block; font-family: inherit; font-size: 12px; }
     .picture > svg { max-width: none; height: auto; }
+    svg.narrow { display: none; }
     svg text { fill: var(--ink); }
     svg .l, svg .a { fill: var(--soft); }
     svg .h { font-weight: 650; }
@@ -111,6 +112,9 @@ enum ReportStyle {
     footer { margin-top: 3.4rem; padding-top: 0.9rem; border-top: 1px solid var(--rule); color: var(--soft); font-size: 0.84rem; }
     footer p { margin: 0; }
     :lang(zh) p { line-height: 1.75; }
+    @media screen and (min-width: 34rem) and (max-width: 48rem) {
+      svg.wide { width: max(100%, 600px); }
+    }
     @media screen and (max-width: 34rem) {
       body { padding: 2rem 1rem 3rem; }
       h1 { font-size: 1.5rem; }
@@ -118,7 +122,8 @@ enum ReportStyle {
       .key { grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
       .key dd { font-size: 1.25rem; }
       .fields > div { grid-template-columns: minmax(0, 1fr); }
-      .picture > svg { width: max(100%, 620px); }
+      svg.wide { display: none; }
+      svg.narrow { display: block; }
     }
     @page { margin: 18mm 17mm; }
     @media print {
