@@ -16,6 +16,8 @@ let libraries: [Target] = [
   // MARK: The outside world
   .target(
     name: "Files", dependencies: ["CZlib", "CSignals", .product(name: "Crypto", package: "swift-crypto")]),
+  .target(
+    name: "DemoModels", dependencies: ["Files"], resources: [.copy("tiny-zhinao"), .copy("tiny-search")]),
   .target(name: "JSON", dependencies: ["Files"]),
   .target(name: "Terminal", dependencies: ["Files"]),
   .target(name: "Reports", dependencies: ["Files", "JSON", "Terminal"]),
@@ -77,6 +79,12 @@ let libraries: [Target] = [
       "Models",
     ]),
   .target(
+    name: "Tasks",
+    dependencies: [
+      "Files", "JSON", "Reports", "Compute", "Tensors", "Tokenization", "Architecture", "Transformer", "Models",
+      "Evaluation", "Generation", "Retrieval",
+    ]),
+  .target(
     name: "Serving",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Architecture", "Transformer", "Models", "Tokenization",
@@ -118,11 +126,10 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-quantize",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Reports", "Tensors", "AutoGPTQ", "Transformer",
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "AutoGPTQ", "Transformer",
       "Calibration",
       "Quantization",
-    ],
-    resources: [.copy("Resources/tiny-zhinao")]),
+    ]),
   .executableTarget(
     name: "zhinao-verify",
     dependencies: [
@@ -146,11 +153,18 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-search",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "Terminal",
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Compute", "Tensors", "Safetensors", "Terminal",
       "Tokenization", "Transformer", "Models", "Conversion", "Calibration", "Evaluation", "Quantization",
       "Retrieval",
+    ]),
+  .executableTarget(
+    name: "zhinao-evaluate",
+    dependencies: [
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Terminal", "Tokenization",
+      "Transformer", "Models", "Evaluation", "Generation", "Retrieval", "Tasks", "Conversion", "Calibration",
+      "Quantization",
     ],
-    resources: [.copy("Resources/tiny-search")]),
+    resources: [.copy("Resources/demo")]),
   .executableTarget(
     name: "zhinao-bench",
     dependencies: [
@@ -160,7 +174,7 @@ let tools: [Target] = [
     ]),
 ]
 
-let testedLibraries = libraries.filter { $0.type == .regular && !["CKernels", "CSignals"].contains($0.name) }
+let testedLibraries = libraries.filter { $0.type == .regular && !["CKernels", "CSignals", "DemoModels"].contains($0.name) }
 // What tests use beside the library they test.
 let testDependencies: [String: [Target.Dependency]] = [
   "Conversion": ["Audit"],
@@ -198,7 +212,7 @@ let tests: [Target] =
         "Architecture",
         "ToolSupport",
         "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat", "zhinao-bench", "zhinao-serve",
-        "zhinao-search",
+        "zhinao-search", "zhinao-evaluate",
       ])
   ]
 
@@ -209,6 +223,7 @@ let fuzzing: [Target] = [
     dependencies: [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
       "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer", "Retrieval",
+      "Evaluation", "Tasks",
     ],
     path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run", "template.dict"])
 ]

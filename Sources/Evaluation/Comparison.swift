@@ -1,4 +1,3 @@
-import Compute
 import Foundation
 import JSON
 import Transformer
@@ -18,10 +17,19 @@ package struct Comparison: Equatable, Sendable {
   package var top1Agreement: Double
   package var tokensScored: Int
   package var windows: Int
+  /// Where in the text the models differ; nil when this was made from sums.
+  package var profile: DivergenceProfile?
 
+  /// - Parameters:
+  ///   - ids: of the text, which both models know.
+  ///   - texts: of the reference's tokenizer. Without it, the profile has no classes and no texts of tokens.
+  ///   - worst: how many of the positions with the largest divergence are kept.
+  ///   - progress: called with windows done and windows in all.
+  /// - Throws: ``EvaluationError`` when the vocabularies differ, the text is too short for one window, or a model gives a
+  ///   value that is not a number.
   package static func measure(
     reference: Decoder, candidate: Decoder, ids: [Int], protocol windowing: WindowProtocol,
-    progress: (Int, Int) throws -> Void = { _, _ in }
+    texts: TokenTexts? = nil, worst: Int = 0, progress: (Int, Int) throws -> Void = { _, _ in }
   ) throws -> Comparison {
     guard reference.vocabularySize == candidate.vocabularySize else {
       throw EvaluationError(
@@ -31,32 +39,32 @@ package struct Comparison: Equatable, Sendable {
     let (first, second) = (WindowRunner(decoder: reference), WindowRunner(decoder: candidate))
     var losses = (reference: LossSum(), candidate: LossSum())
     var divergences: [Double] = []
-    var agreements = 0
+    var profile = ProfileBuilder(ids: ids, windows: windows, texts: texts, worst: worst)
     var done = 0
     for batch in WindowRunner.batches(windows) {
       let hidden = (first.hidden(ids, batch), second.hidden(ids, batch))
       var row = 0
       for window in batch {
-        first.forEachBlock(hidden.0, window: window, firstRow: row) { a, rows, token in
+        try first.forEachBlock(hidden.0, window: window, firstRow: row) { a, rows, token in
           let start = row + token - 1 - window.range.lowerBound
           let b = candidate.logits(hidden.1, rows: start..<start + rows)
-          let targets = ids[token..<token + rows]
-          losses.reference.add(tokenLosses(a, rows: rows, targets: targets, pool: reference.steps.pool))
-          losses.candidate.add(tokenLosses(b, rows: rows, targets: targets, pool: reference.steps.pool))
-          let (kl, same) = divergence(a, b, rows: rows, pool: reference.steps.pool)
-          divergences += kl
-          agreements += same
-        }
-        guard losses.reference.sum.isFinite, losses.candidate.sum.isFinite else {
-          throw EvaluationError(.oneNotFinite(tokens: window.range))
+          let compared = RowComparison(
+            a, b, targets: ids[token..<token + rows], pool: reference.steps.pool)
+          guard compared.isFinite else { throw EvaluationError(.oneNotFinite(tokens: window.range)) }
+          losses.reference.add(compared.losses.reference)
+          losses.candidate.add(compared.losses.candidate)
+          divergences += compared.divergences
+          profile.add(compared, firstToken: token, window: window, number: done)
         }
         row += window.range.count
         done += 1
         try progress(done, windows.count)
       }
     }
-    return Comparison(
-      losses: losses, divergences: divergences, agreements: agreements, windows: windows.count)
+    var comparison = Comparison(
+      losses: losses, divergences: divergences, agreements: profile.agreements, windows: windows.count)
+    comparison.profile = profile.finished()
+    return comparison
   }
 }
 
@@ -80,47 +88,14 @@ extension Comparison {
       top1Agreement: Double(agreements) / Double(count), tokensScored: count, windows: windows)
   }
 
-  /// Per row KL(a ‖ b) = Σ p (a − b) − lse(a) + lse(b), and how many rows agree on the first token.
-  package static func divergence(
-    _ a: AlignedBuffer<Float>, _ b: AlignedBuffer<Float>, rows: Int, pool: WorkerPool
-  ) -> ([Double], Int) {
-    let width = a.count / rows
-    let divergences = AlignedBuffer<Double>(count: rows)
-    let same = AlignedBuffer<UInt8>(count: rows)
-    let kernels = pool.kernels
-    pool.runRanges(rows) { range in
-      for row in range {
-        let (x, y) = (a.pointer + row * width, b.pointer + row * width)
-        let (topX, topY) = (kernels.maximum(x, count: width), kernels.maximum(y, count: width))
-        let lse = (logSumExp(x, count: width, kernels: kernels), logSumExp(y, count: width, kernels: kernels))
-        same[row] = firstIndex(of: topX, in: x, width) == firstIndex(of: topY, in: y, width) ? 1 : 0
-        let difference = Scratch.withFloats(width) { p in
-          p.update(from: x, count: width)
-          let sum = Double(kernels.expSum(p, shift: topX, count: width))
-          var weighted = 0.0
-          for i in 0..<width { weighted += Double(p[i]) * Double(x[i] - y[i]) }
-          return weighted / sum
-        }
-        divergences[row] = max(0, difference - lse.0 + lse.1)
-      }
-    }
-    return (divergences.array, same.array.reduce(0) { $0 + Int($1) })
-  }
-
-  private static func firstIndex(of value: Float, in row: UnsafePointer<Float>, _ width: Int) -> Int {
-    var i = 0
-    while i < width && row[i] != value { i += 1 }
-    return i
-  }
-
   package var json: JSONValue {
-    [
-      "reference_perplexity": .init(reference), "candidate_perplexity": .init(candidate),
-      "perplexity_ratio": .init(ratio), "mean_kl": .init(meanKL), "median_kl": .init(medianKL),
-      "kl_99": .init(kl99),
-      "maximum_kl": .init(maximumKL), "top1_agreement": .init(top1Agreement),
-      "tokens_scored": .init(tokensScored),
-      "windows": .init(windows),
-    ]
+    var object = JSONObject([
+      ("reference_perplexity", .init(reference)), ("candidate_perplexity", .init(candidate)),
+      ("perplexity_ratio", .init(ratio)), ("mean_kl", .init(meanKL)), ("median_kl", .init(medianKL)),
+      ("kl_99", .init(kl99)), ("maximum_kl", .init(maximumKL)), ("top1_agreement", .init(top1Agreement)),
+      ("tokens_scored", .init(tokensScored)), ("windows", .init(windows)),
+    ])
+    for (name, value) in profile?.json ?? [] { object[name] = value }
+    return .object(object)
   }
 }

@@ -1,7 +1,7 @@
 import Files
 import JSON
 
-/// A corpus in BEIR's form: a JSON object with `_id`, `title` and `text` on each line of a mapped file. All lines are checked when
+/// A corpus in BEIR's form: a JSON object with `_id` (or `id`), `title` and `text` on each line of a mapped file. All lines are checked when
 /// it is opened.
 package final class CorpusFile: Sendable {
   package struct Passage: Equatable, Sendable {
@@ -93,14 +93,16 @@ package final class CorpusFile: Sendable {
   /// - Throws: ``JSONFieldError``.
   package static func passage(_ json: JSONValue, document: String) throws -> Passage {
     let fields = try JSONFields(json, document: document)
+    // C-MTEB's name of the id.
+    let key = fields.isPresent("_id") || !fields.isPresent("id") ? "_id" : "id"
     let id: String
-    if let number = fields["_id"]?.intValue {
+    if let number = fields[key]?.intValue {
       // Some tools write ids as numbers.
       id = "\(number)"
     } else {
-      id = try fields.requiredString("_id")
+      id = try fields.requiredString(key)
     }
-    guard !id.isEmpty else { throw fields.refusal("_id", "is empty; every passage needs an id") }
+    guard !id.isEmpty else { throw fields.refusal(key, "is empty; every passage needs an id") }
     return Passage(id: id, title: try fields.string("title") ?? "", text: try fields.requiredString("text"))
   }
 

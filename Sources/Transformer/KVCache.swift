@@ -69,6 +69,16 @@ package final class KVCache: @unchecked Sendable {
     count = newCount
   }
 
+  /// A copy with the tokens held, and room for `capacity`.
+  /// - Parameter configuration: of the model that made the cache.
+  package func copy(configuration: DecoderConfiguration, capacity: Int, pool: WorkerPool) -> KVCache {
+    precondition(capacity >= count)
+    let other = KVCache(configuration: configuration, capacity: capacity, type: type)
+    pool.run(layers.count) { other.copyLayer($0, from: self) }
+    other.count = count
+    return other
+  }
+
   /// Puts the keys and values that one layer of `other` has of its tokens at the start of the same layer here. The count of
   /// tokens held stays as it is.
   /// - Precondition: both are of one type and one model, and there is room.

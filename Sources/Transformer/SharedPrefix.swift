@@ -10,12 +10,20 @@ extension Decoder {
   ///   token's state is the same bits as without a prefix, and does not depend on the other sequences.
   package func residualStates(_ continuations: [[Int]], after prefix: KVCache? = nil) -> AlignedBuffer<Float>
   {
-    let shared = prefix?.count ?? 0
-    let x = embed(continuations.flatMap { $0 })
+    residualStates(continuations.map { ($0, prefix) })
+  }
+
+  /// Runs sequences, each from where its own prefix ends, and keeps nothing of them.
+  /// - Parameter continuations: for each sequence its ids after the prefix, not empty, and the cache that holds what it begins
+  ///   with; nil: it begins at position 0. Several may have the same prefix. All prefixes are stored as one type.
+  /// - Returns: the states after the last block, before the final norm, sequence after sequence: `[tokens, hiddenSize]`.
+  package func residualStates(_ continuations: [(tokens: [Int], prefix: KVCache?)]) -> AlignedBuffer<Float> {
+    let x = embed(continuations.flatMap(\.tokens))
     var slices: [SequenceSlice] = []
     var row = 0
-    for tokens in continuations {
+    for (tokens, prefix) in continuations {
       precondition(!tokens.isEmpty, "a sequence has no tokens of its own")
+      let shared = prefix?.count ?? 0
       let cache = KVCache(
         configuration: configuration, capacity: shared + tokens.count, type: prefix?.type ?? .f32,
         retaining: false)
@@ -24,12 +32,21 @@ extension Decoder {
       row += tokens.count
     }
     let work = LayerBuffers(configuration, rows: row)
+    let prefixes = continuations.map(\.prefix)
     for (index, layer) in layers.enumerated() {
-      if let prefix, shared > 0 {
-        steps.pool.run(slices.count) { [slices] in slices[$0].cache.copyLayer(index, from: prefix) }
+      steps.pool.run(slices.count) { [slices] in
+        if let prefix = prefixes[$0], prefix.count > 0 { slices[$0].cache.copyLayer(index, from: prefix) }
       }
       run(layer, index: index, x: x, sequences: slices, work: work)
     }
+    return x
+  }
+
+  /// The same with the final norm, which logits are made from.
+  package func hiddenStates(_ continuations: [(tokens: [Int], prefix: KVCache?)]) -> AlignedBuffer<Float> {
+    let x = residualStates(continuations)
+    steps.normalize(
+      x.pointer, weight: finalNorm, rows: continuations.reduce(0) { $0 + $1.tokens.count }, into: x.pointer)
     return x
   }
 }

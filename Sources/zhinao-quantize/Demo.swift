@@ -1,3 +1,4 @@
+import DemoModels
 import Files
 import Foundation
 import JSON
@@ -7,11 +8,7 @@ import ToolSupport
 /// Quantizes the small trained model inside this program, both ways, and shows what each loses.
 struct Demo {
   func run(_ output: OutputOptions) throws {
-    guard let folder = Bundle.module.path(forResource: "tiny-zhinao", ofType: nil) else {
-      throw FileError(
-        .cannotOpen, path: "tiny-zhinao",
-        detail: "the model of the demo is not beside the program; build it with swift build")
-    }
+    let folder = try DemoModels.folder(DemoModels.decoder)
     let work = FileManager.default.temporaryDirectory.appendingPathComponent("zhinao-demo-\(getpid())").path
     PendingOutputs.register(work)
     defer { PendingOutputs.discardRegistered(work) }

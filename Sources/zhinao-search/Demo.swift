@@ -1,6 +1,7 @@
 import ArgumentParser
 import Calibration
 import Conversion
+import DemoModels
 import Evaluation
 import Files
 import Foundation
@@ -58,11 +59,7 @@ struct Demo {
 
   func run(_ output: OutputOptions) throws {
     let start = Date()
-    guard let folder = Bundle.module.path(forResource: "tiny-search", ofType: nil) else {
-      throw FileError(
-        .cannotOpen, path: "tiny-search",
-        detail: "the models of the demo are not beside the program; build it with swift build")
-    }
+    let folder = try DemoModels.folder(DemoModels.search)
     let work = FileManager.default.temporaryDirectory.appendingPathComponent("zhinao-demo-\(getpid())").path
     PendingOutputs.register(work)
     defer { PendingOutputs.discardRegistered(work) }

@@ -5,6 +5,7 @@ import JSON
 import Models
 import Retrieval
 import Tensors
+import Tokenization
 import ToolSupport
 
 struct CompareCommand: ParsableCommand {
@@ -13,8 +14,11 @@ struct CompareCommand: ParsableCommand {
     abstract: "Compare the predictions of two models on a text.",
     discussion: """
       Both perplexities and their ratio, KL divergence of the reference from the candidate (mean and 99th percentile, \
-      in nats per token), and the share of positions where both put the same token first. --arithmetic is that of the \
-      candidate; the reference is computed in fp32.
+      in nats per token), the share of positions where both put the same token first, and how many of the 5 and 10 most \
+      likely tokens they share. --arithmetic is that of the candidate; the reference is computed in fp32.
+
+      --details says where they differ: by the length of the context, along the text, by the kind of token, and at the \
+      positions with the largest divergence. --json has all of this always.
 
       Of encoders, the cosine of the two vectors of each text (mean, 1st percentile, least), and how many of the ten \
       nearest texts stay the same; of cross-encoders, the errors of the scores. --text is then a file with a text on each \
@@ -23,6 +27,7 @@ struct CompareCommand: ParsableCommand {
       EXAMPLES
         zhinao-verify compare bge/ bge-int8.zhinao --text sentences.txt --arithmetic fast
         zhinao-verify compare MODEL_DIR model-int4.zhinao --text eval.txt
+        zhinao-verify compare MODEL_DIR model-int4.zhinao --text eval.txt --details --worst 5
       """)
 
   @Argument(help: "The reference model.")
@@ -30,10 +35,23 @@ struct CompareCommand: ParsableCommand {
   @Argument(help: "The model that is compared with the reference.")
   var candidate: String
   @OptionGroup var text: TextOptions
+  @Flag(
+    help:
+      "Print where decoders differ: by context, along the text, by kind of token, and the worst positions.")
+  var details = false
+  @Option(
+    help: ArgumentHelp(
+      "How many positions with the largest divergence are listed, with their context (default: 20; 0: none).",
+      valueName: "n"))
+  var worst: Int?
   @OptionGroup var arithmetic: ArithmeticOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
+
+  static let mostWorst = 10_000
+
+  func validate() throws { try OptionRange.check("--worst", worst, 0...Self.mostWorst) }
 
   func run() throws {
     compute.apply()
@@ -48,11 +66,12 @@ struct CompareCommand: ParsableCommand {
     if b.configuration.encoder != nil {
       throw ValidationError("\(candidate) is an encoder, \(reference) is not.")
     }
-    let ids = try text.load(for: a)
+    let tokenizer = try tokenizer(of: a)
+    let ids = try text.load(for: a, tokenizer: tokenizer)
     let bar = ProgressReporter("compare", unit: "windows")
     let result = try Comparison.measure(
       reference: a.decoder(), candidate: b.decoder(arithmetic: arithmetic.arithmetic ?? .exact), ids: ids,
-      protocol: text.windowing
+      protocol: text.windowing, texts: tokenizer.map(TokenTexts.init), worst: worst ?? 20
     ) { bar.update($0, of: $1) }
     var json = result.json.objectValue ?? JSONObject()
     json["reference"] = .string(reference)
@@ -60,20 +79,36 @@ struct CompareCommand: ParsableCommand {
     json["window"] = .init(text.window)
     json["seconds"] = .init(Date().timeIntervalSince(start))
     try output.show(.object(json)) {
-      Format.table([
-        ["perplexity of the reference", Format.number(result.reference, digits: 4)],
-        ["perplexity of the candidate", Format.number(result.candidate, digits: 4)],
-        ["ratio", Format.number(result.ratio, digits: 5)],
-        ["KL divergence, mean", Format.number(result.meanKL, digits: 6)],
-        ["KL divergence, median", Format.number(result.medianKL, digits: 6)],
-        ["KL divergence, 99th percentile", Format.number(result.kl99, digits: 6)],
-        ["top-1 agreement", Format.number(result.top1Agreement * 100, digits: 2) + " %"],
-        ["tokens", "\(result.tokensScored)"],
-      ])
+      let summary = Format.table(
+        [
+          ["perplexity of the reference", Format.number(result.reference, digits: 4)],
+          ["perplexity of the candidate", Format.number(result.candidate, digits: 4)],
+          ["ratio", Format.number(result.ratio, digits: 5)],
+          ["KL divergence, mean", Format.number(result.meanKL, digits: 6)],
+          ["KL divergence, median", Format.number(result.medianKL, digits: 6)],
+          ["KL divergence, 99th percentile", Format.number(result.kl99, digits: 6)],
+          ["top-1 agreement", Format.number(result.top1Agreement * 100, digits: 2) + " %"],
+        ] + (result.profile?.overlapRows ?? []) + [["tokens", "\(result.tokensScored)"]])
+      return ([summary] + (details ? result.profile?.tables ?? [] : [])).joined(separator: "\n\n")
+    }
+  }
+
+  /// The reference's tokenizer. Ids can be compared without one.
+  private func tokenizer(of model: OpenedModel) throws -> (any Tokenizer)? {
+    do { return try model.tokenizer() } catch {
+      if text.text != nil { throw error }
+      Output.warn(
+        "\(reference): the tokenizer cannot be read, so that classes and texts of tokens are left out: \(error)"
+      )
+      return nil
     }
   }
 
   private func compareEncoders(_ a: OpenedModel, _ b: OpenedModel, start: Date) throws {
+    guard !details, worst == nil else {
+      throw ValidationError(
+        "--details and --worst compare the predictions of decoders; \(reference) is an encoder.")
+    }
     guard let path = text.text else {
       throw ValidationError("Encoders are compared on texts: specify --text FILE.")
     }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Evaluation
 import Models
+import Tokenization
 import ToolSupport
 
 /// The text a model is measured on, and how it is cut.
@@ -39,12 +40,19 @@ struct TextOptions: ParsableArguments {
 
   /// The ids, with those of `model`'s own tokenizer for `--text`.
   func load(for model: OpenedModel) throws -> [Int] {
+    try load(for: model, tokenizer: text == nil ? nil : model.tokenizer())
+  }
+
+  /// - Parameter tokenizer: of `model`; needed for `--text`.
+  func load(for model: OpenedModel, tokenizer: (any Tokenizer)?) throws -> [Int] {
     let path = text ?? ids ?? ""
-    let tokenizer = text == nil ? nil : try model.tokenizer()
-    Output.warn(tokenizer?.discrepancies ?? [])
-    let loaded =
-      try tokenizer.map { try EvaluationText.ids(textFile: path, tokenizer: $0) }
-      ?? EvaluationText.ids(jsonFile: path)
+    let loaded: [Int]
+    if text != nil, let tokenizer {
+      Output.warn(tokenizer.discrepancies)
+      loaded = try EvaluationText.ids(textFile: path, tokenizer: tokenizer)
+    } else {
+      loaded = try EvaluationText.ids(jsonFile: path)
+    }
     try EvaluationText.check(loaded, vocabularySize: model.configuration.vocabularySize, path: path)
     return loaded
   }

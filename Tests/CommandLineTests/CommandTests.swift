@@ -160,8 +160,12 @@ struct Tool {
         "compare", Self.gqa, int4, "--text", Fixture.tinyZhinao + "/eval.en.txt", "--window", "128",
         "--max-windows", "4", "--json",
       ])
-    let ratio = try #require(try JSONValue.parse(compared.output)["perplexity_ratio"]?.doubleValue)
+    let comparison = try JSONValue.parse(compared.output)
+    let ratio = try #require(comparison["perplexity_ratio"]?.doubleValue)
     #expect(ratio > 0.9 && ratio < 1.3)
+    #expect(comparison["worst_positions"]?.arrayValue?.count == 20)
+    #expect(comparison["by_token_class"]?.arrayValue?.isEmpty == false)
+    #expect(comparison["top_k_overlap"]?["10"]?.doubleValue ?? 0 > 0.5)
     // The same text from the packed file and from the AutoGPTQ folder.
     let texts = try [int4, gptq].map {
       try Tool.run("zhinao-chat", [$0, "--prompt", "宝玉", "--max-new-tokens", "24", "--quiet"])
@@ -175,6 +179,26 @@ struct Tool {
     let (a, b) = (try TensorTable(path: gptq), try TensorTable(path: back))
     #expect(a.names == b.names)
     #expect(a.names.allSatisfy { Array(a[$0]!.bytes) == Array(b[$0]!.bytes) })
+  }
+
+  /// Ids are compared without a tokenizer too, which is said; encoders have no predictions to tell apart.
+  @Test func comparisonsHaveDetails() throws {
+    let folder = try TemporaryFolder()
+    let (bare, ids) = (folder.file("bare"), folder.file("ids.json"))
+    try FileManager.default.copyItem(atPath: Self.gqa, toPath: bare)
+    try FileManager.default.removeItem(atPath: bare + "/vocab/360.tiktoken")
+    try AtomicFile.write("[\((0..<40).map { "\($0 * 7 % 300)" }.joined(separator: ","))]", to: ids)
+    let options = ["--ids", ids, "--window", "20", "--details", "--worst", "2"]
+    let named = try Tool.run("zhinao-verify", ["compare", Self.gqa, Self.gqa] + options)
+    #expect(named.code == 0 && named.output.contains("kind of token"))
+    #expect(!named.errors.contains("warning:"))
+    #expect(named.output.contains("2. KL") && !named.output.contains("3. KL"))
+    let unnamed = try Tool.run("zhinao-verify", ["compare", bare, Self.gqa] + options)
+    #expect(unnamed.code == 0 && !unnamed.output.contains("kind of token"))
+    #expect(unnamed.errors.components(separatedBy: "warning:").count == 2, "\(unnamed.errors)")
+    let encoder = Fixture.path("tiny-bert")
+    let refused = try Tool.run("zhinao-verify", ["compare", encoder, encoder, "--text", ids, "--details"])
+    #expect(refused.code == 64 && refused.errors.contains("--details"))
   }
 
   @Test func calibrationFilesHaveWeights() throws {

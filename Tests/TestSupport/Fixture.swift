@@ -14,7 +14,7 @@ package enum Fixture {
   /// The tiny trained Zhinao model that the package embeds for its demo.
   package static let tinyZhinao: String = {
     let root = URL(fileURLWithPath: folder).deletingLastPathComponent().deletingLastPathComponent()
-    return root.appendingPathComponent("Sources/zhinao-quantize/Resources/tiny-zhinao").path
+    return root.appendingPathComponent("Sources/DemoModels/tiny-zhinao").path
   }()
 
   package static func data(_ name: String) throws -> Data {

@@ -3,7 +3,7 @@ import json, pathlib, random, sysconfig
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent.parent
-TINY = ROOT / "Sources/zhinao-quantize/Resources/tiny-zhinao"
+TINY = ROOT / "Sources/DemoModels/tiny-zhinao"
 LENGTH = 512  # tokens of a calibration window
 SAMPLES = 32  # windows of a draw
 HELD_OUT = 10  # windows of the calibration text that no draw of --tokens takes; and those of the first text that it measures

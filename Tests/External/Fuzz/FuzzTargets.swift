@@ -2,6 +2,7 @@ import Architecture
 import AutoGPTQ
 import Calibration
 import Conversion
+import Evaluation
 import Files
 import Foundation
 import GGUF
@@ -10,6 +11,7 @@ import Models
 import PackedModel
 import Retrieval
 import Safetensors
+import Tasks
 import Templates
 import Tensors
 import Tokenization
@@ -18,7 +20,7 @@ import Tokenization
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
 enum FuzzTarget: String, CaseIterable {
   case safetensors, packed, gguf, tokenizer, wordpiece, config, calibration, template, corpus, index
-  case embedding
+  case embedding, task
 
   func run(_ bytes: UnsafeRawBufferPointer) {
     do {
@@ -34,6 +36,7 @@ enum FuzzTarget: String, CaseIterable {
       case .corpus: try FuzzTarget.corpus(bytes)
       case .index: try FuzzTarget.index(bytes)
       case .embedding: try FuzzTarget.embedding(bytes)
+      case .task: try FuzzTarget.task(bytes)
       }
     } catch {
       // Every error must be able to say what is wrong.
@@ -233,6 +236,61 @@ enum FuzzTarget: String, CaseIterable {
       clock: TemplateClock(year: 2026, month: 11, day: 30, hour: 12))
     precondition(rendering.text.utf8.count == rendering.segments.reduce(0) { $0 + $1.text.utf8.count })
     precondition(rendering.generationRanges.allSatisfy { $0.upperBound <= rendering.text.utf8.count })
+  }
+
+  /// Data of tasks. The first byte says what the others are: comma-separated questions of C-Eval (`C`), CMMLU (`M`) or MMLU (`m`), lines of
+  /// questions (`q`), items (`g`) or passages (`r`), or an answer and an expected one with a line feed between (anything else).
+  private static func task(_ bytes: UnsafeRawBufferPointer) throws {
+    guard let kind = bytes.first else { return }
+    let rest = UnsafeRawBufferPointer(rebasing: bytes.dropFirst())
+    switch kind {
+    case UInt8(ascii: "C"), UInt8(ascii: "M"), UInt8(ascii: "m"):
+      let header = kind == UInt8(ascii: "m") ? nil : kind == UInt8(ascii: "C")
+      let items = try ChoiceTask.items(rest, path: "task.csv", subject: "s", header: header)
+      try ask(items, .named("ceval")!)
+    case UInt8(ascii: "q"):
+      try JSONLines.forEach(rest, path: "task.jsonl") { fields, line in
+        for task in ChoiceTask.all {
+          if let item = try? task.item(fields, line, "task.jsonl", subject: nil, number: line) {
+            try ask([item], task)
+          }
+        }
+        return true
+      }
+    case UInt8(ascii: "g"):
+      let task = try GenerationTask.generate(GenerationOptions(metrics: ["contains", "rouge_l"]))
+      try JSONLines.forEach(rest, path: "task.jsonl") { fields, line in
+        for set in LongBenchSet.all {
+          _ = try? GenerationTask.item(fields, of: set, subject: set.name, id: "\(line)")
+        }
+        let item = try task.item(fields, GenerationOptions(template: "{question}{"), number: line)
+        _ = try task.score(item.prompt, item)
+        return true
+      }
+    case UInt8(ascii: "r"):
+      try JSONLines.forEach(rest, path: "task.jsonl") { fields, _ in
+        _ = try? RetrievalData.query(fields)
+        _ = try RerankingData.row(fields)
+        return true
+      }
+    default:
+      let lines = rest.split(separator: UInt8(ascii: "\n"), maxSplits: 1, omittingEmptySubsequences: false)
+      let texts = lines.map { String(decoding: $0, as: UTF8.self) }
+      for metric in AnswerMetric.all where metric.name != AnswerMetric.regularExpression.name {
+        let score = (try? metric.score(texts[0], [texts.last!], classes: [texts.last!, "a"])) ?? 0
+        precondition((0...1.000_001).contains(score), "\(metric.name): \(score)")
+      }
+    }
+  }
+
+  /// Every prompt of the questions.
+  private static func ask(_ items: [ChoiceItem], _ task: ChoiceTask) throws {
+    let subject = ChoiceSubject(name: "s", title: "s", examples: Array(items.prefix(2)), items: items)
+    for item in items.prefix(4) {
+      for mode in task.modes {
+        _ = try task.prompt(item, of: subject, shots: subject.examples.count, mode: mode)
+      }
+    }
   }
 
   private static func corpus(_ bytes: UnsafeRawBufferPointer) throws {

@@ -201,6 +201,15 @@ for name, hostile in {
     put("template", name, hostile)
     put("template", f"{name}, all steps", "!" + hostile)
 
+put("task", "ceval", 'Cid,question,A,B,C,D,answer\n0,"a, ""b""\n c",1,2,3,4,B\r\n')
+put("task", "cmmlu", 'M,Question,A,B,C,D,Answer\n0,q,1,2,3,4,A\n')
+put("task", "mmlu", 'mq,1,2,3,4,A\n')
+put("task", "own", 'q{"question": "q", "choices": ["a", "b"], "answer": "B", "subject": "s", "id": 1}\n')
+put("task", "hellaswag", 'q{"activity_label": "a", "ctx_a": "b [title] c", "ctx_b": "d", "endings": ["e", "f [g]"], "label": "1"}\n')
+put("task", "arc", 'q{"question": {"stem": "q", "choices": [{"text": "a", "label": "1"}, {"text": "b", "label": "2"}]}, "answerKey": "2"}\n')
+put("task", "generation", 'g{"question": "q", "answers": ["a"], "context": "c", "input": "i", "all_classes": ["a"], "length": 5, "max_tokens": 3}\n')
+put("task", "reranking", 'r{"query": ["q"], "positive": ["p"], "negative": []}\n')
+put("task", "answer", 'x#### 1,234 the cat. sat\n段落3 Paragraph 3 #### 1234')
 put("corpus", "two", '{"_id": "a", "title": "T", "text": "one"}\n\n{"_id": 2, "text": "two", "metadata": {"x": [1]}}\r\n')
 put("corpus", "reranker", '{"type": "head", "position": -5, "final_norm": true, "max_len": 96}')
 passages = b'{"_id": "a", "title": "", "text": "one"}\n{"_id": "b", "title": "", "text": "two"}\n'

@@ -4,7 +4,7 @@ import json, os, pathlib, subprocess, sys, zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent.parent
-TINY = ROOT / "Sources/zhinao-quantize/Resources/tiny-zhinao"
+TINY = ROOT / "Sources/DemoModels/tiny-zhinao"
 PROMPTS = {
     "tiny": ["你好，请介绍一下你自己。", "宝玉听了，", "Tell me about the Mock Turtle.", "Mr. Darcy walked in and", "行者道："],
     "smollm2": ["What is the capital of France?", "Write one sentence about the sea.", "Count from one to ten.",

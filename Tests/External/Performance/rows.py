@@ -6,7 +6,7 @@ import json, os, shutil, statistics, subprocess, time
 from catalogue import MEASUREMENTS
 from peers import HERE, ROOT, SHAPES, VOCABULARY
 
-TINY = ROOT / "Sources/zhinao-quantize/Resources/tiny-zhinao"
+TINY = ROOT / "Sources/DemoModels/tiny-zhinao"
 median = statistics.median
 
 

@@ -3,7 +3,7 @@
 import json, os, re, signal, subprocess, sys, time, urllib.error, urllib.request
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."))
-TINY = os.path.join(ROOT, "Sources/zhinao-quantize/Resources/tiny-zhinao")
+TINY = os.path.join(ROOT, "Sources/DemoModels/tiny-zhinao")
 BERT = os.path.join(ROOT, "Tests/Fixtures/tiny-bert")
 CROSS = os.path.join(ROOT, "Tests/Fixtures/tiny-bert-cross")
 

@@ -1,5 +1,5 @@
 """Uses zhinao-chat in a terminal as a person would: chat_session.py MODEL [--show] [PART...]
-MODEL is a small Chinese model (Sources/zhinao-quantize/Resources/tiny-zhinao). The script needs tmux and uses .build/release. With
+MODEL is a small Chinese model (Sources/DemoModels/tiny-zhinao). The script needs tmux and uses .build/release. With
 --show it prints the screens."""
 
 import json, os, shutil, subprocess, sys, tempfile, time

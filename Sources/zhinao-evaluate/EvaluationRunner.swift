@@ -1,0 +1,183 @@
+import ArgumentParser
+import Evaluation
+import Files
+import Foundation
+import JSON
+import Models
+import Reports
+import Tasks
+import Terminal
+import ToolSupport
+
+/// Opens models, loads tasks, runs them, and writes what was asked for.
+struct EvaluationRunner {
+  let options: RunOptions
+
+  /// Models that answer the same items of some tasks.
+  struct Group {
+    /// What reports call the models, and where they are.
+    var models: [(name: String, path: String)]
+    var tasks: [TaskArguments.Named]
+    /// How the models run, where it is not as the options say.
+    var settings: EvaluatedModel.Settings?
+  }
+
+  private struct Opened {
+    var name: String
+    var path: String
+    var model: EvaluatedModel
+  }
+
+  /// The models by their names, and by their paths where names are equal.
+  static func named(_ paths: [String]) -> [(name: String, path: String)] {
+    let names = paths.map { PathParts($0).name }
+    let areEqual = names.count == 2 && names[0].hasSameBytes(as: names[1])
+    return zip(names, paths).map { (areEqual ? $1 : $0, $1) }
+  }
+
+  /// - Parameters:
+  ///   - groups: each has as many models as the first.
+  ///   - title: of the report; nil: the models' names.
+  func run(_ groups: [Group], _ reports: [ReportFile], title: String? = nil) throws {
+    let started = Date()
+    let journal = options.results.journal ?? options.results.paths.first.map { $0 + ".journal" }
+    var jobs: [(job: EvaluationJob, models: [Opened])] = []
+    for group in groups {
+      let models = try group.models.map { try open($0.name, $0.path, group.settings) }
+      let context = models.filter(\.model.isDecoder).map(\.model.contextLimit).min() ?? 1024
+      let usual = try options.tasks.options(context: context)
+      let tasks = try group.tasks.map { try LoadedTask.load($0.name, path: $0.path, $0.options ?? usual) }
+      let job = try EvaluationJob(
+        tasks: tasks, models: models.map { ($0.name, $0.model) },
+        journalFolder: options.results.plan ? nil : journal, warn: Output.warn)
+      jobs.append((job, models))
+    }
+    let plan = try PlanText(jobs.map { ($0.job, $0.models.map(\.model)) })
+    if options.results.plan {
+      return try options.output.show(plan.json) { plan.text }
+    }
+    if plan.hasRows { Output.remark(plan.text) }
+    sayHowToContinue(journal)
+    var results: [TaskResult] = []
+    for (job, models) in jobs { results += try run(job, models) }
+    var facts = jobs.first?.models.map(facts) ?? []
+    for (_, models) in jobs.dropFirst() {
+      for (index, model) in models.enumerated() where facts.indices.contains(index) {
+        let other = self.facts(model)
+        facts[index].path += ", \(other.path)"
+        facts[index].fingerprint += ", \(other.fingerprint)"
+        facts[index].byteCount += other.byteCount
+      }
+    }
+    try finish(results, facts, jobs.first?.models ?? [], reports, title: title, started: started)
+    // Deleted only now, when everything it was kept for is on disk.
+    if options.results.journal == nil, let journal { try? FileManager.default.removeItem(atPath: journal) }
+    for path in options.results.paths { Output.remark("wrote \(path)") }
+  }
+
+  private func run(_ job: EvaluationJob, _ models: [Opened]) throws -> [TaskResult] {
+    var bars: [ByteText: ProgressReporter] = [:]
+    return try job.run(
+      progress: { task, model, done, total in
+        let label = models.count > 1 ? "\(task), \(model)" : task
+        let bar = bars[label.bytes] ?? ProgressReporter(label, unit: "items")
+        bars[label.bytes] = bar
+        bar.update(done, of: total)
+      }, warn: Output.warn)
+  }
+
+  private func facts(_ opened: Opened) -> EvaluationReport.ModelFacts {
+    EvaluationReport.ModelFacts(
+      name: opened.name, path: opened.path, fingerprint: opened.model.fingerprint,
+      byteCount: opened.model.opened.store.residentBytes,
+      arithmetic: opened.model.settings.arithmetic.rawValue)
+  }
+
+  // MARK: What is written
+
+  private func finish(
+    _ results: [TaskResult], _ facts: [EvaluationReport.ModelFacts], _ models: [Opened],
+    _ reports: [ReportFile],
+    title: String?, started: Date
+  ) throws {
+    var report = EvaluationReport(
+      language: options.results.reportLanguage, generator: ToolVersion.generator, models: facts,
+      tasks: results,
+      command: Self.command)
+    report.title = title
+    let layout = EvaluationJSON(
+      models: facts, tasks: results, generator: ToolVersion.generator, command: Self.command,
+      limit: options.tasks.limit, started: started, ended: Date())
+    var json = layout.json.objectValue ?? JSONObject()
+    if let path = options.results.text, models.count == 2 {
+      let (comparison, section) = try divergence(path, models, language: report.language)
+      json["text"] = comparison
+      report.sections.append(section)
+    }
+    if let path = options.results.quantizationReport {
+      let file = try MappedFile(path: path)
+      let saved = try withExtendedLifetime(file) { try JSONValue.parse(file.bytes) }
+      report.sections += try QuantizationSections.make(json: saved, path: path, language: report.language)
+    }
+    let made = report.make()
+    if let path = options.results.resultFile {
+      try AtomicFile.write(JSONValue.object(json).serialized(indent: 2) + "\n", to: path)
+    }
+    if let path = options.results.samples {
+      let file = try AtomicFile(path: path)
+      try layout.samples { try file.write($0) }
+      try file.commit()
+    }
+    for file in reports { try file.write(made) }
+    try options.output.show(.object(json)) {
+      var shown = made
+      shown.sections = []
+      shown.reproduction = []
+      return shown.text
+    }
+  }
+
+  /// The command as a person would type it again.
+  private static var command: String {
+    CommandLine.arguments.enumerated().map { index, argument in
+      if index == 0 { return PathParts(argument).name }
+      let isPlain = argument.unicodeScalars.allSatisfy { scalar in
+        scalar.properties.isAlphabetic || ("0"..."9").contains(scalar)
+          || "-_./=,:+@%".unicodeScalars.contains(scalar)
+      }
+      return isPlain && !argument.isEmpty
+        ? argument : "'" + argument.bytes.replacing("'", with: "'\\''") + "'"
+    }.joined(separator: " ")
+  }
+
+  private func open(_ name: String, _ path: String, _ settings: EvaluatedModel.Settings?) throws -> Opened {
+    let model = try options.running.opening.open(path, accepting: .all)
+    return Opened(
+      name: name, path: path, model: try EvaluatedModel(model, settings: settings ?? options.running.settings)
+    )
+  }
+
+  private func sayHowToContinue(_ journal: String?) {
+    guard let journal else { return }
+    Interruption.farewell.withLock { farewell in
+      farewell = { "finished items are kept in \(journal); the same command continues" }
+    }
+  }
+
+  // MARK: Along a text
+
+  private func divergence(_ path: String, _ models: [Opened], language: ReportLanguage) throws
+    -> (JSONValue, ReportSection)
+  {
+    let (a, b) = (models[0].model, models[1].model)
+    let ids = try EvaluationText.ids(textFile: path, tokenizer: a.tokenizer)
+    try EvaluationText.check(ids, vocabularySize: a.opened.configuration.vocabularySize, path: path)
+    let bar = ProgressReporter("divergence", unit: "windows")
+    let comparison = try Comparison.measure(
+      reference: a.decoder(for: "--text"), candidate: b.decoder(for: "--text"), ids: ids,
+      protocol: WindowProtocol(length: 512, maximumWindows: options.results.maxWindows),
+      texts: TokenTexts(a.tokenizer), worst: 20
+    ) { bar.update($0, of: $1) }
+    return (comparison.json, DivergenceSection(comparison, path: path, language: language).make())
+  }
+}
