@@ -64,7 +64,7 @@ private struct MarkdownWriter {
   }
 
   private static func cell(_ text: String) -> String {
-    escaped(text, startsLines: false).bytes.split(separator: "\n").map(\.bytes.trimmed).joined(
+    escaped(text.bytes.trimmed, startsLines: false).bytes.split(separator: "\n").map(\.bytes.trimmed).joined(
       separator: "<br>")
   }
 
