@@ -18,7 +18,7 @@ struct FigureDrawing {
 
   /// - Parameter isNarrow: for a phone.
   init(_ figure: ReportFigure, language: ReportLanguage, isNarrow: Bool = false) {
-    width = isNarrow ? 328 : 720
+    width = isNarrow ? 328 : 756
     self.figure = figure
     self.language = language
     switch figure.kind {
@@ -178,35 +178,40 @@ struct FigureDrawing {
     }
     let widest = texts.joined().map(FigureDrawing.width).max() ?? 0
     let rowRoom = min(width * 0.26, map.rows.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0)
-    let left = rowRoom + 34
+    let left = rowRoom + 10
     let columns = Double(map.columns.count)
     let widestColumn = map.columns.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0
     let cell = max(widest + 8, min(max(110, widestColumn + 8), (width - left - 2) / columns))
     width = max(width, left + columns * cell + 2)
     let rowHeight = 26.0
 
-    // The scale.
-    let steps = 12
-    let barLeft = left
-    let lowText = map.text(low, among: spelling)
-    label(lowText, barLeft, 10)
-    let barStart = barLeft + FigureDrawing.width(of: lowText) + 6
+    // The title of the rows and the scale share a line where there is room.
+    let gridEnd = left + columns * cell
+    let (lowText, highText) = (map.text(low, among: spelling), map.text(high, among: spelling))
+    let steps = width < 500 ? 8 : 12
+    let scaleWidth =
+      Double(steps) * 12 + 12 + FigureDrawing.width(of: lowText) + FigureDrawing.width(of: highText)
+    let titleWidth = min(FigureDrawing.width(of: map.rowAxis.visibleLine), width - 4)
+    let end = max(gridEnd, min(width, titleWidth + 20 + scaleWidth))
+    let isBeside = titleWidth + 20 + scaleWidth <= end
+    label(map.rowAxis, 0, 10, kind: "a", room: width - 4)
+    let scaleTop = isBeside || map.rowAxis.isEmpty ? 10.0 : 28
+    let scaleStart = max(0, end - scaleWidth)
+    label(lowText, scaleStart, scaleTop)
+    let barStart = scaleStart + FigureDrawing.width(of: lowText) + 6
     for step in 0..<steps {
       let colour = HeatColour(at: (Double(step) + 0.5) / Double(steps))
       body.empty(
         "rect",
         [
-          "x": FigureDrawing.number(barStart + Double(step) * 12), "y": "4", "width": "12", "height": "12",
-          "fill": colour.fill,
+          "x": FigureDrawing.number(barStart + Double(step) * 12), "y": FigureDrawing.number(scaleTop - 6),
+          "width": "12", "height": "12", "fill": colour.fill,
         ])
     }
-    label(map.text(high, among: spelling), barStart + Double(steps) * 12 + 6, 10)
+    label(highText, barStart + Double(steps) * 12 + 6, scaleTop)
 
-    let top = 34.0
+    let top = scaleTop + 22
     let bottom = top + Double(map.rows.count) * rowHeight
-    let middle = (top + bottom) / 2
-    let axisRoom = bottom - top
-    rotated(map.rowAxis, 10, middle, room: max(axisRoom, 40), kind: "a", anchor: .middle)
     for (row, name) in map.rows.enumerated() {
       let y = top + (Double(row) + 0.5) * rowHeight
       label(name, left - 8, y, .end, room: rowRoom + 2)
@@ -237,25 +242,24 @@ struct FigureDrawing {
         }
       }
     }
-    var end = bottom
+    var foot = bottom
     if widestColumn <= cell - 4 {
       for (column, name) in map.columns.enumerated() {
         label(name, left + (Double(column) + 0.5) * cell, bottom + 14, .middle)
       }
-      end += 24
+      foot += 24
     } else {
       let room = min(widestColumn, 190)
       for (column, name) in map.columns.enumerated() {
         rotated(name, left + (Double(column) + 0.5) * cell, bottom + 8, room: room, kind: "l", anchor: .end)
       }
-      end += room + 12
+      foot += room + 12
     }
     if !map.columnAxis.isEmpty {
-      label(map.columnAxis, left + columns * cell / 2, end + 10, .middle, kind: "a", room: columns * cell)
-      end += 22
+      label(map.columnAxis, left + columns * cell / 2, foot + 10, .middle, kind: "a", room: columns * cell)
+      foot += 22
     }
-    // An axis title may be longer than a low grid is high.
-    height = max(end, middle + min(FigureDrawing.width(of: map.rowAxis), max(axisRoom, 40)) / 2) + 4
+    height = foot + 4
   }
 
   /// Text that reads upwards.
