@@ -108,7 +108,8 @@ let libraries: [Target] = [
   .target(
     name: "ToolSupport",
     dependencies: [
-      "CSignals", "Files", "JSON", "Terminal", "Compute", "Tensors", "AutoGPTQ", "Models", "Transformer",
+      "CSignals", "Files", "JSON", "Terminal", "Reports", "Compute", "Tensors", "AutoGPTQ", "Models",
+      "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 ]

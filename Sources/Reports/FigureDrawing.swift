@@ -8,7 +8,7 @@ struct FigureDrawing {
   let figure: ReportFigure
   let language: ReportLanguage
   /// Of the picture; grids of many columns are wider.
-  private(set) var width = 720.0
+  private(set) var width: Double
   private(set) var height = 0.0
   /// Values that are not in the picture because its axis has no place for them.
   private(set) var leftOut = 0
@@ -16,7 +16,9 @@ struct FigureDrawing {
 
   var isEmpty: Bool { height == 0 }
 
-  init(_ figure: ReportFigure, language: ReportLanguage) {
+  /// - Parameter isNarrow: for a phone.
+  init(_ figure: ReportFigure, language: ReportLanguage, isNarrow: Bool = false) {
+    width = isNarrow ? 328 : 756
     self.figure = figure
     self.language = language
     switch figure.kind {
@@ -27,12 +29,13 @@ struct FigureDrawing {
     }
   }
 
-  func write(id: String, to out: inout Markup) {
+  func write(id: String, kind: String, to out: inout Markup) {
     let (w, h) = (FigureDrawing.number(width), FigureDrawing.number(height))
     out.element(
       "svg",
       [
         "xmlns": "http://www.w3.org/2000/svg", "viewBox": "0 0 \(w) \(h)", "width": w, "height": h,
+        "class": kind,
         "role": "img",
         "aria-labelledby": "\(id)t \(id)d",
       ]
@@ -174,35 +177,41 @@ struct FigureDrawing {
       }
     }
     let widest = texts.joined().map(FigureDrawing.width).max() ?? 0
-    let rowRoom = min(190, map.rows.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0)
-    let left = rowRoom + 34
+    let rowRoom = min(width * 0.26, map.rows.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0)
+    let left = rowRoom + 10
     let columns = Double(map.columns.count)
-    let cell = max(widest + 8, min(110, (width - left - 2) / columns))
+    let widestColumn = map.columns.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0
+    let cell = max(widest + 8, min(max(110, widestColumn + 8), (width - left - 2) / columns))
     width = max(width, left + columns * cell + 2)
     let rowHeight = 26.0
 
-    // The scale.
-    let steps = 12
-    let barLeft = left
-    let lowText = map.text(low, among: spelling)
-    label(lowText, barLeft, 10)
-    let barStart = barLeft + FigureDrawing.width(of: lowText) + 6
+    // The title of the rows and the scale share a line where there is room.
+    let gridEnd = left + columns * cell
+    let (lowText, highText) = (map.text(low, among: spelling), map.text(high, among: spelling))
+    let steps = width < 500 ? 8 : 12
+    let scaleWidth =
+      Double(steps) * 12 + 12 + FigureDrawing.width(of: lowText) + FigureDrawing.width(of: highText)
+    let titleWidth = min(FigureDrawing.width(of: map.rowAxis.visibleLine), width - 4)
+    let end = max(gridEnd, min(width, titleWidth + 20 + scaleWidth))
+    let isBeside = titleWidth + 20 + scaleWidth <= end
+    label(map.rowAxis, 0, 10, kind: "a", room: width - 4)
+    let scaleTop = isBeside || map.rowAxis.isEmpty ? 10.0 : 28
+    let scaleStart = max(0, end - scaleWidth)
+    label(lowText, scaleStart, scaleTop)
+    let barStart = scaleStart + FigureDrawing.width(of: lowText) + 6
     for step in 0..<steps {
       let colour = HeatColour(at: (Double(step) + 0.5) / Double(steps))
       body.empty(
         "rect",
         [
-          "x": FigureDrawing.number(barStart + Double(step) * 12), "y": "4", "width": "12", "height": "12",
-          "fill": colour.fill,
+          "x": FigureDrawing.number(barStart + Double(step) * 12), "y": FigureDrawing.number(scaleTop - 6),
+          "width": "12", "height": "12", "fill": colour.fill,
         ])
     }
-    label(map.text(high, among: spelling), barStart + Double(steps) * 12 + 6, 10)
+    label(highText, barStart + Double(steps) * 12 + 6, scaleTop)
 
-    let top = 34.0
+    let top = scaleTop + 22
     let bottom = top + Double(map.rows.count) * rowHeight
-    let middle = (top + bottom) / 2
-    let axisRoom = bottom - top
-    rotated(map.rowAxis, 10, middle, room: max(axisRoom, 40), kind: "a", anchor: .middle)
     for (row, name) in map.rows.enumerated() {
       let y = top + (Double(row) + 0.5) * rowHeight
       label(name, left - 8, y, .end, room: rowRoom + 2)
@@ -233,26 +242,24 @@ struct FigureDrawing {
         }
       }
     }
-    let widestColumn = map.columns.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0
-    var end = bottom
+    var foot = bottom
     if widestColumn <= cell - 4 {
       for (column, name) in map.columns.enumerated() {
         label(name, left + (Double(column) + 0.5) * cell, bottom + 14, .middle)
       }
-      end += 24
+      foot += 24
     } else {
-      let room = min(widestColumn, 130)
+      let room = min(widestColumn, 190)
       for (column, name) in map.columns.enumerated() {
         rotated(name, left + (Double(column) + 0.5) * cell, bottom + 8, room: room, kind: "l", anchor: .end)
       }
-      end += room + 12
+      foot += room + 12
     }
     if !map.columnAxis.isEmpty {
-      label(map.columnAxis, left + columns * cell / 2, end + 10, .middle, kind: "a", room: columns * cell)
-      end += 22
+      label(map.columnAxis, left + columns * cell / 2, foot + 10, .middle, kind: "a", room: columns * cell)
+      foot += 22
     }
-    // An axis title may be longer than a low grid is high.
-    height = max(end, middle + min(FigureDrawing.width(of: map.rowAxis), max(axisRoom, 40)) / 2) + 4
+    height = foot + 4
   }
 
   /// Text that reads upwards.
@@ -280,7 +287,8 @@ struct FigureDrawing {
     let intervals = chart.rows.flatMap { $0.values.prefix(count).compactMap { $0 } }
     let known = intervals.flatMap { [$0.value, $0.low ?? $0.value, $0.high ?? $0.value] }
     guard known.contains(where: \.isFinite) else { return }
-    let labelRoom = min(230, chart.rows.map { FigureDrawing.width(of: $0.label.visibleLine) }.max() ?? 0)
+    let labelRoom = min(
+      width * 0.32, chart.rows.map { FigureDrawing.width(of: $0.label.visibleLine) }.max() ?? 0)
     let decimals = chart.decimals ?? ReportNumber.decimals(of: intervals.map(\.value))
     let texts = chart.rows.map { row in
       row.values.prefix(count).map { $0.map { ReportNumber.fixed($0.value, decimals: decimals) } ?? "–" }
@@ -366,7 +374,7 @@ struct FigureDrawing {
       label(chart.yAxis, 0, top + 2, kind: "a", room: width)
       top += 20
     }
-    let bottom = top + 260
+    let bottom = top + (width < 500 ? 200 : 260)
     let y = Axis(ys, range: nil, scale: chart.yScale, from: bottom, to: top)
     let left = (y.ticks.map { FigureDrawing.width(of: $0.text) }.max() ?? 0) + 12
     let x = Axis(xs, range: nil, scale: chart.xScale, from: left, to: width - 14, fits: true)
@@ -406,8 +414,9 @@ struct FigureDrawing {
     let known = chart.bars.map(\.value).filter(\.isFinite)
     guard !known.isEmpty else { return }
     let texts = zip(chart.bars, ReportNumber.column(chart.bars.map(\.value))).map { $0.text ?? $1 }
-    let labelRoom = min(260, chart.bars.map { FigureDrawing.width(of: $0.label.visibleLine) }.max() ?? 0)
-    let textRoom = min(200, texts.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0) + 12
+    let labelRoom = min(
+      width * 0.4, chart.bars.map { FigureDrawing.width(of: $0.label.visibleLine) }.max() ?? 0)
+    let textRoom = min(width * 0.28, texts.map { FigureDrawing.width(of: $0.visibleLine) }.max() ?? 0) + 12
     let left = labelRoom + 12
     let axis = Axis(
       [0] + known + (chart.reference.map { [$0] } ?? []), range: nil, scale: .linear, from: left,
@@ -434,9 +443,13 @@ struct FigureDrawing {
           "x": FigureDrawing.number(min(zero, end)), "y": FigureDrawing.number(y - 8),
           "width": FigureDrawing.number(max(1, abs(end - zero))), "height": "16", "rx": "1.5", "class": "b",
         ])
-      label(texts[row], max(zero, end) + 6, y, kind: "v q", room: textRoom - 4)
     }
     if let reference = chart.reference, let x = axis.position(reference) { line(x, top, x, bottom, "r") }
+    for (row, bar) in chart.bars.enumerated() {
+      guard let zero = axis.position(0), let end = axis.position(bar.value) else { continue }
+      let y = top + (Double(row) + 0.5) * rowHeight
+      label(texts[row], max(zero, end) + 6, y, kind: "v q", room: textRoom - 4)
+    }
     foot(axis, title: chart.axis, bottom: bottom)
   }
 }

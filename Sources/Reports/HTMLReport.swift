@@ -50,7 +50,7 @@ private struct HTMLPage {
     }
     if !report.reproduction.isEmpty {
       open(sections.count, phrases.reproduction, "reproduction")
-      paragraph(phrases.reproductionNote)
+      if !report.reproductionNote.isEmpty { paragraph(report.reproductionNote) }
       fields(report.reproduction)
       out.raw("</section>\n")
     }
@@ -193,9 +193,9 @@ private struct HTMLPage {
                 if column.alignment == .trailing {
                   $0.element("td", ["class": "n"]) { $0.isolate(cell) }
                 } else if place == 0 {
-                  $0.element("th", ["scope": "row"]) { $0.isolate(cell) }
+                  $0.element("th", ["scope": "row"]) { $0.isolateBreakable(cell) }
                 } else {
-                  $0.element("td") { $0.isolate(cell) }
+                  $0.element("td") { $0.isolateBreakable(cell) }
                 }
               }
             }
@@ -210,6 +210,7 @@ private struct HTMLPage {
   private mutating func figure(_ figure: ReportFigure) {
     figures += 1
     let drawing = FigureDrawing(figure, language: report.language)
+    let narrow = FigureDrawing(figure, language: report.language, isNarrow: true)
     let numbers = figure.table(report.language)
     let id = "f\(figures)"
     out.element("figure") {
@@ -219,7 +220,10 @@ private struct HTMLPage {
       } else {
         $0.element(
           "div", ["class": "picture", "role": "region", "aria-label": figure.title, "tabindex": "0"]
-        ) { drawing.write(id: id, to: &$0) }
+        ) {
+          drawing.write(id: id, kind: "wide", to: &$0)
+          narrow.write(id: id + "n", kind: "narrow", to: &$0)
+        }
       }
       if !figure.note.isEmpty || drawing.leftOut > 0 {
         $0.element("figcaption") {

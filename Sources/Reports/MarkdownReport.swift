@@ -14,7 +14,7 @@ extension Report {
     }
     if !reproduction.isEmpty {
       writer.heading(2, writer.phrases.reproduction)
-      writer.paragraph(writer.phrases.reproductionNote)
+      if !reproductionNote.isEmpty { writer.paragraph(reproductionNote) }
       writer.fields(reproduction)
     }
     if !generator.isEmpty { writer.paragraph("\(writer.phrases.madeBy) \(generator)") }
@@ -64,7 +64,7 @@ private struct MarkdownWriter {
   }
 
   private static func cell(_ text: String) -> String {
-    escaped(text, startsLines: false).bytes.split(separator: "\n").map(\.bytes.trimmed).joined(
+    escaped(text.bytes.trimmed, startsLines: false).bytes.split(separator: "\n").map(\.bytes.trimmed).joined(
       separator: "<br>")
   }
 

@@ -39,6 +39,14 @@ package struct QuantizationSections {
     return kinds
   }
 
+  /// The last part of a kind's name where that is unique.
+  private var shortNames: [String: String] {
+    let kinds = kinds
+    let last = kinds.map { $0.bytes.split(separator: ".").last ?? $0 }
+    let counts = Dictionary(last.map { ($0, 1) }, uniquingKeysWith: +)
+    return Dictionary(uniqueKeysWithValues: zip(kinds, last).map { ($0, counts[$1] == 1 ? $1 : $0) })
+  }
+
   /// As ``Diagnosis`` computes it.
   private var medians: [String: Double] {
     Dictionary(grouping: saved.modules, by: \.kind).mapValues { modules in
@@ -75,6 +83,7 @@ package struct QuantizationSections {
   private func duration(_ seconds: Double) -> String {
     guard seconds < 1e9 else { return ReportNumber.significant(seconds) + " s" }
     let whole = Int(seconds.rounded())
+    if seconds > 0, seconds < 1 { return ReportNumber.significant(seconds, digits: 2) + say(" s", " 秒") }
     if seconds < 59.5 { return ReportNumber.fixed(seconds, decimals: 1) + say(" s", " 秒") }
     if whole < 3600 { return say("\(whole / 60) min \(whole % 60) s", "\(whole / 60) 分 \(whole % 60) 秒") }
     return say("\(whole / 3600) h \(whole % 3600 / 60) min", "\(whole / 3600) 小时 \(whole % 3600 / 60) 分")
@@ -115,6 +124,7 @@ package struct QuantizationSections {
     }
     let byKind = Dictionary(grouping: saved.modules, by: \.kind)
     let kinds = kinds
+    let names = shortNames
     return stride(from: 0, to: kinds.count, by: LineChart.mostSeries).map { start in
       let shown = kinds[start..<min(kinds.count, start + LineChart.mostSeries)]
       let part = start == 0 ? "" : " (\(start / LineChart.mostSeries + 1))"
@@ -126,7 +136,7 @@ package struct QuantizationSections {
               xAxis: say("Layer", "层"), yAxis: say("Loss, logarithmic", "损失（对数坐标）"), yScale: .logarithmic,
               series: shown.map { kind in
                 LineChart.Series(
-                  kind,
+                  names[kind] ?? kind,
                   (byKind[kind] ?? []).compactMap { module in module.layer.map { (Double($0), module.loss) } }
                 )
               })), note: lossNote))
@@ -148,7 +158,7 @@ package struct QuantizationSections {
     let byKind = Dictionary(grouping: saved.modules, by: \.kind)
     let medians = medians
     let kinds = kinds
-    func column(_ value: (String) -> Double) -> [String] { kinds.map { ReportNumber.significant(value($0)) } }
+    func column(_ value: (String) -> Double) -> [String] { ReportNumber.column(kinds.map(value)) }
     let sums = column { (byKind[$0] ?? []).reduce(0) { $0 + $1.loss } }
     let middles = column { medians[$0] ?? 0 }
     let greatest = column { byKind[$0]?.map(\.loss).max() ?? 0 }
@@ -184,15 +194,16 @@ package struct QuantizationSections {
         .number(say("Rank / channels", "秩 / 通道")),
       ]
     }
-    let rows = worst.map { module in
+    let losses = ReportNumber.column(worst.map(\.loss))
+    let rows = zip(worst, losses).map { module, loss in
       let median = medians[module.kind] ?? 0
       var row = [
-        module.name, ReportNumber.significant(module.loss),
+        module.name, loss,
         median > 0 ? ReportNumber.fixed(module.loss / median, decimals: 2) : "–",
       ]
       if usesInputs {
         let rank = module.inputs.map { "\($0.effectiveRank.map(String.init) ?? "–") / \($0.channels)" }
-        row += [ReportNumber.significant(module.damp), "\(module.deadChannels)", rank ?? "–"]
+        row += ["\(module.damp)", "\(module.deadChannels)", rank ?? "–"]
       }
       return row
     }
@@ -263,7 +274,7 @@ package struct QuantizationSections {
     if raised > 0 {
       warnings.append(
         say(
-          "Damping was raised in \(raised) modules whose Hessians are not positive definite with the recipe's. More calibration text avoids this.",
+          "Damping was raised in \(raised) \(raised == 1 ? "module, whose Hessian is" : "modules, whose Hessians are") not positive definite with the recipe's. More calibration text avoids this.",
           "有 \(raised) 个模块的 Hessian 矩阵在给定阻尼下不是正定的，因此加大了阻尼。增加校准文本可以避免。"))
     }
     if saved.modules.contains(where: \.hasShortGroup) {
@@ -300,7 +311,7 @@ package struct QuantizationSections {
       found.append(
         "损失是 \(module.kind) 中位数的 \(ReportNumber.fixed(module.loss / median, decimals: 0)) 倍")
     }
-    if module.wasDampRaised { found.append("阻尼被提高到 \(ReportNumber.significant(module.damp))") }
+    if module.wasDampRaised { found.append("阻尼被提高到 \(module.damp)") }
     guard let inputs = module.inputs else { return found }
     if inputs.tokens < inputs.channels {
       found.append(
@@ -342,6 +353,7 @@ package struct QuantizationSections {
   private var bitBlocks: [ReportBlock] {
     let own = Dictionary(saved.overrides.map { ($0.key, $0.bits) }) { first, _ in first }
     var used: Set<String> = []
+    let names = shortNames
     let layers = Set(saved.modules.compactMap(\.layer)).sorted()
     let layered = Set(saved.modules.filter { $0.layer != nil }.map(\.kind))
     let kinds = kinds.filter(layered.contains)
@@ -372,7 +384,8 @@ package struct QuantizationSections {
             ),
             .heatMap(
               HeatMap(
-                columnAxis: say("Kind of module", "模块种类"), columns: kinds, rowAxis: say("Layer", "层"),
+                columnAxis: say("Kind of module", "模块种类"), columns: kinds.map { names[$0] ?? $0 },
+                rowAxis: say("Layer", "层"),
                 rows: layers.map(String.init), values: values, range: 2...8, decimals: 0)))))
     }
     let others = saved.overrides.filter { !used.contains($0.key) }
@@ -390,7 +403,7 @@ package struct QuantizationSections {
   }
 
   private func choiceBlocks(_ precision: SavedQuantization.Precision) -> [ReportBlock] {
-    let target = ReportNumber.significant(precision.target.value)
+    let target = "\(precision.target.value)"
     var blocks: [ReportBlock] = [
       .paragraph(
         precision.target.isDivergence

@@ -25,10 +25,13 @@ package struct Report: Sendable {
   package var sections: [ReportSection]
   /// Everything needed to repeat it: command, versions, digests, recipe.
   package var reproduction: [ReportField]
+  /// What a repetition will agree in.
+  package var reproductionNote: String
 
   package init(
     title: String, subtitle: String = "", language: ReportLanguage, generator: String,
-    summary: [ReportBlock] = [], sections: [ReportSection] = [], reproduction: [ReportField] = []
+    summary: [ReportBlock] = [], sections: [ReportSection] = [], reproduction: [ReportField] = [],
+    reproductionNote: String = ""
   ) {
     self.title = title
     self.subtitle = subtitle
@@ -37,6 +40,7 @@ package struct Report: Sendable {
     self.summary = summary
     self.sections = sections
     self.reproduction = reproduction
+    self.reproductionNote = reproductionNote
   }
 }
 

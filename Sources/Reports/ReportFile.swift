@@ -23,10 +23,20 @@ package struct ReportFile: Sendable, Equatable {
     self.format = found
   }
 
-  /// Refuses to replace a file that exists, unless that was asked for: call it before work starts.
-  package func checkAbsent(overwrites: Bool) throws(FileError) {
-    guard overwrites || !FileManager.default.fileExists(atPath: path) else {
-      throw FileError(.cannotWrite, path: path, detail: "exists; remove it or pass --overwrite")
+  /// Refuses a file that exists, unless it may be replaced, and a folder that cannot be written: call it before work starts.
+  package func checkWritable(overwrites: Bool) throws(FileError) {
+    let manager = FileManager.default
+    var isFolder: ObjCBool = false
+    if manager.fileExists(atPath: path, isDirectory: &isFolder) {
+      guard !isFolder.boolValue else { throw FileError(.cannotWrite, path: path, detail: "is a folder") }
+      guard overwrites else {
+        throw FileError(.cannotWrite, path: path, detail: "exists; remove it or pass --overwrite")
+      }
+    }
+    let folder = PathParts(path).folder
+    guard manager.isWritableFile(atPath: folder) else {
+      throw FileError(
+        .cannotWrite, path: path, detail: "cannot be created: \(folder) is not a writable folder")
     }
   }
 

@@ -3,7 +3,6 @@ struct ReportPhrases: Sendable {
   var contents: String
   var summary: String
   var reproduction: String
-  var reproductionNote: String
   var warning: String
   var note: String
   var numbers: String
@@ -22,7 +21,6 @@ struct ReportPhrases: Sendable {
 
   private static let english = ReportPhrases(
     contents: "Contents", summary: "Summary", reproduction: "How to repeat it",
-    reproductionNote: "With the same files, program and options, the same numbers come out.",
     warning: "Warning", note: "Note", numbers: "The numbers of this figure", madeBy: "Made by",
     empty: "No data.",
     value: "value", low: "low", high: "high", item: "item", colon: ": ",
@@ -34,7 +32,7 @@ struct ReportPhrases: Sendable {
     })
 
   private static let chinese = ReportPhrases(
-    contents: "目录", summary: "摘要", reproduction: "如何复现", reproductionNote: "使用相同的文件、程序和选项，会得到相同的数字。",
+    contents: "目录", summary: "摘要", reproduction: "如何复现",
     warning: "警告", note: "说明", numbers: "此图的数据", madeBy: "生成工具：", empty: "无数据。",
     value: "值", low: "下限", high: "上限", item: "项目", colon: "：",
     thinned: { "共 \($1) 个点，每 \($0) 个列出一个。" }, leftOut: { "有 \($0) 个值无法在坐标轴上表示，未画入图中。" })

@@ -18,7 +18,7 @@ enum ReportStyle {
     * { box-sizing: border-box; }
     html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
     body {
-      margin: 0 auto; padding: 3.5rem 1.25rem 4rem; max-width: 47.5rem; background: var(--page); color: var(--ink);
+      margin: 0 auto; padding: 3.5rem 1.25rem 4rem; max-width: 50rem; background: var(--page); color: var(--ink);
       font: 400 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "PingFang SC",
         "Hiragino Sans GB", "Microsoft YaHei", "Noto Sans CJK SC", "Source Han Sans SC", sans-serif;
       overflow-wrap: break-word;
@@ -38,9 +38,10 @@ enum ReportStyle {
     section { margin-top: 3.4rem; }
     .summary { margin-top: 2.4rem; }
     dl, dd, figure { margin: 0; }
-    .key { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 0 1px; margin: 0 0 1.8rem;
-      background: var(--rule); border: 1px solid var(--rule); border-radius: 6px; overflow: hidden; }
-    .key div { background: var(--page); border-bottom: 1px solid var(--rule); margin-bottom: -1px; padding: 0.85rem 1rem 0.9rem; display: grid; grid-row: span 3; grid-template-rows: subgrid; }
+    .key { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); margin: 0 0 1.8rem;
+      border: 1px solid var(--rule); border-radius: 6px; overflow: hidden; }
+    .key div { display: grid; grid-row: span 3; grid-template-rows: subgrid; padding: 0.85rem 1rem 0.9rem;
+      margin: -1px 0 0 -1px; border: solid var(--rule); border-width: 1px 0 0 1px; }
     .key dt { color: var(--soft); font-size: 0.84rem; line-height: 1.35; }
     .key dd { font-size: 1.5rem; line-height: 1.3; margin-top: 0.25rem; font-variant-numeric: tabular-nums; }
     .key .detail { color: var(--soft); font-size: 0.84rem; line-height: 1.4; margin-top: 0.1rem; }
@@ -48,11 +49,14 @@ enum ReportStyle {
     table { border-collapse: collapse; width: 100%; font-size: 0.9rem; line-height: 1.45;
       font-variant-numeric: tabular-nums lining-nums; }
     caption { text-align: start; color: var(--soft); padding: 0 0 0.5rem; font-size: 0.9rem; }
-    th, td { padding: 0.42rem 1.1rem 0.42rem 0; text-align: start; vertical-align: top; border-bottom: 1px solid var(--rule); }
+    .scroll + .scroll, p.small + .scroll { margin-top: 1.8rem; }
+    th, td { padding: 0.42rem 0.9rem 0.42rem 0; text-align: start; vertical-align: top; border-bottom: 1px solid var(--rule); }
     th:last-child, td:last-child { padding-inline-end: 0; }
     th { font-weight: 400; }
     thead th { color: var(--soft); font-size: 0.84rem; vertical-align: bottom; border-bottom-color: var(--soft); }
-    tbody th, tbody td:not(.n) { min-width: 6.5rem; overflow-wrap: anywhere; }
+    tbody th { min-width: 6rem; }
+    tbody th, tbody td { overflow-wrap: break-word; }
+    thead th { word-break: keep-all; }
     th.n, td.n { text-align: end; }
     td.n { white-space: nowrap; }
     .small, figcaption p { color: var(--soft); font-size: 0.88rem; margin: 0 0 0.6rem; }
@@ -60,10 +64,12 @@ enum ReportStyle {
     figure h3 { margin-top: 0; }
     svg { display: block; font-family: inherit; font-size: 12px; }
     .picture > svg { max-width: none; height: auto; }
+    svg.narrow { display: none; }
     svg text { fill: var(--ink); }
     svg .l, svg .a { fill: var(--soft); }
     svg .h { font-weight: 650; }
     svg .v, svg .q { font-variant-numeric: tabular-nums; }
+    svg .q { paint-order: stroke; stroke: var(--page); stroke-width: 3px; stroke-linejoin: round; }
     svg .v[fill="#000"] { fill: #000; }
     svg .v[fill="#fff"] { fill: #fff; }
     svg .g { stroke: var(--rule); stroke-width: 1; }
@@ -108,6 +114,9 @@ enum ReportStyle {
     footer { margin-top: 3.4rem; padding-top: 0.9rem; border-top: 1px solid var(--rule); color: var(--soft); font-size: 0.84rem; }
     footer p { margin: 0; }
     :lang(zh) p { line-height: 1.75; }
+    @media screen and (min-width: 34rem) and (max-width: 49rem) {
+      svg.wide { width: max(100%, 600px); }
+    }
     @media screen and (max-width: 34rem) {
       body { padding: 2rem 1rem 3rem; }
       h1 { font-size: 1.5rem; }
@@ -115,7 +124,8 @@ enum ReportStyle {
       .key { grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
       .key dd { font-size: 1.25rem; }
       .fields > div { grid-template-columns: minmax(0, 1fr); }
-      .picture > svg { width: max(100%, 620px); }
+      svg.wide { display: none; }
+      svg.narrow { display: block; }
     }
     @page { margin: 18mm 17mm; }
     @media print {

@@ -13,6 +13,7 @@ extension Report {
     }
     if !reproduction.isEmpty {
       parts.append(TextReport.heading(phrases.reproduction))
+      if !reproductionNote.isEmpty { parts.append(reproductionNote) }
       parts.append(TextReport.fields(reproduction))
     }
     return parts.joined(separator: "\n\n") + "\n"

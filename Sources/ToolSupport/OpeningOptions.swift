@@ -53,8 +53,12 @@ package struct DigestOptions: ParsableArguments {
 
   /// Digests of a file, or of all files of a folder, sorted by name.
   package func digests(of paths: [String]) throws -> [(path: String, sha256: String)] {
-    guard printDigest else { return [] }
-    return try paths.flatMap { path in
+    printDigest ? try DigestOptions.digests(of: paths) : []
+  }
+
+  /// As the method, whether they are to be printed or not.
+  static func digests(of paths: [String]) throws -> [(path: String, sha256: String)] {
+    try paths.flatMap { path in
       var isFolder: ObjCBool = false
       _ = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
       let files = isFolder.boolValue ? FolderFiles(path).names.map { "\(path)/\($0)" } : [path]

@@ -5,6 +5,7 @@ import Files
 import Foundation
 import JSON
 import Models
+import Reports
 import Tensors
 import ToolSupport
 import Transformer
@@ -32,6 +33,7 @@ struct EncoderCommand: ParsableCommand {
   @OptionGroup var products: ArithmeticOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
+  @OptionGroup(title: "Report") var report: BenchReportOptions
   @OptionGroup var output: OutputOptions
 
   private func numbers(_ option: String, _ text: String, _ range: ClosedRange<Int>) throws -> [Int] {
@@ -51,7 +53,7 @@ struct EncoderCommand: ParsableCommand {
     _ = try numbers("--batches", batches, 1...1 << 16)
   }
 
-  private struct Row {
+  fileprivate struct Row {
     var tokens: Int, batch: Int
     var seconds: Double
     var operations: Double
@@ -60,6 +62,7 @@ struct EncoderCommand: ParsableCommand {
 
   func run() throws {
     compute.apply()
+    let page = try report.claimed()
     var opened: OpenedModel?
     var encoder: Encoder?
     let arithmetic = products.arithmetic ?? .fast
@@ -117,6 +120,7 @@ struct EncoderCommand: ParsableCommand {
           ]
         }),
     ]
+    try page?.encoder(self, rows: rows, peak: peak, unit: unit, load: loadSeconds)
     try output.show(json) {
       Format.table(
         [["tokens", "texts", "ms", "texts/s", "tokens/s", unit, "of the peak"]]
@@ -144,5 +148,76 @@ struct EncoderCommand: ParsableCommand {
     let hidden = Double(c.hiddenSize)
     let each = 4 * hidden * hidden + 2 * hidden * Double(c.intermediateSize) + 2 * Double(tokens) * hidden
     return 2 * Double(tokens * batch * c.layerCount) * each
+  }
+}
+
+extension BenchReport {
+  /// - Parameter peak: operations a second that the machine can do.
+  fileprivate func encoder(
+    _ command: EncoderCommand, rows: [EncoderCommand.Row], peak: Double, unit: String, load: Double
+  ) throws {
+    func name(_ row: EncoderCommand.Row) -> String {
+      say("\(row.batch) × \(row.tokens) tokens", "\(row.batch) 段 × \(row.tokens) 词元")
+    }
+    let best = rows.max { $0.textsPerSecond < $1.textsPerSecond }
+    let shares = rows.map { 100 * $0.operations / $0.seconds / peak }
+    try write(
+      title: say("Speed of \(PathParts(command.model).name)", "\(PathParts(command.model).name) 的速度"),
+      subject: command.model,
+      keyFigures: [
+        KeyFigure(
+          say("Most texts/s", "最快，段/秒"), best.map { Format.number($0.textsPerSecond, digits: 1) } ?? "–",
+          detail: best.map(name) ?? ""),
+        KeyFigure(say("Peak memory", "内存峰值"), Format.bytes(Limits.peakResidentBytes)),
+        KeyFigure(say("Load", "加载"), Format.number(load * 1000, digits: 1) + " ms"),
+      ],
+      sections: [
+        ReportSection(
+          say("Throughput", "吞吐量"),
+          [
+            .figure(
+              ReportFigure(
+                say("Tokens per second", "每秒词元数"),
+                alternative: rows.map {
+                  "\(name($0)): \(Format.number($0.textsPerSecond * Double($0.tokens), digits: 0))"
+                }.joined(separator: "; ") + ".",
+                .bars(
+                  BarChart(
+                    axis: say("Tokens per second", "词元每秒"),
+                    bars: rows.map {
+                      let rate = $0.textsPerSecond * Double($0.tokens)
+                      return .init(name($0), rate, text: Format.number(rate, digits: 0))
+                    })))),
+            .figure(
+              ReportFigure(
+                say("Share of the machine's peak", "占本机峰值的比例"),
+                alternative: zip(rows, shares).map { "\(name($0)): \(Format.number($1, digits: 0)) %" }
+                  .joined(
+                    separator: "; ") + ".",
+                .bars(
+                  BarChart(
+                    axis: "%",
+                    bars: zip(rows, shares).map {
+                      .init(name($0), $1, text: Format.number($1, digits: 0) + " %")
+                    },
+                    reference: 100,
+                    referenceLabel: say("peak of products on registers", "寄存器上乘法的峰值"))),
+                note: "\(Format.number(peak / 1e9, digits: 0)) \(unit)")),
+            .table(
+              ReportTable(
+                columns: [
+                  .number(say("Tokens", "词元")), .number(say("Texts", "段")), .number("ms"),
+                  .number(say("Texts/s", "段/秒")), .number(say("Tokens/s", "词元/秒")), .number(unit),
+                ],
+                rows: rows.map {
+                  [
+                    "\($0.tokens)", "\($0.batch)", Format.number($0.seconds * 1000, digits: 2),
+                    Format.number($0.textsPerSecond, digits: 1),
+                    Format.number($0.textsPerSecond * Double($0.tokens), digits: 0),
+                    Format.number($0.operations / $0.seconds / 1e9, digits: 0),
+                  ]
+                })),
+          ])
+      ], repetitions: command.repetitions.count)
   }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Compute
 import Foundation
+import Reports
 import Tensors
 import ToolSupport
 
@@ -18,6 +19,7 @@ struct KernelsCommand: ParsableCommand {
     parsing: .unconditional, help: ArgumentHelp("Order of the matrix that is factored.", valueName: "n"))
   var order = 4096
   @OptionGroup var compute: ComputeOptions
+  @OptionGroup(title: "Report") var report: BenchReportOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -26,6 +28,7 @@ struct KernelsCommand: ParsableCommand {
 
   func run() throws {
     compute.apply()
+    let page = try report.claimed()
     let (m, k, n) = (2048, 4096, 11008)
     let x = random(m * k)
     let weights = AlignedBuffer<UInt16>(random(n * k).array.map { UInt16($0.bitPattern >> 16) })
@@ -57,6 +60,7 @@ struct KernelsCommand: ParsableCommand {
     }
     let peak = Timing.median(works.flatMap(\.peaks))
     let burst = Timing.median(bursts)
+    try page?.kernels(works, peak: peak, repetitions: repetitions.count)
     try output.show(
       [
         "measured_gflops": .init(peak / 1e9), "burst_gflops": .init(burst / 1e9),
@@ -123,4 +127,39 @@ private struct BracketedWork {
   var rate: Double { operations / seconds }
   /// The median of each time's share of the peak around it.
   var ratioToPeak: Double { Timing.median(zip(times, peaks).map { operations / $0 / $1 }) }
+}
+
+extension BenchReport {
+  fileprivate func kernels(_ works: [BracketedWork], peak: Double, repetitions: Int) throws {
+    let rates = works.map { Format.number($0.rate / 1e9, digits: 0) }
+    try write(
+      title: say("Products and factorizations", "矩阵乘法与分解"), subject: "",
+      sections: [
+        ReportSection(
+          say("Beside the peak of this machine", "与本机峰值的对比"),
+          [
+            .figure(
+              ReportFigure(
+                say("Floating-point operations per second", "每秒浮点运算次数"),
+                alternative: zip(works, rates).map { "\($0.name): \($1) GFLOP/s" }.joined(separator: "; ")
+                  + ".",
+                .bars(
+                  BarChart(
+                    axis: "GFLOP/s", bars: works.map { .init($0.name, $0.rate / 1e9) }, reference: peak / 1e9,
+                    referenceLabel: say("peak before and after each", "各项前后测得的峰值"))))),
+            .table(
+              ReportTable(
+                columns: [
+                  .text(say("Work", "任务")), .number(say("Time, s", "用时，秒")), .number("GFLOP/s"),
+                  .number(say("Of the peak, %", "占峰值，%")),
+                ],
+                rows: zip(works, rates).map {
+                  [
+                    $0.name, Format.number($0.seconds, digits: 3), $1,
+                    Format.number($0.ratioToPeak * 100, digits: 1),
+                  ]
+                })),
+          ])
+      ], repetitions: repetitions)
+  }
 }

@@ -1,5 +1,6 @@
 import Compute
 import Foundation
+import ToolSupport
 
 /// What this machine can do at most, measured in the same run as what is compared with it.
 enum Limits {
@@ -73,11 +74,7 @@ enum Limits {
   static var physicalBytes: Int { Int(clamping: ProcessInfo.processInfo.physicalMemory) }
 
   /// Highest resident memory of this process so far, in bytes.
-  static var peakResidentBytes: Int {
-    var usage = rusage()
-    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    return usage.ru_maxrss * 1024
-  }
+  static var peakResidentBytes: Int { ProcessMemory.peakResidentBytes }
 
   /// Memory that is not backed by a file, in bytes (Linux).
   static var anonymousBytes: Int? {

@@ -4,6 +4,7 @@ import Files
 import Foundation
 import JSON
 import Models
+import Reports
 import Tensors
 import ToolSupport
 import Transformer
@@ -38,6 +39,7 @@ struct ModelCommand: ParsableCommand {
   @OptionGroup var cache: KVCacheOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
+  @OptionGroup(title: "Report") var report: BenchReportOptions
   @OptionGroup var output: OutputOptions
 
   private var arithmetic: Int4Arithmetic { products.arithmetic ?? .fast }
@@ -64,6 +66,7 @@ struct ModelCommand: ParsableCommand {
 
   func run() throws {
     compute.apply()
+    let page = try report.claimed()
     var opened: OpenedModel?
     var decoder: Decoder?
     let loadSeconds = try Timing.seconds {
@@ -113,6 +116,15 @@ struct ModelCommand: ParsableCommand {
       "kv_cache": .string(cacheType.rawValue),
       "repetitions": .init(repetitions.count),
     ]
+    try page?.model(
+      self, prompts: prompts, generations: generations, load: loadSeconds,
+      shares: [
+        (
+          page?.say("Multiplied in the prompt", "提示词中的乘法") ?? "", operations, peak,
+          work.inBytes ? "GOP/s" : "GFLOP/s"
+        ),
+        (page?.say("Read in the generation", "生成时的读取") ?? "", achieved, measured, "GB/s"),
+      ], bytesPerToken: bytesPerToken)
     try output.show(json) {
       Format.table([
         ["prompt of \(promptTokens)", Format.number(Timing.median(prompts), digits: 1) + " tokens/s"],
@@ -180,5 +192,91 @@ struct ModelCommand: ParsableCommand {
   /// Measured on at most two gigabytes of the file itself. The best run counts, because the first one reads from disk.
   private func bandwidth(_ mapped: UnsafeBytes) -> Double {
     Limits.readBandwidth(UnsafeRawBufferPointer(rebasing: mapped.bytes.prefix(2 << 30)), repetitions: 4)
+  }
+}
+
+extension BenchReport {
+  /// - Parameters:
+  ///   - prompts, generations: tokens a second of each repetition.
+  ///   - shares: what was reached and what the machine can do, a second each.
+  fileprivate func model(
+    _ command: ModelCommand, prompts: [Double], generations: [Double], load: Double,
+    shares: [(name: String, reached: Double, limit: Double, unit: String)], bytesPerToken: Int
+  ) throws {
+    let known = shares.filter { $0.limit > 0 && $0.reached > 0 }
+    let ratios = known.map { 100 * $0.reached / $0.limit }
+    func chart(_ title: String, _ values: [Double]) -> ReportBlock {
+      let (least, most) = (values.min() ?? 0, values.max() ?? 0)
+      return .figure(
+        ReportFigure(
+          title,
+          alternative: say(
+            "\(values.count) runs between \(speed(least)) and \(speed(most)) tokens per second.",
+            "共 \(values.count) 次，在每秒 \(speed(least)) 至 \(speed(most)) 个词元之间。"
+          ),
+          .bars(
+            BarChart(
+              axis: say("Tokens per second", "词元每秒"),
+              bars: values.enumerated().map {
+                .init(say("Run \($0 + 1)", "第 \($0 + 1) 次"), $1, text: speed($1))
+              },
+              reference: Timing.median(values), referenceLabel: say("median", "中位数")))))
+    }
+    try write(
+      title: say("Speed of \(PathParts(command.model).name)", "\(PathParts(command.model).name) 的速度"),
+      subject: command.model,
+      keyFigures: [
+        KeyFigure(
+          say("Prompt of \(command.promptTokens), tokens/s", "\(command.promptTokens) 词元的提示词，词元/秒"),
+          speed(Timing.median(prompts)), detail: spread(prompts)),
+        KeyFigure(
+          say("Generation, tokens/s", "生成，词元/秒"), speed(Timing.median(generations)),
+          detail: spread(generations)),
+        KeyFigure(say("Peak memory", "内存峰值"), Format.bytes(Limits.peakResidentBytes)),
+        KeyFigure(say("Load", "加载"), Format.number(load * 1000, digits: 1) + " ms"),
+      ],
+      sections: [
+        ReportSection(
+          say("Beside what this machine can do", "与本机极限的对比"),
+          [
+            .figure(
+              ReportFigure(
+                say("Share of the limits", "占极限的比例"),
+                alternative: zip(known, ratios).map { "\($0.name): \(Format.number($1, digits: 0)) %" }
+                  .joined(
+                    separator: "; ") + ".",
+                .bars(
+                  BarChart(
+                    axis: "%",
+                    bars: zip(known, ratios).map {
+                      .init($0.name, $1, text: Format.number($1, digits: 0) + " %")
+                    },
+                    reference: 100, referenceLabel: say("what this machine can do", "本机极限"))))),
+            .table(
+              ReportTable(
+                columns: [
+                  .text(""), .number(say("Reached", "达到")), .number(say("Limit", "极限")),
+                  .text(say("Unit", "单位")),
+                ],
+                rows: known.map {
+                  [
+                    $0.name, Format.number($0.reached / 1e9, digits: 1),
+                    Format.number($0.limit / 1e9, digits: 1), $0.unit,
+                  ]
+                },
+                note: say(
+                  "Limits are measured in the same run. A generated token reads \(Format.bytes(bytesPerToken)) of weights.",
+                  "极限在同一次运行中测得。每生成一个词元读取 \(Format.bytes(bytesPerToken)) 权重。"))),
+          ]),
+        ReportSection(
+          say("Single runs", "各次运行"),
+          [
+            chart(say("Prompt of \(command.promptTokens) tokens", "\(command.promptTokens) 词元的提示词"), prompts),
+            chart(
+              say(
+                "Generation of \(command.newTokens) tokens after \(command.contextTokens)",
+                "\(command.contextTokens) 词元之后生成 \(command.newTokens) 词元"), generations),
+          ]),
+      ], repetitions: command.repetitions.count)
   }
 }

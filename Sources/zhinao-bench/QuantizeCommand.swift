@@ -3,6 +3,7 @@ import Compute
 import Files
 import Foundation
 import Quantization
+import Reports
 import Tensors
 import ToolSupport
 import Transformer
@@ -24,6 +25,7 @@ struct QuantizeCommand: ParsableCommand {
       valueName: "KxN"))
   var shape: [String] = ["4096x4096", "4096x11008", "4096x11008+11008", "11008x4096"]
   @OptionGroup var compute: ComputeOptions
+  @OptionGroup(title: "Report") var report: BenchReportOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -49,11 +51,13 @@ struct QuantizeCommand: ParsableCommand {
 
   func run() throws {
     compute.apply()
+    let page = try report.claimed()
     var rows: [(shape: String, hessian: Double, factor: Double, loop: Double)] = []
     for text in shape {
       let (inputs, outputs) = try QuantizeCommand.sizes(text)
       rows.append(try measure(text, inputs, outputs))
     }
+    try page?.quantization(rows, tokens: tokens)
     try output.show(
       .array(
         rows.map {
@@ -106,5 +110,47 @@ struct QuantizeCommand: ParsableCommand {
       }
     }
     return (name, first, second, third)
+  }
+}
+
+extension BenchReport {
+  fileprivate func quantization(
+    _ rows: [(shape: String, hessian: Double, factor: Double, loop: Double)], tokens: Int
+  ) throws {
+    func total(_ row: (shape: String, hessian: Double, factor: Double, loop: Double)) -> Double {
+      row.hessian + row.factor + row.loop
+    }
+    try write(
+      title: say("GPTQ of single Linear layers", "单个线性层的 GPTQ"),
+      subject: say("\(tokens) calibration tokens", "\(tokens) 个校准词元"),
+      sections: [
+        ReportSection(
+          say("Time", "用时"),
+          [
+            .figure(
+              ReportFigure(
+                say("Time by shape", "各形状的用时"),
+                alternative: rows.map { "\($0.shape): \(Format.number(total($0), digits: 2)) s" }.joined(
+                  separator: "; ") + ".",
+                .bars(
+                  BarChart(
+                    axis: say("Seconds", "秒"),
+                    bars: rows.map {
+                      .init($0.shape, total($0), text: Format.number(total($0), digits: 2) + " s")
+                    }
+                  )))),
+            .table(
+              ReportTable(
+                columns: [
+                  .text(say("Inputs × outputs", "输入 × 输出")), .number(say("Hessian, s", "Hessian，秒")),
+                  .number(say("Factor, s", "分解，秒")), .number(say("Column loop, s", "逐列循环，秒")),
+                  .number(say("In all, s", "合计，秒")),
+                ],
+                rows: rows.map { row in
+                  [row.shape]
+                    + [row.hessian, row.factor, row.loop, total(row)].map { Format.number($0, digits: 2) }
+                })),
+          ])
+      ], repetitions: nil)
   }
 }

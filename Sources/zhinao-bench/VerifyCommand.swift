@@ -3,6 +3,7 @@ import Compute
 import Files
 import Foundation
 import PackedModel
+import Reports
 import ToolSupport
 
 struct VerifyCommand: ParsableCommand {
@@ -20,10 +21,12 @@ struct VerifyCommand: ParsableCommand {
   @Argument(help: "A .zhinao file.") var model: String
   @OptionGroup var repetitions: RepetitionOptions
   @OptionGroup var compute: ComputeOptions
+  @OptionGroup(title: "Report") var report: BenchReportOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     compute.apply()
+    let page = try report.claimed()
     let pool = WorkerPool.shared
     let opening = Date()
     let file = try PackedModelFile(path: model)
@@ -46,6 +49,8 @@ struct VerifyCommand: ParsableCommand {
       whole.append(Double(file.file.byteCount) / Timing.seconds { _ = file.problems() })
     }
     let (reference, rate) = (Timing.median(zlib), Timing.median(whole))
+    try page?.verification(
+      self, rate: rate, reference: reference, opening: openSeconds, bytes: file.file.byteCount)
     try output.show([
       "open_seconds": .init(openSeconds), "zlib_gb_per_second": .init(reference / 1e9),
       "verify_gb_per_second": .init(rate / 1e9), "ratio_to_zlib": .init(rate / reference),
@@ -55,5 +60,42 @@ struct VerifyCommand: ParsableCommand {
         + "\(Format.number(reference / 1e9, digits: 2)) GB/s: \(Format.number(rate / reference * 100, digits: 0)) %; "
         + "opened in \(Format.number(openSeconds * 1000, digits: 1)) ms"
     }
+  }
+}
+
+extension BenchReport {
+  /// - Parameters:
+  ///   - rate, reference: bytes a second of the verification and of zlib's crc32.
+  fileprivate func verification(
+    _ command: VerifyCommand, rate: Double, reference: Double, opening: Double, bytes: Int
+  ) throws {
+    let (reached, zlib) = (Format.number(rate / 1e9, digits: 2), Format.number(reference / 1e9, digits: 2))
+    try write(
+      title: say("Speed of a full verification", "完整校验的速度"), subject: command.model,
+      keyFigures: [
+        KeyFigure(say("Full verification, GB/s", "完整校验，GB/s"), reached),
+        KeyFigure(say("zlib's crc32, GB/s", "zlib 的 crc32，GB/s"), zlib),
+        KeyFigure(say("Opened in", "打开用时"), Format.number(opening * 1000, digits: 1) + " ms"),
+        KeyFigure(say("File", "文件"), Format.bytes(bytes)),
+      ],
+      sections: [
+        ReportSection(
+          say("Beside zlib", "与 zlib 的对比"),
+          [
+            .figure(
+              ReportFigure(
+                say("Bytes per second", "每秒字节数"),
+                alternative: say(
+                  "Full verification \(reached) GB/s, zlib's crc32 \(zlib) GB/s.",
+                  "完整校验 \(reached) GB/s，zlib 的 crc32 \(zlib) GB/s。"),
+                .bars(
+                  BarChart(
+                    axis: "GB/s",
+                    bars: [
+                      .init(say("Full verification", "完整校验"), rate / 1e9, text: reached),
+                      .init(say("zlib's crc32", "zlib 的 crc32"), reference / 1e9, text: zlib),
+                    ]))))
+          ])
+      ], repetitions: command.repetitions.count)
   }
 }

@@ -8,8 +8,6 @@ import Reports
 import Tasks
 import ToolSupport
 
-extension ReportLanguage: ExpressibleByArgument {}
-
 /// Everything that a run can be told.
 struct RunOptions: ParsableArguments {
   @Argument(help: "Hugging Face or AutoGPTQ folder, .zhinao or .gguf file.")

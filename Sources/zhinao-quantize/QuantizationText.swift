@@ -115,6 +115,7 @@ final class QuantizationProgress: QuantizationObserver {
   private var outputs: [QuantizationOutput: ProgressReporter] = [:]
   private var statistics = ProgressReporter("backward pass", unit: "layers")
   private var sensitivities = ProgressReporter("sensitivities", unit: "layers")
+  private(set) var plan: QuantizationPlan?
 
   func calibrationRead(_ report: CalibrationReport) {
     for source in report.sources {
@@ -128,7 +129,10 @@ final class QuantizationProgress: QuantizationObserver {
 
   func templateChosen(_ note: String) { Output.warn(note) }
 
-  func planMade(_ plan: QuantizationPlan) { Output.remark(QuantizationText.line(plan)) }
+  func planMade(_ plan: QuantizationPlan) {
+    self.plan = plan
+    Output.remark(QuantizationText.line(plan))
+  }
 
   func storeOpened(at path: String, finishedLayers: Int) {
     // Another job may follow the first.

@@ -60,6 +60,7 @@ struct QuantizeModelCommand: ParsableCommand {
         zhinao-quantize MODEL_DIR --calibration data.json --target-kl 0.05 -o out.zhinao
         zhinao-quantize MODEL_DIR --calibration corpus.txt.gz --bits 4 --group-size 32 --no-sym -o out.zhinao
         zhinao-quantize MODEL_DIR --method rtn -o baseline.zhinao
+        zhinao-quantize MODEL_DIR --calibration data.json -o out.zhinao --report-html report.html
         zhinao-quantize --demo
 
       'zhinao-quantize solve' quantizes one Linear, for research and parity; see 'zhinao-quantize solve --help'.
@@ -77,12 +78,18 @@ struct QuantizeModelCommand: ParsableCommand {
   @OptionGroup(title: "Mixed precision") var precision: PrecisionArguments
   @OptionGroup(title: "Output") var outputs: OutputArguments
   @OptionGroup var digests: DigestOptions
+  @OptionGroup(title: "Report") var report: ReportOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    if demo { return }
+    if demo {
+      guard !report.isAsked else {
+        throw ValidationError("--demo writes no report: leave --report-html out, or name a MODEL.")
+      }
+      return
+    }
     guard model != nil else { throw ValidationError("Specify a MODEL or --demo.") }
     guard outputs.packed != nil || outputs.gptqOutput != nil else {
       throw ValidationError("Specify -o FILE.zhinao, --gptq-output FOLDER, or both.")
@@ -95,16 +102,20 @@ struct QuantizeModelCommand: ParsableCommand {
   func run() throws {
     compute.apply()
     guard let model, !demo else { return try Demo().run(output) }
+    let reportFile = try report.claimed(overwrites: outputs.overwrite)
     let chosen = recipe.recipe(default: .balanced)
+    let progress = QuantizationProgress()
     let result = try QuantizationJob(
       modelPath: model, verification: opening.verify, preTokenizer: opening.preTokenizer,
       recipe: chosen, precision: precision.target(chosen), calibrationFiles: try calibration.weighted(),
       calibrationOptions: calibration.options, outputs: outputs.outputs,
       memoryLimit: outputs.memoryLimit.flatMap(Format.byteCount), scratch: outputs.scratch,
       tool: .thisTool
-    ).run(observer: QuantizationProgress())
+    ).run(observer: progress)
     for warning in result.report.warnings { Output.warn(warning) }
     let files = try digests.digests(of: result.written.map(\.path))
+    try reportFile?.write(
+      QuantizationPage.report(result, model: model, plan: progress.plan, language: report.reportLanguage))
     try output.show(QuantizationText.json(result, digests: files)) {
       QuantizationText.lines(result) + DigestOptions.lines(files)
     }

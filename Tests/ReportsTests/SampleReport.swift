@@ -51,7 +51,9 @@ enum SampleReport {
         ReportField(
           say("Recipe", "量化方案"),
           "{\"method\":\"gptq\",\"bits\":4,\"group_size\":128,\"sym\":true,\"token_weights\":\"fisher\"}"),
-      ])
+      ],
+      reproductionNote: say(
+        "With the same files, program and options, the same numbers come out.", "使用相同的文件、程序和选项，会得到相同的数字。"))
   }
 
   private typealias Say = (_ english: String, _ chinese: String) -> String

@@ -111,7 +111,7 @@ def ink(png):
 
 # Texts that lie outside of their picture, or on another text of it; what a path covers is compared with the viewBox.
 GEOMETRY = """
-return [...document.querySelectorAll('svg')].map((svg) => {
+return [...document.querySelectorAll('svg')].filter((svg) => svg.checkVisibility()).map((svg) => {
   const view = svg.viewBox.baseVal, outer = svg.getBoundingClientRect(), wrong = [];
   const all = svg.getBBox();
   if (all.x < -0.5 || all.y < -0.5 || all.x + all.width > view.width + 0.5 || all.y + all.height > view.height + 0.5)
@@ -159,6 +159,8 @@ const levels = [...document.querySelectorAll('h1, h2, h3, h4')].map((h) => Numbe
 const wrong = [];
 levels.forEach((level, i) => { if (i === 0 ? level !== 1 : level > levels[i - 1] + 1 || level === 1) wrong.push(`heading ${i} is h${level}`); });
 const ids = [...document.querySelectorAll('[id]')].map((e) => e.id);
+if ([...document.querySelectorAll('.picture')].some((p) => [...p.children].filter((c) => c.checkVisibility()).length !== 1))
+  wrong.push('not one picture in a figure');
 if (new Set(ids).size !== ids.length) wrong.push('ids are not unique');
 for (const a of document.querySelectorAll('a[href]')) if (!document.getElementById(a.getAttribute('href').slice(1))) wrong.push('a link to nowhere');
 if (!document.documentElement.lang || !document.title) wrong.push('no language or title');
@@ -185,7 +187,7 @@ def look(browser, path, folder):
             parameters["clip"] = clip
         return base64.b64decode(browser.chromium("Page.captureScreenshot", **parameters)["data"])
 
-    for kind, width, scheme in (("light", 1100, "light"), ("dark", 1100, "dark"), ("phone", 360, "light"), ("phone-dark", 360, "dark")):
+    for kind, width, scheme in (("light", 1100, "light"), ("tablet", 700, "light"), ("dark", 1100, "dark"), ("phone", 360, "light"), ("phone-dark", 360, "dark")):
         browser.chromium("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
         browser.chromium("Emulation.setEmulatedMedia", media="screen", features=[{"name": "prefers-color-scheme", "value": scheme}])
         browser.log("performance"), browser.log("browser")
