@@ -65,6 +65,9 @@ def main():
         print(f"{report['processor']}, {options.threads} threads, {options.count} questions, {options.shots}-shot", flush=True)
         batches = options.batches.split(",")
         for name in [e for e in engines if e in DTYPES]:
+            if len(batches) == 1:
+                report["batch"][name] = batches[0]
+                continue
             short = head(questions, options.trial)
             trials = {b: round(lm_eval(model, short, dev, options.shots, DTYPES[name], b, options.threads)["seconds"], 1) for b in batches}
             report["batch"][name] = min(trials, key=trials.get)
