@@ -194,6 +194,8 @@ private struct HTMLPage {
                   $0.element("td", ["class": "n"]) { $0.isolate(cell) }
                 } else if place == 0 {
                   $0.element("th", ["scope": "row"]) { $0.isolateBreakable(cell) }
+                } else if isShort(cell) {
+                  $0.element("td", ["class": "s"]) { $0.isolate(cell) }
                 } else {
                   $0.element("td") { $0.isolateBreakable(cell) }
                 }
@@ -205,6 +207,12 @@ private struct HTMLPage {
       }
     }
     if !table.note.isEmpty { out.element("p", ["class": "small"], text: table.note) }
+  }
+
+  /// Intervals and other short texts with numbers stay on one line.
+  private static func isShort(_ cell: String) -> Bool {
+    cell.unicodeScalars.count <= 20
+      && cell.utf8.contains { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
   }
 
   private mutating func figure(_ figure: ReportFigure) {

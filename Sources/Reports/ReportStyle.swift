@@ -58,7 +58,7 @@ enum ReportStyle {
     tbody th, tbody td { overflow-wrap: break-word; }
     thead th { word-break: keep-all; }
     th.n, td.n { text-align: end; }
-    td.n { white-space: nowrap; }
+    td.n, td.s { white-space: nowrap; font-variant-numeric: tabular-nums; }
     .small, figcaption p { color: var(--soft); font-size: 0.88rem; margin: 0 0 0.6rem; }
     figure { margin: 2.4rem 0 2rem; }
     figure h3 { margin-top: 0; }
