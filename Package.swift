@@ -81,7 +81,8 @@ let libraries: [Target] = [
   .target(
     name: "Tasks",
     dependencies: [
-      "Files", "JSON", "Reports", "Compute", "Tensors", "Tokenization", "Architecture", "Transformer", "Models",
+      "Files", "JSON", "Reports", "Compute", "Tensors", "Tokenization", "Architecture", "Transformer",
+      "Models",
       "Evaluation", "Generation", "Retrieval",
     ]),
   .target(
@@ -126,7 +127,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-quantize",
     dependencies: [
-      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "AutoGPTQ", "Transformer",
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "AutoGPTQ",
+      "Transformer",
       "Calibration",
       "Quantization",
     ]),
@@ -153,14 +155,16 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-search",
     dependencies: [
-      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Compute", "Tensors", "Safetensors", "Terminal",
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Compute", "Tensors", "Safetensors",
+      "Terminal",
       "Tokenization", "Transformer", "Models", "Conversion", "Calibration", "Evaluation", "Quantization",
       "Retrieval",
     ]),
   .executableTarget(
     name: "zhinao-evaluate",
     dependencies: [
-      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Terminal", "Tokenization",
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Terminal",
+      "Tokenization",
       "Transformer", "Models", "Evaluation", "Generation", "Retrieval", "Tasks", "Conversion", "Calibration",
       "Quantization",
     ],
@@ -174,7 +178,9 @@ let tools: [Target] = [
     ]),
 ]
 
-let testedLibraries = libraries.filter { $0.type == .regular && !["CKernels", "CSignals", "DemoModels"].contains($0.name) }
+let testedLibraries = libraries.filter {
+  $0.type == .regular && !["CKernels", "CSignals", "DemoModels"].contains($0.name)
+}
 // What tests use beside the library they test.
 let testDependencies: [String: [Target.Dependency]] = [
   "Conversion": ["Audit"],

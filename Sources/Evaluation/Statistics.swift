@@ -69,11 +69,15 @@ package enum Statistics {
   /// change sides); over 2,000 each, that of normal and exponential scores in 94.0 and 94.8 %. BCa was no closer.
   /// - Parameter strata: scores by group, each of which counts the same in the mean; items are drawn within their group. Groups
   ///   without scores are left out.
-  /// - Returns: nil when there are no scores.
+  /// - Returns: nil when there are no scores; an infinite interval around NaN when one of them is not finite.
   /// - Complexity: O(items × resamples): 10,000 resamples, fewer beyond 20,000 items, and never under 1,000.
   package static func bootstrapMean(_ strata: [[Double]], seed: UInt64 = 360) -> ConfidenceInterval? {
     let strata = strata.filter { !$0.isEmpty }
     guard !strata.isEmpty else { return nil }
+    guard strata.allSatisfy({ $0.allSatisfy(\.isFinite) }) else {
+      // Nothing can be said, and that must be seen.
+      return ConfidenceInterval(estimate: .nan, lower: -.infinity, upper: .infinity)
+    }
     let total = strata.reduce(0) { $0 + $1.count }
     let resamples = max(1_000, min(10_000, 200_000_000 / total))
     return bootstrapMean(strata, resamples: resamples, seed: seed)

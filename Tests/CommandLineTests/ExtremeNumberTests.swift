@@ -96,6 +96,12 @@ import Testing
     Command(
       "bench encoder",
       [Fixture.path("tiny-bert"), "--tokens", "8", "--batches", "1", "--repetitions", "1"]),
+    Command(
+      "evaluate run",
+      [
+        model, "--task", "choices=\(Fixture.folder)/../../Sources/zhinao-evaluate/Resources/demo/choices",
+        "--limit", "1",
+      ]),
     Command("bench kernels", ["--order", "16", "--repetitions", "1"]),
     Command("bench quantize", ["--tokens", "64", "--shape", "64x64"]),
     Command("bench tokenize", [model, Fixture.tinyZhinao + "/calibration.jsonl", "--repetitions", "1"]),
@@ -136,7 +142,7 @@ import Testing
   }
 
   /// Every command that has a numeric option stands in ``commands``.
-  @Test(arguments: ["chat", "serve", "convert", "verify", "quantize", "bench"])
+  @Test(arguments: ["chat", "serve", "convert", "verify", "quantize", "evaluate", "bench"])
   func noCommandIsForgotten(tool: String) throws {
     let description = try JSONValue.parse(Tool.run("zhinao-" + tool, ["--experimental-dump-help"]).output)
     let subcommands = try #require(description["command"])["subcommands"]?.arrayValue ?? []

@@ -49,6 +49,8 @@ import Testing
     let same = try #require(Statistics.pairedDifference(first, first))
     #expect(same == ConfidenceInterval(estimate: 0, lower: 0, upper: 0) && !same.excludesZero)
     #expect(Statistics.pairedDifference([], []) == nil)
+    let unknown = try #require(Statistics.bootstrapMean([[1, .nan], [0]]))
+    #expect(unknown.estimate.isNaN && unknown.lower == -.infinity && !unknown.excludesZero)
     // Groups count the same, whatever their size.
     let groups = try #require(Statistics.bootstrapMean([[1, 1, 1, 1], [0], []]))
     #expect(groups == ConfidenceInterval(estimate: 0.5, lower: 0.5, upper: 0.5))

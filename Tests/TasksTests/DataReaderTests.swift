@@ -261,7 +261,7 @@ import Testing
     #expect(try task.score("\nFood\nAnimal", items[1])[0] == ("classification", 1))
     refusal("has no narrativeqa.jsonl", "13 more") { _ = try task.load(folder.file("lb")) }
     try write("passage_retrieval_zh.jsonl", #"{"input": "i", "context": "c", "answers": ["三"], "_id": "1"}"#)
-    refusal("段落") { _ = try task.load(folder.file("passage_retrieval_zh.jsonl")) }
+    refusal("line 1", "answers", "段落") { _ = try task.load(folder.file("passage_retrieval_zh.jsonl")) }
     try write("other.jsonl", "{}")
     refusal("not named after a set") { _ = try task.load(folder.file("other.jsonl")) }
   }
@@ -282,7 +282,9 @@ import Testing
     #expect(throws: DataError.self) { try GenerationTask.generate(GenerationOptions(metrics: ["bleu"])) }
     let regex = try GenerationTask.generate(GenerationOptions(metrics: ["regex"]))
     try write("own.jsonl", #"{"prompt": "p", "answer": "("}"#)
-    refusal("regular expression") { _ = try regex.load(folder.file("own.jsonl")) }
+    refusal("own.jsonl, line 1", "answer", "regular expression") {
+      _ = try regex.load(folder.file("own.jsonl"))
+    }
     try write("own.jsonl", #"{"prompt": "p"}"#)
     refusal("line 1", "answer is missing") { _ = try task.load(folder.file("own.jsonl")) }
     var template = GenerationOptions(template: "Q: {question} {extra} {no}")

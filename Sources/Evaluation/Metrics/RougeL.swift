@@ -7,6 +7,8 @@ import Files
 package enum RougeL {
   /// Most cells of all tables of two texts.
   static let mostCells = 1 << 28
+  /// What a pair of sentences costs beside its table, in cells.
+  private static let pairCost = 64
 
   /// The F score of summary level, `2·p·r / (p + r + 1e-8)`, on texts whose words stand between spaces; 0 when either text has no
   /// sentence. English text is given as it is, Chinese text with spaces between the words of a segmenter.
@@ -26,16 +28,18 @@ package enum RougeL {
     }
     let (hypothesis, reference) = (sentences(answer), sentences(truth))
     guard !hypothesis.isEmpty, !reference.isEmpty else { return 0 }
-    let counts = [hypothesis, reference].map { $0.reduce(0) { $0 + $1.count } }
+    // A sentence that is said again adds nothing: only sets of words are counted.
+    let (candidates, truths) = (Set(hypothesis), Set(reference))
+    let counts = [candidates, truths].map { $0.reduce(0) { $0 + $1.count } }
     let (cells, overflow) = counts[0].multipliedReportingOverflow(by: counts[1])
-    guard !overflow, cells <= mostCells else {
+    guard !overflow, cells + pairCost * candidates.count * truths.count <= mostCells else {
       throw MetricError(
         .textsTooLong(metric: "ROUGE-L", answer: counts[0], truth: counts[1], unit: "words"))
     }
     // The words of the longest common subsequences, over all pairs of sentences.
     var common: Set<Int32> = []
-    for sentence in reference {
-      for candidate in hypothesis { common.formUnion(commonWords(sentence, candidate)) }
+    for sentence in truths {
+      for candidate in candidates { common.formUnion(commonWords(sentence, candidate)) }
     }
     let precision = Double(common.count) / Double(Set(hypothesis.joined()).count)
     let recall = Double(common.count) / Double(Set(reference.joined()).count)

@@ -75,7 +75,8 @@ extension ChoiceTask {
       let suffix = kind == .cmmlu ? "" : "_\(split)"
       throw DataError(
         .missingFiles(
-          missing.map { "\(split)/\($0.name)\(suffix).csv" }, layout: layout, licence: licence), path: path)
+          missing.map { "\(split)/\($0.name)\(suffix).csv" }, layout: layout, licence: licence,
+          canNameSubjects: true), path: path)
     }
     var data = ChoiceData(subjects: [], files: [])
     for row in wanted {

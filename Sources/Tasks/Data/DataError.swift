@@ -8,7 +8,7 @@ package struct DataError: DiagnosedError, Equatable {
     /// Nothing is at the path. `layout` says which files a task reads, `licence` under which terms they are published.
     case notFound(task: String, layout: String, licence: String)
     /// The folder has none of these files, which are written relative to it.
-    case missingFiles([String], layout: String, licence: String)
+    case missingFiles([String], layout: String, licence: String, canNameSubjects: Bool = false)
     case unknownSubjects([String], known: [String])
     case unknownSplit(String, known: [String])
     case tooLarge(limit: Int)
@@ -28,6 +28,7 @@ package struct DataError: DiagnosedError, Equatable {
     // MARK: Requests
     case tooFewExamples(subject: String, found: Int, wanted: Int, expected: String)
     case unknownMode(task: String, mode: String, known: [String])
+    case unknownMetrics([String], known: [String])
   }
   package var reason: Reason
   package var path: String
@@ -41,7 +42,7 @@ package struct DataError: DiagnosedError, Equatable {
   package var category: FailureCategory {
     switch reason {
     case .notFound: .cannotOpenInput
-    case .unknownSubjects, .unknownSplit, .unknownMode: .usage
+    case .unknownSubjects, .unknownSplit, .unknownMode, .unknownMetrics: .usage
     default: .badInput
     }
   }
@@ -56,9 +57,9 @@ package struct DataError: DiagnosedError, Equatable {
     switch reason {
     case .notFound(let task, let layout, let licence):
       "is not there. \(task) reads \(layout). Nothing is downloaded; its publishers give it out under \(licence)"
-    case .missingFiles(let names, let layout, let licence):
-      "has no \(DataError.list(names)). Expected: \(layout). Nothing is downloaded; the data are given out under \(licence). "
-        + "To evaluate only some subjects, name them with --subjects"
+    case .missingFiles(let names, let layout, let licence, let canNameSubjects):
+      "has no \(DataError.list(names)). Expected: \(layout). Nothing is downloaded; the data are given out under \(licence)"
+        + (canNameSubjects ? ". To evaluate only some subjects, name them with --subjects" : "")
     case .unknownSubjects(let names, let known):
       "has no subject \(DataError.list(names)); there are \(DataError.list(known, most: 80))"
     case .unknownSplit(let name, let known):
@@ -77,7 +78,9 @@ package struct DataError: DiagnosedError, Equatable {
     case .noAnswers(let expected): "has no answers; \(expected)"
     case .refused(let detail): detail
     case .tooFewExamples(let subject, let found, let wanted, let expected):
-      "has \(found) examples for \(subject), and \(wanted) were asked for; they come from \(expected)"
+      "has \(found) examples for \(subject), and \(wanted) were asked for; expected: \(expected)"
+    case .unknownMetrics(let names, let known):
+      "there is no metric \(DataError.list(names)); there are \(known.joined(separator: ", "))"
     case .unknownMode(let task, let mode, let known):
       "\(task) has no mode \(mode); it has \(known.joined(separator: ", "))"
     }

@@ -91,7 +91,7 @@ package struct RetrievalData: Sendable {
 
     var judged: Set<ByteText> = []
     for grades in judgements.grades.values { judged.formUnion(grades.keys) }
-    for index in 0..<corpus.count { judged.remove(try corpus.passage(index).id.bytes) }
+    for index in 0..<corpus.count where !judged.isEmpty { judged.remove(try corpus.passage(index).id.bytes) }
     let folder = PathParts(path).name
     return RetrievalData(
       corpus: corpus, queries: queries, judgements: judgements, files: files,

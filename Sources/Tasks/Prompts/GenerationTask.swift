@@ -108,10 +108,7 @@ package struct GenerationTask: Sendable {
   package static func generate(_ options: GenerationOptions = GenerationOptions()) throws -> GenerationTask {
     let unknown = options.metrics.filter { AnswerMetric.named($0) == nil }
     guard unknown.isEmpty, !options.metrics.isEmpty else {
-      throw DataError(
-        .unknownMode(
-          task: "generate", mode: "metric " + unknown.joined(separator: ", "),
-          known: AnswerMetric.all.map(\.name)), path: "generate")
+      throw DataError(.unknownMetrics(unknown, known: AnswerMetric.all.map(\.name)), path: "generate")
     }
     return generateTask(options)
   }
@@ -303,7 +300,8 @@ package struct GenerationTask: Sendable {
         let missing = wanted.filter { set in !there.contains { $0.name == set.name } }
         throw DataError(
           .missingFiles(
-            missing.map { "\($0.name)\(suffix).jsonl" }, layout: layout, licence: licence), path: path)
+            missing.map { "\($0.name)\(suffix).jsonl" }, layout: layout, licence: licence,
+            canNameSubjects: true), path: path)
       }
       sets = there.map { ($0, "\(folder)/\($0.name)\(suffix).jsonl") }
     } else {
@@ -354,13 +352,23 @@ package struct GenerationTask: Sendable {
       throw fields.error("all_classes", .missing)
     }
     // What cannot be scored is found before a model runs.
-    for answer in answers { _ = try set.metric.score("", [answer], classes: classes) }
+    try check(answers, by: set.metric, classes: classes, fields, "answers")
     return GenerationItem(
       id: id, subject: subject,
       prompt: ChoiceTemplate.fill(set.prompt) { $0 == "context" ? context : $0 == "input" ? input : nil },
       usesChatTemplate: set.usesChatTemplate, stops: set.stops, maximumNewTokens: set.maximumNewTokens,
       answers: answers, classes: classes, length: try fields.integer("length", in: 0...(1 << 40)),
       firstLineOnly: set.firstLineOnly, truncatesMiddle: true)
+  }
+
+  private static func check(
+    _ answers: [String], by metric: AnswerMetric, classes: [String], _ fields: JSONFields, _ key: String
+  ) throws {
+    do {
+      for answer in answers { _ = try metric.score("", [answer], classes: classes) }
+    } catch let error as MetricError {
+      throw fields.refusal(key, "cannot be scored: \(error)")
+    }
   }
 
   private func own(_ path: String, _ isFolder: Bool, _ split: String, _ options: GenerationOptions) throws
@@ -420,7 +428,7 @@ package struct GenerationTask: Sendable {
         throw fields.error("classes", .missing)
       }
       // A pattern that is none, or an expected answer without the number, is found before a model runs.
-      for answer in answers { _ = try metric.score("", [answer], classes: classes) }
+      try GenerationTask.check(answers, by: metric, classes: classes, fields, key)
     }
     let id: String
     if let number = fields["id"]?.intValue {

@@ -109,49 +109,55 @@ package struct EvaluationReport {
     )
   }
 
+  /// The main metric of each task.
   private func summaryTable() -> ReportTable {
-    var columns: [ReportTable.Column] = [
-      .text(say("Task", "任务")), .text(say("Metric", "指标")), .number(say("Items", "题数")),
-    ]
-    for model in models {
-      columns.append(.number(model.name))
-      columns.append(.text(say("95 % interval", "95% 区间")))
-    }
-    if isComparison {
-      columns += [
-        .number(say("Difference", "差值")), .text(say("95 % interval", "95% 区间")),
-        .number(say("McNemar p", "McNemar p 值")),
-        .text(say("Verdict", "结论")),
-      ]
-    }
-    var rows: [[String]] = []
+    var table = ReportTable(
+      say("Results", "结果"), columns: [.text(say("Task", "任务"))] + metricColumns, rows: [], note: intervalNote)
     for task in tasks {
-      for rule in task.rules {
-        let found = task.outcomes.map { task.summary(rule, $0.records) }
-        guard let first = found.first ?? nil else { continue }
-        var row = [task.title, rule.name, "\(first.count)"]
-        for summary in found {
-          row += summary.map { [number($0.interval.estimate), interval($0.interval)] } ?? ["–", ""]
-        }
-        if isComparison {
-          if let difference = task.difference(rule) {
-            row += [
-              signed(difference.interval.estimate), interval(difference.interval, signed: true),
-              difference.mcNemar.map { probability($0.p) } ?? "–", verdict(difference),
-            ]
-          } else {
-            row += ["–", "", "–", ""]
-          }
-        }
-        rows.append(row)
-      }
+      guard let rule = task.rules.first, let row = metricRow(task, rule) else { continue }
+      table.rows.append([task.title] + row)
     }
-    return ReportTable(
-      say("Results", "结果"), columns: columns, rows: rows,
-      note: say(
-        "Intervals: Wilson for shares of right answers, bootstrap of the items for other scores and for differences (the same items "
-          + "are drawn for both models). McNemar: exact, two-sided.",
-        "区间：正确率采用 Wilson 区间，其余得分与差值采用题目自助法（两个模型抽取相同题目）。McNemar 检验为双侧精确检验。"))
+    return table
+  }
+
+  private var intervalNote: String {
+    say(
+      "In brackets: 95 % intervals, Wilson's for shares of right answers, else by a bootstrap of the items; for differences the same "
+        + "items are drawn for both models. p: McNemar's test, exact and two-sided.",
+      "方括号内为 95% 区间：正确率采用 Wilson 区间，其余采用题目自助法；差值对两个模型抽取相同题目。p：McNemar 双侧精确检验。")
+  }
+
+  /// All metrics of a task.
+  private func metricTable(_ task: TaskResult) -> ReportTable {
+    ReportTable(columns: metricColumns, rows: task.rules.compactMap { metricRow(task, $0) })
+  }
+
+  private var metricColumns: [ReportTable.Column] {
+    var columns: [ReportTable.Column] = [.text(say("Metric", "指标")), .number(say("Items", "题数"))]
+    guard isComparison else {
+      return columns + [.number(models.first?.name ?? ""), .text(say("95 % interval", "95% 区间"))]
+    }
+    columns += models.map { .number($0.name) }
+    return columns + [
+      .number(say("Difference", "差值")), .text(say("95 % interval", "95% 区间")), .number("p"),
+      .text(say("Verdict", "结论")),
+    ]
+  }
+
+  /// Nil when no item has the metric.
+  private func metricRow(_ task: TaskResult, _ rule: MetricRule) -> [String]? {
+    let found = task.outcomes.map { task.summary(rule, $0.records) }
+    guard let first = found.first ?? nil else { return nil }
+    let name = rule.transform == .perplexity ? say("perplexity", "困惑度") : rule.name
+    var row = [name, "\(first.count)"]
+    guard isComparison else { return row + [number(first.interval.estimate), interval(first.interval)] }
+    row += found.map { $0.map { number($0.interval.estimate) } ?? "–" }
+    guard let difference = task.difference(rule) else { return row + ["–", "", "–", ""] }
+    let unit = rule.transform == .perplexity ? " %" : ""
+    return row + [
+      signed(difference.interval.estimate) + unit, interval(difference.interval, signed: true) + unit,
+      difference.mcNemar.map { probability($0.p) } ?? "–", verdict(difference),
+    ]
   }
 
   private func verdict(_ difference: TaskResult.Difference) -> String {
@@ -168,7 +174,7 @@ package struct EvaluationReport {
     var blocks: [ReportBlock] = [
       .fields(
         task.settings.map { ReportField($0.name, $0.value.stringValue ?? $0.value.serialized()) }
-          + [ReportField(say("Items", "题数"), "\(task.outcomes.first?.records.count ?? 0)")])
+          + [ReportField(say("Items", "题数"), "\(task.outcomes.first?.records.count ?? 0)")]), .table(metricTable(task)),
     ]
     if task.kind == .needle {
       blocks += task.outcomes.enumerated().map { .figure(heatMap(task, $0.element, model: $0.offset)) }

@@ -132,16 +132,8 @@ extension LoadedTask {
 
   private static func choices(_ task: ChoiceTask, _ path: String, _ options: TaskOptions) throws -> LoadedTask
   {
-    var data = try task.load(path, split: options.split, subjects: options.subjects)
-    if let examples = options.examples {
-      let other = try task.load(examples, split: nil, subjects: nil)
-      data.files += other.files
-      for index in data.subjects.indices {
-        let own = other.subjects.first { $0.name.hasSameBytes(as: data.subjects[index].name) }
-        data.subjects[index].examples =
-          own?.items ?? (other.subjects.count == 1 ? other.subjects[0].items : [])
-      }
-    }
+    var data = try task.load(
+      path, split: options.split, subjects: options.subjects, examples: options.examples)
     let shots = options.shots ?? task.usualShots
     for index in data.subjects.indices {
       data.subjects[index].items = data.subjects[index].items.filter { task.includes($0, mode: options.mode) }
@@ -249,7 +241,8 @@ extension LoadedTask {
     let names = isLongBench ? ["score"] : task.metricNames(of: items[0].subject)
     var result = TaskResult(
       name: task.name, title: task.title, kind: .generation, settings: settings,
-      rules: names.map { MetricRule($0, averaging: isLongBench ? .subjects : .items) }, files: files)
+      rules: names.map { MetricRule($0, averaging: task.averagesSubjects ? .subjects : .items) }, files: files
+    )
     if isLongBench {
       for item in items {
         result.subjectTitles[item.subject.bytes] = "\(item.subject) (\(task.mainMetric(of: item.subject)))"

@@ -11,8 +11,8 @@ import json, os, shutil, sys
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 OUT = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "Sources", "zhinao-evaluate", "Resources", "demo")
-TINY = os.path.join(ROOT, "Sources", "zhinao-quantize", "Resources", "tiny-zhinao")
-SEARCH = os.path.join(ROOT, "Sources", "zhinao-search", "Resources", "tiny-search")
+TINY = os.path.join(ROOT, "Sources", "DemoModels", "tiny-zhinao")
+SEARCH = os.path.join(ROOT, "Sources", "DemoModels", "tiny-search")
 GOLDEN = os.path.join(ROOT, "Tests", "Fixtures", "golden")
 
 # (subject, passage, question, answers): the answer stands in the passage, so a model has only to find it.

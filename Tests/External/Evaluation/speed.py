@@ -55,7 +55,8 @@ def main():
     options = parser.parse_args()
     engines = [e.strip() for e in options.engines.split(",")]
     report = {"processor": processor(), "threads": options.threads, "questions": options.count, "shots": options.shots,
-              "model": options.model.name, "batch": {}, "seconds": {e: [] for e in engines}, "accuracy": {}}
+              "model": options.model.name, "batch": {}, "seconds": {e: [] for e in engines}, "processor_seconds": {e: [] for e in engines},
+              "accuracy": {}}
     model = options.model.resolve()
     answers = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -76,9 +77,10 @@ def main():
                 else:
                     found = tool.run(model, questions, dev, options.shots, "letters", work, options.threads)
                 report["seconds"][name].append(round(found["seconds"], 2))
+                report["processor_seconds"][name].append(round(found["processor_seconds"], 2))
                 report["accuracy"][name] = found["results"]["acc"]
                 answers[name] = {i: item["predictions"]["acc"] for i, item in found["items"].items()}
-                print(f"turn {turn + 1}: {name} {found['seconds']:.1f} s, acc {found['results']['acc']:.3f}", flush=True)
+                print(f"turn {turn + 1}: {name} {found['seconds']:.1f} s ({found['processor_seconds']:.1f} s of the cores), acc {found['results']['acc']:.3f}", flush=True)
     report["median"] = {name: statistics.median(times) for name, times in report["seconds"].items()}
     for name in engines:
         line = f"{name}: median {report['median'][name]:.1f} s"

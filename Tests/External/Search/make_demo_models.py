@@ -29,7 +29,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.join(HERE, "..", "..", "..")
 TEXTS = os.path.join(ROOT, "Sources", "zhinao-quantize", "Resources", "tiny-zhinao")
-OUT = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "Sources", "zhinao-search", "Resources", "tiny-search")
+OUT = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "Sources", "DemoModels", "tiny-search")
 
 SEED = 360
 VOCABULARY = 1280
