@@ -116,7 +116,9 @@ private struct HTMLPage {
   private mutating func paragraph(_ text: String) { out.element("p", ["dir": "auto"], text: text) }
 
   private mutating func keyFigures(_ figures: [KeyFigure]) {
-    out.element("dl", ["class": "key"]) {
+    // Rows of three where that fills them and rows of four would not be filled.
+    let isByThree = figures.count % 3 == 0 && figures.count % 4 != 0 || figures.count == 5
+    out.element("dl", ["class": isByThree ? "key three" : "key"]) {
       for figure in figures {
         $0.element("div") {
           $0.element("dt", text: figure.label)
@@ -194,6 +196,8 @@ private struct HTMLPage {
                   $0.element("td", ["class": "n"]) { $0.isolate(cell) }
                 } else if place == 0 {
                   $0.element("th", ["scope": "row"]) { $0.isolateBreakable(cell) }
+                } else if isShort(cell) {
+                  $0.element("td", ["class": "s"]) { $0.isolate(cell) }
                 } else {
                   $0.element("td") { $0.isolateBreakable(cell) }
                 }
@@ -205,6 +209,13 @@ private struct HTMLPage {
       }
     }
     if !table.note.isEmpty { out.element("p", ["class": "small"], text: table.note) }
+  }
+
+  /// Words, intervals and other short texts with numbers stay on one line.
+  private static func isShort(_ cell: String) -> Bool {
+    let count = cell.unicodeScalars.count
+    let hasDigit = cell.utf8.contains { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+    return count <= 8 || count <= 20 && hasDigit
   }
 
   private mutating func figure(_ figure: ReportFigure) {

@@ -24,18 +24,25 @@ struct Markup {
   /// Text whose writing direction does not act on what stands around it.
   mutating func isolate(_ content: String) { element("bdi", text: content) }
 
-  /// As ``isolate(_:)``; long names may be broken after their points, slashes and underlines.
+  /// As ``isolate(_:)``; long words may be broken after their points, slashes and underlines.
   mutating func isolateBreakable(_ content: String) {
     element("bdi") { inside in
-      var run = ""
-      for scalar in content.visible.unicodeScalars {
-        run.unicodeScalars.append(scalar)
-        let most = scalar == "." || scalar == "/" ? 3 : scalar == "_" ? 16 : Int.max
-        guard run.utf8.count > most else { continue }
-        inside.text += Markup.escaped(run) + "<wbr/>"
-        run = ""
+      for (number, word) in content.visible.bytes.split(separator: " ").enumerated() {
+        if number > 0 { inside.text += " " }
+        guard word.utf8.count > 20 else {
+          inside.text += Markup.escaped(word)
+          continue
+        }
+        var run = ""
+        for scalar in word.unicodeScalars {
+          run.unicodeScalars.append(scalar)
+          let most = scalar == "." || scalar == "/" ? 3 : scalar == "_" ? 16 : Int.max
+          guard run.utf8.count > most else { continue }
+          inside.text += Markup.escaped(run) + "<wbr/>"
+          run = ""
+        }
+        inside.text += Markup.escaped(run)
       }
-      inside.text += Markup.escaped(run)
     }
   }
 

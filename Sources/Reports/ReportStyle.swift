@@ -42,6 +42,7 @@ enum ReportStyle {
       border: 1px solid var(--rule); border-radius: 6px; overflow: hidden; }
     .key div { display: grid; grid-row: span 3; grid-template-rows: subgrid; padding: 0.85rem 1rem 0.9rem;
       margin: -1px 0 0 -1px; border: solid var(--rule); border-width: 1px 0 0 1px; }
+    .key.three { grid-template-columns: repeat(auto-fit, minmax(13.5rem, 1fr)); }
     .key dt { color: var(--soft); font-size: 0.84rem; line-height: 1.35; }
     .key dd { font-size: 1.5rem; line-height: 1.3; margin-top: 0.25rem; font-variant-numeric: tabular-nums; }
     .key .detail { color: var(--soft); font-size: 0.84rem; line-height: 1.4; margin-top: 0.1rem; }
@@ -58,7 +59,7 @@ enum ReportStyle {
     tbody th, tbody td { overflow-wrap: break-word; }
     thead th { word-break: keep-all; }
     th.n, td.n { text-align: end; }
-    td.n { white-space: nowrap; }
+    td.n, td.s { white-space: nowrap; font-variant-numeric: tabular-nums; }
     .small, figcaption p { color: var(--soft); font-size: 0.88rem; margin: 0 0 0.6rem; }
     figure { margin: 2.4rem 0 2rem; }
     figure h3 { margin-top: 0; }
@@ -121,7 +122,7 @@ enum ReportStyle {
       body { padding: 2rem 1rem 3rem; }
       h1 { font-size: 1.5rem; }
       section { margin-top: 2.6rem; }
-      .key { grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
+      .key, .key.three { grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
       .key dd { font-size: 1.25rem; }
       .fields > div { grid-template-columns: minmax(0, 1fr); }
       svg.wide { display: none; }
