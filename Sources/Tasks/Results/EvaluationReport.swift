@@ -80,11 +80,12 @@ package struct EvaluationReport {
       else { return nil }
       if let difference = task.difference(rule) {
         return KeyFigure(
-          task.title, signed(difference.interval.estimate),
+          title(of: task), signed(difference.interval.estimate),
           detail: "\(interval(difference.interval, signed: true)) · \(verdict(difference))")
       }
       return KeyFigure(
-        task.title, number(summary.interval.estimate), detail: "\(rule.name) · \(interval(summary.interval))")
+        title(of: task), number(summary.interval.estimate),
+        detail: "\(rule.name) · \(interval(summary.interval))")
     }
     if !main.isEmpty { blocks.append(.keyFigures(main)) }
     if isComparison { blocks.append(.paragraph(conclusion())) }
@@ -115,7 +116,7 @@ package struct EvaluationReport {
       say("Results", "结果"), columns: [.text(say("Task", "任务"))] + metricColumns, rows: [], note: intervalNote)
     for task in tasks {
       guard let rule = task.rules.first, let row = metricRow(task, rule) else { continue }
-      table.rows.append([task.title] + row)
+      table.rows.append([title(of: task)] + row)
     }
     return table
   }
@@ -170,11 +171,55 @@ package struct EvaluationReport {
 
   // MARK: One task
 
+  private func title(of task: TaskResult) -> String {
+    guard language == .chinese else { return task.title }
+    let chinese = [
+      "Multiple choice": "选择题", "Generation": "生成题", "Needle in a haystack, English": "大海捞针（英文）",
+      "Needle in a haystack, Chinese": "大海捞针（中文）", "Value retrieval, English": "数值检索（英文）",
+      "Value retrieval, Chinese": "数值检索（中文）", "LAMBADA (generated)": "LAMBADA（生成）",
+    ]
+    if let title = chinese[task.title] { return title }
+    for (english, title) in [("Retrieval: ", "检索："), ("Reranking: ", "重排：")] {
+      if let rest = task.title.bytes.dropping(prefix: english) { return title + rest }
+    }
+    return task.title
+  }
+
+  /// The settings that say something, with names for people.
+  private func settings(of task: TaskResult) -> [ReportField] {
+    let names = [
+      "mode": ("Mode", "评测方式"), "shots": ("Examples", "示例数"), "split": ("Split", "数据划分"),
+      "template": ("Template", "模板"), "description": ("Description", "说明"), "scored": ("Scored", "评分对象"),
+      "delimiter": ("Delimiter", "分隔符"), "lengths": ("Lengths, tokens", "长度（词元）"),
+      "depths": ("Depths, %", "深度（%）"),
+      "seed": ("Seed", "随机种子"), "rule": ("Score of other answers", "其他回答的评分"), "metrics": ("Metrics", "指标"),
+      "max_new_tokens": ("New tokens at most", "最多生成词元"), "stops": ("Stops", "停止文本"),
+      "chat_template": ("Chat template", "对话模板"), "max_length": ("Prompt at most, tokens", "提示上限（词元）"),
+      "passages": ("Passages", "段落数"), "top": ("Passages kept of a query", "每条查询保留段落"),
+      "ignore_identical_ids": ("Own passage left out", "排除同名段落"), "left_out": ("Rows left out", "略去行数"),
+    ]
+    return task.settings.compactMap { name, value in
+      let text = shown(value)
+      guard !text.bytes.isBlank else { return nil }
+      return ReportField(names[name].map { say($0.0, $0.1) } ?? name, text)
+    }
+  }
+
+  private func shown(_ value: JSONValue) -> String {
+    switch value {
+    case .null: ""
+    case .string(let text): text
+    case .bool(let value): value ? say("yes", "是") : say("no", "否")
+    case .array(let values): values.map(shown).joined(separator: ", ")
+    default: value.serialized()
+    }
+  }
+
   private func section(_ task: TaskResult) -> ReportSection {
     var blocks: [ReportBlock] = [
       .fields(
-        task.settings.map { ReportField($0.name, $0.value.stringValue ?? $0.value.serialized()) }
-          + [ReportField(say("Items", "题数"), "\(task.outcomes.first?.records.count ?? 0)")]), .table(metricTable(task)),
+        settings(of: task) + [ReportField(say("Items", "题数"), "\(task.outcomes.first?.records.count ?? 0)")]),
+      .table(metricTable(task)),
     ]
     if task.kind == .needle {
       blocks += task.outcomes.enumerated().map { .figure(heatMap(task, $0.element, model: $0.offset)) }
@@ -184,7 +229,7 @@ package struct EvaluationReport {
       blocks.append(.figure(measureBars(task)))
     }
     if isComparison { blocks += changes(task) } else { blocks += examples(task) }
-    return ReportSection(task.title, blocks)
+    return ReportSection(title(of: task), blocks)
   }
 
   private func heatMap(_ task: TaskResult, _ outcome: ModelOutcome, model: Int) -> ReportFigure {
@@ -287,8 +332,8 @@ package struct EvaluationReport {
     return ReportFigure(
       say("Metrics", "各项指标"),
       alternative: say(
-        "\(chart.rows.count) metrics of \(task.title) with 95 % intervals.",
-        "\(task.title) 的 \(chart.rows.count) 项指标及其 95% 区间。"),
+        "\(chart.rows.count) metrics of \(title(of: task)) with 95 % intervals.",
+        "\(title(of: task)) 的 \(chart.rows.count) 项指标及其 95% 区间。"),
       .intervals(chart))
   }
 
@@ -373,7 +418,7 @@ package struct EvaluationReport {
       for (index, outcome) in task.outcomes.enumerated() {
         let ran = outcome.itemsRun > 0
         rows.append([
-          task.title, models.indices.contains(index) ? models[index].name : outcome.model,
+          title(of: task), models.indices.contains(index) ? models[index].name : outcome.model,
           "\(outcome.itemsRun)", ran ? number(outcome.seconds) : "–",
           ran ? number(Double(outcome.itemsRun) / max(outcome.seconds, 1e-9)) : "–",
           ran ? "\(outcome.tokensAsked)" : "–",
