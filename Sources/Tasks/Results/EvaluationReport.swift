@@ -104,9 +104,9 @@ package struct EvaluationReport {
     let open = main.count - worse - better
     return say(
       "Of \(main.count) \(main.count == 1 ? "task" : "tasks"), the second model is worse in \(worse), better in \(better), and in "
-        + "\(open) the items do not show a difference: the 95 % interval of the difference includes zero. Both models answered "
-        + "the same items.",
-      "在 \(main.count) 项任务中，第二个模型有 \(worse) 项更差、\(better) 项更好；其余 \(open) 项的差值 95% 置信区间包含零，现有题目不足以说明差异。两个模型回答的是同一批题目。"
+        + "\(open) the items do not show a difference: the 95 % interval of the difference includes zero, or p is 0.05 or more. "
+        + "Both models answered the same items.",
+      "在 \(main.count) 项任务中，第二个模型有 \(worse) 项更差、\(better) 项更好；其余 \(open) 项的差值 95% 置信区间包含零或 p 不小于 0.05，现有题目不足以说明差异。两个模型回答的是同一批题目。"
     )
   }
 

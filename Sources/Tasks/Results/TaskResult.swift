@@ -180,8 +180,9 @@ package struct TaskResult: Sendable {
 
     /// What may be said: better, worse, or no difference that the items show.
     package enum Verdict: String, Sendable { case better, worse, undecided }
+    /// For shares of right answers, McNemar's test has to agree: with few items a bootstrap is too sure.
     package var verdict: Verdict {
-      guard interval.excludesZero else { return .undecided }
+      guard interval.excludesZero, mcNemar.map({ $0.p < 0.05 }) ?? true else { return .undecided }
       return (interval.estimate > 0) == higherIsBetter ? .better : .worse
     }
   }
