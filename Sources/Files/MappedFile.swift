@@ -15,7 +15,8 @@ package final class MappedFile: @unchecked Sendable {
   /// - Throws: ``FileError`` when the path is missing, unreadable, or not an ordinary file.
   package init(path: String) throws {
     self.path = path
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    // Without waiting for whoever might write into a pipe: it is refused below.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw FileError.fromErrno(.cannotOpen, path: path, doing: "cannot open") }
     defer { close(descriptor) }
     var info = stat()

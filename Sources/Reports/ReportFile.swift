@@ -25,6 +25,11 @@ package struct ReportFile: Sendable, Equatable {
 
   /// Refuses a file that exists, unless it may be replaced, and a folder that cannot be written: call it before work starts.
   package func checkWritable(overwrites: Bool) throws(FileError) {
+    try ReportFile.checkWritable(path, overwrites: overwrites)
+  }
+
+  /// The same of a file of any format.
+  package static func checkWritable(_ path: String, overwrites: Bool) throws(FileError) {
     let manager = FileManager.default
     var isFolder: ObjCBool = false
     if manager.fileExists(atPath: path, isDirectory: &isFolder) {

@@ -13,6 +13,7 @@ package final class ProgressReporter {
   private let unit: String
   private let start = Date()
   private var lastShown = Date.distantPast
+  private var share: Double?
   private let isTerminal = StandardStream.error.isTerminal
 
   /// - Parameter unit: what is counted, in the plural: `windows`, `layers`; `bytes` is shown as MB.
@@ -21,7 +22,10 @@ package final class ProgressReporter {
     self.unit = unit
   }
 
-  package func update(_ done: Int, of total: Int) {
+  /// - Parameter share: how much of the work of this process is done, from which the time left follows; nil: as much as `done` is of
+  ///   `total`. Units that were done before, or that differ, make the two unequal.
+  package func update(_ done: Int, of total: Int, share: Double? = nil) {
+    self.share = share
     guard !ProgressReporter.isSilent, total > 0 else { return }
     let now = Date()
     if isTerminal {
@@ -45,6 +49,7 @@ package final class ProgressReporter {
 
   private func status(_ done: Int, _ total: Int, _ now: Date) -> String {
     let seconds = max(1e-6, now.timeIntervalSince(start))
+    if let share { return status(done, total, share, seconds) }
     let rate = Double(done) / seconds
     let left = rate > 0 ? Double(total - done) / rate : 0
     let eta = done >= total ? "in \(Format.duration(seconds))" : "ETA \(Format.duration(left))"
@@ -52,6 +57,16 @@ package final class ProgressReporter {
       return "\(Format.bytes(done)) of \(Format.bytes(total)), \(Format.bytes(Int(rate)))/s, \(eta)"
     }
     return "\(done)/\(total) \(unit), \(Format.number(rate, digits: rate < 10 ? 2 : 0))/s, \(eta)"
+  }
+
+  private func status(_ done: Int, _ total: Int, _ share: Double, _ seconds: Double) -> String {
+    let eta: String
+    if done >= total {
+      eta = "in \(Format.duration(seconds))"
+    } else {
+      eta = share > 0 ? "ETA \(Format.duration(seconds / share * max(0, 1 - share)))" : "ETA unknown"
+    }
+    return "\(done)/\(total) \(unit), \(eta)"
   }
 
   /// Removes a bar that is being shown, before something else is printed or the process ends.

@@ -84,4 +84,18 @@ package enum ProcessMemory {
     getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
     return usage.ru_maxrss * 1024
   }
+
+  /// The processor's name and the peak of memory, for reports. Linux tells the name.
+  package static func fields(_ language: ReportLanguage) -> [ReportField] {
+    let text = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
+    let line = text.split(separator: "\n").first { $0.hasPrefix("model name") }
+    var fields = [
+      ReportField(
+        language.choose("Peak memory of the process", "进程峰值内存"), Format.bytes(peakResidentBytes))
+    ]
+    if let name = line?.split(separator: ":").last.map({ String($0).bytes.trimmed }) {
+      fields.append(ReportField(language.choose("Processor", "处理器"), name))
+    }
+    return fields
+  }
 }

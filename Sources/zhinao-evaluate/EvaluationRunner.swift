@@ -78,11 +78,11 @@ struct EvaluationRunner {
   private func run(_ job: EvaluationJob, _ models: [Opened]) throws -> [TaskResult] {
     var bars: [ByteText: ProgressReporter] = [:]
     return try job.run(
-      progress: { task, model, done, total in
+      progress: { task, model, done, total, share in
         let label = models.count > 1 ? "\(task), \(model)" : task
         let bar = bars[label.bytes] ?? ProgressReporter(label, unit: "items")
         bars[label.bytes] = bar
-        bar.update(done, of: total)
+        bar.update(done, of: total, share: share)
       }, warn: Output.warn)
   }
 
@@ -103,10 +103,11 @@ struct EvaluationRunner {
     var report = EvaluationReport(
       language: options.results.reportLanguage, generator: ToolVersion.generator, models: facts,
       tasks: results,
-      command: Self.command)
+      command: Reproduction.command)
     report.title = title
+    report.machine = ProcessMemory.fields(report.language)
     let layout = EvaluationJSON(
-      models: facts, tasks: results, generator: ToolVersion.generator, command: Self.command,
+      models: facts, tasks: results, generator: ToolVersion.generator, command: Reproduction.command,
       limit: options.tasks.limit, started: started, ended: Date())
     var json = layout.json.objectValue ?? JSONObject()
     if let path = options.results.text, models.count == 2 {
@@ -135,19 +136,6 @@ struct EvaluationRunner {
       shown.reproduction = []
       return shown.text
     }
-  }
-
-  /// The command as a person would type it again.
-  private static var command: String {
-    CommandLine.arguments.enumerated().map { index, argument in
-      if index == 0 { return PathParts(argument).name }
-      let isPlain = argument.unicodeScalars.allSatisfy { scalar in
-        scalar.properties.isAlphabetic || ("0"..."9").contains(scalar)
-          || "-_./=,:+@%".unicodeScalars.contains(scalar)
-      }
-      return isPlain && !argument.isEmpty
-        ? argument : "'" + argument.bytes.replacing("'", with: "'\\''") + "'"
-    }.joined(separator: " ")
   }
 
   private func open(_ name: String, _ path: String, _ settings: EvaluatedModel.Settings?) throws -> Opened {

@@ -120,18 +120,13 @@ struct ResultArguments: ParsableArguments {
   /// Everything that will be written, in the order in which it is named.
   var paths: [String] { reports + [resultFile, samples].compactMap { $0 } }
 
-  /// Refuses names of reports that say no format, and files that exist, before anything runs.
+  /// Refuses names of reports that say no format, and files that cannot be written, before anything runs.
   func check() throws -> [ReportFile] {
     let files = try reports.map { try ReportFile(path: $0, option: "--report") }
-    for path in paths where !overwrite && FileManager.default.fileExists(atPath: path) {
-      throw FileError(.cannotWrite, path: path, detail: "exists; remove it or pass --overwrite")
+    guard Set(paths.map(\.bytes)).count == paths.count else {
+      throw ValidationError("Two outputs have the same name.")
     }
-    for path in paths {
-      let folder = PathParts(path).folder
-      guard FileManager.default.fileExists(atPath: folder) else {
-        throw FileError(.cannotWrite, path: path, detail: "the folder \(folder) does not exist")
-      }
-    }
+    for path in paths { try ReportFile.checkWritable(path, overwrites: overwrite) }
     return files
   }
 }

@@ -1,5 +1,6 @@
 import CSignals
 import Files
+import Foundation
 import TestSupport
 import Testing
 
@@ -59,5 +60,14 @@ import Testing
       }
       try await group.waitForAll()
     }
+  }
+
+  /// A pipe that nobody writes into is refused at once.
+  @Test func pipesAreRefused() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.file("pipe")
+    #expect(mkfifo(path, 0o600) == 0)
+    let error = #expect(throws: FileError.self) { try MappedFile(path: path) }
+    #expect(error?.description.contains("is not an ordinary file") == true)
   }
 }

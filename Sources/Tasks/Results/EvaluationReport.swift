@@ -17,6 +17,8 @@ package struct EvaluationReport {
   package var command: String
   /// Nil: the models' names.
   package var title: String?
+  /// What is said of the machine and this process.
+  package var machine: [ReportField] = []
 
   /// What is said of a model.
   package struct ModelFacts: Sendable {
@@ -443,10 +445,7 @@ package struct EvaluationReport {
         .fields(
           models.map {
             ReportField(say("Weights of \($0.name)", "\($0.name) 的权重"), ByteCount.text($0.byteCount))
-          } + [
-            ReportField(say("Peak memory of the process", "进程峰值内存"), ByteCount.text(ProcessMemory.peakBytes)),
-            ReportField(say("Processor", "处理器"), ProcessMemory.processor),
-          ]),
+          } + machine),
       ])
   }
 

@@ -56,8 +56,10 @@ package struct AnswerRun {
     var outcome = RunOutcome()
     let waiting = questions.filter { journal.record($0.id) == nil }
     var done = questions.count - waiting.count
-    context.progress(done, questions.count)
+    context.progress(done, questions.count, 0)
     if !waiting.isEmpty {
+      let work = PreparedRun.work(waiting.map { [$0.prompt] }, newTokens: waiting.map(\.maximumNewTokens))
+      var finished = 0.0
       let engine = try engine(waiting)
       defer { engine.drain(until: .now) }
       let requests = waiting.map { question in
@@ -85,7 +87,8 @@ package struct AnswerRun {
             outcome.tokensAsked += summary.promptTokens + summary.newTokens
             outcome.tokensRun += summary.promptTokens - summary.reusedTokens + summary.newTokens
             done += 1
-            context.progress(done, questions.count)
+            finished += work[entry.index + 1] - work[entry.index]
+            context.progress(done, questions.count, finished)
           }
         }
       }

@@ -73,10 +73,10 @@ package struct EvaluationJob {
 
   /// Runs what is left, task by task, each on all models.
   /// - Parameters:
-  ///   - progress: called with the task, the model, the items done and all of them.
+  ///   - progress: called with the task, the model, the items done, all of them, and the share of the work that is done.
   ///   - warn: called with sentences that a person should know.
   package func run(
-    progress: @escaping (_ task: String, _ model: String, _ done: Int, _ total: Int) -> Void,
+    progress: @escaping (_ task: String, _ model: String, _ done: Int, _ total: Int, _ share: Double) -> Void,
     warn: @escaping (String) -> Void
   ) throws -> [TaskResult] {
     var results: [TaskResult] = []
@@ -86,7 +86,7 @@ package struct EvaluationJob {
       for (number, entry) in models.enumerated() {
         var said: [String] = []
         let context = RunContext(
-          progress: { progress(task.result.name, entry.name, $0, $1) },
+          progress: { progress(task.result.name, entry.name, $0, $1, $2) },
           warn: { said.append(models.count > 1 ? "\(entry.name): \($0)" : $0) })
         let outcome = try prepared[index][number].run(journals[index][number], journalFolder, context)
         result.outcomes.append(ModelOutcome(model: entry.name, outcome))

@@ -42,10 +42,10 @@ package final class Journal: Sendable {
     if FileManager.default.fileExists(atPath: path) {
       kept = try Journal.read(path, head: head, into: &state.records)
     }
-    let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o644)
+    let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o644)
     guard descriptor >= 0 else { throw FileError.fromErrno(.cannotWrite, path: path, doing: "cannot open") }
     let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
-    guard ftruncate(descriptor, off_t(kept)) == 0, lseek(descriptor, 0, SEEK_END) >= 0 else {
+    guard ftruncate(descriptor, off_t(kept)) == 0 else {
       throw FileError.fromErrno(.cannotWrite, path: path, doing: "cannot shorten")
     }
     state.file = file

@@ -53,7 +53,8 @@ package struct LikelihoodRun {
     let scorer = ChoiceScorer(
       decoder: decoder, capacity: longest, cacheType: model.settings.cacheType, pool: model.pool)
     var done = questions.count - waiting.count
-    context.progress(done, questions.count)
+    let work = PreparedRun.work(waiting.map { $0.sequences.map(\.ids) })
+    context.progress(done, questions.count, 0)
     var first = 0
     while first < waiting.count {
       let sequences = waiting[first...].prefix(64).map(\.sequences)
@@ -65,7 +66,7 @@ package struct LikelihoodRun {
         done += 1
       }
       first += count
-      context.progress(done, questions.count)
+      context.progress(done, questions.count, work[first])
     }
     outcome.records = questions.compactMap { journal.record($0.id) }
     outcome.seconds = Date().timeIntervalSince(start)

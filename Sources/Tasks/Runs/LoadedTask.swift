@@ -71,6 +71,28 @@ package struct PreparedRun {
   }
 }
 
+extension PreparedRun {
+  /// How many tokens of a prompt take the time of one token of an answer: a guess that lies between small and large models.
+  private static let promptTokensPerNewToken = 10.0
+
+  /// The share of all work that is done before each item and after the last: from 0 to 1. What an item's sequences share with those
+  /// before costs nothing.
+  static func work(_ items: [[[Int]]], newTokens: [Int] = []) -> [Double] {
+    var before: [Int] = []
+    var sums = [0.0]
+    for (index, sequences) in items.enumerated() {
+      var cost = 1.0
+      for ids in sequences {
+        cost += Double(ids.count - zip(before, ids).prefix { $0 == $1 }.count)
+        before = ids
+      }
+      if newTokens.indices.contains(index) { cost += promptTokensPerNewToken * Double(newTokens[index]) }
+      sums.append(sums[index] + cost)
+    }
+    return sums.map { $0 / max(1, sums[items.count]) }
+  }
+}
+
 extension LoadedTask {
   /// Every name of a task, with what it is and which files it reads.
   package static var catalogue: [CatalogueEntry] {

@@ -85,7 +85,8 @@ package struct RetrievalRun {
         generator: "zhinao-evaluate"
       ).build { progress in
         tokens = progress.tokens
-        context.progress(0, data.queries.count)
+        // The searches are a small part of the time.
+        context.progress(0, data.queries.count, 0.95 * Double(progress.passages) / Double(data.corpus.count))
       }
       outcome.tokensRun += tokens
       outcome.tokensAsked += tokens
@@ -112,7 +113,9 @@ package struct RetrievalRun {
         let ranking: RankedDocuments = try hits.map { (try index.passage($0.index).id, $0.score) }
         try journal.append(record(query, ranking))
       }
-      context.progress(done + first + some.count, data.queries.count)
+      let searched = first + some.count
+      context.progress(
+        done + searched, data.queries.count, 0.95 + 0.05 * Double(searched) / Double(queries.count))
     }
   }
 
@@ -166,7 +169,9 @@ package struct RerankingRun {
       context.warn(
         "reranking: \(data.leftOut) rows without a positive or a negative passage are left out, as in mteb")
     }
-    for (index, row) in data.rows.enumerated() where journal.record("\(index)") == nil {
+    let waiting = data.rows.indices.filter { journal.record("\($0)") == nil }
+    for (number, index) in waiting.enumerated() {
+      let row = data.rows[index]
       let passages = row.positive + row.negative
       var best: [Float] = []
       for query in row.queries {
@@ -177,7 +182,9 @@ package struct RerankingRun {
       }
       try journal.append(record(row, index, best))
       outcome.itemsRun += 1
-      context.progress(index + 1, data.rows.count)
+      context.progress(
+        data.rows.count - waiting.count + number + 1, data.rows.count,
+        Double(number + 1) / Double(waiting.count))
     }
     outcome.records = data.rows.indices.compactMap { journal.record("\($0)") }
     outcome.seconds = Date().timeIntervalSince(start)

@@ -1,12 +1,13 @@
 /// What a run tells whoever waits, and what bounds it.
 package struct RunContext {
-  /// Called after each item with the items done and all of them.
-  package var progress: (_ done: Int, _ total: Int) -> Void
+  /// Called with the items done, all of them, and the share of this process's work that is done, from which the time left follows:
+  /// items that a journal has cost nothing, and items differ in length.
+  package var progress: (_ done: Int, _ total: Int, _ share: Double) -> Void
   /// Called with sentences that a person should know, each once.
   package var warn: (String) -> Void
 
   package init(
-    progress: @escaping (_ done: Int, _ total: Int) -> Void = { _, _ in },
+    progress: @escaping (_ done: Int, _ total: Int, _ share: Double) -> Void = { _, _, _ in },
     warn: @escaping (String) -> Void = { _ in }
   ) {
     self.progress = progress
