@@ -91,10 +91,10 @@ import Testing
     let differences = try #require(json["comparison"]?["differences"])
     #expect(differences["choices"]?["acc"]?["mcnemar"]?["p"]?.doubleValue != nil)
     #expect(differences["generate"]?["edit_similarity"]?["interval"]?.arrayValue?.count == 2)
-    #expect((json["text"]?["mean_kl"]?.doubleValue ?? json["text"]?["kl_mean"]?.doubleValue ?? 1) > 0)
+    #expect((json["text"]?["mean_kl"]?.doubleValue ?? 0) > 0)
     let html = try String(contentsOfFile: folder.file("r.html"), encoding: .utf8)
     #expect(html.contains("<svg") && !html.contains("<script"))
-    #expect(try String(contentsOfFile: folder.file("r.md"), encoding: .utf8).contains("| choices") == false)
+    #expect(try String(contentsOfFile: folder.file("r.md"), encoding: .utf8).hasPrefix("# "))
   }
 
   @Test func rankingsAsSentenceTransformersAndMTEB() throws {
@@ -183,10 +183,10 @@ import Testing
       (["--task", "choices=DEMO/choices", "--report", "r.pdf"], 64, ".html"),
       (["--task", "choices=DEMO/choices", "--task", "choices=DEMO/choices"], 64, "twice"),
       (["--task", "choices=DEMO/choices", "--shots", "9"], 65, "examples"),
-      (["--task", "mmlu=DEMO/choices"], 65, "test/abstract_algebra"),
+      (["--task", "mmlu=DEMO/choices"], 65, "which MMLU does not have"),
       (["--task", "generate=DEMO/generation", "--metric", "bleu"], 64, "exact_match"),
       (["--task", "needle-en=DEMO/haystack/en.txt", "--lengths", "210"], 64, "needle"),
-      (["--task", "needle-zh=DEMO/haystack/zh.txt", "--lengths", "100000"], 65, "too short"),
+      (["--task", "needle-zh=DEMO/haystack/zh.txt", "--lengths", "100000"], 65, "the longest length needs"),
       (["--task", "retrieval=DEMO/retrieval"], 64, "decoder"),
       (["--task", "choices=DEMO/choices", "--text", "x"], 64, "--compare"),
     ])

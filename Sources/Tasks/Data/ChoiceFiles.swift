@@ -101,7 +101,9 @@ extension ChoiceTask {
     let all = try read(path, &data.files, most: nil)
     let names = all.map(\.name)
     if let unknown = names.first(where: { name in !rows.contains { $0.name == name } }) {
-      throw DataError(.unknownSubjects([unknown], known: rows.map(\.name)), path: path)
+      throw DataError(
+        .refused("has the subject \(unknown.bytes.prefix(scalars: 80)), which \(title) does not have"),
+        path: path)
     }
     if let missing = subjects?.filter({ !names.contains($0) }), !missing.isEmpty {
       throw DataError(.unknownSubjects(missing, known: names), path: path)
