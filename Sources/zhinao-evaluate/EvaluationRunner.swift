@@ -40,10 +40,15 @@ struct EvaluationRunner {
   ///   - title: of the report; nil: the models' names.
   func run(_ groups: [Group], _ reports: [ReportFile], title: String? = nil) throws {
     let started = Date()
+    let saved = try options.results.quantizationReport.map(savedReport)
     let journal = options.results.journal ?? options.results.paths.first.map { $0 + ".journal" }
+    let opened = try groups.map { group in
+      try group.models.map { try open($0.name, $0.path, group.settings) }
+    }
+    // Found wrong now, not after hours.
+    let text = try options.results.text.map { try alongText($0, opened.first ?? []) }
     var jobs: [(job: EvaluationJob, models: [Opened])] = []
-    for group in groups {
-      let models = try group.models.map { try open($0.name, $0.path, group.settings) }
+    for (group, models) in zip(groups, opened) {
       let context = models.filter(\.model.isDecoder).map(\.model.contextLimit).min() ?? 1024
       let usual = try options.tasks.options(context: context)
       let tasks = try group.tasks.map { try LoadedTask.load($0.name, path: $0.path, $0.options ?? usual) }
@@ -69,9 +74,10 @@ struct EvaluationRunner {
         facts[index].byteCount += other.byteCount
       }
     }
-    try finish(results, facts, jobs.first?.models ?? [], reports, title: title, started: started)
+    let extra = Extra(text: text, quantization: saved)
+    try finish(results, facts, extra, reports, title: title, started: started)
     // Deleted only now, when everything it was kept for is on disk.
-    if options.results.journal == nil, let journal { try? FileManager.default.removeItem(atPath: journal) }
+    if options.results.journal == nil { jobs.forEach { $0.job.removeJournals() } }
     for path in options.results.paths { Output.remark("wrote \(path)") }
   }
 
@@ -95,9 +101,15 @@ struct EvaluationRunner {
 
   // MARK: What is written
 
+  /// What a report has beside the tasks.
+  private struct Extra {
+    var text: (ids: [Int], reference: EvaluatedModel, candidate: EvaluatedModel)?
+    /// What `zhinao-quantize` wrote.
+    var quantization: JSONValue?
+  }
+
   private func finish(
-    _ results: [TaskResult], _ facts: [EvaluationReport.ModelFacts], _ models: [Opened],
-    _ reports: [ReportFile],
+    _ results: [TaskResult], _ facts: [EvaluationReport.ModelFacts], _ extra: Extra, _ reports: [ReportFile],
     title: String?, started: Date
   ) throws {
     var report = EvaluationReport(
@@ -110,14 +122,13 @@ struct EvaluationRunner {
       models: facts, tasks: results, generator: ToolVersion.generator, command: Reproduction.command,
       limit: options.tasks.limit, started: started, ended: Date())
     var json = layout.json.objectValue ?? JSONObject()
-    if let path = options.results.text, models.count == 2 {
-      let (comparison, section) = try divergence(path, models, language: report.language)
-      json["text"] = comparison
-      report.sections.append(section)
+    if let text = extra.text {
+      let comparison = try divergence(text.ids, text.reference, text.candidate)
+      json["text"] = comparison.json
+      let path = options.results.text ?? ""
+      report.sections.append(DivergenceSection(comparison, path: path, language: report.language).make())
     }
-    if let path = options.results.quantizationReport {
-      let file = try MappedFile(path: path)
-      let saved = try withExtendedLifetime(file) { try JSONValue.parse(file.bytes) }
+    if let saved = extra.quantization, let path = options.results.quantizationReport {
       report.sections += try QuantizationSections.make(json: saved, path: path, language: report.language)
     }
     let made = report.make()
@@ -152,20 +163,50 @@ struct EvaluationRunner {
     }
   }
 
+  /// A report of `zhinao-quantize`, read before anything runs.
+  private func savedReport(_ path: String) throws -> JSONValue {
+    let file = try MappedFile(path: path)
+    let json = try withExtendedLifetime(file) { () throws -> JSONValue in
+      do throws(JSONError) { return try JSONValue.parse(file.bytes) } catch {
+        throw FileError(.badContent, path: path, detail: error.description)
+      }
+    }
+    _ = try QuantizationSections.make(json: json, path: path, language: options.results.reportLanguage)
+    return json
+  }
+
   // MARK: Along a text
 
-  private func divergence(_ path: String, _ models: [Opened], language: ReportLanguage) throws
-    -> (JSONValue, ReportSection)
+  /// The ids of a text for two decoders that can be compared on it.
+  private func alongText(_ path: String, _ models: [Opened]) throws
+    -> (ids: [Int], reference: EvaluatedModel, candidate: EvaluatedModel)
   {
+    guard models.count == 2 else {
+      throw ValidationError("--text shows where two models differ: it needs --compare.")
+    }
     let (a, b) = (models[0].model, models[1].model)
+    for model in [a, b] where !model.isDecoder {
+      throw TaskError(.needsDecoder(task: "--text"), path: model.opened.path)
+    }
+    let sizes = (a.opened.configuration.vocabularySize, b.opened.configuration.vocabularySize)
+    guard sizes.0 == sizes.1 else {
+      throw EvaluationError(.vocabulariesDiffer(reference: sizes.0, candidate: sizes.1))
+    }
     let ids = try EvaluationText.ids(textFile: path, tokenizer: a.tokenizer)
-    try EvaluationText.check(ids, vocabularySize: a.opened.configuration.vocabularySize, path: path)
+    try EvaluationText.check(ids, vocabularySize: sizes.0, path: path)
+    _ = try windowing.windows(of: ids.count)
+    return (ids, a, b)
+  }
+
+  private var windowing: WindowProtocol {
+    WindowProtocol(length: 512, maximumWindows: options.results.maxWindows)
+  }
+
+  private func divergence(_ ids: [Int], _ a: EvaluatedModel, _ b: EvaluatedModel) throws -> Comparison {
     let bar = ProgressReporter("divergence", unit: "windows")
-    let comparison = try Comparison.measure(
-      reference: a.decoder(for: "--text"), candidate: b.decoder(for: "--text"), ids: ids,
-      protocol: WindowProtocol(length: 512, maximumWindows: options.results.maxWindows),
+    return try Comparison.measure(
+      reference: a.decoder(for: "--text"), candidate: b.decoder(for: "--text"), ids: ids, protocol: windowing,
       texts: TokenTexts(a.tokenizer), worst: 20
     ) { bar.update($0, of: $1) }
-    return (comparison.json, DivergenceSection(comparison, path: path, language: language).make())
   }
 }

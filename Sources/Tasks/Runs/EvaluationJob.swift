@@ -97,4 +97,16 @@ package struct EvaluationJob {
     }
     return results
   }
+
+  /// Deletes what this job kept, and the folder when nothing else is in it.
+  package func removeJournals() {
+    guard let journalFolder else { return }
+    let manager = FileManager.default
+    journals.joined().forEach { $0.discard() }
+    for name in (try? manager.contentsOfDirectory(atPath: journalFolder)) ?? []
+    where name.bytes.hasPrefix(RetrievalRun.indexPrefix) {
+      try? manager.removeItem(atPath: "\(journalFolder)/\(name)")
+    }
+    rmdir(journalFolder)
+  }
 }

@@ -106,6 +106,16 @@ package final class Journal: Sendable {
     state.withLock { $0.records[record.id.bytes] = record }
   }
 
+  /// Deletes the file. The journal takes nothing more.
+  package func discard() {
+    guard let path else { return }
+    state.withLock { state in
+      state.file = nil
+      try? FileManager.default.removeItem(atPath: path)
+      state.lock = nil
+    }
+  }
+
   private func write(_ line: String) throws {
     try state.withLock { state in
       guard let file = state.file else { return }

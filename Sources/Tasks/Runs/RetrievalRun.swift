@@ -12,6 +12,8 @@ package struct RetrievalRun {
     MetricRule("recall_at_100"), MetricRule("precision_at_10"), MetricRule("ndcg_at_1"),
     MetricRule("ndcg_at_100"),
   ]
+  /// Of the names of indexes beside journals.
+  static let indexPrefix = "index-"
   private static let cutoffs = [1, 3, 5, 10, 20, 100, 1000]
 
   private let data: RetrievalData
@@ -71,7 +73,7 @@ package struct RetrievalRun {
       (digest + model.fingerprint + model.settings.arithmetic.rawValue + "\(embedder.settings.maximumLength)")
         .utf8
     ).withUnsafeBytes { Checksum.sha256($0) }
-    let path = "\(folder)/index-\(key.bytes.prefix(scalars: 16))"
+    let path = "\(folder)/\(RetrievalRun.indexPrefix)\(key.bytes.prefix(scalars: 16))"
     if !FileManager.default.fileExists(atPath: path) {
       let settings = IndexSettings(
         dimensions: run.dimensions, vectorType: .fp32, normalizes: embedder.settings.normalizes,
