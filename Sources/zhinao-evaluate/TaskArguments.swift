@@ -9,6 +9,12 @@ extension ChoiceMode: ExpressibleByArgument {}
 extension ChoiceTemplate.Scored: ExpressibleByArgument {}
 extension NeedleScore.ChineseRule: ExpressibleByArgument {}
 
+/// Which examples stand before a question.
+enum ExampleChoice: String, CaseIterable, ExpressibleByArgument {
+  case first
+  case drawn
+}
+
 /// How tasks are run.
 struct TaskArguments: ParsableArguments {
   @Option(
@@ -46,6 +52,16 @@ struct TaskArguments: ParsableArguments {
 
   @Option(help: ArgumentHelp("A JSON Lines file with examples for the task choices.", valueName: "file"))
   var examples: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Which examples stand before a question: first (the first rows, for every question) or drawn (each question draws its own, as "
+        + "lm-eval does). The default is lm-eval's: drawn for HellaSwag, ARC and GSM8K, first for the others.",
+      valueName: "which"))
+  var fewshot: ExampleChoice?
+
+  @Option(help: ArgumentHelp("The seed of drawn examples, as lm-eval's.", valueName: "n"))
+  var fewshotSeed: UInt32 = FewShotSampling.usualSeed
 
   @Option(
     help: ArgumentHelp(
@@ -172,6 +188,9 @@ struct TaskArguments: ParsableArguments {
     if let description { options.template.description = unescaped(description) }
     if let delimiter { options.template.delimiter = unescaped(delimiter) }
     options.examples = examples
+    // Another seed alone says nothing of tasks that take the first rows.
+    options.sampling = fewshot.map { $0 == .first ? .first : .drawn(seed: fewshotSeed) }
+    options.fewshotSeed = fewshotSeed
     options.grid = NeedleGrid(
       lengths: try numbers("--lengths", lengths, 1...1 << 24)
         ?? NeedleGrid.evenly(min(1024, context)...context, count: context > 1024 ? 10 : 1),

@@ -10,10 +10,12 @@ extension ChoiceTask {
   ///   - split: nil for ``usualSplit``.
   ///   - subjects: nil for all.
   ///   - examples: a file of JSON Lines with the examples of HellaSwag, ARC or one's own questions, where it is not beside these.
+  ///   - readsAllExamples: whether examples are drawn from the whole file of HellaSwag and ARC, not from its first hundred rows.
   /// - Throws: ``DataError`` and others that name the file, the line and the column.
   /// - Complexity: O(bytes).
   package func load(
-    _ path: String, split: String? = nil, subjects: [String]? = nil, examples: String? = nil
+    _ path: String, split: String? = nil, subjects: [String]? = nil, examples: String? = nil,
+    readsAllExamples: Bool = false
   ) throws -> ChoiceData {
     let split = split ?? usualSplit
     guard let known = splits.first(where: { $0.lowercased() == split.lowercased() }) else {
@@ -30,7 +32,7 @@ extension ChoiceTask {
     case .cmmlu: data = try table(SubjectNames.cmmlu, path, isFolder.boolValue, known, subjects)
     case .mmlu: data = try table(SubjectNames.mmlu, path, isFolder.boolValue, known, subjects)
     case .hellaswag, .arc, .choices:
-      data = try lines(path, isFolder.boolValue, known, examples)
+      data = try lines(path, isFolder.boolValue, known, examples, readsAllExamples: readsAllExamples)
       if let subjects {
         let names = data.subjects.map(\.name)
         let unknown = subjects.filter { subject in !names.contains { $0.hasSameBytes(as: subject) } }
@@ -207,12 +209,14 @@ extension ChoiceTask {
 
   // MARK: A file for each split
 
+  private var isOwn: Bool { if case .choices = kind { true } else { false } }
+
   /// Few-shot examples are read from the head of files of tens of thousands of rows.
   private static let mostExamples = 100
 
-  private func lines(_ path: String, _ isFolder: Bool, _ split: String, _ examplesFile: String?) throws
-    -> ChoiceData
-  {
+  private func lines(
+    _ path: String, _ isFolder: Bool, _ split: String, _ examplesFile: String?, readsAllExamples: Bool
+  ) throws -> ChoiceData {
     func names(_ split: String) -> [String] {
       switch kind {
       case .hellaswag:
@@ -250,7 +254,7 @@ extension ChoiceTask {
     if let examplesPath {
       // The generic task's examples belong to subjects, of which a file may have many.
       var most: Int? = ChoiceTask.mostExamples
-      if case .choices = kind { most = nil }
+      if readsAllExamples || isOwn { most = nil }
       let examples = try read(examplesPath, &data.files, most: most)
       for index in data.subjects.indices {
         let name = data.subjects[index].name

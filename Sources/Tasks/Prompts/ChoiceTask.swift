@@ -76,6 +76,14 @@ package struct ChoiceTask: Sendable {
     choices(),
   ]
 
+  /// Whether lm-eval draws the examples of each question, instead of taking the first ones.
+  package var drawsExamples: Bool {
+    switch kind {
+    case .hellaswag, .arc: true
+    case .ceval, .cmmlu, .mmlu, .choices: false
+    }
+  }
+
   package static func named(_ name: String) -> ChoiceTask? { all.first { $0.name == name } }
 
   /// Questions of the user's own.

@@ -165,10 +165,11 @@ package struct GenerationTask: Sendable {
   ///   - subjects: of LongBench the sets, nil for all that the folder has.
   ///   - shots: examples before each question of GSM8K; other tasks have none.
   ///   - examples: the file of examples, where it is not beside the items.
+  ///   - sampling: which examples of GSM8K stand before a question.
   /// - Throws: ``DataError`` and others that name the file, the line and the column.
   package func load(
     _ path: String, split: String? = nil, subjects: [String]? = nil, shots: Int? = nil,
-    examples: String? = nil
+    examples: String? = nil, sampling: FewShotSampling = .drawn(seed: FewShotSampling.usualSeed)
   ) throws -> (items: [GenerationItem], files: [DataFile]) {
     let path = path.withoutTrailingSlashes
     var isFolder: ObjCBool = false
@@ -182,7 +183,7 @@ package struct GenerationTask: Sendable {
     var result: (items: [GenerationItem], files: [DataFile])
     switch kind {
     case .gsm8k:
-      result = try gsm8k(path, isFolder.boolValue, split ?? "test", shots, examples)
+      result = try gsm8k(path, isFolder.boolValue, split ?? "test", shots, examples, sampling)
     case .lambada:
       let file = try file(
         path, isFolder.boolValue, ["\(split ?? "test").jsonl", "lambada_\(split ?? "test").jsonl"])
@@ -220,12 +221,11 @@ package struct GenerationTask: Sendable {
     return "\(path)/\(name)"
   }
 
-  /// lm-eval's prompt of `gsm8k.yaml`: examples of question and solution with blank lines between. lm-eval draws its examples at random
-  /// from the training split; these are its first rows.
-  private func gsm8k(_ path: String, _ isFolder: Bool, _ split: String, _ shots: Int, _ examples: String?)
-    throws
-    -> ([GenerationItem], [DataFile])
-  {
+  /// lm-eval's prompt of `gsm8k.yaml`: examples of question and solution with blank lines between, drawn from the training split.
+  private func gsm8k(
+    _ path: String, _ isFolder: Bool, _ split: String, _ shots: Int, _ examples: String?,
+    _ sampling: FewShotSampling
+  ) throws -> ([GenerationItem], [DataFile]) {
     func rows(_ path: String, most: Int?) throws -> ([(question: String, answer: String)], DataFile) {
       var rows: [(String, String)] = []
       let file = try JSONLines.forEach(file: path) { fields, line in
@@ -240,27 +240,30 @@ package struct GenerationTask: Sendable {
     }
     let itemsPath = try file(path, isFolder, ["\(split).jsonl"])
     var files: [DataFile] = []
-    var before = ""
+    var pool: [String] = []
     if shots > 0 {
       let folder = isFolder ? path : PathParts(path).folder
       let examplesPath = examples ?? "\(folder)/train.jsonl"
       guard FileManager.default.fileExists(atPath: examplesPath) else {
         throw DataError(.missingFiles(["train.jsonl"], layout: layout, licence: licence), path: folder)
       }
-      let (rows, file) = try rows(examplesPath, most: shots)
+      let (rows, file) = try rows(examplesPath, most: sampling == .first ? shots : nil)
       files.append(file)
-      guard rows.count == shots else {
+      guard rows.count >= shots else {
         throw DataError(
           .tooFewExamples(subject: title, found: rows.count, wanted: shots, expected: "train.jsonl"),
           path: examplesPath)
       }
-      before = rows.map { "Question: \($0.question)\nAnswer: \($0.answer)\n\n" }.joined()
+      pool = rows.map { "Question: \($0.question)\nAnswer: \($0.answer)\n\n" }
     }
+    var sampler = FewShotSampler(sampling)
     let (rows, file) = try rows(itemsPath, most: nil)
     files.append(file)
     let items = rows.enumerated().map { index, row in
       GenerationItem(
-        id: "\(index)", subject: name, prompt: before + "Question: \(row.question)\nAnswer:",
+        id: "\(index)", subject: name,
+        prompt: sampler.next(shots, of: pool.count).map { pool[$0] }.joined()
+          + "Question: \(row.question)\nAnswer:",
         usesChatTemplate: false, stops: ["Question:", "</s>", "<|im_end|>"], maximumNewTokens: 256,
         answers: [row.answer])
     }

@@ -8,12 +8,16 @@ package struct ChoiceRun {
   private let data: ChoiceData
   private let mode: ChoiceMode
   private let shots: Int
+  private let sampling: FewShotSampling
 
-  package init(task: ChoiceTask, data: ChoiceData, mode: ChoiceMode, shots: Int) {
+  package init(
+    task: ChoiceTask, data: ChoiceData, mode: ChoiceMode, shots: Int, sampling: FewShotSampling = .first
+  ) {
     self.task = task
     self.data = data
     self.mode = mode
     self.shots = shots
+    self.sampling = sampling
   }
 
   /// What a prompt that is too long loses.
@@ -23,8 +27,15 @@ package struct ChoiceRun {
   package func questions(_ model: EvaluatedModel, limit: Int?) throws -> [LikelihoodRun.Question] {
     var questions: [LikelihoodRun.Question] = []
     for subject in data.subjects {
+      var sampler = FewShotSampler(sampling)
       for item in subject.items.prefix(limit ?? .max) {
-        questions.append(try question(item, of: subject, model))
+        var own = subject
+        own.items = []
+        // Too few examples are refused below.
+        if sampling != .first, shots <= subject.examples.count {
+          own.examples = sampler.next(shots, of: subject.examples.count).map { subject.examples[$0] }
+        }
+        questions.append(try question(item, of: own, model))
       }
     }
     return questions

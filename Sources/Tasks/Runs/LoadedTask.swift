@@ -17,6 +17,10 @@ package struct TaskOptions: Sendable {
   package var template = ChoiceTemplate.letters
   /// A file with examples for them.
   package var examples: String?
+  /// Which examples stand before a question; nil: as lm-eval chooses them for the task.
+  package var sampling: FewShotSampling?
+  /// Of drawn examples.
+  package var fewshotSeed = FewShotSampling.usualSeed
   package var grid = NeedleGrid(lengths: [], depths: [])
   package var seed: UInt64 = 12345
   package var chineseRule = NeedleScore.ChineseRule.edit
@@ -154,9 +158,12 @@ extension LoadedTask {
 
   private static func choices(_ task: ChoiceTask, _ path: String, _ options: TaskOptions) throws -> LoadedTask
   {
-    var data = try task.load(
-      path, split: options.split, subjects: options.subjects, examples: options.examples)
     let shots = options.shots ?? task.usualShots
+    let usual = task.drawsExamples && options.mode == .lmEval
+    let sampling = options.sampling ?? (usual ? .drawn(seed: options.fewshotSeed) : .first)
+    var data = try task.load(
+      path, split: options.split, subjects: options.subjects, examples: options.examples,
+      readsAllExamples: sampling != .first && shots > 0)
     for index in data.subjects.indices {
       data.subjects[index].items = data.subjects[index].items.filter { task.includes($0, mode: options.mode) }
     }
@@ -167,6 +174,7 @@ extension LoadedTask {
       ("mode", .string(options.mode.rawValue)), ("shots", .init(shots)),
       ("split", .string(options.split ?? task.usualSplit)),
     ]
+    if case .drawn(let seed) = sampling, shots > 0 { settings.append(("fewshot_seed", .init(Int(seed)))) }
     if task.name == "choices" {
       settings += [
         ("template", .string(options.template.question)),
@@ -182,7 +190,7 @@ extension LoadedTask {
       result.subjectTitles[subject.name.bytes] = subject.title
       result.groups[subject.name.bytes] = subject.group
     }
-    let run = ChoiceRun(task: task, data: data, mode: options.mode, shots: shots)
+    let run = ChoiceRun(task: task, data: data, mode: options.mode, shots: shots, sampling: sampling)
     return LoadedTask(result: result) { model, _ in
       let questions = try run.questions(model, limit: options.limit)
       return likelihood(model, task.name, questions, losing: run.lostPart)
