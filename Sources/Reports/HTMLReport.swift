@@ -180,7 +180,11 @@ private struct HTMLPage {
         $0.element("thead") {
           $0.element("tr") {
             for column in table.columns {
-              $0.element("th", ["scope": "col", "class": column.alignment == .trailing ? "n" : "t"]) {
+              let isLong = column.title.unicodeScalars.split(separator: " ").contains {
+                $0.count > longestHeadingWord
+              }
+              let alignment = column.alignment == .trailing ? "n" : "t"
+              $0.element("th", ["scope": "col", "class": isLong ? "\(alignment) long" : alignment]) {
                 $0.isolate(column.title)
               }
             }
@@ -249,3 +253,6 @@ private struct HTMLPage {
     }
   }
 }
+
+/// Characters of a word in the head of a table that is not broken on paper: longer ones would push columns off the page.
+private let longestHeadingWord = 14

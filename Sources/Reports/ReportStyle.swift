@@ -142,6 +142,7 @@ enum ReportStyle {
       thead { display: table-header-group; }
       table { font-size: 8.5pt; }
       th, td { overflow-wrap: anywhere; padding-inline-end: 0.7rem; }
+      thead th:not(.long) { overflow-wrap: break-word; }
       tbody th, tbody td:not(.n) { min-width: 0; }
       .item dd { max-height: none; overflow: visible; }
       .code { white-space: pre-wrap; overflow-wrap: anywhere; overflow: visible; }
