@@ -3,8 +3,11 @@ one direction only, and have pictures that are neither empty nor cut, whose text
 
 screenshots.py [-o FOLDER] REPORT.html ...; needs Debian's chromium and chromium-driver. Pictures go to the folder."""
 
-import atexit, base64, json, os, signal, socket, struct, subprocess, sys, tempfile, time, urllib.error, urllib.request, zlib
+import base64, json, os, struct, sys, zlib
 import xml.etree.ElementTree as ElementTree
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from browser import WebDriver  # noqa: E402
 
 
 def check(holds, what):
@@ -12,53 +15,14 @@ def check(holds, what):
         sys.exit(f"FAILED: {what}")
 
 
-class Browser:
-    """The few commands of W3C WebDriver, and of Chromium's own, that this needs."""
+class Browser(WebDriver):
+    """With the commands of Chromium's own that this needs."""
 
     def __init__(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.driver = subprocess.Popen(["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL, start_new_session=True)
-        atexit.register(self.close)
-        self.base = f"http://127.0.0.1:{port}"
-        self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions",
-                     f"--user-data-dir={self.profile.name}", "--disable-background-networking", "--disable-component-update"]
-        for _ in range(100):
-            try:
-                started = self.call("POST", "/session", {"capabilities": {"alwaysMatch": {
-                    "goog:chromeOptions": {"args": arguments},
-                    "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}}})
-                break
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.1)
-        self.base += f"/session/{started['sessionId']}"
-
-    def call(self, method, path, body=None):
-        data = None if method == "GET" else json.dumps(body or {}).encode()
-        request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=120) as response:
-                return json.load(response)["value"]
-        except urllib.error.HTTPError as error:
-            sys.exit(f"WebDriver: {error.read().decode()[:500]}")
+        super().__init__(logs=("browser", "performance"), seconds=120)
 
     def chromium(self, command, **parameters):
         return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
-
-    def run(self, script, *arguments):
-        return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
-
-    def log(self, kind):
-        return self.call("POST", "/se/log", {"type": kind})
-
-    def close(self):
-        if self.driver.poll() is None:
-            os.killpg(self.driver.pid, signal.SIGKILL)
-            self.driver.wait()
-        self.profile.cleanup()
 
 
 def pixels(png):

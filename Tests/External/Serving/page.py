@@ -1,9 +1,11 @@
 """Headless Chromium drives the chat page: send, stream, stop, sliders, clear, reload, Chinese, <script>, Markdown, both
 languages and themes, a phone. page.py [FOLDER_FOR_SCREENSHOTS]; needs Debian's chromium and chromium-driver."""
 
-import atexit, base64, json, os, signal, socket, subprocess, sys, tempfile, threading, time, urllib.error, urllib.request
+import base64, json, os, sys, threading, time, urllib.error, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from browser import WebDriver  # noqa: E402
 from server import BERT, CROSS, TINY, Server, check
 
 shots = sys.argv[1] if len(sys.argv) > 1 else None
@@ -11,47 +13,17 @@ ENTER, SHIFT, ESCAPE = "\ue007", "\ue008", "\ue00c"
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
-class Browser:
-    """The few commands of W3C WebDriver that this needs."""
+class Browser(WebDriver):
+    """What a person does with the page."""
 
     def __init__(self, width=1200, height=800, language="en", mobile=False):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.driver = subprocess.Popen(["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL, start_new_session=True)
-        atexit.register(self.close)
-        self.base = f"http://127.0.0.1:{port}"
-        self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--lang={language}",
-                     f"--user-data-dir={self.profile.name}", f"--window-size={width},{height}", "--disable-extensions",
-                     "--disable-background-networking", "--disable-component-update"]
-        options = {"args": arguments, "prefs": {"intl.accept_languages": language}}
+        options = {"prefs": {"intl.accept_languages": language}}
         if mobile:
             options["mobileEmulation"] = {"deviceMetrics": {"width": width, "height": height, "pixelRatio": 2, "touch": True}}
-        for _ in range(100):
-            try:
-                started = self.call("POST", "/session", {"capabilities": {"alwaysMatch": {
-                    "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}}})
-                break
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.1)
-        self.base += f"/session/{started['sessionId']}"
-
-    def call(self, method, path, body=None):
-        data = None if method == "GET" else json.dumps(body or {}).encode()
-        request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return json.load(response)["value"]
-        except urllib.error.HTTPError as error:
-            sys.exit(f"WebDriver: {error.read().decode()[:500]}")
+        super().__init__([f"--lang={language}", f"--window-size={width},{height}"], options)
 
     def open(self, url):
         self.call("POST", "/url", {"url": url})
-
-    def run(self, script, *arguments):
-        return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
     def find(self, selector):
         return self.call("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
@@ -84,15 +56,8 @@ class Browser:
 
     def complaints(self):
         """What the page wrote on the console: errors, violations of its security policy."""
-        return [entry["message"] for entry in self.call("POST", "/se/log", {"type": "browser"})
+        return [entry["message"] for entry in self.log("browser")
                 if entry["level"] in ("SEVERE", "WARNING")]
-
-    def close(self):
-        """Ends the browser, also after a failed check."""
-        if self.driver.poll() is None:
-            os.killpg(self.driver.pid, signal.SIGKILL)
-            self.driver.wait()
-        self.profile.cleanup()
 
 
 count = "return document.querySelectorAll('#messages .message').length"
