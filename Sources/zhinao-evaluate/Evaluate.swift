@@ -6,7 +6,7 @@ enum Entry {
   static func main() {
     let asksForScript = CommandLine.arguments.contains { $0.hasPrefix("--generate-completion-script") }
     if asksForScript { ToolMain.run(CompletedCommand.self) }
-    ToolMain.run(Evaluate.self)
+    ToolMain.run(Evaluate.self, outlivesTerminal: true)
   }
 }
 
@@ -19,29 +19,14 @@ struct CompletedCommand: ParsableCommand {
   @OptionGroup var run: RunOptions
 }
 
+/// The command itself has no arguments, so that its subcommands can have them. Its help is the default subcommand's.
 struct Evaluate: ParsableCommand {
-  static let usage = """
-    zhinao-evaluate <model> --task <name=path> ... [--compare <model>] [<options>]
-    zhinao-evaluate tasks [<name>]
-    zhinao-evaluate --demo
-    """
-
   static let configuration = CommandConfiguration(
     commandName: "zhinao-evaluate",
-    abstract: "Measure a model on tasks, or two models on the same items.",
-    usage: usage,
-    discussion: """
-      Tasks read the files of their publishers from disk; zhinao-evaluate tasks says which files each of them expects. With \
-      --compare, both models answer the same items, and every difference comes with a 95 % confidence interval.
-
-      EXAMPLES
-        zhinao-evaluate MODEL_DIR --task ceval=ceval-exam --output results.json
-        zhinao-evaluate MODEL_DIR --compare model-int4.zhinao --task mmlu=data --task needle-zh=novel.jsonl --report report.html
-        zhinao-evaluate MODEL_DIR --task choices=questions.jsonl --examples dev.jsonl --shots 5
-        zhinao-evaluate tasks
-        zhinao-evaluate --demo --report demo.html
-      """,
+    abstract: RunCommand.abstract,
+    usage: RunCommand.usage,
     version: ToolVersion.generator,
     subcommands: [RunCommand.self, TasksCommand.self],
-    defaultSubcommand: RunCommand.self)
+    defaultSubcommand: RunCommand.self,
+    helpNames: [])
 }

@@ -132,16 +132,37 @@ struct ResultArguments: ParsableArguments {
 }
 
 struct RunCommand: ParsableCommand {
+  static let abstract = "Measure a model on tasks, or two models on the same items."
+  static let usage = """
+    zhinao-evaluate <model> --task <name=path> ... [--compare <model>] [<options>]
+    zhinao-evaluate tasks [<name>]
+    zhinao-evaluate --demo
+    """
+
   static let configuration = CommandConfiguration(
-    commandName: "run",
-    abstract: "Measure a model on tasks, or two models on the same items.",
-    usage: Evaluate.usage,
-    shouldDisplay: false)
+    // A name that is unlikely to be that of a model's folder.
+    commandName: "run-tasks",
+    abstract: abstract,
+    usage: usage,
+    discussion: """
+      Tasks read the files of their publishers from disk; 'zhinao-evaluate tasks' says which files each of them expects. With \
+      --compare, both models answer the same items, and every difference comes with a 95 % confidence interval. If a run is \
+      interrupted, the same command continues it.
+
+      EXAMPLES
+        zhinao-evaluate MODEL_DIR --task ceval=ceval-exam --output results.json
+        zhinao-evaluate MODEL_DIR --compare model-int4.zhinao --task mmlu=data --task needle-zh=novels.jsonl --report report.html
+        zhinao-evaluate MODEL_DIR --task choices=questions.jsonl --examples dev.jsonl --shots 5
+        zhinao-evaluate ENCODER_DIR --task retrieval=T2Retrieval
+        zhinao-evaluate tasks
+        zhinao-evaluate --demo --report demo.html
+      """,
+    helpNames: [.short, .long])
 
   @OptionGroup var options: RunOptions
 
   func run() throws {
-    guard options.model != nil || options.demo else { throw CleanExit.helpRequest(Evaluate.self) }
+    guard options.model != nil || options.demo else { throw CleanExit.helpRequest(RunCommand.self) }
     options.compute.apply()
     let reports = try options.results.check()
     if options.demo { return try Demo(options: options).run(reports) }

@@ -97,7 +97,7 @@ import Testing
       "bench encoder",
       [Fixture.path("tiny-bert"), "--tokens", "8", "--batches", "1", "--repetitions", "1"]),
     Command(
-      "evaluate run",
+      "evaluate run-tasks",
       [
         model, "--task", "choices=\(Fixture.folder)/../../Sources/zhinao-evaluate/Resources/demo/choices",
         "--limit", "1",
