@@ -26,7 +26,7 @@ struct TaskArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Items of each subject at most; of a needle, the first lengths and depths are not affected.",
+      "Items of each subject at most. Needles are not affected: --lengths and --depths bound them.",
       valueName: "n"))
   var limit: Int?
 
@@ -71,8 +71,9 @@ struct TaskArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "The text of a question of the task choices; {question}, {options}, {A} to {Z}, {subject} and the names of further columns "
-        + "are replaced, and \\n is a line feed.", valueName: "text"))
+      "The text of a question of the tasks choices and generate. Names in braces are replaced: {question}, {options}, {A} to {Z} and "
+        + "{subject} of choices, {prompt}, {question}, {input} and {context} of generate, and further columns; \\n is a line feed.",
+      valueName: "text"))
   var template: String?
 
   @Option(
@@ -93,6 +94,10 @@ struct TaskArguments: ParsableArguments {
 
   @Option(help: ArgumentHelp("Tokens of an answer of the task generate at most.", valueName: "n"))
   var maxNewTokens: Int?
+
+  @Flag(
+    help: "Give prompts of the task generate to the model as plain text, also when it has a chat template.")
+  var noChatTemplate = false
 
   @Option(
     name: .customLong("stop"),
@@ -201,6 +206,8 @@ struct TaskArguments: ParsableArguments {
     if !metrics.isEmpty { options.generation.metrics = metrics }
     if let maxNewTokens { options.generation.maximumNewTokens = maxNewTokens }
     options.generation.stops = stops.map(unescaped)
+    options.generation.template = template.map(unescaped)
+    options.generation.usesChatTemplate = !noChatTemplate
     options.top = top
     return options
   }
