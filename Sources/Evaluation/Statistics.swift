@@ -87,7 +87,7 @@ package enum Statistics {
   package static func bootstrapMean(_ strata: [[Double]], resamples: Int, seed: UInt64) -> ConfidenceInterval
   {
     precondition(resamples > 1 && strata.allSatisfy { !$0.isEmpty })
-    var generator = BootstrapGenerator(seed: seed)
+    var generator = SplitMix64Sequence(seed: seed)
     var means = [Double](repeating: 0, count: resamples)
     var estimate = 0.0
     for scores in strata {
@@ -147,12 +147,12 @@ package enum Statistics {
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): a sequence that is the same on every machine and in every version.
-struct BootstrapGenerator {
+package struct SplitMix64Sequence {
   private var state: UInt64
 
-  init(seed: UInt64) { state = seed }
+  package init(seed: UInt64) { state = seed }
 
-  mutating func next() -> UInt64 {
+  package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var z = state
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9

@@ -1,3 +1,4 @@
+import Evaluation
 import Files
 
 /// The needles of the 360Zhinao project's tests, word for word (`360k/niah/*.py`).
@@ -71,17 +72,9 @@ package struct NeedleValue: Equatable, Sendable {
   /// the order of the vendor's list, and cell and seed alone decide.
   package init(_ kind: NeedleKind, cell: Int, seed: UInt64) {
     let cities = kind.isChinese ? NeedleValue.chineseCities : NeedleValue.englishCities
-    var state = seed &+ UInt64(cell) &* 0x9E37_79B9_7F4A_7C15
-    func draw(_ count: UInt64) -> UInt64 {
-      // SplitMix64.
-      state &+= 0x9E37_79B9_7F4A_7C15
-      var z = state
-      z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-      z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-      return (z ^ (z >> 31)) % count
-    }
-    city = cities[Int(draw(UInt64(cities.count)))]
-    number = "\(1_000_000 + draw(9_000_000))"
+    var sequence = SplitMix64Sequence(seed: seed &+ UInt64(cell) &* 0x9E37_79B9_7F4A_7C15)
+    city = cities[Int(sequence.next() % UInt64(cities.count))]
+    number = "\(1_000_000 + sequence.next() % 9_000_000)"
   }
 
   /// The cities of `value_retrieval_niah.py`, each once, in the order of their first appearance.

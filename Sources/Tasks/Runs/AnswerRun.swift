@@ -110,6 +110,7 @@ package struct AnswerRun {
     let configuration = decoder.configuration
     let plan = try MemoryPlan(
       configuration, limit: model.settings.memoryLimit, weightBytes: model.opened.store.residentBytes,
+      otherBytes: model.otherBytes,
       context: context,
       parallel: parallel,
       bytesPerToken: MemoryPlan.bytesPerToken(configuration, type: model.settings.cacheType))

@@ -98,11 +98,7 @@ package struct ChoiceRun {
   /// `B. the choice`, for people.
   private static func label(_ index: Int, _ item: ChoiceItem) -> String {
     guard item.choices.indices.contains(index) else { return "" }
-    return "\(letter(index)). \(item.choices[index])"
-  }
-
-  package static func letter(_ index: Int) -> String {
-    index < 26 ? String(UnicodeScalar(UInt8(65 + index))) : "\(index)"
+    return "\(ChoiceTemplate.letter(index)). \(item.choices[index])"
   }
 
   // MARK: OpenCompass

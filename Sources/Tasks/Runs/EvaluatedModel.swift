@@ -19,6 +19,8 @@ package final class EvaluatedModel {
   package let pool: WorkerPool
   /// SHA-256 that tells the model from others, see ``ModelFingerprint``.
   package let fingerprint: String
+  /// Bytes of the other models of the job, which stay in memory beside this one.
+  package var otherBytes = 0
   private var loaded: Decoder?
 
   /// What results depend on beside the model, and the memory they may take.

@@ -34,6 +34,8 @@ package struct EvaluationJob {
     self.models = models
     self.journalFolder = journalFolder
     warnings = tasks.map { _ in [] }
+    let bytes = models.map(\.model.opened.store.residentBytes)
+    for (index, entry) in models.enumerated() { entry.model.otherBytes = bytes.reduce(0, +) - bytes[index] }
     var prepared: [[PreparedRun]] = []
     for (index, task) in tasks.enumerated() {
       var runs: [PreparedRun] = []
