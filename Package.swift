@@ -62,12 +62,19 @@ let libraries: [Target] = [
   .target(
     name: "Evaluation",
     dependencies: ["Files", "JSON", "Compute", "Tokenization", "Transformer"]),
-  .target(name: "Training", dependencies: ["Compute", "Tensors", "Architecture", "Transformer"]),
+  .target(
+    name: "Training", dependencies: ["Files", "Compute", "Tensors", "Architecture", "Transformer", "Models"]),
   .target(
     name: "Quantization",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "PackedModel", "Tokenization",
       "Architecture", "Transformer", "Training", "Models", "Conversion", "Calibration", "Evaluation",
+    ]),
+  .target(
+    name: "Tuning",
+    dependencies: [
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Tokenization", "Architecture", "Transformer",
+      "Models", "Calibration", "Training",
     ]),
   .target(
     name: "Generation",
@@ -170,6 +177,12 @@ let tools: [Target] = [
     ],
     resources: [.copy("Resources/demo")]),
   .executableTarget(
+    name: "zhinao-tune",
+    dependencies: [
+      argumentParser, "ToolSupport", "Files", "JSON", "Reports", "Terminal", "Tokenization", "Transformer",
+      "Models", "Training", "Tuning",
+    ]),
+  .executableTarget(
     name: "zhinao-bench",
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Reports", "Compute", "Tensors", "Safetensors",
@@ -189,7 +202,7 @@ let testDependencies: [String: [Target.Dependency]] = [
   "Generation": ["JSON", "Models"],
   "PackedModel": ["Safetensors"],
   "Models": ["Conversion"],
-  "Training": ["Models", "Safetensors"],
+  "Training": ["Safetensors"],
   "Retrieval": ["Conversion"],
   "Serving": [.product(name: "HummingbirdTesting", package: "hummingbird")],
 ]
@@ -218,7 +231,7 @@ let tests: [Target] =
         "Architecture",
         "ToolSupport",
         "zhinao-convert", "zhinao-quantize", "zhinao-verify", "zhinao-chat", "zhinao-bench", "zhinao-serve",
-        "zhinao-search", "zhinao-evaluate",
+        "zhinao-search", "zhinao-evaluate", "zhinao-tune",
       ])
   ]
 
