@@ -27,6 +27,18 @@ package struct TuningDataset: Sendable {
     self.seed = seed
   }
 
+  init(
+    rows: TuningRows, validationRows: TuningRows, report: TuningDataReport, shares: [TuningShare],
+    groupsByLength: Bool, seed: UInt64
+  ) {
+    self.rows = rows
+    self.validationRows = validationRows
+    self.report = report
+    self.shares = shares
+    self.groupsByLength = groupsByLength
+    self.seed = seed
+  }
+
   /// SHA-256 of everything that the order and the content of batches depend on: rows, labels, weights of files, seed.
   package var digest: String {
     var text = "\(rows.digest) \(validationRows.digest) \(groupsByLength) \(seed)"

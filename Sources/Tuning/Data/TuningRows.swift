@@ -28,6 +28,13 @@ package struct TuningRows: Sendable, RandomAccessCollection {
     starts.append(tokens.count)
   }
 
+  package mutating func append(_ rows: TuningRows) {
+    let first = tokens.count
+    tokens += rows.tokens
+    labels += rows.labels
+    starts += rows.starts.dropFirst().map { $0 + first }
+  }
+
   /// Tokens of a row.
   package func length(_ row: Int) -> Int { starts[row + 1] - starts[row] }
 
