@@ -243,7 +243,7 @@ let fuzzing: [Target] = [
     dependencies: [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
       "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer", "Retrieval",
-      "Evaluation", "Tasks",
+      "Evaluation", "Tasks", "Tuning",
     ],
     path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run", "template.dict"])
 ]
