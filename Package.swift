@@ -73,7 +73,8 @@ let libraries: [Target] = [
   .target(
     name: "Tuning",
     dependencies: [
-      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Tokenization", "Architecture", "Transformer",
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Templates", "Tokenization", "Architecture",
+      "Transformer",
       "Models", "Calibration", "Training",
     ]),
   .target(
@@ -242,7 +243,7 @@ let fuzzing: [Target] = [
     dependencies: [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
       "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer", "Retrieval",
-      "Evaluation", "Tasks",
+      "Evaluation", "Tasks", "Tuning",
     ],
     path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run", "template.dict"])
 ]
