@@ -45,10 +45,16 @@ let libraries: [Target] = [
       "Architecture", "Transformer",
     ]),
   .target(
+    name: "Adapters",
+    dependencies: [
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Tokenization", "Architecture", "Transformer",
+      "Models",
+    ]),
+  .target(
     name: "Conversion",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "PackedModel", "Tokenization",
-      "Architecture", "Models",
+      "Architecture", "Models", "Adapters",
     ]),
   .target(
     name: "Audit",
@@ -95,8 +101,8 @@ let libraries: [Target] = [
   .target(
     name: "Serving",
     dependencies: [
-      "Files", "JSON", "Compute", "Tensors", "Architecture", "Transformer", "Models", "Tokenization",
-      "Generation", "Retrieval",
+      "Files", "JSON", "Compute", "Tensors", "Architecture", "Transformer", "Models", "Adapters",
+      "Tokenization", "Generation", "Retrieval",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -116,7 +122,7 @@ let libraries: [Target] = [
     name: "ToolSupport",
     dependencies: [
       "CSignals", "Files", "JSON", "Terminal", "Reports", "Compute", "Tensors", "AutoGPTQ", "Models",
-      "Transformer",
+      "Adapters", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 ]
@@ -129,7 +135,7 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF",
       "PackedModel",
-      "Tokenization", "Architecture", "Models", "Conversion",
+      "Tokenization", "Architecture", "Models", "Adapters", "Conversion",
     ]),
   .executableTarget(
     name: "zhinao-quantize",
@@ -155,7 +161,7 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-serve",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Models",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Models", "Adapters",
       "Generation", "Retrieval", "Serving",
       .product(name: "Logging", package: "swift-log"),
     ]),
@@ -196,6 +202,7 @@ let testedLibraries = libraries.filter {
 }
 // What tests use beside the library they test.
 let testDependencies: [String: [Target.Dependency]] = [
+  "Adapters": ["Conversion"],
   "Conversion": ["Audit"],
   "Dialogue": ["Compute", "Models", "Tensors"],
   "Evaluation": ["Models", "Safetensors"],
