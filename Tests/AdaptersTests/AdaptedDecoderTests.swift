@@ -33,7 +33,7 @@ import Transformer
 
   /// Writes an adapter.
   private static func adapter(
-    _ folder: TemporaryFolder, _ name: String = "adapter", settings: String = "",
+    _ folder: TemporaryFolder, named name: String = "adapter", settings: String = "",
     _ tensors: [(name: String, shape: [Int], values: [Float])]
   ) throws -> LoRAAdapter {
     let path = folder.file(name)
@@ -109,7 +109,7 @@ import Transformer
       + Self.update("model.layers.1.self_attn.v_proj", out: 64, seed: 7)
     let fused = Self.update("model.layers.0.self_attn.qkv_proj", out: 256)
     for (name, tensors) in [("split", split), ("fused", fused)] {
-      let adapter = AppliedAdapter(try Self.adapter(folder, name, tensors))
+      let adapter = AppliedAdapter(try Self.adapter(folder, named: name, tensors))
       let a = Self.logits(try Self.decoder(Self.gqa, [adapter]))
       let b = Self.logits(try Self.decoder(stock, [adapter]))
       #expect(Self.worst(a, b) <= 1e-5)
@@ -144,8 +144,8 @@ import Transformer
     #expect(error?.reason == .noAdapterConfiguration)
   }
 
-  /// Weights in integers stay as they are.
-  @Test func aQuantizedModelKeepsItsCodes() throws {
+  /// A packed file has its matrices in panels.
+  @Test func aPackedModelComputesTheSame() throws {
     let folder = try TemporaryFolder()
     let path = folder.file("model.zhinao")
     try ModelPacker(ModelContents(OpenedModel(path: Self.gqa))).write(
@@ -190,7 +190,7 @@ import Transformer
     func adapter(_ name: String, _ values: [Float]) throws -> AppliedAdapter {
       AppliedAdapter(
         try Self.adapter(
-          folder, name,
+          folder, named: name,
           Self.update("lm_head", out: 3072) + [("model.embed_tokens.weight", [3072, 128], values)]))
     }
     _ = try Self.decoder(Self.gqa, [adapter("same", values)])
@@ -240,7 +240,7 @@ import Transformer
       ),
     ]
     for (index, (settings, tensors, reason)) in cases.enumerated() {
-      let adapter = try Self.adapter(folder, "a\(index)", settings: settings, tensors)
+      let adapter = try Self.adapter(folder, named: "a\(index)", settings: settings, tensors)
       let error = #expect(throws: AdapterError.self) { try Self.decoder(Self.gqa, [AppliedAdapter(adapter)]) }
       #expect(error?.reason == reason)
       if case .needsMerge = reason { #expect("\(try #require(error))".contains("--merge-lora")) }
