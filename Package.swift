@@ -248,7 +248,7 @@ let fuzzing: [Target] = [
     name: "zhinao-fuzz",
     dependencies: [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
-      "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer", "Retrieval",
+      "Adapters", "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer", "Retrieval",
       "Evaluation", "Tasks",
     ],
     path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run", "template.dict"])
