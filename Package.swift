@@ -95,7 +95,7 @@ let libraries: [Target] = [
     name: "Tasks",
     dependencies: [
       "Files", "JSON", "Reports", "Compute", "Tensors", "Tokenization", "Architecture", "Transformer",
-      "Models",
+      "Models", "Adapters",
       "Evaluation", "Generation", "Retrieval",
     ]),
   .target(
@@ -178,7 +178,7 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Terminal",
       "Tokenization",
-      "Transformer", "Models", "Evaluation", "Generation", "Retrieval", "Tasks", "Conversion", "Calibration",
+      "Transformer", "Models", "Adapters", "Evaluation", "Generation", "Retrieval", "Tasks", "Conversion", "Calibration",
       "Quantization",
     ],
     resources: [.copy("Resources/demo")]),

@@ -109,6 +109,14 @@ package struct LoRAAdapter: Sendable {
     }
   }
 
+  /// SHA-256 that tells the adapter from others: of the digests of its settings and its weights.
+  package func digest() throws -> String {
+    let digests = try ["adapter_config.json", "adapter_model.safetensors"].map {
+      try Checksum.sha256(ofFile: "\(path)/\($0)")
+    }
+    return Array(digests.joined().utf8).withUnsafeBytes { Checksum.sha256($0) }
+  }
+
   private struct Pair {
     var a: StoredTensor?
     var b: StoredTensor?
