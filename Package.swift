@@ -161,7 +161,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-serve",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Models", "Adapters",
+      argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Models",
+      "Adapters",
       "Generation", "Retrieval", "Serving",
       .product(name: "Logging", package: "swift-log"),
     ]),
@@ -178,7 +179,8 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Terminal",
       "Tokenization",
-      "Transformer", "Models", "Adapters", "Evaluation", "Generation", "Retrieval", "Tasks", "Conversion", "Calibration",
+      "Transformer", "Models", "Adapters", "Evaluation", "Generation", "Retrieval", "Tasks", "Conversion",
+      "Calibration",
       "Quantization",
     ],
     resources: [.copy("Resources/demo")]),
@@ -248,7 +250,8 @@ let fuzzing: [Target] = [
     name: "zhinao-fuzz",
     dependencies: [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
-      "Adapters", "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer", "Retrieval",
+      "Adapters", "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer",
+      "Retrieval",
       "Evaluation", "Tasks",
     ],
     path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run", "template.dict"])

@@ -305,7 +305,8 @@ private struct Adaptation {
       return (0..<matrix.outFeatures).allSatisfy { row in
         matrix.copyRow(row, into: own, kernels: kernels)
         kernels.widen(
-          other, from: base + row * width * tensor.dtype.byteCount, type: tensor.dtype.kernelType, count: width)
+          other, from: base + row * width * tensor.dtype.byteCount, type: tensor.dtype.kernelType,
+          count: width)
         return (0..<width).allSatisfy { own[$0] == other[$0] }
       }
     }

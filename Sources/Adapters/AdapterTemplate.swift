@@ -7,7 +7,8 @@ extension LoRAAdapter {
     guard let own = try? ModelTemplate(files),
       (try? ModelTemplate(base))??.source.hasSameBytes(as: own.source) != true
     else { return nil }
-    return "\(path): has another chat template than the base model, whose template is used; give the model that template if the "
+    return
+      "\(path): has another chat template than the base model, whose template is used; give the model that template if the "
       + "adapter was trained with it"
   }
 }

@@ -10,7 +10,8 @@ package struct AdapterOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Use a PEFT LoRA adapter beside the model, of two models beside the second, without merging it. May be repeated: adapters "
-        + "add up. A number after a colon is a factor, for example my-adapter:0.5.", valueName: "folder"), completion: .directory)
+        + "add up. A number after a colon is a factor, for example my-adapter:0.5.", valueName: "folder"),
+    completion: .directory)
   package var lora: [String] = []
 
   package init() {}

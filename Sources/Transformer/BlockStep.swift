@@ -110,7 +110,8 @@ extension LayerSteps {
       for part in parts {
         let first = part.rows.lowerBound * hidden
         normalize(
-          rows.x + first, weight: part.layer[keyPath: weight], rows: part.rows.count, into: rows.normed + first)
+          rows.x + first, weight: part.layer[keyPath: weight], rows: part.rows.count,
+          into: rows.normed + first)
       }
     }
     func apply(

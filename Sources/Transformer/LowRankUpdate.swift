@@ -120,7 +120,9 @@ package struct LowRankUpdate: Sendable {
     yRowStride: Int, kernels: Kernels
   ) {
     let whole = outFeatures / panelWidth
-    func product(_ range: Range<Int>, rows: Int, _ inner: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>) {
+    func product(
+      _ range: Range<Int>, rows: Int, _ inner: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>
+    ) {
       kernels.gemvPanels(
         rows: rows, y: y, yRowStride: yRowStride, x: inner, xRowStride: scales.count,
         b: b.elements + range.lowerBound * panelWidth * rank * b.dtype.byteCount, type: b.dtype.kernelType,

@@ -163,7 +163,8 @@ struct EvaluationRunner {
       let notes = [applied.adapter.untargetedNote, applied.adapter.templateNote(base: model.files)]
       for note in notes.compactMap(\.self) { Output.warn(note) }
     }
-    let evaluated = try EvaluatedModel(model, settings: settings ?? options.running.settings, adapters: adapters)
+    let evaluated = try EvaluatedModel(
+      model, settings: settings ?? options.running.settings, adapters: adapters)
     // Found wrong now, not when the first task begins.
     if let first = adapters.first { _ = try evaluated.decoder(for: "--lora \(first.adapter.path)") }
     let parts = [name] + adapters.map { PathParts($0.adapter.path).name }

@@ -248,7 +248,8 @@ struct Serve: ParsableCommand {
     }
     if all.count > 1 {
       Output.remark(
-        "\(name): adapters \(all.dropFirst().map(\.name).joined(separator: ", ")), \(Format.bytes(loaded.adapterBytes))")
+        "\(name): adapters \(all.dropFirst().map(\.name).joined(separator: ", ")), \(Format.bytes(loaded.adapterBytes))"
+      )
     }
     return all
   }

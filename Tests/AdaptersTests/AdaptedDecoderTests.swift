@@ -28,7 +28,8 @@ import Transformer
   }
 
   private static func worst(_ a: [Float], _ b: [Float]) -> Float {
-    a.count == b.count ? zip(a, b).reduce(0) { $1.0.isFinite ? max($0, abs($1.0 - $1.1)) : .infinity } : .infinity
+    a.count == b.count
+      ? zip(a, b).reduce(0) { $1.0.isFinite ? max($0, abs($1.0 - $1.1)) : .infinity } : .infinity
   }
 
   /// Writes an adapter.
@@ -52,7 +53,9 @@ import Transformer
     name: String, shape: [Int], values: [Float]
   )] {
     var random = SplitMix64(seed: seed)
-    func values(_ count: Int) -> [Float] { (0..<count).map { _ in Float.random(in: -0.2...0.2, using: &random) } }
+    func values(_ count: Int) -> [Float] {
+      (0..<count).map { _ in Float.random(in: -0.2...0.2, using: &random) }
+    }
     return [
       ("\(module).lora_A.weight", [2, inFeatures], values(2 * inFeatures)),
       ("\(module).lora_B.weight", [out, 2], values(out * 2)),
@@ -64,7 +67,9 @@ import Transformer
   /// PEFT on torch in fp32 around a module with the fused matrix.
   @Test func logitsAreThoseOfPEFT() throws {
     let golden = try SafetensorsFile(path: Fixture.path("golden/lora.safetensors"))
-    let ids = golden.bytes(of: try #require(golden.tensor("input_ids"))).bindMemory(to: Int32.self).map { Int($0) }
+    let ids = golden.bytes(of: try #require(golden.tensor("input_ids"))).bindMemory(to: Int32.self).map {
+      Int($0)
+    }
     let expected = golden.bytes(of: try #require(golden.tensor("logits.adapter"))).bindMemory(to: Float.self)
     let adapter = AppliedAdapter(try LoRAAdapter(path: Self.trained))
     for isa in InstructionSet.runnable {
@@ -105,7 +110,8 @@ import Transformer
     let stock = folder.file("stock")
     try FolderWriter(ModelContents(OpenedModel(path: Self.gqa)).inLayout(.stock)).write(
       to: stock, replacing: false, toolVersion: "test")
-    let split = Self.update("model.layers.1.self_attn.q_proj", out: 128)
+    let split =
+      Self.update("model.layers.1.self_attn.q_proj", out: 128)
       + Self.update("model.layers.1.self_attn.v_proj", out: 64, seed: 7)
     let fused = Self.update("model.layers.0.self_attn.qkv_proj", out: 256)
     for (name, tensors) in [("split", split), ("fused", fused)] {
@@ -122,7 +128,8 @@ import Transformer
     let folder = try TemporaryFolder()
     let first = try LoRAAdapter(path: Self.trained)
     let second = try Self.adapter(
-      folder, Self.update("model.layers.0.mlp.down_proj", out: 128, in: 384) + Self.update("lm_head", out: 3072))
+      folder,
+      Self.update("model.layers.0.mlp.down_proj", out: 128, in: 384) + Self.update("lm_head", out: 3072))
     let merged = folder.file("merged")
     let contents = try ModelContents(OpenedModel(path: Self.gqa)).merging(first, dtype: .f32)
       .merging(second, dtype: .f32)
@@ -159,7 +166,9 @@ import Transformer
 
   @Test func normsAndHeadTakeThePlaceOfTheModels() throws {
     let folder = try TemporaryFolder()
-    func values(_ count: Int, _ step: Int) -> [Float] { (0..<count).map { Float(($0 * step) % 251 - 125) / 64 } }
+    func values(_ count: Int, _ step: Int) -> [Float] {
+      (0..<count).map { Float(($0 * step) % 251 - 125) / 64 }
+    }
     let adapter = try Self.adapter(
       folder, settings: #", "modules_to_save": ["input_layernorm", "norm", "lm_head"]"#,
       [
@@ -267,7 +276,8 @@ import Transformer
     let normed = try Self.adapter(
       folder, settings: #", "modules_to_save": ["norm", "post_attention_layernorm"]"#,
       [
-        ("model.layers.0.post_attention_layernorm.weight", [128], values), ("model.norm.weight", [128], values),
+        ("model.layers.0.post_attention_layernorm.weight", [128], values),
+        ("model.norm.weight", [128], values),
       ] + Self.update("lm_head", out: 3072))
     let variants = try [LoRAAdapter(path: Self.trained), normed].map {
       try model.weights(of: base, adaptedBy: [AppliedAdapter($0)])

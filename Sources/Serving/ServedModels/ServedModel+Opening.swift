@@ -83,7 +83,8 @@ package struct LoadedGenerator: Sendable {
 
   /// - Throws: ``AdapterError`` when an adapter cannot be used beside the model.
   package init(
-    _ opened: OpenedModel, adapters: [(name: String, adapter: AppliedAdapter)] = [], arithmetic: Int4Arithmetic
+    _ opened: OpenedModel, adapters: [(name: String, adapter: AppliedAdapter)] = [],
+    arithmetic: Int4Arithmetic
   ) throws {
     var notes: [String] = []
     let base = try opened.decoder(arithmetic: arithmetic)

@@ -347,8 +347,9 @@ enum FuzzTarget: String, CaseIterable {
     _ = file("adapter/adapter_model.safetensors", UnsafeRawBufferPointer(rebasing: bytes[end.upperBound...]))
     let adapter = try LoRAAdapter(path: path)
     let model = try adaptedModel.get()
-    if let decoder = try? model.decoder(adapters: [AppliedAdapter(adapter), AppliedAdapter(adapter, factor: 0.5)])
-    {
+    if let decoder = try? model.decoder(adapters: [
+      AppliedAdapter(adapter), AppliedAdapter(adapter, factor: 0.5),
+    ]) {
       let hidden = decoder.hiddenStates(windows: [[0, 299, 1]])
       _ = decoder.logits(hidden, rows: 0..<3)
     }
