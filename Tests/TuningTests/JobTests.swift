@@ -15,18 +15,18 @@ import Tuning
     recipe.batchSize = 2
     recipe.accumulation = 2
     recipe.epochs = 4
-    recipe.learningRate = 0.05
+    recipe.learningRate = 0.2
     recipe.optimizer.weightDecay = 0.01
     return recipe
   }
 
   private static func job(
-    _ engine: ToyEngine, _ rows: ToyRows = ToyRows(), recipe: TuningRecipe = recipe(),
+    _ engine: ToyEngine, _ data: TuningDataset = ToyRows.make(), recipe: TuningRecipe = recipe(),
     in folder: TemporaryFolder,
     interval: Int? = nil, identity: JSONObject = JSONObject([("model", "toy")])
   ) -> TuningJob {
     TuningJob(
-      engine: engine, rows: rows,
+      engine: engine, data: data,
       settings: TuningJob.Settings(
         recipe: recipe, identity: identity, checkpointFolder: folder.file("out.partial"),
         checkpointInterval: interval, dataName: "toy.jsonl"))
@@ -129,15 +129,15 @@ import Tuning
     recipe.learningRate = 0.06
     #expect(
       throws: TuningError(
-        .otherTuning(key: "learning_rate", found: "0.05", expected: "0.06"), path: folder.file("out.partial"))
+        .otherTuning(key: "learning_rate", found: "0.2", expected: "0.06"), path: folder.file("out.partial"))
     ) { _ = try Self.job(ToyEngine(), recipe: recipe, in: folder).run(observer: Silent()) }
-    var rows = ToyRows()
-    rows.digest = "other"
+    let (rows, other) = (ToyRows.make(), ToyRows.make(seed: 2))
     #expect(
       throws: TuningError(
-        .otherTuning(key: "rows_sha256", found: "\"toy\"", expected: "\"other\""),
+        .otherTuning(
+          key: "rows_sha256", found: "\"\(rows.digest)\"", expected: "\"\(other.digest)\""),
         path: folder.file("out.partial"))
-    ) { _ = try Self.job(ToyEngine(), rows, in: folder).run(observer: Silent()) }
+    ) { _ = try Self.job(ToyEngine(), other, in: folder).run(observer: Silent()) }
     // A changed byte of the tensors is noticed.
     let path = folder.file("out.partial/checkpoint.safetensors")
     var bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
@@ -159,10 +159,9 @@ import Tuning
     recipe.validationInterval = 1
     recipe.patience = 2
     // Learning what the validation rows contradict makes their loss grow.
-    var rows = ToyRows()
-    for index in rows.validationRows.indices {
-      rows.validationRows[index].labels = [nil] + rows.validationRows[index].tokens.dropLast().map { $0 }
-    }
+    let rows = ToyRows.make(changeValidation: {
+      TrainingRow(tokens: $0.tokens, labels: [nil] + $0.tokens.dropLast().map { $0 })
+    })
     let engine = ToyEngine()
     let start = Self.bits(engine)
     let result = try Self.job(engine, rows, recipe: recipe, in: folder).run(observer: Silent()).result
@@ -179,16 +178,19 @@ import Tuning
   @Test func whatIsNotFiniteStopsWithTheRows() throws {
     let folder = try TemporaryFolder()
     let engine = ToyEngine()
-    engine.poison = 6
-    // Row 6 is in the second micro-batch of the first step: 0, 3 | 6, 9.
-    #expect(throws: TuningError(.notFinite(step: 1, rows: [6, 9]), path: "toy.jsonl")) {
-      _ = try Self.job(engine, in: folder).run(observer: Silent())
+    let data = ToyRows.make(validation: 0)
+    let batches = data.batches(epoch: 0, size: 2)
+    engine.poison = batches[1][0] % ToyEngine.words
+    // The first batch does not begin with the same token.
+    let isFirst = batches[0].contains { $0 % ToyEngine.words == engine.poison }
+    #expect(throws: TuningError(.notFinite(step: 1, rows: batches[isFirst ? 0 : 1]), path: "toy.jsonl")) {
+      _ = try Self.job(engine, data, in: folder).run(observer: Silent())
     }
     // Nothing is left of a run that did no step.
     #expect(!FileManager.default.fileExists(atPath: folder.file("out.partial")))
-    var rows = ToyRows()
-    rows.rows = rows.rows.map { TrainingRow(tokens: $0.tokens, labels: $0.tokens.map { _ in nil }) }
-    #expect(throws: TuningError(.nothingCounted(step: 1, rows: [0, 3, 6, 9]), path: "toy.jsonl")) {
+    let rows = ToyRows.make(change: { TrainingRow(tokens: $0.tokens, labels: $0.tokens.map { _ in nil }) })
+    let first = Array(batches.prefix(2).joined())
+    #expect(throws: TuningError(.nothingCounted(step: 1, rows: first), path: "toy.jsonl")) {
       _ = try Self.job(ToyEngine(), rows, in: folder).run(observer: Silent())
     }
   }
@@ -198,7 +200,7 @@ import Tuning
     var recipe = Self.recipe()
     recipe.patience = 1
     #expect(throws: TuningError(.needsValidation(option: "--patience"), path: "toy.jsonl")) {
-      _ = try Self.job(ToyEngine(), ToyRows(validation: 0), recipe: recipe, in: folder).run(
+      _ = try Self.job(ToyEngine(), ToyRows.make(validation: 0), recipe: recipe, in: folder).run(
         observer: Silent())
     }
   }

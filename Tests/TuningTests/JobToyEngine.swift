@@ -60,29 +60,19 @@ final class ToyEngine: TrainingEngine {
   }
 }
 
-/// Rows that count up, in an order that differs from epoch to epoch.
-struct ToyRows: TuningRows {
-  var rows: [TrainingRow]
-  var validationRows: [TrainingRow]
-  var batchSize: Int
-  var digest = "toy"
-
-  init(rows: Int = 10, validation: Int = 3, batchSize: Int = 2) {
-    func row(_ start: Int) -> TrainingRow {
-      let tokens = (0..<5).map { (start + $0) % ToyEngine.words }
-      return TrainingRow(tokens: tokens, labels: [nil, nil] + tokens.dropFirst(2).map { $0 })
-    }
-    self.rows = (0..<rows).map(row)
-    validationRows = (0..<validation).map { row($0 * 3 + 1) }
-    self.batchSize = batchSize
+/// Rows that count up.
+enum ToyRows {
+  static func row(_ start: Int) -> TrainingRow {
+    let tokens = (0..<5).map { (start + $0) % ToyEngine.words }
+    return TrainingRow(tokens: tokens, labels: [nil, nil] + tokens.dropFirst(2).map { $0 })
   }
 
-  var rowCount: Int { rows.count }
-  func row(_ index: Int) -> TrainingRow { rows[index] }
-  func batches(epoch: Int) -> [[Int]] {
-    let order = (0..<rows.count).map { ($0 * 3 + epoch) % rows.count }
-    return stride(from: 0, to: order.count, by: batchSize).map {
-      Array(order[$0..<min(order.count, $0 + batchSize)])
-    }
+  static func make(
+    rows: Int = 10, validation: Int = 3, seed: UInt64 = 1,
+    change: (TrainingRow) -> TrainingRow = { $0 }, changeValidation: (TrainingRow) -> TrainingRow = { $0 }
+  ) -> TuningDataset {
+    TuningDataset(
+      rows: TuningRows((0..<rows).map { change(row($0)) }),
+      validationRows: TuningRows((0..<validation).map { changeValidation(row($0 * 3 + 1)) }), seed: seed)
   }
 }

@@ -18,19 +18,6 @@ package protocol TrainingEngine: AnyObject {
   func loss(_ rows: [TrainingRow]) throws -> (sum: Double, count: Int)
 }
 
-/// The rows of a job.
-package protocol TuningRows: Sendable {
-  var rowCount: Int { get }
-  func row(_ index: Int) -> TrainingRow
-  /// Rows that are only looked at; empty: there is no validation.
-  var validationRows: [TrainingRow] { get }
-  /// Of the rows, of those for validation, and of everything else that the order of rows depends on.
-  var digest: String { get }
-  /// The micro-batches of an epoch, which has each row once: indices of rows. The same each time that it is asked, so that a run that
-  /// was interrupted continues with the same rows; every epoch has as many.
-  func batches(epoch: Int) -> [[Int]]
-}
-
 /// Who follows a tuning. Calls come from the thread that runs it, in the order of the events; each does nothing unless it is
 /// implemented.
 package protocol TuningObserver {

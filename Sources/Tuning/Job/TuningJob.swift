@@ -40,7 +40,8 @@ package final class TuningJob {
   }
 
   private let engine: any TrainingEngine
-  private let rows: any TuningRows
+  private let data: TuningDataset
+  private let digest: String
   private let settings: Settings
   private let pool: WorkerPool
   private let optimizer: AdamW
@@ -55,10 +56,11 @@ package final class TuningJob {
   private static let secondsBetweenCheckpoints = 30.0
 
   package init(
-    engine: any TrainingEngine, rows: any TuningRows, settings: Settings, pool: WorkerPool = .shared
+    engine: any TrainingEngine, data: TuningDataset, settings: Settings, pool: WorkerPool = .shared
   ) {
     self.engine = engine
-    self.rows = rows
+    self.data = data
+    digest = data.digest
     self.settings = settings
     self.pool = pool
     optimizer = AdamW(engine.parameters, settings: settings.recipe.optimizer, pool: pool)
@@ -69,7 +71,7 @@ package final class TuningJob {
   /// Everything that the values depend on.
   private var identity: JSONObject {
     var members = settings.identity.members.map { ($0.key, $0.value) }
-    members.append(("rows_sha256", .string(rows.digest)))
+    members.append(("rows_sha256", .string(digest)))
     members += recipe.identity.members.map { ($0.key, $0.value) }
     return JSONObject(members)
   }
@@ -79,13 +81,13 @@ package final class TuningJob {
   package func run(
     observer: some TuningObserver, shouldStop: () -> Bool = { false }
   ) throws -> (result: Result, folder: CheckpointFolder) {
-    let hasValidation = !rows.validationRows.isEmpty
+    let hasValidation = !data.validationRows.isEmpty
     guard hasValidation || (recipe.patience == nil && recipe.validationInterval == nil) else {
       throw TuningError(
         .needsValidation(option: recipe.patience != nil ? "--patience" : "--validate-every"),
         path: settings.dataName)
     }
-    let batchesPerEpoch = rows.batches(epoch: 0).count
+    let batchesPerEpoch = data.batchesPerEpoch(size: recipe.batchSize)
     guard batchesPerEpoch > 0 else { throw TuningError(.noRows, path: settings.dataName) }
     let length = TuningLength(recipe, batchesPerEpoch: batchesPerEpoch)
     let schedule = LearningRateSchedule(
@@ -113,7 +115,7 @@ package final class TuningJob {
         let place = length.place(ofStep: state.step)
         if place.epoch != epoch {
           epoch = place.epoch
-          batches = rows.batches(epoch: epoch)
+          batches = data.batches(epoch: epoch, size: recipe.batchSize)
           precondition(batches.count == batchesPerEpoch, "every epoch has as many micro-batches")
         }
         let first = place.step * recipe.accumulation
@@ -121,7 +123,7 @@ package final class TuningJob {
         try trainStep(
           Array(group), rate: schedule.rate(ofStep: state.step), length, log, observer, shouldStop)
       }
-    } catch is Stopped {
+    } catch is TuningStopped {
       try save(folder, log, secondsBefore, observer)
       throw TuningError(
         .interrupted(step: state.step, steps: length.totalSteps, folder: folder.path),
@@ -141,9 +143,6 @@ package final class TuningJob {
     return (Result(state: state, length: length, entries: log.entries, keptStep: kept), folder)
   }
 
-  /// Told to stop between two micro-batches.
-  private struct Stopped: Error {}
-
   // MARK: Steps
 
   private func trainStep(
@@ -151,7 +150,7 @@ package final class TuningJob {
     _ observer: some TuningObserver, _ shouldStop: () -> Bool
   ) throws {
     let begun = Date()
-    let micro = batches.map { $0.map(rows.row) }
+    let micro = batches.map { $0.map { data.rows[$0] } }
     let labels = micro.joined().reduce(0) { $0 + $1.countedLabels }
     let tokens = micro.joined().reduce(0) { $0 + $1.tokens.count }
     guard labels > 0 else {
@@ -163,7 +162,7 @@ package final class TuningJob {
     }
     var (loss, item, done) = (0.0, 0, 0)
     for (index, some) in micro.enumerated() {
-      if shouldStop() { throw Stopped() }
+      if shouldStop() { throw TuningStopped() }
       let found = try engine.accumulate(some, divisor: Double(labels), step: state.step, item: item)
       guard found.sum.isFinite else {
         throw TuningError(.notFinite(step: state.step + 1, rows: batches[index]), path: settings.dataName)
@@ -202,9 +201,9 @@ package final class TuningJob {
     _ length: TuningLength, _ log: TuningLog, _ observer: some TuningObserver, _ shouldStop: () -> Bool
   ) throws {
     var (sum, count) = (0.0, 0)
-    let validation = rows.validationRows
+    let validation = data.validationRows
     for first in stride(from: 0, to: validation.count, by: recipe.batchSize) {
-      if shouldStop() { throw Stopped() }
+      if shouldStop() { throw TuningStopped() }
       let found = try engine.loss(Array(validation[first..<min(validation.count, first + recipe.batchSize)]))
       sum += found.sum
       count += found.count
@@ -258,3 +257,6 @@ package final class TuningJob {
     observer.checkpointSaved(step: state.step)
   }
 }
+
+/// Told to stop between two micro-batches, or in one.
+struct TuningStopped: Error {}
