@@ -117,9 +117,21 @@ extension Kernels {
     _ panels: UnsafeMutablePointer<Float>, panelStride: Int, from b: UnsafePointer<Float>, rowStride: Int,
     columns: Int, k: Int
   ) {
+    copyPanels(
+      panels, panelStride: panelStride, from: UnsafeRawPointer(b), type: .f32, rowStride: rowStride,
+      columns: columns, k: k)
+  }
+
+  /// The same from a B of any float type.
+  package func copyPanels(
+    _ panels: UnsafeMutablePointer<Float>, panelStride: Int, from b: UnsafeRawPointer, type: KernelType,
+    rowStride: Int, columns: Int, k: Int
+  ) {
     precondition(columns >= 0 && k >= 0, "a matrix has a negative size")
     precondition(columns <= panelWidth || panelStride >= k * panelWidth, "panels overlap")
-    table.pointee.copy_panels(panels, Int64(panelStride), b, Int64(rowStride), Int64(columns), Int64(k))
+    precondition(type != .int8, "panels are copied from floats")
+    table.pointee.copy_panels(
+      panels, Int64(panelStride), b, type.code, Int64(rowStride), Int64(columns), Int64(k))
   }
 
   /// At most 16 rows of 16-bit elements → `columns` lines of 16; missing rows are zero.

@@ -1,3 +1,4 @@
+import Compute
 import Foundation
 
 /// An estimate with its interval of 95 % confidence.
@@ -143,26 +144,5 @@ package enum Statistics {
     return McNemar(
       onlyFirst: onlyFirst, onlySecond: onlySecond, p: min(1, 2 * tail),
       midP: count == 0 ? 1 : onlyFirst == onlySecond ? 1 - last / 2 : min(1, 2 * tail - last))
-  }
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014): a sequence that is the same on every machine and in every version.
-package struct SplitMix64Sequence {
-  private var state: UInt64
-
-  package init(seed: UInt64) { state = seed }
-
-  package mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-
-  /// A whole number from 0 to `bound` − 1. A count of items is so much smaller than 2⁶⁴ that none is likelier than another to any
-  /// purpose.
-  mutating func index(below bound: Int) -> Int {
-    Int(truncatingIfNeeded: next().multipliedFullWidth(by: UInt64(bound)).high)
   }
 }

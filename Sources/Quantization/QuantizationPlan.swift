@@ -190,11 +190,11 @@ package struct QuantizationPlan: Equatable, Sendable {
       products += 9 * squares * Double(c.attentionWidth)
       headFlops =
         2 * Double(tokens) * Double(c.hiddenSize)
-        * Double(c.vocabularySize + StatisticsPass.drawnWords * CrossEntropy.drawnBlock)
+        * Double(c.vocabularySize + StatisticsPass.drawnWords * FisherGradient.drawnBlock)
       activations = tokens * c.hiddenSize * (4 + 2 * c.layerCount)
-      let head = 4 * CrossEntropy.workingFloats(rows: chunk, hiddenSize: c.hiddenSize)
+      let head = 4 * FisherGradient.workingFloats(rows: chunk, hiddenSize: c.hiddenSize)
       let attention = 4 * pool.threadCount * BackwardSteps.attentionScratch(c, rows: longest)
-      let block = 4 * (chunk * BlockBackward.floatsOfRow(c) + weights + 2 * largest)
+      let block = 4 * (chunk * BlockBackward.floatsOfRow(c) + 2 * largest)
       memory = max(head, block + attention + layerBytes)
     }
   }

@@ -84,13 +84,13 @@ struct StatisticsPass {
   ) throws {
     let width = configuration.hiddenSize
     let norm = try builder.finalNorm()
-    let loss = CrossEntropy(
+    let loss = FisherGradient(
       head: try builder.head(), logitScale: configuration.logitScale,
       arithmetic: recipe.calibrationArithmetic, pool: pool)
     let most = CalibrationActivations.chunkRows
     let normed = AlignedBuffer<Float>(count: min(tokens, most) * width)
     let dNormed = AlignedBuffer<Float>(count: normed.count)
-    var numbers = DrawnNumbers()
+    var numbers = SplitMix64Sequence(seed: 0)
     let backward = BackwardSteps(steps)
     gradient.pointer.update(repeating: 0, count: gradient.count)
     for first in stride(from: 0, to: tokens, by: most) {
@@ -99,7 +99,7 @@ struct StatisticsPass {
       steps.normalize(x, weight: norm, rows: rows, into: normed.pointer)
       loss.drawFisherGradient(
         normed.pointer, rows: rows,
-        numbers: (0..<rows * StatisticsPass.drawnWords).map { _ in numbers.next() },
+        numbers: (0..<rows * StatisticsPass.drawnWords).map { _ in numbers.nextUnit() },
         gradient: dNormed.pointer)
       backward.normalize(
         dNormed.pointer, x: x, weight: norm, rows: rows, addingTo: gradient.pointer + first * width)
@@ -115,7 +115,7 @@ struct StatisticsPass {
     let statistics = LayerStatistics(table, tokens: tokens, blockSize: recipe.statisticsBlock)
     var layer = try builder.layer(index)
     layer.setFloatArithmetic(recipe.calibrationArithmetic)
-    let weights = BackwardWeights(layer, arithmetic: recipe.calibrationArithmetic, pool: pool)
+    let weights = BackwardWeights(layer, arithmetic: recipe.calibrationArithmetic)
     let kept = input.pointer + index * activations.hidden.count
     for chunk in activations.chunks {
       // The forward pass is over: its place holds the chunk's input.
@@ -144,19 +144,6 @@ struct StatisticsPass {
         to + range.lowerBound, from: UnsafeRawPointer(from + range.lowerBound), type: .bf16,
         count: range.count)
     }
-  }
-}
-
-/// Numbers in [0, 1), the same on every machine: SplitMix64 (Steele, Lea and Flood 2014).
-private struct DrawnNumbers {
-  private var state: UInt64 = 0
-
-  mutating func next() -> Double {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return Double((z ^ (z >> 31)) >> 11) * 0x1p-53
   }
 }
 

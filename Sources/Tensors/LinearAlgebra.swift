@@ -19,7 +19,7 @@ package enum LinearAlgebra {
   }
   /// Bytes of the packed copy of A. Every block of B passes by all of it; the kernels fetch its rows ahead, so it may be larger
   /// than a third-level cache.
-  static let packedByteCount = 48 << 20
+  package static let packedByteCount = 48 << 20
   /// Rows in the packed copy of A. More rows save little, and their memory is not part of a quantization's plan.
   static let packedRows = 2048
   /// From this many rows on, rows are divided among tasks; no part has fewer than half of them.
@@ -95,13 +95,17 @@ package enum LinearAlgebra {
       case .rows: break
       }
     }
-    let c = DisjointWrites(y)
-    let kernels = pool.kernels
-    let provide: PanelProvider
-    var buildsPanels = true
+    multiply(
+      x: x, rows: rows, xRowStride: xRowStride, outputs: weights.outFeatures, inputs: weights.inFeatures,
+      into: y, yRowStride: yRowStride, arithmetic: arithmetic, pool: pool,
+      provide: provider(of: weights, kernels: pool.kernels), buildsPanels: weights.panelFloats == nil)
+  }
+
+  /// What reads W by panels of outputs.
+  private static func provider(of weights: WeightMatrix, kernels: Kernels) -> PanelProvider {
     switch weights {
     case .rows(let matrix):
-      provide = { panel, count, firstK, k, scratch in
+      return { panel, count, firstK, k, scratch in
         let size = matrix.dtype.byteCount
         for index in 0..<count {
           let row = (panel + index) * panelWidth
@@ -113,24 +117,21 @@ package enum LinearAlgebra {
         return (UnsafePointer(scratch), k * 16)
       }
     case .panels(let matrix):
-      if matrix.dtype == .f32 {
-        buildsPanels = false
-        provide = { panel, _, firstK, _, _ in
-          let start = matrix.elements.assumingMemoryBound(to: Float.self)
-          return (start + (panel * matrix.inFeatures + firstK) * 16, matrix.inFeatures * 16)
-        }
-      } else {
-        provide = { panel, count, firstK, k, scratch in
-          for index in 0..<count {
-            let offset = ((panel + index) * matrix.inFeatures + firstK) * 16 * matrix.dtype.byteCount
-            kernels.widenPanel(
-              scratch + index * k * 16, from: matrix.elements + offset, type: matrix.dtype.kernelType, k: k)
-          }
-          return (UnsafePointer(scratch), k * 16)
+      if let floats = weights.panelFloats {
+        return { panel, _, firstK, _, _ in
+          (floats.pointer + (panel * matrix.inFeatures + firstK) * 16, matrix.inFeatures * 16)
         }
       }
+      return { panel, count, firstK, k, scratch in
+        for index in 0..<count {
+          let offset = ((panel + index) * matrix.inFeatures + firstK) * 16 * matrix.dtype.byteCount
+          kernels.widenPanel(
+            scratch + index * k * 16, from: matrix.elements + offset, type: matrix.dtype.kernelType, k: k)
+        }
+        return (UnsafePointer(scratch), k * 16)
+      }
     case .intPanels(let matrix):
-      provide = { panel, count, firstK, k, scratch in
+      return { panel, count, firstK, k, scratch in
         for index in 0..<count {
           kernels.dequantizePanel(
             scratch + index * k * 16, from: matrix.panels, panel: panel + index, inputs: firstK..<firstK + k)
@@ -138,22 +139,34 @@ package enum LinearAlgebra {
         return (UnsafePointer(scratch), k * 16)
       }
     }
+  }
+
+  /// y `[rows, outputs]` = x `[rows, inputs]` · Bᵀ.
+  /// - Parameters:
+  ///   - provide: panels of B, as floats.
+  ///   - buildsPanels: whether the panels are made in the memory that `provide` is given.
+  static func multiply(
+    x: UnsafePointer<Float>, rows: Int, xRowStride: Int, outputs: Int, inputs: Int,
+    into y: UnsafeMutablePointer<Float>, yRowStride: Int, arithmetic: FloatArithmetic, pool: WorkerPool,
+    provide: PanelProvider, buildsPanels: Bool
+  ) {
+    let c = DisjointWrites(y)
     if arithmetic == .bf16 {
       return multiplyRounded(
-        m: rows, n: weights.outFeatures, k: weights.inFeatures, a: SharedPointer(x), aRowStride: xRowStride,
+        m: rows, n: outputs, k: inputs, a: SharedPointer(x), aRowStride: xRowStride,
         c: c, cRowStride: yRowStride, pool: pool, provide: provide)
     }
-    if buildsPanels, rows >= leastRowsCut, weights.outFeatures * weights.inFeatures * 4 <= builtByteCount {
+    if buildsPanels, rows >= leastRowsCut, outputs * inputs * 4 <= builtByteCount {
       return rowsFirst(
-        m: rows, n: weights.outFeatures, k: weights.inFeatures, a: SharedPointer(x), aRowStride: xRowStride,
+        m: rows, n: outputs, k: inputs, a: SharedPointer(x), aRowStride: xRowStride,
         c: c, cRowStride: yRowStride, pool: pool, provide: provide)
     }
     blocked(
-      m: rows, n: weights.outFeatures, k: weights.inFeatures, a: SharedPointer(x), aRowStride: xRowStride,
+      m: rows, n: outputs, k: inputs, a: SharedPointer(x), aRowStride: xRowStride,
       aKStride: 1, pool: pool, provide: provide,
       output: { row, panel in c.pointer + row * yRowStride + panel * 16 },
       cRowStride: yRowStride, cPanelStride: 16, mode: .overwrite,
-      scratchPerPanel: depth(of: weights.inFeatures, kernels: kernels) * 16)
+      scratchPerPanel: depth(of: inputs, kernels: pool.kernels) * 16)
   }
 
   // MARK: Blocks
@@ -350,6 +363,14 @@ package enum LinearAlgebra {
         }
       }
     }
+  }
+}
+
+extension WeightMatrix {
+  /// The elements of a matrix in panels of fp32, which are multiplied where they are; nil: another matrix.
+  fileprivate var panelFloats: SharedPointer<Float>? {
+    guard case .panels(let matrix) = self, matrix.dtype == .f32 else { return nil }
+    return SharedPointer(matrix.elements.assumingMemoryBound(to: Float.self))
   }
 }
 

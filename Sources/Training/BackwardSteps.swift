@@ -30,6 +30,32 @@ package struct BackwardSteps: Sendable {
     }
   }
 
+  /// gradient += the gradient of the weight of y = RMSNorm(x) · weight, Σ dy · x / √(mean(x²) + epsilon) over the rows.
+  package func addNormGradient(
+    _ dy: UnsafePointer<Float>, x: UnsafePointer<Float>, rows: Int, to gradient: AlignedBuffer<Float>
+  ) {
+    let width = configuration.hiddenSize
+    let kernels = pool.kernels
+    let epsilon = configuration.rmsNormEps
+    // Sums of so many rows are added, one after the other, whatever the threads.
+    let rowsOfSum = 64
+    let blocks = (rows + rowsOfSum - 1) / rowsOfSum
+    let ones = AlignedBuffer([Float](repeating: 1, count: width))
+    let sums = AlignedBuffer<Float>(zeros: max(1, blocks * width))
+    let (dy, x) = (SharedPointer(dy), SharedPointer(x))
+    pool.run(blocks) { block in
+      Scratch.withFloats(width) { line in
+        for row in block * rowsOfSum..<min(rows, (block + 1) * rowsOfSum) {
+          kernels.rmsNorm(
+            line, x: x + row * width, weight: ones.pointer, count: width, epsilon: epsilon)
+          kernels.multiply(line, by: dy + row * width, count: width)
+          kernels.add(sums.pointer + block * width, line, count: width)
+        }
+      }
+    }
+    for block in 0..<blocks { kernels.add(gradient.pointer, sums.pointer + block * width, count: width) }
+  }
+
   /// The gradients through y = silu(gate) · up take the places of gate and up; `rows` rows of `intermediateSize`.
   package func activate(
     _ dy: UnsafePointer<Float>, gate: UnsafeMutablePointer<Float>, up: UnsafeMutablePointer<Float>, rows: Int
@@ -47,14 +73,13 @@ package struct BackwardSteps: Sendable {
   /// dx = dy · W through y = x · Wᵀ.
   /// - Parameters:
   ///   - dy: rows `rowStride` floats apart.
-  ///   - transposed: Wᵀ.
   ///   - dx: `[rows, inputs of W]`.
   package func project(
-    _ dy: UnsafePointer<Float>, rowStride: Int, rows: Int, by transposed: WeightMatrix,
+    _ dy: UnsafePointer<Float>, rowStride: Int, rows: Int, by weight: WeightMatrix,
     arithmetic: FloatArithmetic, into dx: UnsafeMutablePointer<Float>
   ) {
     LinearAlgebra.multiply(
-      x: dy, rows: rows, xRowStride: rowStride, by: transposed, into: dx, yRowStride: transposed.outFeatures,
-      arithmetic: arithmetic, pool: pool)
+      dy: dy, rows: rows, dyRowStride: rowStride, byTransposeOf: weight, into: dx,
+      dxRowStride: weight.inFeatures, arithmetic: arithmetic, pool: pool)
   }
 }

@@ -3,19 +3,17 @@ import Foundation
 import Tensors
 import Transformer
 
-/// The cross-entropy of a language model's head and its gradient, over a large vocabulary in blocks: logits exist for some tokens and
-/// some of the vocabulary at a time, and are computed twice.
+/// The cross-entropy of a language model's head and its gradient with respect to what goes into the head. Logits exist for some tokens
+/// at a time, in place of which their gradients come, so memory does not grow with tokens × vocabulary. Tokens that do not count are
+/// left out.
 package struct CrossEntropy {
-  private let head: WeightMatrix
-  private let bias: AlignedBuffer<Float>?
+  private let head: Linear
   private let logitScale: Float
   private let arithmetic: FloatArithmetic
   private let pool: WorkerPool
 
-  /// Words of a block: whole panels.
-  private static let block = 4096
-  /// Words whose logits are computed again for a draw among them; whole panels, and parts of a block.
-  package static let drawnBlock = 1024
+  /// Bytes of the logits that exist at a time.
+  private static let logitBytes = 64 << 20
 
   /// - Parameters:
   ///   - head: `[vocabulary, hiddenSize]`, frozen, in any form.
@@ -23,258 +21,92 @@ package struct CrossEntropy {
   package init(
     head: Linear, logitScale: Float = 1, arithmetic: FloatArithmetic = .fp32, pool: WorkerPool = .shared
   ) {
-    if case .intPanels = head.weight {
-      // Integer matrices are not cut into blocks.
-      let floats = head.weight.floatPanels(pool: pool)
-      self.head = .panels(
-        PanelMatrix(
-          elements: floats.pointer, dtype: .f32, outFeatures: head.outFeatures, inFeatures: head.inFeatures,
-          owner: floats))
-    } else {
-      self.head = head.weight
-    }
-    bias = head.bias
+    self.head = head
     self.logitScale = logitScale
     self.arithmetic = arithmetic
     self.pool = pool
   }
 
+  /// Tokens whose logits exist at a time: enough for a product to reach its speed.
+  package static func rowsAtOnce(vocabulary: Int) -> Int {
+    max(48, min(1024, logitBytes / (4 * max(1, vocabulary)))) / 48 * 48
+  }
+
   /// Floats of working memory for `rows` tokens.
-  package static func workingFloats(rows: Int, hiddenSize: Int) -> Int {
-    (rows + hiddenSize) * block + 2 * rows * hiddenSize + block * hiddenSize
+  package static func workingFloats(rows: Int, hiddenSize: Int, vocabulary: Int) -> Int {
+    min(rows, rowsAtOnce(vocabulary: vocabulary)) * (vocabulary + 2 * hiddenSize)
   }
 
   /// - Parameters:
   ///   - hidden: `[rows, hiddenSize]`, after the final norm.
   ///   - targets: the word that should follow each token; nil: the token does not count.
-  ///   - gradient: of the sum of the tokens' losses with respect to `hidden`; written.
+  ///   - factor: what the gradient is multiplied with.
+  ///   - gradient: factor times that of the sum of the tokens' losses with respect to `hidden`; written; it may be `hidden`. Nil: only
+  ///     losses are wanted.
   /// - Returns: the loss of each token in nats; 0 for one that does not count.
   package func backward(
-    _ hidden: UnsafePointer<Float>, rows: Int, targets: [Int?], gradient: UnsafeMutablePointer<Float>
+    _ hidden: UnsafePointer<Float>, rows: Int, targets: [Int?], factor: Double = 1,
+    gradient: UnsafeMutablePointer<Float>?
   ) -> [Double] {
     let width = head.inFeatures
-    let logits = AlignedBuffer<Float>(count: rows * min(CrossEntropy.block, head.outFeatures))
-    var state = [Row](repeating: Row(), count: rows)
-    forEachBlock(hidden, rows: rows, into: logits) { words in
-      update(&state) { row, state in
-        let line = logits.pointer + row * words.count
-        let highest = pool.kernels.maximum(line, count: words.count)
-        if highest > state.highest {
-          state.sum *= state.sum > 0 ? exponential(state.highest - highest) : 1
-          state.highest = highest
-        }
-        state.sum += pool.kernels.sumExp(line, shift: state.highest, count: words.count)
+    let vocabulary = head.outFeatures
+    if let gradient {
+      for row in 0..<rows where targets[row] == nil {
+        (gradient + row * width).update(repeating: 0, count: width)
       }
     }
-    gradient.update(repeating: 0, count: rows * width)
-    let part = AlignedBuffer<Float>(count: rows * width)
-    forEachBlock(hidden, rows: rows, into: logits) { words in
-      update(&state) { row, state in
-        let line = logits.pointer + row * words.count
-        differentiate(line, words: words, row: row, targets: targets, &state)
+    let wanted = gradient == nil ? nil : factor
+    var losses = [Double](repeating: 0, count: rows)
+    let counted = (0..<rows).filter { targets[$0] != nil }
+    let most = min(counted.count, CrossEntropy.rowsAtOnce(vocabulary: vocabulary))
+    guard most > 0 else { return losses }
+    let logits = AlignedBuffer<Float>(count: most * vocabulary)
+    let inputs = AlignedBuffer<Float>(count: most * width)
+    let part = AlignedBuffer<Float>(count: gradient == nil ? 1 : most * width)
+    let found = AlignedBuffer<Double>(count: most)
+    for first in stride(from: 0, to: counted.count, by: most) {
+      let some = counted[first..<min(counted.count, first + most)]
+      for (place, row) in some.enumerated() {
+        (inputs.pointer + place * width).update(from: hidden + row * width, count: width)
       }
       LinearAlgebra.multiply(
-        x: logits.pointer, rows: rows, xRowStride: words.count,
-        by: head.outputs(words).transposed(pool: pool), into: part.pointer, yRowStride: width,
-        arithmetic: arithmetic, pool: pool)
-      let (to, from) = (DisjointWrites(gradient), SharedPointer(part.pointer))
-      pool.runRanges(rows * width, grain: 1024) { range in
-        pool.kernels.add(to + range.lowerBound, from + range.lowerBound, count: range.count)
-      }
-    }
-    return state.map(\.loss)
-  }
-
-  /// What is known of a token.
-  private struct Row {
-    var highest = -Float.infinity
-    /// Σ exp(logit − highest)
-    var sum = 0.0
-    var loss = 0.0
-  }
-
-  /// Logits of a block → the gradient with respect to what the head gives.
-  private func differentiate(
-    _ line: UnsafeMutablePointer<Float>, words: Range<Int>, row: Int, targets: [Int?], _ state: inout Row
-  ) {
-    guard let word = targets[row] else { return line.update(repeating: 0, count: words.count) }
-    let target = words.contains(word) ? word - words.lowerBound : nil
-    if let target { state.loss = Double(state.highest) + log(state.sum) - Double(line[target]) }
-    _ = pool.kernels.expSum(line, shift: state.highest, count: words.count)
-    pool.kernels.scale(line, by: Float(Double(logitScale) / state.sum), count: words.count)
-    if let target { line[target] -= logitScale }
-  }
-
-  // MARK: Fisher information
-
-  /// A gradient of every token whose mean square is the Fisher information: of a word that is drawn from the model's own distribution,
-  /// against the mean of other such words instead of all words. One product with the head suffices for it.
-  /// - Parameters:
-  ///   - numbers: in [0, 1), for each token as many, at least two; the first draws the word, the others those that it is compared with.
-  ///   - gradient: `[rows, hiddenSize]`, written.
-  /// - Returns: the words, in the order of the numbers.
-  @discardableResult
-  package func drawFisherGradient(
-    _ hidden: UnsafePointer<Float>, rows: Int, numbers: [Double], gradient: UnsafeMutablePointer<Float>
-  ) -> [Int] {
-    let each = numbers.count / max(1, rows)
-    precondition(each >= 2 && numbers.count == rows * each, "numbers for each token")
-    let words = draw(hidden, rows: rows, numbers: numbers)
-    let width = head.inFeatures
-    let gradient = DisjointWrites(gradient)
-    // The mean of n draws adds 1/n to the variance of the word's.
-    let others = Float(each - 1)
-    let factor = logitScale / (1 + 1 / others).squareRoot()
-    pool.runRanges(rows) { range in
-      Scratch.withFloats(width) { vector in
-        for row in range {
-          let line = gradient + row * width
-          line.update(repeating: 0, count: width)
-          for place in 0..<each {
-            head.copyRow(words[row * each + place], into: vector, kernels: pool.kernels)
-            pool.kernels.scale(vector, by: place == 0 ? -factor : factor / others, count: width)
-            pool.kernels.add(line, vector, count: width)
-          }
+        x: inputs.pointer, rows: some.count, xRowStride: width, by: head.weight, into: logits.pointer,
+        yRowStride: vocabulary, arithmetic: arithmetic, pool: pool)
+      let words = some.compactMap { targets[$0] }
+      let lines = DisjointWrites(logits.pointer)
+      pool.runRanges(some.count) { range in
+        for place in range {
+          found[place] = differentiate(lines + place * vocabulary, word: words[place], factor: wanted)
         }
       }
+      for (place, row) in some.enumerated() { losses[row] = found[place] }
+      guard let gradient else { continue }
+      LinearAlgebra.multiply(
+        dy: logits.pointer, rows: some.count, dyRowStride: vocabulary, byTransposeOf: head.weight,
+        into: part.pointer, dxRowStride: width, arithmetic: arithmetic, pool: pool)
+      for (place, row) in some.enumerated() {
+        (gradient + row * width).update(from: part.pointer + place * width, count: width)
+      }
     }
-    return words
+    return losses
   }
 
-  /// Draws words by their probabilities: first the block of each, then the word in it, for which the logits of that block are computed
-  /// again.
-  /// - Parameter numbers: as many for each token.
-  private func draw(_ hidden: UnsafePointer<Float>, rows: Int, numbers: [Double]) -> [Int] {
-    let logits = AlignedBuffer<Float>(count: rows * min(CrossEntropy.block, head.outFeatures))
-    var blocks: [[Row]] = []
-    forEachBlock(hidden, rows: rows, into: logits) { words in
-      for part in stride(from: 0, to: words.count, by: CrossEntropy.drawnBlock) {
-        let count = min(CrossEntropy.drawnBlock, words.count - part)
-        var state = [Row](repeating: Row(), count: rows)
-        update(&state) { row, state in
-          let line = logits.pointer + row * words.count + part
-          state.highest = pool.kernels.maximum(line, count: count)
-          state.sum = pool.kernels.sumExp(line, shift: state.highest, count: count)
-        }
-        blocks.append(state)
-      }
+  /// What the head gives for one token → the gradient with respect to it, unless `factor` is nil.
+  /// - Returns: the token's loss.
+  private func differentiate(_ line: UnsafeMutablePointer<Float>, word: Int, factor: Double?) -> Double {
+    let kernels = pool.kernels
+    let count = head.outFeatures
+    if let bias = head.bias { kernels.add(line, bias.pointer, count: count) }
+    if logitScale != 1 { kernels.scale(line, by: logitScale, count: count) }
+    let highest = kernels.maximum(line, count: count)
+    let sum = kernels.sumExp(line, shift: highest, count: count)
+    let loss = Double(highest) + log(sum) - Double(line[word])
+    if let factor {
+      let whole = factor * Double(logitScale)
+      _ = kernels.expSum(line, shift: highest, count: count)
+      kernels.scale(line, by: Float(whole / sum), count: count)
+      line[word] -= Float(whole)
     }
-    // The block of each draw, and how much of the block's sum lies before the word.
-    let each = numbers.count / rows
-    var places: [[(draw: Int, goal: Double)]] = blocks.map { _ in [] }
-    for row in 0..<rows {
-      let highest = blocks.reduce(-Float.infinity) { max($0, $1[row].highest) }
-      let sums = blocks.map { $0[row].sum * exponential($0[row].highest - highest) }
-      let total = sums.reduce(0, +)
-      for draw in row * each..<(row + 1) * each {
-        var goal = numbers[draw] * total
-        var block = 0
-        while block + 1 < sums.count && goal >= sums[block] {
-          goal -= sums[block]
-          block += 1
-        }
-        places[block].append((draw, sums[block] > 0 ? goal / sums[block] * blocks[block][row].sum : 0))
-      }
-    }
-    var words = [Int](repeating: 0, count: numbers.count)
-    for (block, draws) in places.enumerated() {
-      for first in stride(from: 0, to: draws.count, by: rows) {
-        let some = Array(draws[first..<min(draws.count, first + rows)])
-        let found = find(some, rowOf: { $0 / each }, hidden, block: block, states: blocks[block], logits)
-        for (draw, word) in zip(some, found) { words[draw.draw] = word }
-      }
-    }
-    return words
-  }
-
-  private func find(
-    _ draws: [(draw: Int, goal: Double)], rowOf: (Int) -> Int, _ hidden: UnsafePointer<Float>, block: Int,
-    states: [Row], _ logits: AlignedBuffer<Float>
-  ) -> [Int] {
-    guard !draws.isEmpty else { return [] }
-    let width = head.inFeatures
-    let rows = draws.map { rowOf($0.draw) }
-    let inputs = AlignedBuffer<Float>(count: draws.count * width)
-    for (place, row) in rows.enumerated() {
-      (inputs.pointer + place * width).update(from: hidden + row * width, count: width)
-    }
-    let first = block * CrossEntropy.drawnBlock
-    let words = first..<min(head.outFeatures, first + CrossEntropy.drawnBlock)
-    computeLogits(inputs.pointer, rows: draws.count, words: words, into: logits)
-    let found = AlignedBuffer<Int>(count: draws.count)
-    pool.runRanges(draws.count) { range in
-      for place in range {
-        found[place] =
-          words.lowerBound
-          + word(
-            logits.pointer + place * words.count, count: words.count, goal: draws[place].goal,
-            highest: states[rows[place]].highest)
-      }
-    }
-    return found.array
-  }
-
-  /// The word at which the sum of exp(logit − highest) passes the goal.
-  private func word(_ logits: UnsafePointer<Float>, count: Int, goal: Double, highest: Float) -> Int {
-    var passed = 0.0
-    for first in stride(from: 0, to: count, by: 64) {
-      let some = min(64, count - first)
-      let sum = pool.kernels.sumExp(logits + first, shift: highest, count: some)
-      guard passed + sum > goal else {
-        passed += sum
-        continue
-      }
-      for word in first..<first + some {
-        passed += exponential(logits[word] - highest)
-        if passed > goal { return word }
-      }
-    }
-    // Sums of another order may end a digit below the goal.
-    return (0..<count).max { logits[$0] < logits[$1] } ?? 0
-  }
-
-  /// By the kernels, so that every machine draws the same.
-  private func exponential(_ x: Float) -> Double {
-    withUnsafePointer(to: x) { pool.kernels.sumExp($0, shift: 0, count: 1) }
-  }
-
-  private func update(_ state: inout [Row], _ body: @Sendable (Int, inout Row) -> Void) {
-    state.withUnsafeMutableBufferPointer { buffer in
-      guard let base = buffer.baseAddress else { return }
-      let rows = DisjointWrites(base)
-      pool.runRanges(buffer.count) { range in
-        for row in range { body(row, &(rows + row).pointee) }
-      }
-    }
-  }
-
-  /// Computes the logits of each block of words, `[rows, words of the block]`.
-  private func forEachBlock(
-    _ hidden: UnsafePointer<Float>, rows: Int, into logits: AlignedBuffer<Float>, _ body: (Range<Int>) -> Void
-  ) {
-    for first in stride(from: 0, to: head.outFeatures, by: CrossEntropy.block) {
-      let words = first..<min(head.outFeatures, first + CrossEntropy.block)
-      computeLogits(hidden, rows: rows, words: words, into: logits)
-      body(words)
-    }
-  }
-
-  private func computeLogits(
-    _ hidden: UnsafePointer<Float>, rows: Int, words: Range<Int>, into logits: AlignedBuffer<Float>
-  ) {
-    LinearAlgebra.multiply(
-      x: hidden, rows: rows, xRowStride: head.inFeatures, by: head.outputs(words), into: logits.pointer,
-      yRowStride: words.count, arithmetic: arithmetic, pool: pool)
-    guard bias != nil || logitScale != 1 else { return }
-    let line = DisjointWrites(logits.pointer)
-    pool.runRanges(rows, grain: 8) { range in
-      for row in range {
-        if let bias {
-          pool.kernels.add(
-            line + row * words.count, bias.pointer + words.lowerBound, count: words.count)
-        }
-        pool.kernels.scale(line + row * words.count, by: logitScale, count: words.count)
-      }
-    }
+    return loss
   }
 }

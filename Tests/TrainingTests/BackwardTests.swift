@@ -132,7 +132,7 @@ import Transformer
     let pool = WorkerPool.shared
     var seen: [ModuleKind: [Float]] = [:]
     BlockBackward(backward(model), rows: 4).run(
-      BackwardWeights(layer, pool: pool), index: 0, x: inputs.pointer,
+      BackwardWeights(layer), index: 0, x: inputs.pointer,
       sequences: [
         SequenceSlice(
           firstRow: 0, rowCount: 4, firstPosition: 0, cache: KVCache(configuration: c, capacity: 4))
@@ -226,7 +226,7 @@ import Transformer
     var random = generator
     let numbers = (0..<count * each).map { _ in Double.random(in: 0..<1, using: &random) }
     let gradient = AlignedBuffer<Float>(count: count)
-    let drawn = CrossEntropy(head: head).drawFisherGradient(
+    let drawn = FisherGradient(head: head).drawFisherGradient(
       hidden.pointer, rows: count, numbers: numbers, gradient: gradient.pointer)
     let sum = logits.reduce(0.0) { $0 + exp(Double($1)) }
     for (word, logit) in likely {

@@ -57,7 +57,7 @@ import Transformer
     let block = BlockBackward(steps, rows: rows)
     for index in decoder.layers.indices.reversed() {
       try block.run(
-        BackwardWeights(decoder.layers[index], pool: .shared), index: index, x: inputs[index].pointer,
+        BackwardWeights(decoder.layers[index]), index: index, x: inputs[index].pointer,
         sequences: slices(), gradient: gradient.pointer
       ) { kind, found, rowStride in
         let name = table.name(of: ModuleID(kind, layer: index))

@@ -109,8 +109,8 @@ typedef struct zn_kernels {
                                 int64_t rows, int64_t k);
     // Panels of a B whose summed index runs over rows: panels[n / 16 * panel_stride + k * 16 + n % 16] = b[k * row_stride + n],
     // 0 <= n < columns, 0 <= k; columns that fill the last panel up are zero.
-    void (*_Nonnull copy_panels)(float *_Nonnull panels, int64_t panel_stride, const float *_Nonnull b,
-                                 int64_t row_stride, int64_t columns, int64_t k);
+    void (*_Nonnull copy_panels)(float *_Nonnull panels, int64_t panel_stride, const void *_Nonnull b,
+                                 zn_float_type type, int64_t row_stride, int64_t columns, int64_t k);
     // Sixteen rows of 16-bit elements, whatever they are, to columns and back: to[c * to_stride + r] = from[r * from_stride + c],
     // 0 <= r < 16, 0 <= c < columns; rows from `rows` on count as zero.
     void (*_Nonnull transpose16)(uint16_t *_Nonnull to, int64_t to_stride, const uint16_t *_Nonnull from,

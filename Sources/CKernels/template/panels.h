@@ -29,15 +29,28 @@ static void pack_panel(float *panel, const void *b, zn_float_type type, int64_t 
     }
 }
 
-static void copy_panels(float *panels, int64_t panel_stride, const float *b, int64_t row_stride, int64_t columns,
-                        int64_t k) {
-    const int64_t whole = columns / 16, rest = columns % 16;
+ZN_INLINE void copy_panels_typed(float *panels, int64_t panel_stride, const void *b, const zn_float_type type,
+                                 int64_t row_stride, int64_t columns, int64_t k) {
+    const int64_t whole = columns / 16, rest = columns % 16, size = type == ZN_F32 ? 4 : 2;
     for (int64_t step = 0; step < k; step++) {
-        const float *row = b + step * row_stride;
+        const int64_t row = step * row_stride;
         // Rows lie too far apart for the hardware to fetch ahead.
-        for (int64_t p = 0; p < whole; p++) __builtin_prefetch(row + 12 * row_stride + p * 16);
-        for (int64_t p = 0; p < whole; p++) v_store(panels + p * panel_stride + step * 16, v_load(row + p * 16));
-        if (rest > 0) v_store(panels + whole * panel_stride + step * 16, load_n(row + whole * 16, rest, 0));
+        for (int64_t p = 0; p < whole; p++) __builtin_prefetch((const char *)b + (row + 12 * row_stride + p * 16) * size);
+        for (int64_t p = 0; p < whole; p++) {
+            v_store(panels + p * panel_stride + step * 16, load_typed(b, type, row + p * 16));
+        }
+        if (rest > 0) v_store(panels + whole * panel_stride + step * 16, load_typed_n(b, type, row + whole * 16, rest));
+    }
+}
+
+static void copy_panels(float *panels, int64_t panel_stride, const void *b, zn_float_type type, int64_t row_stride,
+                        int64_t columns, int64_t k) {
+    if (type == ZN_F32) {
+        copy_panels_typed(panels, panel_stride, b, ZN_F32, row_stride, columns, k);
+    } else if (type == ZN_F16) {
+        copy_panels_typed(panels, panel_stride, b, ZN_F16, row_stride, columns, k);
+    } else {
+        copy_panels_typed(panels, panel_stride, b, ZN_BF16, row_stride, columns, k);
     }
 }
 

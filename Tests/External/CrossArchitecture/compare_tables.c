@@ -228,7 +228,7 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         s->gemm(m, n, k / 2, a, k, 1, b, 16 * k, c, n, 16, ZN_ADD_BLOCK);
         check("gemm_packed beside other inputs", t->name, c, d, m * n * 4);
         float *panels_of[2] = {malloc((size_t)(panels * 16 * m) * 4), malloc((size_t)(panels * 16 * m) * 4)};
-        s->copy_panels(panels_of[0], 16 * m, c, n, n, m), t->copy_panels(panels_of[1], 16 * m, c, n, n, m);
+        s->copy_panels(panels_of[0], 16 * m, c, ZN_F32, n, n, m), t->copy_panels(panels_of[1], 16 * m, c, ZN_F32, n, n, m);
         check("copy_panels", t->name, panels_of[0], panels_of[1], panels * 16 * m * 4);
         compare_bf16(s, t, m, n, k - round % 2, a, b);
         const int64_t count = sizes[round] * 7;
@@ -301,6 +301,9 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
             const void *from = type > 0 ? (const void *)narrowed : (const void *)source;
             s->pack_panel(p, from, (zn_float_type)type, k, rows, k), t->pack_panel(q, from, (zn_float_type)type, k, rows, k);
             check("pack_panel", t->name, p, q, k * 64);
+            s->copy_panels(p, 16 * k, from, (zn_float_type)type, 16, rows, k);
+            t->copy_panels(q, 16 * k, from, (zn_float_type)type, 16, rows, k);
+            check("copy_panels of a type", t->name, p, q, k * 64);
             s->widen_panel(p, from, (zn_float_type)type, k), t->widen_panel(q, from, (zn_float_type)type, k);
             check("widen_panel", t->name, p, q, k * 64);
         }
