@@ -73,7 +73,8 @@ let libraries: [Target] = [
   .target(
     name: "Tuning",
     dependencies: [
-      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Templates", "Tokenization", "Architecture", "Transformer",
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Templates", "Tokenization", "Architecture",
+      "Transformer",
       "Models", "Calibration", "Training",
     ]),
   .target(

@@ -45,6 +45,8 @@ struct RowMaker {
     var tokensCutOff = 0
     /// Whether every answer ends with a token that ends answers.
     var endsAnswers = true
+    /// Whether the template opens answers with what it writes before them.
+    var opensAnswersAlike = true
     /// Turns that are learned though they are no answers.
     var otherTurns = 0
   }
@@ -73,8 +75,11 @@ struct RowMaker {
           template: template, tokenizer: model.tokenizer, contents: options.contents,
           stopTokens: model.stopTokens, clock: options.clock)
         do {
-          (whole, made.endsAnswers) = try writer.row(
+          let written = try writer.row(
             of: conversation, part: part, maximum: options.maximumLength, path: path, place: place)
+          whole = written.row
+          made.endsAnswers = written.endsAnswers
+          made.opensAnswersAlike = written.opensAnswersAlike
         } catch let error as ChatTemplateError where error.concernsConversation {
           throw TuningDataProblem.record(.template(error.detail.bytes))
         }

@@ -16,26 +16,40 @@ struct TemplateConversation {
   let stopTokens: Set<Int>
   let clock: TemplateClock
 
+  struct Made {
+    /// The whole conversation, uncut.
+    var row: TrainingRow
+    /// Whether every answer ends with a token that ends answers.
+    var endsAnswers = true
+    /// Whether the template opens answers, as a chat does that asks for one, with what it writes before them.
+    var opensAnswersAlike = true
+  }
+
   /// - Parameter maximum: answers that begin behind as many tokens are not looked for.
-  /// - Returns: the whole conversation, uncut, and whether every answer ends with a token that ends answers.
   /// - Throws: ``ChatTemplateError``; ``TuningDataError/Reason-swift.enum/noPrefixes(place:template:)``.
   func row(
     of conversation: ConversationRecord, part: TrainedPart, maximum: Int, path: String, place: String
-  ) throws -> (row: TrainingRow, endsAnswers: Bool) {
+  ) throws -> Made {
     let full = try template.rendering(of: prompt(conversation))
     if part == .all {
       let ids = template.encode(full.segments, tokenizer: tokenizer, contents: contents)
-      return (TrainingRow(tokens: ids, labels: ids), true)
+      return Made(row: TrainingRow(tokens: ids, labels: ids))
     }
     let text = Array(full.segments.map(\.text).joined().utf8)
     var cutter = SegmentCutter(full.segments)
+    var borders: Set<Int> = []
+    var length = 0
+    for segment in full.segments {
+      borders.insert(length)
+      length += segment.text.utf8.count
+    }
     var row = TrainingRow(tokens: [], labels: [])
-    var endsAnswers = true
+    var made = Made(row: row)
     func add(upTo end: Int, counted: Bool) {
       let ids = template.encode(
         cutter.take(upTo: end), tokenizer: tokenizer, contents: contents, continuing: !row.tokens.isEmpty)
       let last = counted ? ids.lastIndex { stopTokens.contains($0) } : nil
-      if counted && last == nil && !ids.isEmpty { endsAnswers = false }
+      if counted && last == nil && !ids.isEmpty { made.endsAnswers = false }
       row.labels += ids.enumerated().map { counted && $0.offset <= last ?? ids.count ? $0.element : nil }
       row.tokens += ids
     }
@@ -47,17 +61,20 @@ struct TemplateConversation {
       }
     } else {
       for answer in answers where row.tokens.count < maximum {
-        guard let range = try range(of: answer, conversation, in: text), range.lowerBound >= cutter.position
+        guard let (range, isAlike) = try range(of: answer, conversation, in: text, borders: borders),
+          range.lowerBound >= cutter.position
         else {
           throw TuningDataError(
             .noPrefixes(place: place, template: template.label(of: prompt(conversation))), path: path)
         }
+        if !isAlike { made.opensAnswersAlike = false }
         add(upTo: range.lowerBound, counted: false)
         if row.tokens.count < maximum { add(upTo: range.upperBound, counted: true) }
       }
     }
     add(upTo: text.count, counted: false)
-    return (row, endsAnswers)
+    made.row = row
+    return made
   }
 
   /// Places of the answers that count.
@@ -78,26 +95,39 @@ struct TemplateConversation {
     return learned.count == answers.count ? ranges : nil
   }
 
-  /// Bytes of an answer in the text of the whole conversation; nil when the template writes less of the conversation otherwise.
+  /// Bytes of an answer in the text of the whole conversation, and whether the template opens an answer as it writes one; nil when it
+  /// writes less of the conversation otherwise.
+  ///
+  /// A template that opens an answer otherwise, for example with a thought, may part from the text where the answer's own words begin.
+  /// - Parameter borders: where parts of the text begin that are the template's or the conversation's.
   private func range(
-    of answer: Int, _ conversation: ConversationRecord, in text: [UInt8]
-  ) throws -> Range<Int>? {
-    func length(_ count: Int, opening: Bool) throws -> Int? {
-      let part = try template.segments(of: prompt(conversation, count: count, opening: opening))
-      var length = 0
-      for segment in part {
-        guard text[min(length, text.count)...].starts(with: segment.text.utf8) else { return nil }
-        length += segment.text.utf8.count
-      }
-      return length
+    of answer: Int, _ conversation: ConversationRecord, in text: [UInt8], borders: Set<Int>
+  ) throws -> (range: Range<Int>, isOpenedAlike: Bool)? {
+    let opened = try common(conversation, count: answer, opening: true, text)
+    var start = opened.bytes
+    if !opened.isWhole {
+      let before = try common(conversation, count: answer, opening: false, text)
+      guard before.isWhole else { return nil }
+      // Otherwise what opens the answer is part of it.
+      if start < before.bytes || !borders.contains(start) { start = before.bytes }
     }
-    // Where the template opens an answer otherwise than it writes one, what opens it is part of it.
-    var start = try length(answer, opening: true)
-    if start == nil { start = try length(answer, opening: false) }
-    let isLast = answer == conversation.messages.count - 1
-    let end = isLast ? text.count : try length(answer + 1, opening: false)
-    guard let start, let end, start <= end else { return nil }
-    return start..<end
+    guard answer < conversation.messages.count - 1 else { return (start..<text.count, opened.isWhole) }
+    let end = try common(conversation, count: answer + 1, opening: false, text)
+    return end.isWhole && start <= end.bytes ? (start..<end.bytes, opened.isWhole) : nil
+  }
+
+  /// How many bytes at its start the text has in common with what the template writes of the first turns, and whether that is all of it.
+  private func common(
+    _ conversation: ConversationRecord, count: Int, opening: Bool, _ text: [UInt8]
+  ) throws -> (bytes: Int, isWhole: Bool) {
+    var length = 0
+    for segment in try template.segments(of: prompt(conversation, count: count, opening: opening)) {
+      for byte in segment.text.utf8 {
+        guard length < text.count, text[length] == byte else { return (length, false) }
+        length += 1
+      }
+    }
+    return (length, true)
   }
 
   private func prompt(_ conversation: ConversationRecord, count: Int? = nil, opening: Bool = false)

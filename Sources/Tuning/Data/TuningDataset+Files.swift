@@ -23,7 +23,8 @@ package struct TuningModel: Sendable {
     self.tokenizer = tokenizer
     self.template = template
     self.endOfText = endOfText
-    self.stopTokens = stopTokens
+    // It stops generation because nothing but a turn of somebody else follows it, but it opens answers, too.
+    self.stopTokens = stopTokens.filter { $0 != tokenizer.specialTokens["<|im_start|>"] }
     self.vocabularySize = vocabularySize
   }
 
@@ -114,6 +115,7 @@ private struct TuningFileReader {
   private let maker: RowMaker
   private var otherTurns = 0
   private var unendedAnswers = 0
+  private var strangeOpenings = 0
   private var hasConversations = false
 
   init(_ maker: RowMaker) { self.maker = maker }
@@ -184,6 +186,7 @@ private struct TuningFileReader {
     }
     otherTurns += made.otherTurns
     if !made.endsAnswers { unendedAnswers += 1 }
+    if !made.opensAnswersAlike { strangeOpenings += 1 }
     if case .conversation = record { hasConversations = true }
   }
 
@@ -207,6 +210,11 @@ private struct TuningFileReader {
       notes.append(
         "\(unendedAnswers) conversations have answers that the chat template ends with no token of its own, so that the "
           + "model does not learn where to stop")
+    }
+    if strangeOpenings > 0 {
+      notes.append(
+        "the chat template opens the answers of \(strangeOpenings) conversations otherwise than it writes them, for example "
+          + "with a thought, so that a chat opens its answers with what was not learned")
     }
     let same = TuningFileReader.sharedRows(rows, validationRows)
     if same > 0 {

@@ -87,7 +87,7 @@ struct ZhinaoConversation {
       case .zhinao:
         let isOther = !turn.role.hasSameBytes(as: "user") && !(place == 0 && hasSystem)
         let isAnswer = turn.isAnswer || (packing == .separate && isOther)
-        labels = !turn.isLearned ? .none : isAnswer ? .turn : .frame
+        labels = !isAnswer ? .frame : turn.isLearned ? .turn : .none
       }
       add(turn.role, turn.content, labels: labels, to: &row)
     }
