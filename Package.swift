@@ -188,8 +188,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-tune",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Reports", "Terminal", "Tokenization", "Transformer",
-      "Models", "Training", "Tuning",
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Tokenization",
+      "Transformer", "Models", "Calibration", "Generation", "Training", "Tuning",
     ]),
   .executableTarget(
     name: "zhinao-bench",
