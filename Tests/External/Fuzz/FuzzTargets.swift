@@ -22,7 +22,6 @@ import Tuning
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
 enum FuzzTarget: String, CaseIterable {
   case safetensors, packed, gguf, tokenizer, wordpiece, config, calibration, template, corpus, index
-  case embedding, task
   case tuningData = "tuning-data"
   case embedding, task, adapter
 
