@@ -79,7 +79,8 @@ let libraries: [Target] = [
   .target(
     name: "Tuning",
     dependencies: [
-      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Tokenization", "Architecture", "Transformer",
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Templates", "Tokenization", "Architecture",
+      "Transformer",
       "Models", "Calibration", "Training",
     ]),
   .target(
@@ -187,8 +188,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-tune",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Reports", "Terminal", "Tokenization", "Transformer",
-      "Models", "Training", "Tuning",
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Tokenization",
+      "Transformer", "Models", "Calibration", "Generation", "Training", "Tuning",
     ]),
   .executableTarget(
     name: "zhinao-bench",
@@ -251,8 +252,7 @@ let fuzzing: [Target] = [
     dependencies: [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
       "Adapters", "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer",
-      "Retrieval",
-      "Evaluation", "Tasks",
+      "Retrieval", "Evaluation", "Tasks", "Tuning",
     ],
     path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run", "template.dict"])
 ]

@@ -40,12 +40,12 @@ package enum StructuredText: String, Equatable, Sendable {
 }
 
 /// What a calibration file holds, decided by its bytes. Its name only contradicts: a file called JSON that is none is an error.
-enum CalibrationContent {
+package enum CalibrationContent {
   case text(String)
   /// Values of a JSON document or of lines, each with its place for messages.
   case records([(place: String, value: JSONValue)], CalibrationFormat)
 
-  init(ofFile path: String, format: CalibrationFormat) throws {
+  package init(ofFile path: String, format: CalibrationFormat) throws {
     let bytes = try TextFile.bytes(ofFile: path)
     let name = CalibrationContent.comparedName(path)
     switch format {

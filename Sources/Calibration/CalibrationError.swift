@@ -35,15 +35,18 @@ package struct CalibrationError: DiagnosedError, Equatable {
 
 extension CalibrationError.Reason: CustomStringConvertible {
   /// The end of a sentence whose subject is the file.
-  package var description: String {
+  package var description: String { description(formatOption: "--calibration-format") }
+
+  /// - Parameter formatOption: the name of the command's option that says how the file is written.
+  package func description(formatOption: String) -> String {
     switch self {
     case .notUTF8: "is not UTF-8 text; convert it, for example with iconv -f GB18030 -t UTF-8"
     case .zeroBytes:
       "holds zero bytes, so it is no UTF-8 text; if it is UTF-16, convert it with iconv -f UTF-16LE -t UTF-8"
     case .structured(let text):
-      "is \(text.rawValue), which is not read; \(text.remedy); or pass --calibration-format text to take it as it is"
+      "is \(text.rawValue), which is not read; \(text.remedy); or pass \(formatOption) text to take it as it is"
     case .notJSON(let place, let error):
-      "\(place.map { "\($0): " } ?? "")\(error.description); JSON Lines have one record a line; if the file is plain text, pass --calibration-format text"
+      "\(place.map { "\($0): " } ?? "")\(error.description); JSON Lines have one record a line; if the file is plain text, pass \(formatOption) text"
     case .record(let place, let problem): "\(place): \(problem)"
     case .noTemplate(let place): "\(place) is a conversation, but the model has no chat template known here"
     case .idOutOfVocabulary(let place, let id, let size):

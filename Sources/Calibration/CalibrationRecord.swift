@@ -3,7 +3,7 @@ import JSON
 import Tokenization
 
 /// One record of a calibration file (`Formats/calibration.md`).
-enum CalibrationRecord {
+package enum CalibrationRecord {
   case text(String)
   case conversation(ConversationRecord)
   case ids([Int])
@@ -22,7 +22,9 @@ enum CalibrationRecord {
   /// - Parameters:
   ///   - pairs: whether two texts beside each other are a pair, as encoders read them.
   ///   - unused: gets the names of fields that say nothing here.
-  init(_ value: JSONValue, pairs: Bool = false, unused: inout Set<ByteText>) throws(CalibrationProblem) {
+  package init(_ value: JSONValue, pairs: Bool = false, unused: inout Set<ByteText>)
+    throws(CalibrationProblem)
+  {
     if pairs, let object = value.objectValue, let (record, used) = CalibrationRecord.pair(object) {
       self = record
       unused = Set(object.members.filter { !$0.value.isNull }.map(\.key.bytes)).subtracting(
@@ -50,9 +52,9 @@ enum CalibrationRecord {
   }
 
   /// The record as a template with these abilities can write it: without what would be lost or break it.
-  func written(_ abilities: TemplateAbilities?, unused: inout Set<ByteText>) throws(CalibrationProblem)
-    -> CalibrationRecord
-  {
+  package func written(
+    _ abilities: TemplateAbilities?, unused: inout Set<ByteText>
+  ) throws(CalibrationProblem) -> CalibrationRecord {
     guard case .conversation(var conversation) = self, let abilities else { return self }
     if conversation.hasToolCalls && !abilities.writesToolCalls { throw .callsNotWritten }
     if conversation.tools != nil && !abilities.writesTools {

@@ -279,11 +279,11 @@ package struct CalibrationSet: Sendable {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): a sequence that is the same on every machine and in every version.
-struct SeededGenerator {
+package struct SeededGenerator {
   private var state: UInt64
-  init(seed: UInt64) { state = seed }
+  package init(seed: UInt64) { state = seed }
 
-  mutating func next() -> UInt64 {
+  package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var z = state
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
@@ -291,5 +291,5 @@ struct SeededGenerator {
     return z ^ (z >> 31)
   }
 
-  mutating func next(below bound: UInt64) -> UInt64 { next().multipliedFullWidth(by: bound).high }
+  package mutating func next(below bound: UInt64) -> UInt64 { next().multipliedFullWidth(by: bound).high }
 }

@@ -3,12 +3,12 @@ import JSON
 import Tokenization
 
 /// What a chat template does with parts of a conversation that it may not know.
-struct TemplateAbilities {
+package struct TemplateAbilities: Sendable {
   let takesParts: Bool
   let writesToolCalls: Bool
   let writesTools: Bool
 
-  init(_ template: ChatTemplate) {
+  package init(_ template: ChatTemplate) {
     takesParts = template.takesParts
     writesToolCalls = template.writesToolCalls
     writesTools = template.writesTools

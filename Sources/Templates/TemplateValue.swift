@@ -60,6 +60,11 @@ package struct TemplateRendering: Equatable, Sendable {
   /// The parts of the text that lie in `{% generation %}` blocks, as ranges of UTF-8 bytes of ``text``.
   package var generationRanges: [Range<Int>]
 
+  package init(segments: [TemplateSegment], generationRanges: [Range<Int>]) {
+    self.segments = segments
+    self.generationRanges = generationRanges
+  }
+
   /// The whole text.
   package var text: String { segments.reduce(into: "") { $0 += $1.text } }
 }

@@ -69,16 +69,33 @@ package enum ChatTemplate: Equatable, Sendable {
     encode(try segments(of: prompt), tokenizer: tokenizer, contents: contents)
   }
 
+  /// The conversation as ``segments(of:)`` has it, with the places of the template's `{% generation %}` blocks.
+  /// - Throws: ``ChatTemplateError``.
+  package func rendering(of prompt: ChatPrompt) throws(ChatTemplateError) -> TemplateRendering {
+    if case .own(let template) = self { return try template.rendering(of: prompt) }
+    return TemplateRendering(segments: try segments(of: prompt), generationRanges: [])
+  }
+
+  /// Where the template is from, for messages.
+  package func label(of prompt: ChatPrompt) -> String {
+    if case .own(let template) = self {
+      template.label(forTools: prompt.hasTools)
+    } else {
+      "default chat template"
+    }
+  }
+
   /// Ids of segments. Nothing is added at either end: what begins a prompt, the template writes.
   ///
   /// A model's own template is encoded as transformers encodes the text that it renders: special tokens cut it, and the
   /// text between two of them is one piece, whoever wrote its parts. A default template encodes each segment separately, as
   /// 360Zhinao's own code does, unless the tokenizer would take each for the start of a text.
+  /// - Parameter continuing: whether the segments go on after others, so that no text begins anew.
   package func encode(
-    _ segments: [TemplateSegment], tokenizer: any Tokenizer, contents: SpecialTokens
+    _ segments: [TemplateSegment], tokenizer: any Tokenizer, contents: SpecialTokens, continuing: Bool = false
   ) -> [Int] {
     if isOwn || tokenizer.marksTextStart {
-      return encodeAsOneText(segments, tokenizer: tokenizer, contents: contents)
+      return encodeAsOneText(segments, tokenizer: tokenizer, contents: contents, continuing: continuing)
     }
     return segments.flatMap { segment in
       // A default template leaves out the tokens that the vocabulary does not have.
@@ -91,11 +108,13 @@ package enum ChatTemplate: Equatable, Sendable {
   }
 
   private func encodeAsOneText(
-    _ segments: [TemplateSegment], tokenizer: any Tokenizer, contents: SpecialTokens
+    _ segments: [TemplateSegment], tokenizer: any Tokenizer, contents: SpecialTokens, continuing: Bool
   ) -> [Int] {
     guard contents == .plain else {
-      return tokenizer.encode(
-        segments.map(\.text).joined(), specials: .recognized, addingAffixes: false)
+      let text = segments.map(\.text).joined()
+      return continuing
+        ? tokenizer.encodeContinuation(text, specials: .recognized)
+        : tokenizer.encode(text, specials: .recognized, addingAffixes: false)
     }
     let splitter = tokenizer.specialSplitter
     var ids: [Int] = []
@@ -104,7 +123,7 @@ package enum ChatTemplate: Equatable, Sendable {
       guard !text.isEmpty else { return }
       let piece = String(decoding: text, as: UTF8.self)
       ids +=
-        ids.isEmpty
+        ids.isEmpty && !continuing
         ? tokenizer.encode(piece, specials: .plain, addingAffixes: false)
         : tokenizer.encodeContinuation(piece, specials: .plain)
       text.removeAll(keepingCapacity: true)

@@ -12,6 +12,16 @@ package struct ConversationRecord: Equatable, Sendable {
   package private(set) var tools: JSONValue?
   /// Names of fields that say nothing here, for example `id` and `messages[].weight`.
   package private(set) var unusedFields: Set<ByteText> = []
+  /// What the record calls a turn of the role `tool`, for example `observation`, by the turn's place.
+  package private(set) var toolNames: [Int: String] = [:]
+  /// What a turn says of itself: whether it is to be learned (`weight` of OpenAI, `train` of Axolotl, `loss` of ms-swift), by its place.
+  package private(set) var marks: [Int: Bool] = [:]
+  /// The names of the fields that say so; they are among ``unusedFields`` too, because most readers have no use for them.
+  package private(set) var markFields: Set<ByteText> = []
+  /// The name of such a field that holds neither true nor false, neither 1 nor 0.
+  package private(set) var unreadableMark: ByteText?
+  /// Turns of a prompt that has a completion of its own; 0: there is none.
+  package private(set) var promptTurns = 0
 
   /// Why a record is no conversation that a template could write. Cases do not say where, so that they can be counted.
   package enum Problem: Error, Hashable, Sendable {
@@ -51,6 +61,9 @@ package struct ConversationRecord: Equatable, Sendable {
         unusedFields.insert("system")
       } else {
         messages.insert(ConversationRecord.message("system", system), at: 0)
+        toolNames = Dictionary(uniqueKeysWithValues: toolNames.map { ($0.key + 1, $0.value) })
+        marks = Dictionary(uniqueKeysWithValues: marks.map { ($0.key + 1, $0.value) })
+        if promptTurns > 0 { promptTurns += 1 }
       }
     }
     try readTools(&fields)
@@ -86,13 +99,15 @@ package struct ConversationRecord: Equatable, Sendable {
     }
     if fields.has("chosen") { throw .preference }
     _ = fields.take("prompt")
-    try add(turns: prompt + (fields.take("completion")?.arrayValue ?? []), field: "prompt[]")
+    let completion = fields.take("completion")?.arrayValue ?? []
+    try add(turns: prompt + completion, field: "prompt[]", promptCount: completion.isEmpty ? 0 : prompt.count)
     return true
   }
 
-  private mutating func add(turns: [JSONValue], field: String) throws(Problem) {
+  private mutating func add(turns: [JSONValue], field: String, promptCount: Int = 0) throws(Problem) {
     var followsCall = false
-    for turn in turns {
+    for (place, turn) in turns.enumerated() {
+      if place == promptCount { promptTurns = messages.count }
       guard let object = turn.objectValue else { throw .incompleteTurn }
       var fields = RecordFields(object)
       guard let named = fields.take("from") ?? fields.take("role") else {
@@ -107,6 +122,8 @@ package struct ConversationRecord: Equatable, Sendable {
         try addCalls(ConversationRecord.calls(content ?? .null), joined: followsCall)
       } else {
         try add(role, content, &fields)
+        if role == .tool { toolNames[messages.count - 1] = name }
+        readMark(fields, field: field)
       }
       followsCall = role == .call
       for name in fields.unused { unusedFields.insert(ByteText("\(field).\(name)")) }
@@ -135,6 +152,19 @@ package struct ConversationRecord: Equatable, Sendable {
       if let value = fields.take(name) { message[name] = value }
     }
     messages.append(message)
+  }
+
+  private mutating func readMark(_ fields: RecordFields, field: String) {
+    for name in ["weight", "train", "loss"] {
+      guard let value = fields.value(name) else { continue }
+      let label = ByteText("\(field).\(name)")
+      if let mark = value.boolValue ?? value.intValue.flatMap({ [0: false, 1: true][$0] }) {
+        marks[messages.count - 1] = mark
+        markFields.insert(label)
+      } else {
+        unreadableMark = label
+      }
+    }
   }
 
   /// A turn of the user and one of the assistant in one object, under the names of the roles (ms-swift) or `input` and `output` (XTuner).

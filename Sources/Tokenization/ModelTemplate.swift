@@ -142,23 +142,30 @@ package struct ModelTemplate: Equatable, Sendable {
   /// The conversation as the template writes it, in segments that are the template's or the conversation's.
   /// - Throws: ``ChatTemplateError``.
   package func segments(of prompt: ChatPrompt) throws(ChatTemplateError) -> [TemplateSegment] {
-    let template = chosen(forTools: prompt.hasTools)
-    func error(_ reason: ChatTemplateError.Reason) -> ChatTemplateError {
-      ChatTemplateError(reason, path: template.label)
+    let path = label(forTools: prompt.hasTools)
+    if prompt.continuesFinalMessage && prompt.addsGenerationPrompt {
+      throw ChatTemplateError(.continuesAndBegins, path: path)
     }
-    if prompt.continuesFinalMessage && prompt.addsGenerationPrompt { throw error(.continuesAndBegins) }
-    let segments: [TemplateSegment]
-    do throws(TemplateError) {
-      segments = try template.compiled.get().render(
-        prompt.members(tokens: tokens), clock: prompt.clock ?? .now
-      ).segments
-    } catch { throw ChatTemplateError(.template(error), path: template.label) }
+    let segments = try rendering(of: prompt).segments
     guard prompt.continuesFinalMessage else { return segments }
     guard let open = ModelTemplate.cut(segments, after: prompt.finalText) else {
-      throw error(.nothingToContinue)
+      throw ChatTemplateError(.nothingToContinue, path: path)
     }
     return open
   }
+
+  /// What the template writes, with the places of its `{% generation %}` blocks; the final message is not continued.
+  /// - Throws: ``ChatTemplateError``.
+  package func rendering(of prompt: ChatPrompt) throws(ChatTemplateError) -> TemplateRendering {
+    let template = chosen(forTools: prompt.hasTools)
+    do throws(TemplateError) {
+      return try template.compiled.get().render(
+        prompt.members(tokens: tokens), clock: prompt.clock ?? .now)
+    } catch { throw ChatTemplateError(.template(error), path: template.label) }
+  }
+
+  /// The file and, where it holds several, the name of the template.
+  package func label(forTools: Bool) -> String { chosen(forTools: forTools).label }
 
   /// What the template writes up to the last place where it has `text`: where the text is as it was given, with the
   /// spaces at its end, otherwise without.

@@ -16,11 +16,14 @@ import Tasks
 import Templates
 import Tensors
 import Tokenization
+import Tuning
 
 /// Readers of files from strangers, each as a function of the file's bytes. A thrown error is the right answer to a bad
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
 enum FuzzTarget: String, CaseIterable {
   case safetensors, packed, gguf, tokenizer, wordpiece, config, calibration, template, corpus, index
+  case embedding, task
+  case tuningData = "tuning-data"
   case embedding, task, adapter
 
   func run(_ bytes: UnsafeRawBufferPointer) {
@@ -38,6 +41,7 @@ enum FuzzTarget: String, CaseIterable {
       case .index: try FuzzTarget.index(bytes)
       case .embedding: try FuzzTarget.embedding(bytes)
       case .task: try FuzzTarget.task(bytes)
+      case .tuningData: try FuzzTarget.tuningData(bytes)
       case .adapter: try FuzzTarget.adapter(bytes)
       }
     } catch {
@@ -226,6 +230,49 @@ enum FuzzTarget: String, CaseIterable {
       vocabularySize: 300,
       options: CalibrationOptions(sequenceLength: 8, samples: 4))
   }
+
+  /// Training data. The first byte says how the file is named, how conversations are written and what is learned of them.
+  private static func tuningData(_ bytes: UnsafeRawBufferPointer) throws {
+    guard let choice = bytes.first.map(Int.init) else { return }
+    let name = ["a.jsonl", "a.json", "a.txt", "a.jsonl.gz"][choice % 4]
+    let path = file(name, UnsafeRawBufferPointer(rebasing: bytes.dropFirst()))
+    let length = 24
+    let dataset = try TuningDataset.load(
+      files: [TuningFile(path, weight: choice & 4 == 0 ? nil : 1.5)], model: tuningModels[choice >> 3 & 3],
+      options: TuningDataOptions(
+        maximumLength: length, packing: choice & 32 == 0 ? .separate : .concat,
+        trainedPart: choice >> 3 & 3 == 0 ? nil : [.assistant, .last, .all, .assistant][choice >> 6],
+        validationFraction: choice & 128 == 0 ? 0 : 0.3, groupsByLength: choice & 64 == 0))
+    for rows in [dataset.rows, dataset.validationRows] {
+      for row in rows {
+        precondition((1...length).contains(row.tokens.count) && row.labels.count == row.tokens.count)
+        precondition(row.tokens.allSatisfy { (0..<300).contains($0) })
+        precondition(row.labels.allSatisfy { (0..<300).contains($0 ?? 0) })
+      }
+    }
+    let order = dataset.batches(epoch: choice, size: 3)
+    precondition(order.reduce(0) { $0 + $1.count } == dataset.rowsPerEpoch)
+    precondition(dataset.rows.isEmpty || Set(order.joined()).count == dataset.rows.count)
+    _ = dataset.report.json.serialized() + dataset.digest
+  }
+
+  /// Models whose conversations are ChatML, are those of a template without and with marks of answers, or that have none.
+  private static let tuningModels: [TuningModel] = {
+    let usual =
+      "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %} "
+      + "{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}{{ tools }}"
+    let marked =
+      "{% for m in messages %}{% if m.role == 'assistant' %}A{% generation %}{{ m.content }}{% endgeneration %}"
+      + "{% else %}U{{ m.content }}{% endif %}{% endfor %}"
+    let templates: [ChatTemplate?] = [
+      .chatML(defaultSystem: "x"), .own(ModelTemplate(source: usual, label: "usual")),
+      .own(ModelTemplate(source: marked, label: "marked")), nil,
+    ]
+    return templates.map {
+      TuningModel(
+        tokenizer: bytesTokenizer, template: $0, endOfText: 0, stopTokens: [32], vocabularySize: 300)
+    }
+  }()
 
   /// Compiles and renders a template. Its bounds are the product's own, but for the number of steps, so that many inputs are
   /// tried in a second; an input that begins with an exclamation mark gets all of them.

@@ -147,6 +147,20 @@ put("calibration", "jsonl", b"\0" + lines.encode())
 put("calibration", "json", b"\1" + ("[" + ",".join(lines.strip().split("\n")) + "]").encode())
 put("calibration", "text", b"\2" + "running text 你好 ".encode() * 5)
 put("calibration", "gz", b"\3" + gzip.compress(lines.encode(), mtime=0))
+turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}, {"role": "assistant", "content": "one", "weight": 0}, {"role": "user", "content": "more"}, {"role": "assistant", "content": "\u4e8c"}]
+call = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+tuning = [
+    {"messages": turns}, {"conversations": [{"from": "human", "value": "a"}, {"from": "observation", "value": "c"}, {"from": "gpt", "value": "b"}]},
+    {"instruction": "a", "input": "b", "output": "c", "history": [["d", "e"]], "system": "f"}, {"query": "a", "response": "b"},
+    {"prompt": "a", "completion": "b"}, {"prompt": turns[:2], "completion": turns[4:]}, {"text": "running text " * 9},
+    {"input_ids": [5, 6, 7], "labels": [-100, 6, None]}, {"messages": [turns[1], call, {"role": "tool", "content": "x"}, turns[2]], "tools": [{"name": "f"}]},
+]
+lines = "\n".join(json.dumps(record) for record in tuning).encode()
+for choice in range(0, 256, 4):
+    put("tuning-data", f"jsonl{choice}", bytes([choice]) + lines)
+put("tuning-data", "json", b"\x09" + json.dumps(tuning).encode())
+put("tuning-data", "text", b"\x02" + "running text \u4f60\u597d ".encode() * 5)
+put("tuning-data", "gz", b"\x03" + gzip.compress(lines, mtime=0))
 
 
 def gguf(values, tensors):
