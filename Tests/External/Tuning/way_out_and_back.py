@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The way of a 360Zhinao model to other trainers and back, as Docs/tuning.md describes it, with a small model.
+"""The way of a 360Zhinao model to other trainers and back, as Docs/tuning-elsewhere.md describes it, with a small model.
 
 1. `zhinao-convert --to stock` writes the model as Qwen2ForCausalLM.
 2. PEFT, and then TRL, train an adapter on it with torchrun: two processes, gradients through gloo.
@@ -59,7 +59,7 @@ def train(trainer, stock, data, adapter):
 
 
 def train_llamafactory(python, stock, data, adapter, work):
-    """The yaml of Docs/tuning.md, with few steps."""
+    """The yaml of Docs/tuning-elsewhere.md, with few steps."""
     folder = work / "llamafactory-data"
     folder.mkdir()
     rows = [json.loads(line) for line in open(data, encoding="utf-8")]
@@ -70,7 +70,7 @@ def train_llamafactory(python, stock, data, adapter, work):
     settings = {
         "model_name_or_path": str(stock), "stage": "sft", "do_train": "true", "finetuning_type": "lora", "lora_rank": 8,
         "lora_target": "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "dataset_dir": str(folder), "dataset": "support",
-        "template": "qwen", "cutoff_len": 256, "output_dir": str(adapter), "per_device_train_batch_size": 2, "max_steps": 24,
+        "template": "qwen", "default_system": "You are a helpful assistant.", "cutoff_len": 256, "output_dir": str(adapter), "per_device_train_batch_size": 2, "max_steps": 24,
         "learning_rate": 0.002, "lr_scheduler_type": "constant", "logging_steps": 1, "save_strategy": '"no"', "report_to": "none",
         "use_cpu": "true", "trust_remote_code": "true",  # The folder brings a tokenizer class; without it saving fails.
     }
