@@ -110,6 +110,43 @@ extension Kernels {
     table.pointee.rms_norm_gradient(dx, gradient, x, weight, Int64(count), epsilon)
   }
 
+  /// The backward step of ``layerNorm(_:x:adding:residual:weight:bias:count:epsilon:)``: adds the gradient of the sum that is normalized.
+  /// - Parameters:
+  ///   - gradient: of y, `[count]`.
+  ///   - x: the sum.
+  package func addLayerNormGradient(
+    to dx: UnsafeMutablePointer<Float>, gradient: UnsafePointer<Float>, x: UnsafePointer<Float>,
+    weight: UnsafePointer<Float>, count: Int, epsilon: Float
+  ) {
+    precondition(count > 0, "the mean of nothing")
+    table.pointee.layer_norm_gradient(dx, gradient, x, weight, Int64(count), epsilon)
+  }
+
+  /// The backward step of ``gelu(_:bias:count:)``: x becomes its gradient.
+  /// - Parameter gradient: of what `gelu` makes of x, `[count]`.
+  package func geluGradient(
+    _ x: UnsafeMutablePointer<Float>, bias: UnsafePointer<Float>?, gradient: UnsafePointer<Float>, count: Int
+  ) {
+    precondition(count >= 0, "a negative number of elements")
+    table.pointee.gelu_gradient(x, bias, gradient, Int64(count))
+  }
+
+  /// The backward step of ``geluTanh(_:bias:count:)``, as ``geluGradient(_:bias:gradient:count:)``.
+  package func geluTanhGradient(
+    _ x: UnsafeMutablePointer<Float>, bias: UnsafePointer<Float>?, gradient: UnsafePointer<Float>, count: Int
+  ) {
+    precondition(count >= 0, "a negative number of elements")
+    table.pointee.gelu_tanh_gradient(x, bias, gradient, Int64(count))
+  }
+
+  /// The backward step of ``relu(_:bias:count:)``, as ``geluGradient(_:bias:gradient:count:)``; the slope at 0 is 0.
+  package func reluGradient(
+    _ x: UnsafeMutablePointer<Float>, bias: UnsafePointer<Float>?, gradient: UnsafePointer<Float>, count: Int
+  ) {
+    precondition(count >= 0, "a negative number of elements")
+    table.pointee.relu_gradient(x, bias, gradient, Int64(count))
+  }
+
   /// The backward step of a softmax: `gradient[i] = probabilities[i] · (gradient[i] − mean) · factor`, `mean` being
   /// Σ probabilities · gradient.
   package func softmaxGradient(

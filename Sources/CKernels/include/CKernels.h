@@ -277,6 +277,15 @@ typedef struct zn_kernels {
     // Backward of rms_norm: dx += the gradient of x, when dy is that of y.
     void (*_Nonnull rms_norm_gradient)(float *_Nonnull dx, const float *_Nonnull dy, const float *_Nonnull x,
                                        const float *_Nonnull weight, int64_t n, float eps);
+    // Backward of layer_norm, x being the sum that is normalized: dx += the gradient of x, when dy is that of y.
+    void (*_Nonnull layer_norm_gradient)(float *_Nonnull dx, const float *_Nonnull dy, const float *_Nonnull x,
+                                         const float *_Nonnull weight, int64_t n, float eps);
+    // Backward of gelu, gelu_tanh and relu, dy being the gradient of y: x becomes its gradient dy * y'(x + bias), NULL counting as
+    // 0. The slope of relu at 0 is 0.
+    void (*_Nonnull gelu_gradient)(float *_Nonnull x, const float *_Nullable bias, const float *_Nonnull dy, int64_t n);
+    void (*_Nonnull gelu_tanh_gradient)(float *_Nonnull x, const float *_Nullable bias, const float *_Nonnull dy,
+                                        int64_t n);
+    void (*_Nonnull relu_gradient)(float *_Nonnull x, const float *_Nullable bias, const float *_Nonnull dy, int64_t n);
     // Backward of a softmax with probabilities p: dp = p * (dp - mean) * factor, where mean is sum(p * dp).
     void (*_Nonnull softmax_gradient)(float *_Nonnull dp, const float *_Nonnull p, float mean, float factor, int64_t n);
     // sum of x * y (16-lane order, one fused multiply-add each).

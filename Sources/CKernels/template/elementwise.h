@@ -278,6 +278,96 @@ static void rms_norm_gradient(float *dx, const float *dy, const float *x, const 
         });
 }
 
+// With r = 1 / sqrt(var(x) + eps), h = (x - mean(x)) r and z = weight * dy: dx += r (z - mean(z) - h mean(z h)).
+static void layer_norm_gradient(float *dx, const float *dy, const float *x, const float *weight, int64_t n, float eps) {
+    v16 sum = v_set(0);
+    EACH_VECTOR(n, sum = v_add(sum, v_load(x + at)), sum = v_add(sum, load_n(x + at, rest, 0)));
+    float lane[16];
+    v_store(lane, sum);
+    const float mean = zn_lane_sum(lane) / (float)n;
+    const v16 shift = v_set(mean);
+    v16 squares = v_set(0), products = v_set(0), gradients = v_set(0);
+    EACH_VECTOR(
+        n,
+        {
+            const v16 value = v_sub(v_load(x + at), shift);
+            const v16 z = v_mul(v_load(weight + at), v_load(dy + at));
+            squares = v_fma(value, value, squares);
+            products = v_fma(z, value, products);
+            gradients = v_add(gradients, z);
+        },
+        {
+            const v16 value = v_sub(load_n(x + at, rest, mean), shift);
+            const v16 z = v_mul(load_n(weight + at, rest, 0), load_n(dy + at, rest, 0));
+            squares = v_fma(value, value, squares);
+            products = v_fma(z, value, products);
+            gradients = v_add(gradients, z);
+        });
+    v_store(lane, squares);
+    const float inverse = 1.0f / sqrtf(zn_lane_sum(lane) / (float)n + eps);
+    v_store(lane, products);
+    const float along = zn_lane_sum(lane) / (float)n * inverse * inverse * inverse;
+    v_store(lane, gradients);
+    const v16 factor = v_set(inverse), taken = v_set(along), middle = v_set(zn_lane_sum(lane) / (float)n);
+    EACH_VECTOR(
+        n,
+        {
+            const v16 z = v_sub(v_mul(v_load(weight + at), v_load(dy + at)), middle);
+            const v16 value = v_sub(v_load(x + at), shift);
+            v_store(dx + at, v_fnma(taken, value, v_fma(factor, z, v_load(dx + at))));
+        },
+        {
+            const v16 z = v_sub(v_mul(load_n(weight + at, rest, 0), load_n(dy + at, rest, 0)), middle);
+            const v16 value = v_sub(load_n(x + at, rest, mean), shift);
+            store_n(dx + at, v_fnma(taken, value, v_fma(factor, z, load_n(dx + at, rest, 0))), rest);
+        });
+}
+
+// The slope P(x) + x p(x) of x P(x), P and p being the distribution and the density of the normal distribution; as v_gelu has it,
+// P is 1 - erfc(z) / 2 for x >= 0 and erfc(z) / 2 below.
+ZN_INLINE v16 v_gelu_slope(v16 x) {
+    const v16 z = v_mul(v_max(x, v_sub(v_set(0), x)), v_set(0.70710678118654752f));
+    const v16 t = v_div(v_set(1.0f), v_fma(z, v_set(0.3275911f), v_set(1.0f)));
+    v16 p = v_set(1.061405429f);
+    p = v_fma(p, t, v_set(-1.453152027f));
+    p = v_fma(p, t, v_set(1.421413741f));
+    p = v_fma(p, t, v_set(-0.284496736f));
+    p = v_fma(p, t, v_set(0.254829592f));
+    const v16 e = v_exp(v_mul(v_sub(v_set(0), z), z));
+    const v16 half = v_mul(v_mul(v_mul(p, t), e), v_set(0.5f));
+    const v16 below = v_add(half, v_zero_below(x, v_set(0), v_sub(v_set(1.0f), v_add(half, half))));
+    return v_keep_nan(x, v_fma(v_mul(x, e), v_set(0.39894228040143268f), below));
+}
+
+// With s = 1 / (1 + e^(-2u)): the slope of x s is s + x s (1 - s) 2u'. From |x| = 10 on the second part is 0, and x^2 may overflow.
+ZN_INLINE v16 v_gelu_tanh_slope(v16 x) {
+    const v16 near = v_min(v_max(x, v_set(-10)), v_set(10));
+    const v16 square = v_mul(near, near);
+    const v16 inner = v_fma(v_mul(square, near), v_set(0.044715f), near);
+    const v16 one = v_set(1.0f);
+    const v16 s = v_div(one, v_add(one, v_exp(v_mul(inner, v_set(-1.5957691216057308f)))));
+    const v16 steepness = v_fma(square, v_set(0.21406445f), v_set(1.5957691216057308f));
+    return v_keep_nan(x, v_fma(v_mul(v_mul(near, s), v_sub(one, s)), steepness, s));
+}
+
+// The smallest number above 0, so that the slope at 0 is 0.
+ZN_INLINE v16 v_relu_slope(v16 x) { return v_keep_nan(x, v_zero_below(x, v_set(0x1p-149f), v_set(1.0f))); }
+
+#define DIFFERENTIATE(slope)                                                                                           \
+    if (bias) {                                                                                                        \
+        EACH_VECTOR(n, v_store(x + at, v_mul(v_load(dy + at), slope(v_add(v_load(x + at), v_load(bias + at))))),       \
+                    store_n(x + at,                                                                                    \
+                            v_mul(load_n(dy + at, rest, 0), slope(v_add(load_n(x + at, rest, 0), load_n(bias + at, rest, 0)))), \
+                            rest));                                                                                    \
+    } else {                                                                                                           \
+        EACH_VECTOR(n, v_store(x + at, v_mul(v_load(dy + at), slope(v_load(x + at)))),                                 \
+                    store_n(x + at, v_mul(load_n(dy + at, rest, 0), slope(load_n(x + at, rest, 0))), rest));           \
+    }
+
+static void gelu_gradient(float *x, const float *bias, const float *dy, int64_t n) { DIFFERENTIATE(v_gelu_slope) }
+static void gelu_tanh_gradient(float *x, const float *bias, const float *dy, int64_t n) { DIFFERENTIATE(v_gelu_tanh_slope) }
+static void relu_gradient(float *x, const float *bias, const float *dy, int64_t n) { DIFFERENTIATE(v_relu_slope) }
+
 static void softmax_gradient(float *dp, const float *p, float mean, float factor, int64_t n) {
     const v16 shift = v_set(mean), by = v_set(factor);
     EACH_VECTOR(n, v_store(dp + at, v_mul(v_mul(v_load(p + at), v_sub(v_load(dp + at), shift)), by)),

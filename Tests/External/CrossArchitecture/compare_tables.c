@@ -265,6 +265,17 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
         check("silu_multiply_gradient of up", t->name, y, z, count * 4);
         s->rms_norm_gradient(y, w, x, gates, count, 1e-5f), t->rms_norm_gradient(z, w, x, gates, count, 1e-5f);
         check("rms_norm_gradient", t->name, y, z, count * 4);
+        s->layer_norm_gradient(y, w, x, gates, count, 1e-12f), t->layer_norm_gradient(z, w, x, gates, count, 1e-12f);
+        check("layer_norm_gradient", t->name, y, z, count * 4);
+        void (*const slopes[2][3])(float *, const float *, const float *, int64_t) = {
+            {s->gelu_gradient, s->gelu_tanh_gradient, s->relu_gradient},
+            {t->gelu_gradient, t->gelu_tanh_gradient, t->relu_gradient}};
+        for (int which = 0; which < 6; which++) {
+            const float *bias = which < 3 ? gates : NULL;
+            memcpy(y, x, (size_t)count * 4), memcpy(z, x, (size_t)count * 4);
+            slopes[0][which % 3](y, bias, w, count), slopes[1][which % 3](z, bias, w, count);
+            check("gradients of gelu, gelu_tanh, relu", t->name, y, z, count * 4);
+        }
         s->softmax_gradient(y, w, 0.3f, 0.125f, count), t->softmax_gradient(z, w, 0.3f, 0.125f, count);
         check("softmax_gradient", t->name, y, z, count * 4);
         float products[2] = {s->dot(x, w, count), t->dot(x, w, count)};

@@ -1,3 +1,4 @@
+import Adapters
 import Architecture
 import AutoGPTQ
 import Calibration
@@ -15,12 +16,15 @@ import Tasks
 import Templates
 import Tensors
 import Tokenization
+import Tuning
 
 /// Readers of files from strangers, each as a function of the file's bytes. A thrown error is the right answer to a bad
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
 enum FuzzTarget: String, CaseIterable {
   case safetensors, packed, gguf, tokenizer, wordpiece, config, calibration, template, corpus, index
   case embedding, task
+  case tuningData = "tuning-data"
+  case embedding, task, adapter
 
   func run(_ bytes: UnsafeRawBufferPointer) {
     do {
@@ -37,6 +41,8 @@ enum FuzzTarget: String, CaseIterable {
       case .index: try FuzzTarget.index(bytes)
       case .embedding: try FuzzTarget.embedding(bytes)
       case .task: try FuzzTarget.task(bytes)
+      case .tuningData: try FuzzTarget.tuningData(bytes)
+      case .adapter: try FuzzTarget.adapter(bytes)
       }
     } catch {
       // Every error must be able to say what is wrong.
@@ -225,6 +231,49 @@ enum FuzzTarget: String, CaseIterable {
       options: CalibrationOptions(sequenceLength: 8, samples: 4))
   }
 
+  /// Training data. The first byte says how the file is named, how conversations are written and what is learned of them.
+  private static func tuningData(_ bytes: UnsafeRawBufferPointer) throws {
+    guard let choice = bytes.first.map(Int.init) else { return }
+    let name = ["a.jsonl", "a.json", "a.txt", "a.jsonl.gz"][choice % 4]
+    let path = file(name, UnsafeRawBufferPointer(rebasing: bytes.dropFirst()))
+    let length = 24
+    let dataset = try TuningDataset.load(
+      files: [TuningFile(path, weight: choice & 4 == 0 ? nil : 1.5)], model: tuningModels[choice >> 3 & 3],
+      options: TuningDataOptions(
+        maximumLength: length, packing: choice & 32 == 0 ? .separate : .concat,
+        trainedPart: choice >> 3 & 3 == 0 ? nil : [.assistant, .last, .all, .assistant][choice >> 6],
+        validationFraction: choice & 128 == 0 ? 0 : 0.3, groupsByLength: choice & 64 == 0))
+    for rows in [dataset.rows, dataset.validationRows] {
+      for row in rows {
+        precondition((1...length).contains(row.tokens.count) && row.labels.count == row.tokens.count)
+        precondition(row.tokens.allSatisfy { (0..<300).contains($0) })
+        precondition(row.labels.allSatisfy { (0..<300).contains($0 ?? 0) })
+      }
+    }
+    let order = dataset.batches(epoch: choice, size: 3)
+    precondition(order.reduce(0) { $0 + $1.count } == dataset.rowsPerEpoch)
+    precondition(dataset.rows.isEmpty || Set(order.joined()).count == dataset.rows.count)
+    _ = dataset.report.json.serialized() + dataset.digest
+  }
+
+  /// Models whose conversations are ChatML, are those of a template without and with marks of answers, or that have none.
+  private static let tuningModels: [TuningModel] = {
+    let usual =
+      "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %} "
+      + "{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}{{ tools }}"
+    let marked =
+      "{% for m in messages %}{% if m.role == 'assistant' %}A{% generation %}{{ m.content }}{% endgeneration %}"
+      + "{% else %}U{{ m.content }}{% endif %}{% endfor %}"
+    let templates: [ChatTemplate?] = [
+      .chatML(defaultSystem: "x"), .own(ModelTemplate(source: usual, label: "usual")),
+      .own(ModelTemplate(source: marked, label: "marked")), nil,
+    ]
+    return templates.map {
+      TuningModel(
+        tokenizer: bytesTokenizer, template: $0, endOfText: 0, stopTokens: [32], vocabularySize: 300)
+    }
+  }()
+
   /// Compiles and renders a template. Its bounds are the product's own, but for the number of steps, so that many inputs are
   /// tried in a second; an input that begins with an exclamation mark gets all of them.
   private static func template(_ bytes: UnsafeRawBufferPointer) throws {
@@ -334,6 +383,43 @@ enum FuzzTarget: String, CaseIterable {
     for hits in try index.search(query, queryCount: 2, top: 5) {
       precondition(hits.count == min(5, index.count) && hits.allSatisfy { $0.score.isFinite })
     }
+  }
+
+  /// An adapter's settings, a line of two percent signs, and its weights; beside a small model and merged into it.
+  private static func adapter(_ bytes: UnsafeRawBufferPointer) throws {
+    guard let end = bytes.firstRange(of: Array("\n%%\n".utf8)) else { return }
+    let path = "\(folder)/adapter"
+    try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    _ = file("adapter/adapter_config.json", UnsafeRawBufferPointer(rebasing: bytes[..<end.lowerBound]))
+    _ = file("adapter/adapter_model.safetensors", UnsafeRawBufferPointer(rebasing: bytes[end.upperBound...]))
+    let adapter = try LoRAAdapter(path: path)
+    let model = try adaptedModel.get()
+    if let decoder = try? model.decoder(adapters: [
+      AppliedAdapter(adapter), AppliedAdapter(adapter, factor: 0.5),
+    ]) {
+      let hidden = decoder.hiddenStates(windows: [[0, 299, 1]])
+      _ = decoder.logits(hidden, rows: 0..<3)
+    }
+    let merged = try ModelContents(model).merging(adapter)
+    for entry in merged.entries { _ = try entry.rowMajorBytes() }
+  }
+
+  /// A Zhinao model of one layer.
+  private static let adaptedModel = Result {
+    let path = "\(folder)/base"
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    let config = """
+      {"model_type": "zhinao", "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+       "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+       "rope_theta": 10000.0, "tie_word_embeddings": false}
+      """
+    try AtomicFile.write(config, to: path + "/config.json")
+    let index = TensorIndex(try ModelConfiguration(JSONValue.parse(Array(config.utf8)), label: "config.json"))
+    let plans = index.required.map { TensorPlan(index.name(of: $0.id), .f32, $0.shape) }
+    try SafetensorsWriter.write(to: path + "/model.safetensors", tensors: plans) { plan, emit in
+      try [Float](repeating: 0.01, count: plan.byteCount / 4).withUnsafeBytes { try emit($0) }
+    }
+    return try OpenedModel(path: path)
   }
 
   private static let conversation: [TemplateMember] = {

@@ -126,6 +126,18 @@ for number, text in enumerate(["The cats' catnip.", "ÜNÏ中가 [SEP]\u302e\u1b
     for settings in (0x03, 0x2F, 0x37):
         put("wordpiece", f"vocabulary-{settings}-{number}", bytes([settings]) + "\n".join(words).encode() + b"\xfe" + text.encode())
         put("wordpiece", f"json-{settings}-{number}", bytes([settings]) + json.dumps(wordpiece, ensure_ascii=False).encode() + b"\xfe" + text.encode())
+# Settings, a line with two percent signs, weights.
+lora = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_rslora": True, "target_modules": ["qkv_proj", "q_proj", "up_proj", "lm_head"]}
+pair = lambda module, out, width: {f"base_model.model.{module}.lora_A.weight": floats(2, width), f"base_model.model.{module}.lora_B.weight": floats(out, 2)}
+layer = "model.layers.0."
+for name, settings, entries in [
+    ("fused", lora, pair(layer + "self_attn.qkv_proj", 64, 32) | pair(layer + "mlp.up_proj", 64, 32) | pair("lm_head", 300, 32)),
+    ("split", {**lora, "rank_pattern": {"up_proj": 2}, "layers_to_transform": [0]}, pair(layer + "self_attn.q_proj", 32, 32) | pair(layer + "mlp.up_proj", 64, 32)),
+    ("whole", {**lora, "modules_to_save": ["norm", "lm_head"]}, pair(layer + "self_attn.q_proj", 32, 32) | {"base_model.model.model.norm.weight": floats(32), "base_model.model.lm_head.weight": floats(300, 32)}),
+    ("rows", {**lora, "trainable_token_indices": [5, 7]}, {"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": floats(2, 32)}),
+    ("embedding", {**lora, "target_modules": ["embed_tokens"]}, {"base_model.model.model.embed_tokens.lora_embedding_A": floats(2, 300), "base_model.model.model.embed_tokens.lora_embedding_B": floats(32, 2)}),
+]:
+    put("adapter", name, json.dumps(settings).encode() + b"\n%%\n" + safetensors(entries))
 put("config", "zhinao", json.dumps(config))
 put("config", "llama", json.dumps(llama))
 put("config", "quantize", json.dumps(quantization))
@@ -135,6 +147,20 @@ put("calibration", "jsonl", b"\0" + lines.encode())
 put("calibration", "json", b"\1" + ("[" + ",".join(lines.strip().split("\n")) + "]").encode())
 put("calibration", "text", b"\2" + "running text 你好 ".encode() * 5)
 put("calibration", "gz", b"\3" + gzip.compress(lines.encode(), mtime=0))
+turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}, {"role": "assistant", "content": "one", "weight": 0}, {"role": "user", "content": "more"}, {"role": "assistant", "content": "\u4e8c"}]
+call = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+tuning = [
+    {"messages": turns}, {"conversations": [{"from": "human", "value": "a"}, {"from": "observation", "value": "c"}, {"from": "gpt", "value": "b"}]},
+    {"instruction": "a", "input": "b", "output": "c", "history": [["d", "e"]], "system": "f"}, {"query": "a", "response": "b"},
+    {"prompt": "a", "completion": "b"}, {"prompt": turns[:2], "completion": turns[4:]}, {"text": "running text " * 9},
+    {"input_ids": [5, 6, 7], "labels": [-100, 6, None]}, {"messages": [turns[1], call, {"role": "tool", "content": "x"}, turns[2]], "tools": [{"name": "f"}]},
+]
+lines = "\n".join(json.dumps(record) for record in tuning).encode()
+for choice in range(0, 256, 4):
+    put("tuning-data", f"jsonl{choice}", bytes([choice]) + lines)
+put("tuning-data", "json", b"\x09" + json.dumps(tuning).encode())
+put("tuning-data", "text", b"\x02" + "running text \u4f60\u597d ".encode() * 5)
+put("tuning-data", "gz", b"\x03" + gzip.compress(lines, mtime=0))
 
 
 def gguf(values, tensors):
