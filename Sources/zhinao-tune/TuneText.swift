@@ -207,13 +207,20 @@ final class TuneProgress: TuningObserver {
   private var tokens = 0
   private var start = Date()
 
-  init(plan: TuneText.Plan) { self.plan = plan }
+  /// Whether what a run that ends early leaves behind goes away.
+  private let keepsNothing: Bool
+
+  init(plan: TuneText.Plan, keepsNothing: Bool = false) {
+    self.plan = plan
+    self.keepsNothing = keepsNothing
+  }
 
   func tuningStarted(_ length: TuningLength, finishedSteps: Int, checkpoint: String) {
     finished = finishedSteps
     total = length.totalSteps
     start = Date()
     if finishedSteps > 0 { Output.note("continuing after step \(finishedSteps), kept in \(checkpoint)") }
+    guard !keepsNothing else { return }
     Interruption.farewell.withLock { farewell in
       farewell = {
         guard CheckpointFolder.isOfUse(at: checkpoint) else {
