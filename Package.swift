@@ -45,10 +45,16 @@ let libraries: [Target] = [
       "Architecture", "Transformer",
     ]),
   .target(
+    name: "Adapters",
+    dependencies: [
+      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Tokenization", "Architecture", "Transformer",
+      "Models",
+    ]),
+  .target(
     name: "Conversion",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "PackedModel", "Tokenization",
-      "Architecture", "Models",
+      "Architecture", "Models", "Adapters",
     ]),
   .target(
     name: "Audit",
@@ -90,14 +96,14 @@ let libraries: [Target] = [
     name: "Tasks",
     dependencies: [
       "Files", "JSON", "Reports", "Compute", "Tensors", "Tokenization", "Architecture", "Transformer",
-      "Models",
+      "Models", "Adapters",
       "Evaluation", "Generation", "Retrieval",
     ]),
   .target(
     name: "Serving",
     dependencies: [
-      "Files", "JSON", "Compute", "Tensors", "Architecture", "Transformer", "Models", "Tokenization",
-      "Generation", "Retrieval",
+      "Files", "JSON", "Compute", "Tensors", "Architecture", "Transformer", "Models", "Adapters",
+      "Tokenization", "Generation", "Retrieval",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -117,7 +123,7 @@ let libraries: [Target] = [
     name: "ToolSupport",
     dependencies: [
       "CSignals", "Files", "JSON", "Terminal", "Reports", "Compute", "Tensors", "AutoGPTQ", "Models",
-      "Transformer",
+      "Adapters", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 ]
@@ -130,7 +136,7 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF",
       "PackedModel",
-      "Tokenization", "Architecture", "Models", "Conversion",
+      "Tokenization", "Architecture", "Models", "Adapters", "Conversion",
     ]),
   .executableTarget(
     name: "zhinao-quantize",
@@ -157,6 +163,7 @@ let tools: [Target] = [
     name: "zhinao-serve",
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Models",
+      "Adapters",
       "Generation", "Retrieval", "Serving",
       .product(name: "Logging", package: "swift-log"),
     ]),
@@ -173,15 +180,16 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Terminal",
       "Tokenization",
-      "Transformer", "Models", "Evaluation", "Generation", "Retrieval", "Tasks", "Conversion", "Calibration",
+      "Transformer", "Models", "Adapters", "Evaluation", "Generation", "Retrieval", "Tasks", "Conversion",
+      "Calibration",
       "Quantization",
     ],
     resources: [.copy("Resources/demo")]),
   .executableTarget(
     name: "zhinao-tune",
     dependencies: [
-      argumentParser, "ToolSupport", "Files", "JSON", "Reports", "Terminal", "Tokenization", "Transformer",
-      "Models", "Training", "Tuning",
+      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Tokenization",
+      "Transformer", "Models", "Calibration", "Generation", "Training", "Tuning",
     ]),
   .executableTarget(
     name: "zhinao-bench",
@@ -197,6 +205,7 @@ let testedLibraries = libraries.filter {
 }
 // What tests use beside the library they test.
 let testDependencies: [String: [Target.Dependency]] = [
+  "Adapters": ["Conversion"],
   "Conversion": ["Audit"],
   "Dialogue": ["Compute", "Models", "Tensors"],
   "Evaluation": ["Models", "Safetensors"],
@@ -242,8 +251,8 @@ let fuzzing: [Target] = [
     name: "zhinao-fuzz",
     dependencies: [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
-      "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer", "Retrieval",
-      "Evaluation", "Tasks", "Tuning",
+      "Adapters", "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer",
+      "Retrieval", "Evaluation", "Tasks", "Tuning",
     ],
     path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run", "template.dict"])
 ]

@@ -56,43 +56,8 @@ package struct ConversionError: DiagnosedError, Equatable {
     case nameAppearsTwice
 
     // MARK: LoRA
-    /// No `adapter_config.json`.
-    case noAdapterConfiguration
-    /// No `adapter_model.safetensors`.
-    case noAdapterWeights
-    case emptyAdapter
-    /// Not A, not B, not a whole weight.
-    case unknownAdapterTensor
-    /// A or B is missing, or they do not fit each other.
-    case noPair
-    /// A has another rank than the settings say.
-    case rankDiffers(found: Int, expected: Int)
-    /// A kind of adapter that a sum B·A does not describe.
-    case notPlainLoRA(String)
-    /// An adapter that acts only on what follows certain tokens.
-    case activatedByTokens
-    /// A setting that must be a positive number.
-    case notAPositiveNumber(key: String)
-    /// A setting that must be a number.
-    case notANumber(key: String)
-    /// A regular expression of the setting.
-    case badPattern(key: String, NamePattern.Failure)
-    /// `rank_pattern` gives a module a rank below 1.
-    case badRank(module: String, Int)
-    /// The settings leave out every module that the file has weights for; the first of them.
-    case nothingTargeted(String)
-    /// Trained rows that `trainable_token_indices` does not place in the matrix.
-    case rowsUnknown([Int])
-    /// A weight that was trained as a whole has another shape than the base model's.
-    case replacementDoesNotFit(shape: [Int], base: [Int])
     /// Embedding and head would have different numbers of rows.
     case vocabulariesDiffer(embedding: Int, head: Int)
-    /// The base model has no such tensor of floats.
-    case noTensorInBase(shape: [Int], base: String)
-    /// The base model has no such module.
-    case noModuleInBase(base: String)
-    /// The base model's matrix has another shape.
-    case updateDoesNotFit(update: [Int], matrix: String, shape: [Int])
     /// An adapter is merged into floats.
     case baseInIntegers
     /// An element of the sum is NaN or infinite.
@@ -123,7 +88,7 @@ package struct ConversionError: DiagnosedError, Equatable {
 
   package var category: FailureCategory {
     switch reason {
-    case .noTokenizerJSON, .noAdapterConfiguration, .noAdapterWeights: .cannotOpenInput
+    case .noTokenizerJSON: .cannotOpenInput
     default: .badInput
     }
   }
@@ -161,34 +126,8 @@ extension ConversionError.Reason: CustomStringConvertible {
       "has \(bits) bits, but a folder stores the head as floats; quantize again with --head-bits 16"
     case .notAutoGPTQ(let obstacle): obstacle
     case .nameAppearsTwice: "would be in the folder twice; the model has two tensors that need this name"
-    case .noAdapterConfiguration: "has no adapter_config.json: it is not a PEFT adapter"
-    case .noAdapterWeights: "has no adapter_model.safetensors"
-    case .emptyAdapter: "holds no tensors"
-    case .unknownAdapterTensor:
-      "is neither lora_A, lora_B nor a whole weight; merge it with PEFT's merge_and_unload"
-    case .noPair: "has no lora_A [rank, in] and lora_B [out, rank] that fit"
-    case .rankDiffers(let found, let expected): "has rank \(found), but adapter_config.json says \(expected)"
-    case .notPlainLoRA(let what):
-      "\(what), which is not a plain sum B·A; merge it with PEFT's merge_and_unload, then convert the result"
-    case .notAPositiveNumber(let key): "\(key) is not a positive number"
-    case .notANumber(let key): "\(key) is not a number"
-    case .activatedByTokens:
-      "alora_invocation_tokens is set: the adapter acts only on what follows these tokens, so it cannot be merged into weights"
-    case .badPattern(let key, let failure): "\(key): \(failure)"
-    case .nothingTargeted(let module):
-      "has weights for \(module), which target_modules and the settings beside it in adapter_config.json leave out; correct the settings"
-    case .rowsUnknown(let shape):
-      "has shape \(shape), which does not fit trainable_token_indices of adapter_config.json"
-    case .replacementDoesNotFit(let shape, let base):
-      "has shape \(shape), the base model's tensor has \(base): is it the adapter's base model?"
     case .vocabulariesDiffer(let embedding, let head):
       "gives the embedding \(embedding) rows, while the head has \(head); save both with modules_to_save, or train with ensure_weight_tying"
-    case .badRank(let module, let rank): "rank_pattern gives \(module) the rank \(rank)"
-    case .noTensorInBase(let shape, let base): "has shape \(shape); \(base) has no such tensor of floats"
-    case .noModuleInBase(let base):
-      "is updated by the adapter, but \(base) has no such module: is it the adapter's base model?"
-    case .updateDoesNotFit(let update, let matrix, let shape):
-      "updates a matrix \(update), \(matrix) is \(shape)"
     case .baseInIntegers:
       "is quantized; merge the adapter into the float model and quantize the result, or pass --dequantize"
     case .mergedNotFinite(let index): "element \(index) is not finite after the adapter is merged"

@@ -1,3 +1,4 @@
+import Adapters
 import Architecture
 import Compute
 import Files
@@ -14,11 +15,7 @@ extension ModelContents {
   package func merging(_ adapter: LoRAAdapter, dtype: DType? = nil, note: (String) -> Void = { _ in }) throws
     -> ModelContents
   {
-    if let first = adapter.untargeted.first {
-      note(
-        "\(adapter.path): weights of \(adapter.untargeted.count) modules, \(first) among them, are left out, because "
-          + "target_modules and the settings beside it do not name them")
-    }
+    if let text = adapter.untargetedNote { note(text) }
     return try withoutActuallyEscaping(note) { note in
       let vocabulary = LoRAVocabulary(base: self, adapter: adapter, dtype: dtype, note: note)
       return try vocabulary.merged().merging(
@@ -39,11 +36,11 @@ extension ModelContents {
       guard let place = places[table.key(named: name.text)], let stored = entries[place].dtype,
         [.f32, .f16, .bf16].contains(stored)
       else {
-        throw ConversionError(
+        throw AdapterError(
           .noTensorInBase(shape: tensor.shape, base: path), path: adapter.path, tensor: tensor.name)
       }
       guard entries[place].shape == tensor.shape else {
-        throw ConversionError(
+        throw AdapterError(
           .replacementDoesNotFit(shape: tensor.shape, base: entries[place].shape), path: adapter.path,
           tensor: tensor.name)
       }
@@ -52,8 +49,12 @@ extension ModelContents {
     }
     var pieces: [Int: [LoRAPiece]] = [:]
     for (module, update) in updates.sorted(by: { $0.key < $1.key }) {
-      for (target, rows) in try targets(of: module.text, update, places, adapter) {
-        pieces[target, default: []].append(LoRAPiece(update, rows: rows))
+      let changed = try adapter.places(of: module.text, update, in: configuration, base: path) { id in
+        places[.known(TensorID(id))].map { entries[$0].shape }
+      }
+      for place in changed {
+        guard let target = places[.known(TensorID(place.module))] else { continue }
+        pieces[target, default: []].append(LoRAPiece(update, rows: place.rows))
       }
     }
     for (target, pieces) in pieces {
@@ -80,14 +81,14 @@ extension ModelContents {
   ) throws {
     guard let id = index.module(named: module),
       let place = entries.firstIndex(where: { $0.key == .known(TensorID(id)) })
-    else { throw ConversionError(.noModuleInBase(base: path), path: adapter.path, tensor: module) }
+    else { throw AdapterError(.noModuleInBase(base: path), path: adapter.path, tensor: module) }
     let entry = entries[place]
     guard let stored = entry.dtype, [.f32, .f16, .bf16].contains(stored) else {
       throw ConversionError(.baseInIntegers, path: path, tensor: index.name(of: entry.key))
     }
     guard entry.shape.count == 2, rows.values.shape[1] == entry.shape[1],
       rows.places.allSatisfy({ (0..<entry.shape[0]).contains($0) })
-    else { throw ConversionError(.rowsUnknown(entry.shape), path: adapter.path, tensor: rows.values.name) }
+    else { throw AdapterError(.rowsUnknown(entry.shape), path: adapter.path, tensor: rows.values.name) }
     let type = dtype ?? stored
     let name = index.name(of: entry.key)
     entries[place].form = .made(type) { [path] in
@@ -116,48 +117,6 @@ extension ModelContents {
       }
       return UnsafeBytes(UnsafeRawBufferPointer(result.buffer), owner: result)
     }
-  }
-
-  /// Entries that an update changes, each with the row of B for each of its rows (−1: none). A module of one layout of
-  /// q, k and v is found in the other.
-  private func targets(
-    of module: String, _ update: LoRAAdapter.Update, _ places: [TensorKey: Int], _ adapter: LoRAAdapter
-  ) throws -> [(entry: Int, rows: [Int])] {
-    let table = index
-    func fail(_ reason: ConversionError.Reason) -> ConversionError {
-      ConversionError(reason, path: adapter.path, tensor: module)
-    }
-    func checked(_ entry: Int, _ rows: [Int], width: Int) throws -> (entry: Int, rows: [Int]) {
-      let shape = entries[entry].shape
-      guard shape.count == 2, shape[1] == update.shape[1], update.shape[0] == width else {
-        throw fail(
-          .updateDoesNotFit(
-            update: update.shape, matrix: table.name(of: entries[entry].key), shape: shape))
-      }
-      return (entry, rows)
-    }
-    if let entry = table.module(named: module).flatMap({ places[.known(TensorID($0))] }) {
-      let count = entries[entry].shape.first ?? 0
-      return [try checked(entry, Array(0..<count), width: count)]
-    }
-    let layout = QKVRows(configuration.decoder)
-    let total = configuration.decoder.qkvWidth
-    if let id = QKVRows.module(named: module, configuration) {
-      if let part = layout.parts.first(where: { $0.kind == id.kind }),
-        let entry = places[.known(TensorID(.fusedQKV, layer: id.layer))]
-      {
-        var rows = [Int](repeating: -1, count: total)
-        for (row, place) in part.ranges.joined().enumerated() { rows[place] = row }
-        return [try checked(entry, rows, width: part.ranges.joined().count)]
-      }
-      let found = layout.parts.compactMap { part in
-        places[.known(TensorID(part.kind, layer: id.layer))].map { ($0, Array(part.ranges.joined())) }
-      }
-      if id.kind == .fusedQKV, found.count == layout.parts.count {
-        return try found.map { try checked($0.0, $0.1, width: total) }
-      }
-    }
-    throw fail(.noModuleInBase(base: path))
   }
 }
 

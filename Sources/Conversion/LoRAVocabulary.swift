@@ -1,3 +1,4 @@
+import Adapters
 import Architecture
 import Compute
 import Files
@@ -98,7 +99,7 @@ struct LoRAVocabulary {
       throw ConversionError(.baseInIntegers, path: path, tensor: name(side).text)
     }
     guard tensor.shape.count == 2, tensor.shape[1] == old.shape.last, tensor.shape[0] > 0 else {
-      throw ConversionError(
+      throw AdapterError(
         .replacementDoesNotFit(shape: tensor.shape, base: old.shape), path: adapter.path, tensor: tensor.name)
     }
     let type = dtype ?? stored

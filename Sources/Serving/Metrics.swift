@@ -27,7 +27,9 @@ final class Metrics: Sendable {
       page.family("process_resident_memory_bytes", "gauge", "Resident memory.")
       page.sample("process_resident_memory_bytes", [:], bytes)
     }
-    let all = models.models(ServedModel.self).map { (model: $0, statistics: $0.engine.statistics) }
+    // An adapter's requests are counted with its model's, whose engine computes them.
+    let all = models.models(ServedModel.self).filter { $0.parent == nil }
+      .map { (model: $0, statistics: $0.engine.statistics) }
     func family(_ name: String, _ kind: String, _ help: String, _ value: (SchedulerStatistics) -> Any) {
       page.family(name, kind, help)
       for (model, statistics) in all { page.sample(name, ["model": model.name], value(statistics)) }

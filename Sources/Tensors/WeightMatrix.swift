@@ -25,6 +25,16 @@ package enum WeightMatrix: Sendable {
 }
 
 extension WeightMatrix {
+  /// Whether both are the same matrix in memory.
+  package func sharesMemory(with other: WeightMatrix) -> Bool {
+    switch (self, other) {
+    case (.rows(let a), .rows(let b)): a.elements == b.elements
+    case (.panels(let a), .panels(let b)): a.elements == b.elements
+    case (.intPanels(let a), .intPanels(let b)): a.codes == b.codes
+    default: false
+    }
+  }
+
   /// Some outputs of a float matrix, sharing its memory; for panels `range` starts at a whole one.
   package func outputs(_ range: Range<Int>) -> WeightMatrix {
     switch self {

@@ -14,6 +14,7 @@ package final class ProgressReporter {
   private let start = Date()
   private var lastShown = Date.distantPast
   private var share: Double?
+  private var detail: String?
   private let isTerminal = StandardStream.error.isTerminal
 
   /// - Parameter unit: what is counted, in the plural: `windows`, `layers`; `bytes` is shown as MB.
@@ -22,10 +23,13 @@ package final class ProgressReporter {
     self.unit = unit
   }
 
-  /// - Parameter share: how much of the work of this process is done, from which the time left follows; nil: as much as `done` is of
-  ///   `total`. Units that were done before, or that differ, make the two unequal.
-  package func update(_ done: Int, of total: Int, share: Double? = nil) {
+  /// - Parameters:
+  ///   - share: how much of the work of this process is done, from which the time left follows; nil: as much as `done` is of `total`.
+  ///     Units that were done before, or that differ, make the two unequal.
+  ///   - detail: what else is shown, before the time left.
+  package func update(_ done: Int, of total: Int, share: Double? = nil, detail: String? = nil) {
     self.share = share
+    self.detail = detail
     guard !ProgressReporter.isSilent, total > 0 else { return }
     let now = Date()
     if isTerminal {
@@ -66,7 +70,7 @@ package final class ProgressReporter {
     } else {
       eta = share > 0 ? "ETA \(Format.duration(seconds / share * max(0, 1 - share)))" : "ETA unknown"
     }
-    return "\(done)/\(total) \(unit), \(eta)"
+    return "\(done)/\(total) \(unit), \(detail.map { $0 + ", " } ?? "")\(eta)"
   }
 
   /// Removes a bar that is being shown, before something else is printed or the process ends.

@@ -28,6 +28,15 @@ extension DecoderLayer {
     }
   }
 
+  /// The same, each with the place of its first output.
+  var attentionPlaces: [(kind: ModuleKind, first: Int)] {
+    var first = 0
+    return attentionInputs.map { kind in
+      defer { first += self[kind].outFeatures }
+      return (kind, first)
+    }
+  }
+
   /// Which projections the layer has, in the order of a forward pass.
   package var projections: [ModuleKind] { attentionInputs + [.attentionOutput, .gate, .up, .down] }
 }

@@ -6,11 +6,27 @@ import Transformer
 /// The cross-entropy of a language model's head and its gradient with respect to what goes into the head. Logits exist for some tokens
 /// at a time, in place of which their gradients come, so memory does not grow with tokens × vocabulary. Tokens that do not count are
 /// left out.
-package struct CrossEntropy {
+package final class CrossEntropy {
   private let head: Linear
   private let logitScale: Float
   private let arithmetic: FloatArithmetic
   private let pool: WorkerPool
+  /// Kept from one use to the next: the system clears fresh memory.
+  private var work: Work?
+
+  private struct Work {
+    let rows: Int
+    let logits, inputs, part: AlignedBuffer<Float>
+    let losses: AlignedBuffer<Double>
+
+    init(rows: Int, vocabulary: Int, width: Int) {
+      self.rows = rows
+      logits = AlignedBuffer(count: rows * vocabulary)
+      inputs = AlignedBuffer(count: rows * width)
+      part = AlignedBuffer(count: rows * width)
+      losses = AlignedBuffer(count: rows)
+    }
+  }
 
   /// Bytes of the logits that exist at a time.
   private static let logitBytes = 64 << 20
@@ -60,10 +76,15 @@ package struct CrossEntropy {
     let counted = (0..<rows).filter { targets[$0] != nil }
     let most = min(counted.count, CrossEntropy.rowsAtOnce(vocabulary: vocabulary))
     guard most > 0 else { return losses }
-    let logits = AlignedBuffer<Float>(count: most * vocabulary)
-    let inputs = AlignedBuffer<Float>(count: most * width)
-    let part = AlignedBuffer<Float>(count: gradient == nil ? 1 : most * width)
-    let found = AlignedBuffer<Double>(count: most)
+    let work: Work
+    if let old = self.work, old.rows >= most {
+      work = old
+    } else {
+      work = Work(rows: most, vocabulary: vocabulary, width: width)
+      self.work = work
+    }
+    let (logits, inputs, part, found) = (work.logits, work.inputs, work.part, work.losses)
+    let (head, logitScale, kernels) = (head, logitScale, pool.kernels)
     for first in stride(from: 0, to: counted.count, by: most) {
       let some = counted[first..<min(counted.count, first + most)]
       for (place, row) in some.enumerated() {
@@ -76,7 +97,9 @@ package struct CrossEntropy {
       let lines = DisjointWrites(logits.pointer)
       pool.runRanges(some.count) { range in
         for place in range {
-          found[place] = differentiate(lines + place * vocabulary, word: words[place], factor: wanted)
+          found[place] = CrossEntropy.differentiate(
+            lines + place * vocabulary, word: words[place], factor: wanted, head: head,
+            logitScale: logitScale, kernels: kernels)
         }
       }
       for (place, row) in some.enumerated() { losses[row] = found[place] }
@@ -93,8 +116,10 @@ package struct CrossEntropy {
 
   /// What the head gives for one token → the gradient with respect to it, unless `factor` is nil.
   /// - Returns: the token's loss.
-  private func differentiate(_ line: UnsafeMutablePointer<Float>, word: Int, factor: Double?) -> Double {
-    let kernels = pool.kernels
+  private static func differentiate(
+    _ line: UnsafeMutablePointer<Float>, word: Int, factor: Double?, head: Linear, logitScale: Float,
+    kernels: Kernels
+  ) -> Double {
     let count = head.outFeatures
     if let bias = head.bias { kernels.add(line, bias.pointer, count: count) }
     if logitScale != 1 { kernels.scale(line, by: logitScale, count: count) }

@@ -1,3 +1,4 @@
+import Architecture
 import Compute
 import Tensors
 
@@ -6,27 +7,29 @@ enum LowRankProducts {
   /// Rows that are summed in one chain before they are added.
   private static let depth = 512
 
-  /// c `[rows, n]` = x `[rows, k]` · Bᵀ.
+  /// c `[rows, n]`, rows `cRowStride` apart, = x `[rows, k]` · Bᵀ.
   /// - Parameter b: B `[n, k]` in panels, `k` lines each.
   static func multiply(
     x: UnsafePointer<Float>, xRowStride: Int, rows: Int, k: Int, b: AlignedBuffer<Float>, n: Int,
-    into c: UnsafeMutablePointer<Float>, pool: WorkerPool
+    into c: UnsafeMutablePointer<Float>, cRowStride: Int, pool: WorkerPool
   ) {
     let (x, c) = (SharedPointer(x), DisjointWrites(c))
     pool.runRanges(rows, grain: 2 * pool.kernels.tileRows) { range in
       pool.kernels.gemm(
         m: range.count, n: n, k: k, a: x + range.lowerBound * xRowStride, aRowStride: xRowStride, aKStride: 1,
-        b: b.pointer, bPanelStride: k * panelWidth, c: c + range.lowerBound * n, cRowStride: n,
+        b: b.pointer, bPanelStride: k * panelWidth, c: c + range.lowerBound * cRowStride,
+        cRowStride: cRowStride,
         cPanelStride: panelWidth, mode: .overwrite)
     }
   }
 
   /// sum `[rank, width]` += leftᵀ · right, over rows.
   /// - Parameters:
-  ///   - left: `[rows, rank]`.
+  ///   - left: rows of `rank` floats, `leftRowStride` apart.
   ///   - right: rows of `width` floats, `rightRowStride` apart.
   static func addGram(
-    left: UnsafePointer<Float>, rank: Int, right: UnsafePointer<Float>, rightRowStride: Int, width: Int,
+    left: UnsafePointer<Float>, leftRowStride: Int, rank: Int, right: UnsafePointer<Float>,
+    rightRowStride: Int, width: Int,
     rows: Int, to sum: UnsafeMutablePointer<Float>, pool: WorkerPool
   ) {
     let (left, right, sum) = (SharedPointer(left), SharedPointer(right), DisjointWrites(sum))
@@ -42,7 +45,8 @@ enum LowRankProducts {
             block, panelStride: some * panelWidth, from: right + (row * rightRowStride + first),
             rowStride: rightRowStride, columns: columns, k: some)
           kernels.gemm(
-            m: rank, n: columns, k: some, a: left + row * rank, aRowStride: 1, aKStride: rank, b: block,
+            m: rank, n: columns, k: some, a: left + row * leftRowStride, aRowStride: 1,
+            aKStride: leftRowStride, b: block,
             bPanelStride: some * panelWidth, c: sum + first, cRowStride: width, cPanelStride: panelWidth,
             mode: .addBlock)
         }
@@ -51,64 +55,88 @@ enum LowRankProducts {
   }
 }
 
-/// The matrices of one update in the orders in which a step multiplies with them.
-struct PreparedUpdate: Sendable {
-  let update: TrainedAdapter.Update
+/// The updates that see one input: their matrices A one below the other, in the orders in which a step multiplies with them.
+struct PreparedGroup: Sendable {
+  /// One update and where its columns of h begin.
+  struct Member: Sendable {
+    let update: TrainedAdapter.Update
+    let first: Int
+    let rank: Int
+    /// Of the projection, not of the update: outputs without a row of B have zeros.
+    let outputs: Int
+    /// B `[outputs, rank]` in panels of outputs: y += h · Bᵀ.
+    let b: AlignedBuffer<Float>
+    /// Bᵀ in panels of the rank: dh = dy · B.
+    let bTransposed: AlignedBuffer<Float>
+  }
+
+  let members: [Member]
+  let kinds: Set<ModuleKind>
+  /// Of all members, added.
   let rank: Int
   let inputs: Int
-  /// Of the projection, not of the update: rows of B without an output do not exist, outputs without a row have zeros.
-  let outputs: Int
   /// A `[rank, inputs]` in panels of rows: h = x · Aᵀ.
   let a: AlignedBuffer<Float>
   /// Aᵀ in panels of inputs: dx = dh · A.
   let aTransposed: AlignedBuffer<Float>
-  /// B `[outputs, rank]` in panels of outputs: y += h · Bᵀ.
-  let b: AlignedBuffer<Float>
-  /// Bᵀ in panels of the rank: dh = dy · B.
-  let bTransposed: AlignedBuffer<Float>
+  /// Tells the group's dropout from that of the others.
+  var number: UInt64 { members[0].update.number }
 
   private static func padded(_ count: Int) -> Int { (count + panelWidth - 1) / panelWidth * panelWidth }
 
-  /// Floats of the four.
+  /// Floats that one update adds.
   static func floatCount(rank: Int, inputs: Int, outputs: Int) -> Int {
-    padded(rank) * (inputs + outputs) + rank * (padded(inputs) + padded(outputs)) + rank * outputs
+    padded(rank) * (inputs + outputs) + rank * (inputs + padded(inputs) + padded(outputs) + outputs)
   }
 
-  init(_ update: TrainedAdapter.Update, outputs: Int, pool: WorkerPool) {
-    self.update = update
-    self.outputs = outputs
-    rank = update.a.shape[0]
-    inputs = update.a.shape[1]
+  /// - Parameter updates: with their projections' numbers of outputs; they have as many inputs.
+  init(_ updates: [(update: TrainedAdapter.Update, outputs: Int)], pool: WorkerPool) {
     let kernels = pool.kernels
-    let (rank, inputs) = (rank, inputs)
-    a = AlignedBuffer(count: PreparedUpdate.padded(rank) * inputs)
-    aTransposed = AlignedBuffer(count: PreparedUpdate.padded(inputs) * rank)
-    b = AlignedBuffer(count: PreparedUpdate.padded(outputs) * rank)
-    bTransposed = AlignedBuffer(count: PreparedUpdate.padded(rank) * outputs)
-    let values = update.a.values.pointer
-    var ofB = update.b.values
-    if let rows = update.rows {
-      ofB = AlignedBuffer(count: outputs * rank)
-      ofB.pointer.update(repeating: 0, count: ofB.count)
-      for (row, output) in rows.enumerated() {
-        (ofB.pointer + output * rank).update(from: update.b.values.pointer + row * rank, count: rank)
+    var rank = 0
+    members = updates.map { update, outputs in
+      let own = update.a.shape[0]
+      defer { rank += own }
+      var values = update.b.values
+      if let rows = update.rows {
+        values = AlignedBuffer(zeros: outputs * own)
+        for (row, output) in rows.enumerated() {
+          (values.pointer + output * own).update(from: update.b.values.pointer + row * own, count: own)
+        }
+      }
+      let b = AlignedBuffer<Float>(count: PreparedGroup.padded(outputs) * own)
+      for first in stride(from: 0, to: outputs, by: panelWidth) {
+        kernels.packPanel(
+          b.pointer + first * own, from: values.pointer + first * own, type: .f32, rowStride: own,
+          rows: min(panelWidth, outputs - first), k: own)
+      }
+      let bTransposed = AlignedBuffer<Float>(count: PreparedGroup.padded(own) * outputs)
+      kernels.copyPanels(
+        bTransposed.pointer, panelStride: outputs * panelWidth, from: values.pointer, rowStride: own,
+        columns: own, k: outputs)
+      return Member(
+        update: update, first: rank, rank: own, outputs: outputs, b: b, bTransposed: bTransposed)
+    }
+    kinds = Set(updates.map(\.update.kind))
+    self.rank = rank
+    inputs = updates[0].update.a.shape[1]
+    let inputs = inputs
+    var all = updates[0].update.a.values
+    if updates.count > 1 {
+      all = AlignedBuffer(count: rank * inputs)
+      for member in members {
+        (all.pointer + member.first * inputs).update(
+          from: member.update.a.values.pointer, count: member.rank * inputs)
       }
     }
+    a = AlignedBuffer(count: PreparedGroup.padded(rank) * inputs)
+    aTransposed = AlignedBuffer(count: PreparedGroup.padded(inputs) * rank)
     for first in stride(from: 0, to: rank, by: panelWidth) {
       kernels.packPanel(
-        a.pointer + first * inputs, from: values + first * inputs, type: .f32, rowStride: inputs,
+        a.pointer + first * inputs, from: all.pointer + first * inputs, type: .f32, rowStride: inputs,
         rows: min(panelWidth, rank - first), k: inputs)
     }
-    for first in stride(from: 0, to: outputs, by: panelWidth) {
-      kernels.packPanel(
-        b.pointer + first * rank, from: ofB.pointer + first * rank, type: .f32, rowStride: rank,
-        rows: min(panelWidth, outputs - first), k: rank)
-    }
     kernels.copyPanels(
-      aTransposed.pointer, panelStride: rank * panelWidth, from: values, rowStride: inputs, columns: inputs,
-      k: rank)
-    kernels.copyPanels(
-      bTransposed.pointer, panelStride: outputs * panelWidth, from: ofB.pointer, rowStride: rank,
-      columns: rank, k: outputs)
+      aTransposed.pointer, panelStride: rank * panelWidth, from: all.pointer, rowStride: inputs,
+      columns: inputs, k: rank)
   }
 }

@@ -6,7 +6,7 @@ import Models
 import Tensors
 
 /// Why an adapter cannot be trained on a model.
-package struct AdapterError: DiagnosedError, Equatable {
+package struct TrainingTargetError: DiagnosedError, Equatable {
   package enum Reason: Equatable, Sendable {
     /// An end of a name that no projection has.
     case unknownTarget(String, known: [String])
@@ -29,7 +29,7 @@ package struct AdapterError: DiagnosedError, Equatable {
   package var description: String { "\(path): \(reason)" }
 }
 
-extension AdapterError.Reason: CustomStringConvertible {
+extension TrainingTargetError.Reason: CustomStringConvertible {
   package var description: String {
     switch self {
     case .unknownTarget(let name, let known):
@@ -75,7 +75,7 @@ package struct TrainedAdapter: Sendable {
   let norms: [SavedNorm]
 
   /// A of a uniform distribution between ±1/√inputs, drawn from the seed; B zero; norms as in the model. So PEFT begins.
-  /// - Throws: ``AdapterError`` when a target or a norm is not in the model.
+  /// - Throws: ``TrainingTargetError`` when a target or a norm is not in the model.
   package init(builder: DecoderBuilder, options: LoRAOptions) throws {
     self.options = options
     let path = builder.weights.path
@@ -89,7 +89,7 @@ package struct TrainedAdapter: Sendable {
         let end = String(candidate.name.bytes.split(separator: ".").last ?? "")
         if !known.contains(end) { known.append(end) }
       }
-      throw AdapterError(.unknownTarget(target, known: known), path: path)
+      throw TrainingTargetError(.unknownTarget(target, known: known), path: path)
     }
     let chosen = candidates.filter { candidate in
       options.targets.isEmpty
@@ -97,7 +97,7 @@ package struct TrainedAdapter: Sendable {
     }
     for part in chosen where part.rows != nil {
       if chosen.contains(where: { $0.layer == part.layer && $0.kind == part.kind && $0.rows == nil }) {
-        throw AdapterError(.overlappingTargets(part.name), path: path)
+        throw TrainingTargetError(.overlappingTargets(part.name), path: path)
       }
     }
     var generator = SplitMix64Sequence(seed: options.seed)
@@ -135,7 +135,7 @@ package struct TrainedAdapter: Sendable {
       try addNorms(ofLayer: layer)
     }
     try addNorms(ofLayer: nil)
-    guard !parameters.isEmpty else { throw AdapterError(.nothingTrained, path: path) }
+    guard !parameters.isEmpty else { throw TrainingTargetError(.nothingTrained, path: path) }
     self.parameters = parameters
     self.updates = updates
     self.norms = norms
@@ -194,7 +194,7 @@ package struct TrainedAdapter: Sendable {
         let end = String(index.name(of: norm).bytes.split(separator: ".").last ?? "")
         if !known.contains(end) { known.append(end) }
       }
-      throw AdapterError(.unknownSavedModule(name, known: known), path: builder.weights.path)
+      throw TrainingTargetError(.unknownSavedModule(name, known: known), path: builder.weights.path)
     }
     // PEFT compares ends of names without regard to dots: `norm` stands for every norm.
     return all.filter { norm in options.savedModules.contains { index.name(of: norm).bytes.hasSuffix($0) } }

@@ -16,7 +16,7 @@ final class TrainingBlock {
     let middle: AlignedBuffer<Float>
     /// `[rows, intermediateSize]` each, before the activation.
     let gate, up: AlignedBuffer<Float>
-    /// scale · x · Aᵀ of each update, one after the other: `[rows, rank]` each.
+    /// scale · x · Aᵀ of each group of updates, one after the other: `[rows, rank]` each.
     let narrow: AlignedBuffer<Float>
 
     init(_ c: DecoderConfiguration, rows: Int, ranks: Int) {
@@ -37,7 +37,7 @@ final class TrainingBlock {
   struct Layer {
     let index: Int
     let weights: DecoderLayer
-    let updates: [PreparedUpdate]
+    let groups: [PreparedGroup]
     /// Of norms that are trained.
     let inputNorm, postAttentionNorm: Parameter?
   }
@@ -53,9 +53,10 @@ final class TrainingBlock {
 
   /// - Parameters:
   ///   - rows: the most tokens of a run.
+  ///   - ranks: of a layer's updates, added.
   ///   - scale: of B · A.
   init(
-    _ steps: BackwardSteps, rows: Int, rank: Int, scale: Float, dropsOut: Bool, arithmetic: FloatArithmetic
+    _ steps: BackwardSteps, rows: Int, ranks: Int, scale: Float, dropsOut: Bool, arithmetic: FloatArithmetic
   ) {
     self.steps = steps
     self.rows = rows
@@ -69,14 +70,14 @@ final class TrainingBlock {
     dInner = buffer(max(c.hiddenSize, c.intermediateSize))
     dAttention = buffer(c.attentionWidth)
     dQKV = buffer(c.qkvWidth)
-    dNarrow = buffer(rank)
+    dNarrow = buffer(ranks)
     dropped = buffer(dropsOut ? max(c.hiddenSize, c.attentionWidth, c.intermediateSize) : 0)
   }
 
   /// Floats of working memory for a token.
-  static func floatsOfRow(_ c: DecoderConfiguration, rank: Int, dropsOut: Bool) -> Int {
+  static func floatsOfRow(_ c: DecoderConfiguration, ranks: Int, dropsOut: Bool) -> Int {
     2 * c.hiddenSize + c.intermediateSize + max(c.hiddenSize, c.intermediateSize) + c.attentionWidth
-      + c.qkvWidth + rank + (dropsOut ? max(c.hiddenSize, c.attentionWidth, c.intermediateSize) : 0)
+      + c.qkvWidth + ranks + (dropsOut ? max(c.hiddenSize, c.attentionWidth, c.intermediateSize) : 0)
   }
 
   // MARK: Forward
@@ -96,18 +97,16 @@ final class TrainingBlock {
     precondition(count <= rows, "the working memory is for \(rows) rows, there are \(count)")
     forward.normalize(x, weight: weights.inputNorm, rows: count, into: normed.pointer)
     forward.projectQKV(normed.pointer, rows: count, projection: weights.qkv, into: kept.qkv.pointer)
-    var first = 0
-    for kind in weights.attentionInputs {
-      add(layer, kind, normed, count, dropout, kept, to: kept.qkv.pointer + first, rowStride: c.qkvWidth)
-      first += weights[kind].outFeatures
-    }
+    add(
+      layer, normed, count, dropout, kept,
+      to: weights.attentionPlaces.map { ($0.kind, kept.qkv.pointer + $0.first, c.qkvWidth) })
     forward.attend(
       kept.qkv.pointer, sequences: sequences, layer: layer.index, into: kept.attention.pointer)
     weights.o.apply(
       kept.attention.pointer, rows: count, into: kept.middle.pointer, yRowStride: c.hiddenSize, pool: pool)
     add(
-      layer, .attentionOutput, kept.attention, count, dropout, kept, to: kept.middle.pointer,
-      rowStride: c.hiddenSize)
+      layer, kept.attention, count, dropout, kept,
+      to: [(.attentionOutput, kept.middle.pointer, c.hiddenSize)])
     forward.addResidual(x, rows: count, to: kept.middle.pointer)
     forward.normalize(
       kept.middle.pointer, weight: weights.postAttentionNorm, rows: count, into: normed.pointer)
@@ -115,9 +114,10 @@ final class TrainingBlock {
     Linear.apply(
       [(weights.gate, kept.gate.pointer, width), (weights.up, kept.up.pointer, width)], to: normed.pointer,
       rows: count, pool: pool)
-    add(layer, .gate, normed, count, dropout, kept, to: kept.gate.pointer, rowStride: width)
-    add(layer, .up, normed, count, dropout, kept, to: kept.up.pointer, rowStride: width)
-    let ofDown = layer.updates.contains { $0.update.kind == .down }
+    add(
+      layer, normed, count, dropout, kept,
+      to: [(.gate, kept.gate.pointer, width), (.up, kept.up.pointer, width)])
+    let ofDown = layer.groups.contains { $0.kinds.contains(.down) }
     guard output != nil || ofDown else { return }
     forward.activate(
       gate: kept.gate.pointer, up: kept.up.pointer, rows: count, into: inner.pointer)
@@ -125,45 +125,48 @@ final class TrainingBlock {
       weights.down.apply(
         inner.pointer, rows: count, into: output, yRowStride: c.hiddenSize, pool: pool)
     }
-    add(layer, .down, inner, count, dropout, kept, to: output, rowStride: c.hiddenSize)
+    add(layer, inner, count, dropout, kept, to: [(.down, output, c.hiddenSize)])
     if let output { forward.addResidual(kept.middle.pointer, rows: count, to: output) }
   }
 
-  /// y += scale · dropout(x) · Aᵀ · Bᵀ for each update of the projection.
-  /// - Parameter y: nil: only x · Aᵀ is wanted.
+  /// y += scale · dropout(x) · Aᵀ · Bᵀ for each update of the projections, which share x.
+  /// - Parameter places: for each projection y and its row stride; nil: only x · Aᵀ is wanted.
   private func add(
-    _ layer: Layer, _ kind: ModuleKind, _ x: AlignedBuffer<Float>, _ count: Int, _ dropout: Dropout?,
-    _ kept: Activations, to y: UnsafeMutablePointer<Float>?, rowStride: Int
+    _ layer: Layer, _ x: AlignedBuffer<Float>, _ count: Int, _ dropout: Dropout?, _ kept: Activations,
+    to places: [(kind: ModuleKind, y: UnsafeMutablePointer<Float>?, rowStride: Int)]
   ) {
-    for (place, update) in layer.updates.enumerated() where update.update.kind == kind {
+    for (place, group) in layer.groups.enumerated()
+    where places.contains(where: { group.kinds.contains($0.kind) }) {
       let h = narrow(place, layer, kept, count)
-      let input = self.input(x, update, count, dropout)
       LowRankProducts.multiply(
-        x: input, xRowStride: update.inputs, rows: count, k: update.inputs, b: update.a, n: update.rank,
-        into: h, pool: pool)
-      pool.kernels.scale(h, by: scale, count: count * update.rank)
-      guard let y else { continue }
-      LinearAlgebra.gemm(
-        m: count, n: update.outputs, k: update.rank, a: h, aRowStride: update.rank, aKStride: 1,
-        bPanels: update.b.pointer, bPanelStride: update.rank * panelWidth, c: y, cRowStride: rowStride,
-        cPanelStride: panelWidth, mode: .add, pool: pool)
+        x: input(x, group, count, dropout), xRowStride: group.inputs, rows: count, k: group.inputs,
+        b: group.a, n: group.rank, into: h, cRowStride: group.rank, pool: pool)
+      pool.kernels.scale(h, by: scale, count: count * group.rank)
+      for member in group.members {
+        guard let (_, target, rowStride) = places.first(where: { $0.kind == member.update.kind }),
+          let target
+        else { continue }
+        LinearAlgebra.gemm(
+          m: count, n: member.outputs, k: member.rank, a: h + member.first, aRowStride: group.rank,
+          aKStride: 1, bPanels: member.b.pointer, bPanelStride: member.rank * panelWidth, c: target,
+          cRowStride: rowStride, cPanelStride: panelWidth, mode: .add, pool: pool)
+      }
     }
   }
 
   private func narrow(_ place: Int, _ layer: Layer, _ kept: Activations, _ count: Int)
     -> UnsafeMutablePointer<Float>
   {
-    kept.narrow.pointer + layer.updates[..<place].reduce(0) { $0 + $1.rank } * count
+    kept.narrow.pointer + layer.groups[..<place].reduce(0) { $0 + $1.rank } * count
   }
 
   /// What A is multiplied with.
   private func input(
-    _ x: AlignedBuffer<Float>, _ update: PreparedUpdate, _ count: Int, _ dropout: Dropout?
+    _ x: AlignedBuffer<Float>, _ group: PreparedGroup, _ count: Int, _ dropout: Dropout?
   ) -> UnsafePointer<Float> {
     guard let dropout else { return UnsafePointer(x.pointer) }
     dropout.apply(
-      x.pointer, rows: count, width: update.inputs, number: update.update.number, into: dropped.pointer,
-      pool: pool)
+      x.pointer, rows: count, width: group.inputs, number: group.number, into: dropped.pointer, pool: pool)
     return UnsafePointer(dropped.pointer)
   }
 
@@ -184,10 +187,10 @@ final class TrainingBlock {
     let (hidden, width) = (c.hiddenSize, c.intermediateSize)
 
     project(gradient, rowStride: hidden, count, weights.down, into: dInner.pointer)
-    if layer.updates.contains(where: { $0.update.kind == .down }) {
+    if layer.groups.contains(where: { $0.kinds.contains(.down) }) {
       forward.activate(
         gate: kept.gate.pointer, up: kept.up.pointer, rows: count, into: inner.pointer)
-      back(layer, .down, inner, count, dropout, kept, dy: gradient, rowStride: hidden, to: dInner.pointer)
+      back(layer, inner, count, dropout, kept, from: [(.down, gradient, hidden)], to: dInner.pointer)
     }
     steps.activate(dInner.pointer, gate: kept.gate.pointer, up: kept.up.pointer, rows: count)
     forward.normalize(
@@ -195,9 +198,9 @@ final class TrainingBlock {
     project(kept.gate.pointer, rowStride: width, count, weights.gate, into: dNormed.pointer)
     project(kept.up.pointer, rowStride: width, count, weights.up, into: dInner.pointer)
     forward.addResidual(dInner.pointer, rows: count, to: dNormed.pointer)
-    for (kind, dy) in [(ModuleKind.gate, kept.gate), (.up, kept.up)] {
-      back(layer, kind, normed, count, dropout, kept, dy: dy.pointer, rowStride: width, to: dNormed.pointer)
-    }
+    back(
+      layer, normed, count, dropout, kept,
+      from: [(.gate, kept.gate.pointer, width), (.up, kept.up.pointer, width)], to: dNormed.pointer)
     if let norm = layer.postAttentionNorm {
       steps.addNormGradient(dNormed.pointer, x: kept.middle.pointer, rows: count, to: norm.gradient)
     }
@@ -207,26 +210,21 @@ final class TrainingBlock {
 
     project(gradient, rowStride: hidden, count, weights.o, into: dAttention.pointer)
     back(
-      layer, .attentionOutput, kept.attention, count, dropout, kept, dy: gradient, rowStride: hidden,
+      layer, kept.attention, count, dropout, kept, from: [(.attentionOutput, gradient, hidden)],
       to: dAttention.pointer)
     steps.attend(
       kept.qkv.pointer, out: kept.attention.pointer, dOut: dAttention.pointer, sequences: sequences,
       into: dQKV.pointer)
     forward.normalize(x, weight: weights.inputNorm, rows: count, into: normed.pointer)
-    var first = 0
-    for kind in weights.attentionInputs {
+    for (kind, first) in weights.attentionPlaces {
       let target = first == 0 ? dNormed.pointer : dInner.pointer
       project(dQKV.pointer + first, rowStride: c.qkvWidth, count, weights[kind], into: target)
       if first > 0 { forward.addResidual(target, rows: count, to: dNormed.pointer) }
-      first += weights[kind].outFeatures
     }
-    first = 0
-    for kind in weights.attentionInputs {
-      back(
-        layer, kind, normed, count, dropout, kept, dy: dQKV.pointer + first, rowStride: c.qkvWidth,
-        to: dNormed.pointer)
-      first += weights[kind].outFeatures
-    }
+    back(
+      layer, normed, count, dropout, kept,
+      from: weights.attentionPlaces.map { ($0.kind, dQKV.pointer + $0.first, c.qkvWidth) },
+      to: dNormed.pointer)
     if let norm = layer.inputNorm {
       steps.addNormGradient(dNormed.pointer, x: x, rows: count, to: norm.gradient)
     }
@@ -241,48 +239,66 @@ final class TrainingBlock {
       dy, rowStride: rowStride, rows: count, by: linear.weight, arithmetic: arithmetic, into: dx)
   }
 
-  /// Through the updates of a projection: with h = scale · x · Aᵀ, dB += dyᵀ · h, dh = scale · dy · B, dA += dhᵀ · x,
+  /// Through the updates of projections that share x: with h = scale · x · Aᵀ, dB += dyᵀ · h, dh = scale · dy · B, dA += dhᵀ · x,
   /// dx += dh · A.
   private func back(
-    _ layer: Layer, _ kind: ModuleKind, _ x: AlignedBuffer<Float>, _ count: Int, _ dropout: Dropout?,
-    _ kept: Activations, dy: UnsafePointer<Float>, rowStride: Int, to dx: UnsafeMutablePointer<Float>
+    _ layer: Layer, _ x: AlignedBuffer<Float>, _ count: Int, _ dropout: Dropout?, _ kept: Activations,
+    from places: [(kind: ModuleKind, dy: UnsafeMutablePointer<Float>, rowStride: Int)],
+    to dx: UnsafeMutablePointer<Float>
   ) {
-    for (place, update) in layer.updates.enumerated() where update.update.kind == kind {
+    for (place, group) in layer.groups.enumerated()
+    where places.contains(where: { group.kinds.contains($0.kind) }) {
       let h = narrow(place, layer, kept, count)
-      let (rank, dh) = (update.rank, dNarrow.pointer)
-      addGradientOfB(update, h: h, dy: dy, rowStride: rowStride, count)
-      LowRankProducts.multiply(
-        x: dy, xRowStride: rowStride, rows: count, k: update.outputs, b: update.bTransposed, n: rank,
-        into: dh,
-        pool: pool)
+      let (rank, dh) = (group.rank, dNarrow.pointer)
+      for member in group.members {
+        guard let (_, dy, rowStride) = places.first(where: { $0.kind == member.update.kind }) else {
+          continue
+        }
+        addGradientOfB(member, h: h + member.first, hRowStride: rank, dy: dy, rowStride: rowStride, count)
+        LowRankProducts.multiply(
+          x: dy, xRowStride: rowStride, rows: count, k: member.outputs, b: member.bTransposed,
+          n: member.rank, into: dh + member.first, cRowStride: rank, pool: pool)
+      }
       pool.kernels.scale(dh, by: scale, count: count * rank)
-      let input = self.input(x, update, count, dropout)
-      LowRankProducts.addGram(
-        left: dh, rank: rank, right: input, rightRowStride: update.inputs, width: update.inputs, rows: count,
-        to: update.update.a.gradient.pointer, pool: pool)
+      addGradientOfA(group, dh: dh, x: input(x, group, count, dropout), count)
       let target = dropout == nil ? dx : dropped.pointer
       LinearAlgebra.gemm(
-        m: count, n: update.inputs, k: rank, a: dh, aRowStride: rank, aKStride: 1,
-        bPanels: update.aTransposed.pointer, bPanelStride: rank * panelWidth, c: target,
-        cRowStride: update.inputs, cPanelStride: panelWidth, mode: dropout == nil ? .add : .overwrite,
+        m: count, n: group.inputs, k: rank, a: dh, aRowStride: rank, aKStride: 1,
+        bPanels: group.aTransposed.pointer, bPanelStride: rank * panelWidth, c: target,
+        cRowStride: group.inputs, cPanelStride: panelWidth, mode: dropout == nil ? .add : .overwrite,
         pool: pool)
       dropout?.apply(
-        dropped.pointer, rows: count, width: update.inputs, number: update.update.number, into: dx,
-        adding: true, pool: pool)
+        dropped.pointer, rows: count, width: group.inputs, number: group.number, into: dx, adding: true,
+        pool: pool)
+    }
+  }
+
+  private func addGradientOfA(
+    _ group: PreparedGroup, dh: UnsafePointer<Float>, x: UnsafePointer<Float>, _ count: Int
+  ) {
+    let sum = AlignedBuffer<Float>(zeros: group.rank * group.inputs)
+    LowRankProducts.addGram(
+      left: dh, leftRowStride: group.rank, rank: group.rank, right: x, rightRowStride: group.inputs,
+      width: group.inputs, rows: count, to: sum.pointer, pool: pool)
+    for member in group.members {
+      pool.kernels.add(
+        member.update.a.gradient.pointer, sum.pointer + member.first * group.inputs,
+        count: member.rank * group.inputs)
     }
   }
 
   private func addGradientOfB(
-    _ update: PreparedUpdate, h: UnsafePointer<Float>, dy: UnsafePointer<Float>, rowStride: Int, _ count: Int
+    _ member: PreparedGroup.Member, h: UnsafePointer<Float>, hRowStride: Int, dy: UnsafePointer<Float>,
+    rowStride: Int, _ count: Int
   ) {
-    let (rank, outputs) = (update.rank, update.outputs)
+    let (rank, outputs) = (member.rank, member.outputs)
     let transposed = AlignedBuffer<Float>(zeros: rank * outputs)
     LowRankProducts.addGram(
-      left: h, rank: rank, right: dy, rightRowStride: rowStride, width: outputs, rows: count,
-      to: transposed.pointer, pool: pool)
-    let gradient = update.update.b.gradient
-    for row in 0..<update.update.b.shape[0] {
-      let output = update.update.rows?[row] ?? row
+      left: h, leftRowStride: hRowStride, rank: rank, right: dy, rightRowStride: rowStride, width: outputs,
+      rows: count, to: transposed.pointer, pool: pool)
+    let gradient = member.update.b.gradient
+    for row in 0..<member.update.b.shape[0] {
+      let output = member.update.rows?[row] ?? row
       for column in 0..<rank {
         gradient[row * rank + column] += transposed[column * outputs + output]
       }

@@ -74,7 +74,7 @@ package final class TrainingPass {
     steps = BackwardSteps(
       LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool))
     block = TrainingBlock(
-      steps, rows: tokens, rank: adapter.options.rank, scale: adapter.options.scale,
+      steps, rows: tokens, ranks: adapter.ranksOfLayer, scale: adapter.options.scale,
       dropsOut: adapter.options.dropout > 0, arithmetic: settings.arithmetic)
     embedding = try builder.embedding()
     loss = CrossEntropy(
@@ -252,10 +252,20 @@ package final class TrainingPass {
     if let postAttentionNorm { weights.postAttentionNorm = postAttentionNorm.values }
     return TrainingBlock.Layer(
       index: index, weights: weights,
-      updates: adapter.updates.filter { $0.layer == index }.map {
-        PreparedUpdate($0, outputs: weights[$0.kind].outFeatures, pool: pool)
-      },
+      groups: groups(ofLayer: index, weights),
       inputNorm: inputNorm, postAttentionNorm: postAttentionNorm)
+  }
+
+  /// Updates of one stage see the same input, unless each has a dropout of its own.
+  private func groups(ofLayer index: Int, _ weights: DecoderLayer) -> [PreparedGroup] {
+    let updates = adapter.updates.filter { $0.layer == index }.map {
+      (update: $0, outputs: weights[$0.kind].outFeatures)
+    }
+    if adapter.options.dropout > 0 { return updates.map { PreparedGroup([$0], pool: pool) } }
+    return TensorRule.Stage.allCases.compactMap { stage in
+      let some = updates.filter { $0.update.stage == stage }
+      return some.isEmpty ? nil : PreparedGroup(some, pool: pool)
+    }
   }
 
   private func release() { if plan.releasesWeights { builder.weights.releasePages() } }

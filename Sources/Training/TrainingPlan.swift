@@ -74,12 +74,12 @@ package struct TrainingPlan: Equatable, Sendable {
     blockBytes = 4 * tokens * TrainingBlock.Activations.floatsOfRow(c, ranks: ranks)
     let dropsOut = adapter.options.dropout > 0
     let ofRow =
-      TrainingBlock.floatsOfRow(c, rank: adapter.options.rank, dropsOut: dropsOut)
+      TrainingBlock.floatsOfRow(c, ranks: ranks, dropsOut: dropsOut)
       // The residual stream, its gradient, and keys and values of one layer.
       + 3 * c.hiddenSize + 2 * c.kvHeads * c.headDim
     let prepared = adapter.updates.filter { $0.layer == adapter.updates.first?.layer }.reduce(0) {
       $0
-        + PreparedUpdate.floatCount(
+        + PreparedGroup.floatCount(
           rank: $1.a.shape[0], inputs: $1.a.shape[1],
           outputs: builder.index.shape(of: ModuleID($1.kind, layer: $1.layer)).out)
     }

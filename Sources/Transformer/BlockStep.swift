@@ -1,4 +1,5 @@
 import Architecture
+import Compute
 
 /// The steps of a decoder's block in the order of a forward pass. Inference runs all of them; calibration stops between them, to
 /// look at what goes into each projection and to replace its weight; `BackwardSteps` of `Training` has their gradients.
@@ -96,6 +97,43 @@ extension LayerSteps {
       Linear.announce(layer.down, outputs: layer.down.outFeatures, pool: pool)
     case .activation: activate(gate: rows.gate, up: rows.up, rows: count, into: rows.gate)
     case .down: project(rows.gate, rows: count, by: layer.down, addingTo: rows.x, through: rows.normed) {}
+    }
+  }
+
+  /// Runs one step of layer `index` on rows of which parts have weights of their own.
+  /// - Parameter parts: successive ranges of all rows.
+  func run(
+    _ step: BlockStep, of parts: [(layer: DecoderLayer, rows: Range<Int>)], index: Int, on rows: BlockRows
+  ) {
+    let hidden = configuration.hiddenSize
+    func norm(_ weight: KeyPath<DecoderLayer, AlignedBuffer<Float>>) {
+      for part in parts {
+        let first = part.rows.lowerBound * hidden
+        normalize(
+          rows.x + first, weight: part.layer[keyPath: weight], rows: part.rows.count,
+          into: rows.normed + first)
+      }
+    }
+    func apply(
+      _ input: UnsafePointer<Float>, _ projections: (DecoderLayer) -> [Linear.Projection]
+    ) {
+      Linear.apply(parts.map { ($0.rows, projections($0.layer)) }, to: input, pool: pool)
+    }
+    switch step {
+    case .attentionNorm: norm(\.inputNorm)
+    case .queriesKeysValues:
+      apply(rows.normed) { projections($0.qkv, into: rows.qkv) }
+    case .attentionOutput:
+      apply(rows.attention) { [($0.o, rows.normed, hidden)] }
+      addResidual(rows.normed, rows: rows.count, to: rows.x)
+    case .feedForwardNorm: norm(\.postAttentionNorm)
+    case .gateAndUp:
+      let width = configuration.intermediateSize
+      apply(rows.normed) { [($0.gate, rows.gate, width), ($0.up, rows.up, width)] }
+    case .down:
+      apply(rows.gate) { [($0.down, rows.normed, hidden)] }
+      addResidual(rows.normed, rows: rows.count, to: rows.x)
+    case .attention, .activation: run(step, of: parts[0].layer, index: index, on: rows)
     }
   }
 

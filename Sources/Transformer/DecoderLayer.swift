@@ -9,6 +9,13 @@ package struct DecoderLayer: Sendable {
     case fused(Linear)
     case separate(q: Linear, k: Linear, v: Linear)
 
+    package var linears: [Linear] {
+      switch self {
+      case .fused(let linear): [linear]
+      case .separate(let q, let k, let v): [q, k, v]
+      }
+    }
+
     /// ``Linear/announce(_:outputs:pool:)`` for the projections, which one product reads one after the other.
     func announce(pool: WorkerPool) {
       switch self {
@@ -147,13 +154,19 @@ package struct LayerSteps: Sendable {
     _ x: UnsafePointer<Float>, rows: Int, projection: DecoderLayer.QKVProjection,
     into qkv: UnsafeMutablePointer<Float>
   ) {
+    Linear.apply(projections(projection, into: qkv), to: x, rows: rows, pool: pool)
+  }
+
+  /// The projections of queries, keys and values, with their places in a row.
+  func projections(_ projection: DecoderLayer.QKVProjection, into qkv: UnsafeMutablePointer<Float>)
+    -> [Linear.Projection]
+  {
     let width = configuration.qkvWidth
     switch projection {
-    case .fused(let linear): linear.apply(x, rows: rows, into: qkv, yRowStride: width, pool: pool)
+    case .fused(let linear): return [(linear, qkv, width)]
     case .separate(let q, let k, let v):
       let keys = qkv + q.outFeatures
-      Linear.apply(
-        [(q, qkv, width), (k, keys, width), (v, keys + k.outFeatures, width)], to: x, rows: rows, pool: pool)
+      return [(q, qkv, width), (k, keys, width), (v, keys + k.outFeatures, width)]
     }
   }
 

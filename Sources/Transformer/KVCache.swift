@@ -36,6 +36,10 @@ package final class KVCache: @unchecked Sendable {
   /// Tokens there is room for.
   package let capacity: Int
   package let type: KVCacheType
+  /// With which weights of a ``Decoder`` the tokens are computed: 0 stands for its own, n for ``Decoder/variants``[n − 1].
+  package var variant = 0 {
+    didSet { precondition(variant == oldValue || count == 0, "the cache holds tokens of other weights") }
+  }
   let layers: [LayerCache]
 
   /// - Parameter retaining: false makes one layer's memory serve all of them in turn: enough to run a window once from
@@ -75,6 +79,7 @@ package final class KVCache: @unchecked Sendable {
     precondition(capacity >= count)
     let other = KVCache(configuration: configuration, capacity: capacity, type: type)
     pool.run(layers.count) { other.copyLayer($0, from: self) }
+    other.variant = variant
     other.count = count
     return other
   }

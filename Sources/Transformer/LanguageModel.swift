@@ -18,9 +18,20 @@ package protocol LanguageModel: Sendable {
 
   /// Logits of some rows of what `hiddenStates` returned: `[rows.count, vocabularySize]`.
   func logits(_ hidden: AlignedBuffer<Float>, rows: Range<Int>) -> AlignedBuffer<Float>
+
+  /// The same of rows that belong to sequences of different variants (``KVCache/variant``).
+  /// - Parameter variants: of each of the rows; empty: all are 0.
+  func logits(_ hidden: AlignedBuffer<Float>, rows: Range<Int>, variants: [Int]) -> AlignedBuffer<Float>
 }
 
 extension LanguageModel {
+  /// For models that have no variants.
+  package func logits(_ hidden: AlignedBuffer<Float>, rows: Range<Int>, variants: [Int]) -> AlignedBuffer<
+    Float
+  > {
+    logits(hidden, rows: rows)
+  }
+
   /// Runs `tokens` after those already in `cache` and appends them to it.
   /// - Returns: hidden states after the final norm, `[tokens.count, hiddenSize]`.
   package func hiddenStates(_ tokens: [Int], cache: KVCache) -> AlignedBuffer<Float> {

@@ -31,6 +31,7 @@ struct Chat: ParsableCommand {
         zhinao-chat model.zhinao --raw --prompt "Once upon a time"
         zhinao-chat model.zhinao --prompt "讲个故事" --temperature 0.8 --seed 7
         zhinao-chat model.zhinao --json < question.txt
+        zhinao-chat model-int4.zhinao --lora my-adapter
         zhinao-chat --generate-completion-script bash   (Docs/chat.md)
       """,
     version: ToolVersion.generator)
@@ -69,6 +70,7 @@ struct Chat: ParsableCommand {
       "Room for prompt and answer, in tokens, at most the model's (default: for one answer what it needs, in a "
         + "conversation what fits into the available memory).", valueName: "n"))
   var contextSize: Int?
+  @OptionGroup var adapters: AdapterOptions
   @OptionGroup var products: ArithmeticOptions
   @OptionGroup var keysAndValues: KVCacheOptions
   @Option(

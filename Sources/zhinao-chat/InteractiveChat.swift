@@ -29,7 +29,7 @@ final class InteractiveChat {
     let opened = try options.open()
     let tokenizer = try opened.tokenizer()
     let template = try options.template(opened, tokenizer)
-    let decoder = try opened.decoder(arithmetic: options.arithmetic)
+    let decoder = try options.adapters.decoder(of: opened, arithmetic: options.arithmetic)
     let defaults = SamplingDefaults(try opened.files.generationConfiguration())
     settings = ChatSession.Settings(
       sampling: options.sampling.parameters(defaults: defaults),
@@ -42,7 +42,7 @@ final class InteractiveChat {
         decoder.contextLength,
         options.contextSize
           ?? MemoryPlan.conversationContext(
-            decoder.configuration, weightBytes: opened.store.residentBytes,
+            decoder.configuration, weightBytes: opened.store.residentBytes + decoder.weights.updateByteCount,
             bytesPerToken: MemoryPlan.bytesPerToken(decoder.configuration, type: options.cacheType))),
       cacheType: options.cacheType, system: options.system)
     // Until here Ctrl-C ends the program: a large model may take long to open.

@@ -17,7 +17,7 @@ struct SingleAnswer {
     let tokenizer = try opened.tokenizer()
     let template = try options.template(opened, tokenizer)
     let ids = try promptIDs(tokenizer, template)
-    let decoder = try opened.decoder(arithmetic: options.arithmetic)
+    let decoder = try options.adapters.decoder(of: opened, arithmetic: options.arithmetic)
     // Scripts get the same answer for every model: generation_config.json is ignored.
     let defaults = SamplingDefaults()
     let request = GenerationRequest(

@@ -1,3 +1,4 @@
+import Adapters
 import ArgumentParser
 import Evaluation
 import Files
@@ -43,7 +44,10 @@ struct EvaluationRunner {
     let saved = try options.results.quantizationReport.map(savedReport)
     let journal = options.results.journal ?? options.results.paths.first.map { $0 + ".journal" }
     let opened = try groups.map { group in
-      try group.models.map { try open($0.name, $0.path, group.settings) }
+      try group.models.enumerated().map { place, model in
+        try open(
+          model.name, model.path, group.settings, hasAdapters: place == group.models.count - 1)
+      }
     }
     // Found wrong now, not after hours.
     let text = try options.results.text.map { try alongText($0, opened.first ?? []) }
@@ -149,11 +153,22 @@ struct EvaluationRunner {
     }
   }
 
-  private func open(_ name: String, _ path: String, _ settings: EvaluatedModel.Settings?) throws -> Opened {
+  /// - Parameter hasAdapters: whether it is the model that `--lora` is about: the second one, if there are two.
+  private func open(
+    _ name: String, _ path: String, _ settings: EvaluatedModel.Settings?, hasAdapters: Bool
+  ) throws -> Opened {
     let model = try options.running.opening.open(path, accepting: .all)
-    return Opened(
-      name: name, path: path, model: try EvaluatedModel(model, settings: settings ?? options.running.settings)
-    )
+    let adapters = hasAdapters ? try options.running.adapters.adapters() : []
+    for applied in adapters {
+      let notes = [applied.adapter.untargetedNote, applied.adapter.templateNote(base: model.files)]
+      for note in notes.compactMap(\.self) { Output.warn(note) }
+    }
+    let evaluated = try EvaluatedModel(
+      model, settings: settings ?? options.running.settings, adapters: adapters)
+    // Found wrong now, not when the first task begins.
+    if let first = adapters.first { _ = try evaluated.decoder(for: "--lora \(first.adapter.path)") }
+    let parts = [name] + adapters.map { PathParts($0.adapter.path).name }
+    return Opened(name: parts.joined(separator: " + "), path: path, model: evaluated)
   }
 
   private func sayHowToContinue(_ journal: String?) {

@@ -38,6 +38,7 @@ struct RunOptions: ParsableArguments {
 struct ModelArguments: ParsableArguments {
   @OptionGroup var arithmetic: ArithmeticOptions
   @OptionGroup var cache: KVCacheOptions
+  @OptionGroup var adapters: AdapterOptions
   @OptionGroup var opening: OpeningOptions
 
   @Option(

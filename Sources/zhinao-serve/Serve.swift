@@ -1,3 +1,4 @@
+import Adapters
 import ArgumentParser
 import Files
 import Foundation
@@ -35,6 +36,7 @@ struct Serve: ParsableCommand {
         zhinao-serve model-int4.zhinao --memory-limit 6GiB --parallel 4
         zhinao-serve chat.zhinao base.zhinao --host 0.0.0.0 --api-key-file keys.txt --rate-limit 60
         zhinao-serve chat.zhinao 360Zhinao-search 360Zhinao-1.8B-Reranking
+        zhinao-serve model-int4.zhinao --lora support=adapters/support --lora legal=adapters/legal
         curl localhost:8360/v1/chat/completions -H 'Content-Type: application/json' \\
           -d '{"messages": [{"role": "user", "content": "你好"}]}'
         curl localhost:8360/v1/embeddings -H 'Content-Type: application/json' -d '{"input": ["春天来了", "夏天"]}'
@@ -45,6 +47,11 @@ struct Serve: ParsableCommand {
     help: ArgumentHelp("One or more models: .zhinao files, .gguf files or folders.", valueName: "model")
   )
   var models: [String]
+  @Option(
+    help: ArgumentHelp(
+      "Serve a PEFT LoRA adapter beside the model that generates text; requests choose it by the name. May be repeated: the adapters "
+        + "share the model's weights. A number after a colon is a factor.", valueName: "name=folder"))
+  var lora: [String] = []
   @OptionGroup(title: "Resources") var resources: ResourceOptions
   @OptionGroup(title: "Embeddings and reranking") var retrieval: RetrievalOptions
   @OptionGroup(title: "Access") var access: AccessOptions
@@ -57,6 +64,19 @@ struct Serve: ParsableCommand {
     }
     guard retrieval.task.count <= models.count else {
       throw ValidationError("--task: there are more tasks than models.")
+    }
+    _ = try namedAdapters()
+  }
+
+  /// Names and folders of `--lora`.
+  private func namedAdapters() throws -> [(name: String, folder: String)] {
+    try lora.map { text in
+      guard let place = text.utf8.firstIndex(of: UInt8(ascii: "=")), place > text.startIndex,
+        text.utf8.index(after: place) < text.endIndex
+      else {
+        throw ValidationError("--lora: expected a name and a folder, as in support=adapters/support.")
+      }
+      return (String(text[..<place]), String(text[text.utf8.index(after: place)...]))
     }
   }
 
@@ -101,9 +121,11 @@ struct Serve: ParsableCommand {
     let names = models.indices.map {
       $0 < access.servedModelName.count ? access.servedModelName[$0] : Serve.name(ofModelAt: models[$0])
     }
-    for (index, name) in names.enumerated() where names[..<index].contains(name) {
+    let adapters = try namedAdapters()
+    let allNames = names + adapters.map(\.name)
+    for (index, name) in allNames.enumerated() where allNames[..<index].contains(name) {
       throw ServingFailure(
-        description: "two models are called \(name); give them names with --served-model-name",
+        description: "two models are called \(name); give them names with --served-model-name and --lora",
         category: .usage)
     }
     let tasks = try opened.enumerated().map { index, model in
@@ -111,20 +133,25 @@ struct Serve: ParsableCommand {
     }
     let limit = try resources.memoryBytes() ?? MemoryPlan.defaultLimit()
     let settings = try retrieval.settings()
-    let share = try generatorShare(opened, tasks, limit: limit)
-    return try zip(opened, zip(names, tasks)).map { model, named in
-      let (name, task) = named
-      try check(task, of: model, name, hasSettings: settings != nil)
+    for (model, named) in zip(opened, zip(names, tasks)) {
+      try check(named.1, of: model, named.0, hasSettings: settings != nil)
+    }
+    let generators = try load(opened, tasks, adapters)
+    let share = try generatorShare(opened, tasks, generators, limit: limit)
+    return try zip(opened.indices, zip(names, tasks)).flatMap { index, named -> [any ServedEntry] in
+      let (model, (name, task)) = (opened[index], named)
       switch task {
       case .generate:
-        return try startGenerator(model, name, limit: limit, share: share)
+        return try generators[index].map {
+          try startGenerator(model, $0, name, limit: limit, share: share)
+        } ?? []
       case .embed:
         let (served, notes) = try ServedEmbedder.start(
           model, name: name, arithmetic: resources.retrievalArithmetic, limits: batchLimits)
         for note in notes { Output.warn(note) }
         Output.warn(served.anyTokenizer.discrepancies)
         Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")
-        return served
+        return [served]
       case .rerank:
         let (served, notes) = try ServedReranker.start(
           model, name: name, settings: settings, specials: retrieval.specials,
@@ -132,9 +159,32 @@ struct Serve: ParsableCommand {
         for note in notes { Output.warn("\(name): \(note)") }
         Output.warn(served.anyTokenizer.discrepancies)
         Output.remark("\(name): weights \(Format.bytes(model.store.residentBytes)), \(served.summary)")
-        return served
+        return [served]
       }
     }
+  }
+
+  /// The decoders that generate text, by their place among the models; the adapters belong to the only one.
+  private func load(
+    _ opened: [OpenedModel], _ tasks: [ModelTask], _ adapters: [(name: String, folder: String)]
+  ) throws -> [Int: LoadedGenerator] {
+    let places = tasks.indices.filter { tasks[$0] == .generate }
+    guard adapters.isEmpty || places.count == 1 else {
+      throw ServingFailure(
+        description: places.isEmpty
+          ? "--lora: no model here generates text, which adapters are for"
+          : "--lora: \(places.count) models generate text, and an adapter belongs to one; run a server for each of them",
+        category: .usage)
+    }
+    return try Dictionary(
+      uniqueKeysWithValues: places.map { place in
+        let loaded = try LoadedGenerator(
+          opened[place],
+          adapters: adapters.map { ($0.name, try AppliedAdapter(argument: $0.folder)) },
+          arithmetic: resources.arithmetic)
+        for note in loaded.notes { Output.warn(note) }
+        return (place, loaded)
+      })
   }
 
   /// Refuses what a model cannot be, before its own reader does in words that know nothing of the server's options.
@@ -158,8 +208,11 @@ struct Serve: ParsableCommand {
   }
 
   /// Each model that generates text has its weights and an equal part of what all weights, and the batches of the other models, leave.
-  private func generatorShare(_ opened: [OpenedModel], _ tasks: [ModelTask], limit: Int) throws -> Int {
-    let weights = opened.reduce(0) { $0 + $1.store.residentBytes }
+  private func generatorShare(
+    _ opened: [OpenedModel], _ tasks: [ModelTask], _ loaded: [Int: LoadedGenerator], limit: Int
+  ) throws -> Int {
+    let weights =
+      opened.reduce(0) { $0 + $1.store.residentBytes } + loaded.values.reduce(0) { $0 + $1.adapterBytes }
     let work = zip(opened, tasks).filter { $0.1 != .generate }
       .map { RetrievalMemory.workBytes($0.0, batchTokens: retrieval.batchTokens) }.reduce(0, +)
     let generators = tasks.count { $0 == .generate }
@@ -175,12 +228,13 @@ struct Serve: ParsableCommand {
     return (limit - weights - work) / generators
   }
 
-  private func startGenerator(_ model: OpenedModel, _ name: String, limit: Int, share: Int) throws
-    -> ServedModel
-  {
-    let (served, plan) = try ServedModel.start(
-      model, name: name, resources: resources.forModel(memoryLimit: limit),
-      otherBytes: limit - model.store.residentBytes - share)
+  private func startGenerator(
+    _ model: OpenedModel, _ loaded: LoadedGenerator, _ name: String, limit: Int, share: Int
+  ) throws -> [any ServedEntry] {
+    let (all, plan) = try ServedModel.start(
+      loaded, name: name, resources: resources.forModel(memoryLimit: limit),
+      otherBytes: limit - loaded.residentBytes - share)
+    let served = all[0]
     Output.warn(served.tokenizer.discrepancies)
     if let note = served.templateNote { Output.warn("\(name): \(note)") }
     Output.remark(
@@ -192,7 +246,12 @@ struct Serve: ParsableCommand {
         "\(name): the model could take \(model.decoderConfiguration.contextLength) tokens; raise --memory-limit"
       )
     }
-    return served
+    if all.count > 1 {
+      Output.remark(
+        "\(name): adapters \(all.dropFirst().map(\.name).joined(separator: ", ")), \(Format.bytes(loaded.adapterBytes))"
+      )
+    }
+    return all
   }
 
   private static func name(ofModelAt path: String) -> String {

@@ -15,7 +15,7 @@ struct CompareCommand: ParsableCommand {
     discussion: """
       Both perplexities and their ratio, KL divergence of the reference from the candidate (mean and 99th percentile, \
       in nats per token), the share of positions where both put the same token first, and how many of the 5 and 10 most \
-      likely tokens they share. --arithmetic is that of the candidate; the reference is computed in fp32.
+      likely tokens they share. --arithmetic and --lora are those of the candidate; the reference is computed in fp32.
 
       --details says where they differ: by the length of the context, along the text, by the kind of token, and at the \
       positions with the largest divergence. --json has all of this always.
@@ -28,6 +28,7 @@ struct CompareCommand: ParsableCommand {
         zhinao-verify compare bge/ bge-int8.zhinao --text sentences.txt --arithmetic fast
         zhinao-verify compare MODEL_DIR model-int4.zhinao --text eval.txt
         zhinao-verify compare MODEL_DIR model-int4.zhinao --text eval.txt --details --worst 5
+        zhinao-verify compare MERGED_DIR model-int4.zhinao --lora ADAPTER_DIR --text eval.txt
       """)
 
   @Argument(help: "The reference model.")
@@ -45,6 +46,7 @@ struct CompareCommand: ParsableCommand {
       valueName: "n"))
   var worst: Int?
   @OptionGroup var arithmetic: ArithmeticOptions
+  @OptionGroup var adapters: AdapterOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
@@ -70,12 +72,14 @@ struct CompareCommand: ParsableCommand {
     let ids = try text.load(for: a, tokenizer: tokenizer)
     let bar = ProgressReporter("compare", unit: "windows")
     let result = try Comparison.measure(
-      reference: a.decoder(), candidate: b.decoder(arithmetic: arithmetic.arithmetic ?? .exact), ids: ids,
+      reference: a.decoder(),
+      candidate: adapters.decoder(of: b, arithmetic: arithmetic.arithmetic ?? .exact), ids: ids,
       protocol: text.windowing, texts: tokenizer.map(TokenTexts.init), worst: worst ?? 20
     ) { bar.update($0, of: $1) }
     var json = result.json.objectValue ?? JSONObject()
     json["reference"] = .string(reference)
     json["candidate"] = .string(candidate)
+    if let adapters = adapters.json { json["adapters"] = adapters }
     json["window"] = .init(text.window)
     json["seconds"] = .init(Date().timeIntervalSince(start))
     try output.show(.object(json)) {
@@ -108,6 +112,9 @@ struct CompareCommand: ParsableCommand {
     guard !details, worst == nil else {
       throw ValidationError(
         "--details and --worst compare the predictions of decoders; \(reference) is an encoder.")
+    }
+    guard adapters.lora.isEmpty else {
+      throw ValidationError("--lora: adapters are used with decoders; \(candidate) is an encoder.")
     }
     guard let path = text.text else {
       throw ValidationError("Encoders are compared on texts: specify --text FILE.")

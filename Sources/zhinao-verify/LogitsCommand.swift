@@ -26,6 +26,7 @@ struct LogitsCommand: ParsableCommand {
   )
   var destination: String
   @OptionGroup var arithmetic: ArithmeticOptions
+  @OptionGroup var adapters: AdapterOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
@@ -35,7 +36,7 @@ struct LogitsCommand: ParsableCommand {
     let opened = try opening.open(model)
     let tokens = try parseIDs()
     try EvaluationText.check(tokens, vocabularySize: opened.configuration.vocabularySize, path: "--ids")
-    let decoder = try opened.decoder(arithmetic: arithmetic.arithmetic ?? .exact)
+    let decoder = try adapters.decoder(of: opened, arithmetic: arithmetic.arithmetic ?? .exact)
     let hidden = decoder.hiddenStates(windows: [tokens])
     let width = decoder.vocabularySize
     // A vocabulary's worth of floats per token: a few rows at a time, not all.

@@ -24,6 +24,7 @@ struct PerplexityCommand: ParsableCommand {
   @OptionGroup var text: TextOptions
   @OptionGroup var arithmetic: ArithmeticOptions
   @OptionGroup var cache: KVCacheOptions
+  @OptionGroup var adapters: AdapterOptions
   @OptionGroup var opening: OpeningOptions
   @OptionGroup var compute: ComputeOptions
   @OptionGroup var output: OutputOptions
@@ -33,7 +34,7 @@ struct PerplexityCommand: ParsableCommand {
     let start = Date()
     let opened = try opening.open(model)
     let ids = try text.load(for: opened)
-    let decoder = try opened.decoder(arithmetic: arithmetic.arithmetic ?? .exact)
+    let decoder = try adapters.decoder(of: opened, arithmetic: arithmetic.arithmetic ?? .exact)
     let cacheType = cache.kvCache ?? .f32
     let bar = ProgressReporter("perplexity", unit: "windows")
     let result = try Perplexity.measure(decoder, ids: ids, protocol: text.windowing, cacheType: cacheType) {
@@ -52,6 +53,7 @@ struct PerplexityCommand: ParsableCommand {
   {
     var object = result.json.objectValue ?? JSONObject()
     object["model"] = .string(model)
+    if let json = adapters.json { object["adapters"] = json }
     object["kv_cache"] = .string(cacheType.rawValue)
     object["window"] = .init(text.window)
     object["stride"] = .init(text.windowing.stride)

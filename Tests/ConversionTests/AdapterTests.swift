@@ -1,3 +1,4 @@
+import Adapters
 import Conversion
 import Files
 import Foundation
@@ -180,7 +181,7 @@ import Tokenization
     wanted.replaceSubrange(7 * 128..<8 * 128, with: Self.values(256, 3)[128...])
     #expect(merged.floats("model.embed_tokens.weight") == wanted)
     #expect(merged.config["tie_word_embeddings"] == true && merged.notes.isEmpty)
-    let wrong = #expect(throws: ConversionError.self) {
+    let wrong = #expect(throws: AdapterError.self) {
       try Self.adapter(
         folder, #", "trainable_token_indices": [3001]"#,
         [("\(Self.embedding).token_adapter.trainable_tokens_delta", [2, Self.width], Self.values(256, 3))])
@@ -189,7 +190,7 @@ import Tokenization
     let vector = try Self.adapter(
       folder, #", "trainable_token_indices": {"norm": [0]}"#,
       [("model.norm.token_adapter.trainable_tokens_delta", [1, Self.width], Self.values(128, 3))])
-    #expect(throws: ConversionError.self) { try Self.merged(folder, base, vector) }
+    #expect(throws: AdapterError.self) { try Self.merged(folder, base, vector) }
   }
 
   // MARK: Vocabulary
@@ -271,7 +272,7 @@ import Tokenization
       #", "rank_pattern": \#(pattern), "alpha_pattern": \#(pattern.replacing("4}", with: "8}").replacing("4,", with: "8,"))"#
     let adapter = try Self.adapter(folder, settings, Self.update(module, rank: rank))
     #expect(adapter.updates[module.bytes]?.scale == 2)
-    #expect(throws: ConversionError.self) {
+    #expect(throws: AdapterError.self) {
       try Self.adapter(folder, settings, Self.update(module, rank: rank + 1))
     }
   }

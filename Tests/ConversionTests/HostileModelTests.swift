@@ -1,3 +1,4 @@
+import Adapters
 import Architecture
 import Compute
 import Conversion
@@ -174,7 +175,7 @@ import Testing
       tensors: [TensorPlan("base_model.model.extra.weight", .f32, [4])]
     ) { _, emit in try [Float](repeating: 1, count: 4).withUnsafeBytes { try emit($0) } }
     let contents = try ModelContents(OpenedModel(path: path))
-    let error = #expect(throws: ConversionError.self) { try contents.merging(LoRAAdapter(path: adapter)) }
+    let error = #expect(throws: AdapterError.self) { try contents.merging(LoRAAdapter(path: adapter)) }
     #expect(error?.reason == .noTensorInBase(shape: [4], base: path))
   }
 }

@@ -1,3 +1,4 @@
+import Adapters
 import Conversion
 import Files
 import Foundation

@@ -42,7 +42,7 @@ package struct CachePool {
   package var latestTokens: Int { (idle + busy).max { $0.lastUse < $1.lastUse }?.tokens.count ?? 0 }
 
   /// A cache for a request's prompt and answer, with as much of the prompt in it as a cache had; the last token of the prompt
-  /// is never in it, since its logits are still to be computed. It is empty when the log probabilities of the prompt are asked for.
+  /// is never in it, since its logits are still to be computed. Tokens that other weights computed are not used. It is empty when the log probabilities of the prompt are asked for.
   /// - Returns: nil when the requests that run leave no room.
   package mutating func acquire(_ request: GenerationRequest) -> CachedSequence? {
     let prompt = request.prompt
@@ -52,12 +52,16 @@ package struct CachePool {
     guard needed <= room, busy.count < maximumCount else { return nil }
     let usable = idle.filter { $0.touchedTokens <= room }
     let reusable = request.promptLogprobs == nil ? prompt : []
-    if let chosen = bestMatch(reusable, in: usable) ?? newCache(needed) ?? leastRecentlyUsed(usable) {
+    let ofSameWeights = usable.filter { $0.cache.variant == request.variant }
+    if let chosen = bestMatch(reusable, in: ofSameWeights) ?? newCache(needed) ?? leastRecentlyUsed(usable) {
+      chosen.use(variant: request.variant)
       return start(chosen, prompt: reusable, needed: needed)
     }
     // Every idle cache is larger than what is left: a new one is not.
     idle.removeAll()
-    return start(CachedSequence(make()), prompt: reusable, needed: needed)
+    let new = CachedSequence(make())
+    new.use(variant: request.variant)
+    return start(new, prompt: reusable, needed: needed)
   }
 
   /// Keeps the tokens for a request to come.

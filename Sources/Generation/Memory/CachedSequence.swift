@@ -26,6 +26,13 @@ package final class CachedSequence {
     tokens.removeSubrange(count...)
   }
 
+  /// Forgets all tokens unless they were computed with the same weights.
+  func use(variant: Int) {
+    guard cache.variant != variant else { return }
+    truncate(to: 0)
+    cache.variant = variant
+  }
+
   /// Forgets what `prompt` does not begin with, and its last token: that one's logits are still to be computed.
   func keepPrefix(of prompt: [Int]) {
     truncate(to: max(0, min(commonPrefix(with: prompt), prompt.count - 1)))

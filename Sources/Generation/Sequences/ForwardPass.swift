@@ -58,7 +58,8 @@ package struct ForwardPass {
       }
     }
     guard !complete.isEmpty else { return ended }
-    let logits = logits(of: complete.map(\.row), hidden: hidden, model: model)
+    let logits = logits(
+      of: complete.map { ($0.row, $0.stepper.sequence.cache.variant) }, hidden: hidden, model: model)
     let choices = ForwardPass.choose(
       complete.map(\.stepper.chooser), logits: logits, vocabularySize: model.vocabularySize, pool: pool)
     return ended + zip(complete, choices).map { ($0.index, $0.stepper.take($1)) }
@@ -81,7 +82,9 @@ package struct ForwardPass {
     let scores = Mutex([TokenLogprobs?](repeating: nil, count: tokens.count))
     for start in stride(from: 0, to: tokens.count, by: ForwardPass.scoredRows) {
       let count = min(ForwardPass.scoredRows, tokens.count - start)
-      let logits = model.logits(hidden, rows: firstRow + start..<firstRow + start + count)
+      let logits = model.logits(
+        hidden, rows: firstRow + start..<firstRow + start + count,
+        variants: [Int](repeating: stepper.sequence.cache.variant, count: count))
       pool.run(count) { row in
         let all = UnsafeMutableBufferPointer(
           start: logits.pointer + row * model.vocabularySize, count: model.vocabularySize)
@@ -95,17 +98,20 @@ package struct ForwardPass {
     return known.count == tokens.count ? known : nil
   }
 
-  /// `[rows.count, vocabularySize]` of some rows of `hidden`.
-  private func logits(of rows: [Int], hidden: AlignedBuffer<Float>, model: any LanguageModel)
-    -> AlignedBuffer<Float>
-  {
-    if rows.count == 1 { return model.logits(hidden, rows: rows[0]..<rows[0] + 1) }
+  /// `[rows.count, vocabularySize]` of some rows of `hidden`, which belong to sequences of those variants.
+  private func logits(
+    of rows: [(row: Int, variant: Int)], hidden: AlignedBuffer<Float>, model: any LanguageModel
+  ) -> AlignedBuffer<Float> {
+    let variants = rows.map(\.variant)
+    if rows.count == 1 {
+      return model.logits(hidden, rows: rows[0].row..<rows[0].row + 1, variants: variants)
+    }
     let width = hidden.count / self.rows
     let last = AlignedBuffer<Float>(count: rows.count * width)
-    for (index, row) in rows.enumerated() {
+    for (index, row) in rows.map(\.row).enumerated() {
       (last.pointer + index * width).update(from: hidden.pointer + row * width, count: width)
     }
-    return model.logits(last, rows: 0..<rows.count)
+    return model.logits(last, rows: 0..<rows.count, variants: variants)
   }
 
   private static func choose(

@@ -1,4 +1,5 @@
 import Tokenization
+import Transformer
 
 /// One sequence to continue.
 package struct GenerationRequest: Sendable {
@@ -24,12 +25,15 @@ package struct GenerationRequest: Sendable {
   package var deadline: ContinuousClock.Instant?
   /// Clients take turns in an engine's queue; requests of one client wait for each other.
   package var client: String
+  /// Which of the model's weights compute the answer (``KVCache/variant``): 0 stands for its own, others for those of adapters.
+  package var variant: Int
 
   package init(
     prompt: [Int], sampling: SamplingParameters = SamplingParameters(), stopTokens: Set<Int> = [],
     stopStrings: [String] = [], includesStop: Bool = false, skipsSpecials: Bool = true,
     constraints: TokenConstraints = TokenConstraints(), maximumNewTokens: Int, topLogprobs: Int? = nil,
-    promptLogprobs: Int? = nil, deadline: ContinuousClock.Instant? = nil, client: String = ""
+    promptLogprobs: Int? = nil, deadline: ContinuousClock.Instant? = nil, client: String = "",
+    variant: Int = 0
   ) {
     self.prompt = prompt
     self.sampling = sampling
@@ -43,6 +47,7 @@ package struct GenerationRequest: Sendable {
     self.promptLogprobs = promptLogprobs
     self.deadline = deadline
     self.client = client
+    self.variant = variant
   }
 
   /// Checks the prompt before anything runs.

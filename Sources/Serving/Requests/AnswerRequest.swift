@@ -73,7 +73,7 @@ extension AnswerRequest {
           skipsSpecials: options.skipsSpecials, constraints: options.constraints,
           maximumNewTokens: max(0, min(options.maximumNewTokens, tokenLimit, context - prompt.count)),
           topLogprobs: reports.topLogprobs, promptLogprobs: scoredPromptTokens, deadline: .now + timeLimit,
-          client: client)
+          client: client, variant: model.variant)
       }
     }
   }

@@ -1,3 +1,4 @@
+import Adapters
 import Generation
 import Models
 import Tensors
@@ -34,21 +35,71 @@ extension ServedModel {
   package static func start(_ opened: OpenedModel, name: String, resources: Resources, otherBytes: Int) throws
     -> (model: ServedModel, plan: MemoryPlan)
   {
+    let (models, plan) = try start(
+      LoadedGenerator(opened, arithmetic: resources.arithmetic), name: name, resources: resources,
+      otherBytes: otherBytes)
+    return (models[0], plan)
+  }
+
+  /// Makes a model and its adapters ready to answer. They share the weights, the engine and with it the forward passes, and the
+  /// memory for caches, but no tokens in them.
+  /// - Returns: the model itself, then one for each adapter.
+  package static func start(
+    _ loaded: LoadedGenerator, name: String, resources: Resources, otherBytes: Int
+  ) throws -> (models: [ServedModel], plan: MemoryPlan) {
+    let opened = loaded.opened
     let tokenizer = try opened.tokenizer()
     let template = try ChatTemplate.detected(tokenizer: tokenizer, files: opened.files)
     let plan = try MemoryPlan(
-      opened.decoderConfiguration, limit: resources.memoryLimit, weightBytes: opened.store.residentBytes,
+      opened.decoderConfiguration, limit: resources.memoryLimit, weightBytes: loaded.residentBytes,
       otherBytes: otherBytes, context: resources.context, parallel: resources.parallel,
       bytesPerToken: MemoryPlan.bytesPerToken(opened.decoderConfiguration, type: resources.cacheType))
     let engine = GenerationEngine(
-      model: try opened.decoder(arithmetic: resources.arithmetic), tokenizer: tokenizer,
+      model: loaded.decoder, tokenizer: tokenizer,
       limits: SchedulerLimits(
         parallel: resources.parallel, queue: resources.queue, contextLimit: plan.contextLimit,
         budgetTokens: plan.budgetTokens), cacheType: resources.cacheType)
-    let model = ServedModel(
+    let base = ServedModel(
       name: name, engine: engine, tokenizer: tokenizer, template: template,
       stopTokens: try opened.stopTokens(tokenizer: tokenizer, template: template),
       defaults: SamplingDefaults(try opened.files.generationConfiguration()))
-    return (model, plan)
+    let adapted = loaded.adapterNames.enumerated().map { index, name in
+      base.adapted(name: name, variant: index + 1)
+    }
+    return ([base] + adapted, plan)
   }
+}
+
+/// A decoder in memory with the adapters that requests may ask for.
+package struct LoadedGenerator: Sendable {
+  let opened: OpenedModel
+  let decoder: Decoder
+  /// What requests call the adapters, in the order of the decoder's variants.
+  let adapterNames: [String]
+  /// Bytes of the adapters.
+  package let adapterBytes: Int
+  /// What whoever starts the server must know.
+  package let notes: [String]
+
+  /// - Throws: ``AdapterError`` when an adapter cannot be used beside the model.
+  package init(
+    _ opened: OpenedModel, adapters: [(name: String, adapter: AppliedAdapter)] = [],
+    arithmetic: Int4Arithmetic
+  ) throws {
+    var notes: [String] = []
+    let base = try opened.decoder(arithmetic: arithmetic)
+    let variants = try adapters.map { named in
+      try opened.weights(of: base, adaptedBy: [named.adapter]) { notes.append($0) }
+    }
+    self.opened = opened
+    decoder = variants.isEmpty ? base : base.replacing(variants: variants)
+    adapterNames = adapters.map(\.name)
+    self.notes = notes
+    adapterBytes = zip(variants, adapters).reduce(0) {
+      $0 + $1.0.updateByteCount + $1.1.adapter.adapter.replacementByteCount
+    }
+  }
+
+  /// Weights and adapters.
+  package var residentBytes: Int { opened.store.residentBytes + adapterBytes }
 }

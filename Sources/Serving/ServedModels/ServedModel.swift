@@ -7,7 +7,7 @@ import Tokenization
 package struct ServedModel: ServedEntry {
   package static var task: ModelTask { .generate }
   /// What requests call it.
-  package let name: String
+  package private(set) var name: String
   package let engine: GenerationEngine
   package let tokenizer: any Tokenizer
   /// Nil for a base model: it continues text but does not chat.
@@ -16,6 +16,10 @@ package struct ServedModel: ServedEntry {
   /// How it samples when a request does not say.
   let defaults: SamplingDefaults
   let created: Int
+  /// Which of the engine's weights answer (``GenerationRequest/variant``).
+  private(set) var variant = 0
+  /// The name of the model that this one is an adapter of; nil: none.
+  private(set) var parent: String?
 
   package init(
     name: String, engine: GenerationEngine, tokenizer: any Tokenizer, template: ChatTemplate?,
@@ -30,6 +34,15 @@ package struct ServedModel: ServedEntry {
     created = Int(Date().timeIntervalSince1970)
   }
 
+  /// The same model with an adapter.
+  func adapted(name: String, variant: Int) -> ServedModel {
+    var result = self
+    result.name = name
+    result.variant = variant
+    result.parent = self.name
+    return result
+  }
+
   /// What whoever starts the server must know of the model's chat template, or nil.
   package var templateNote: String? { template?.note }
 
@@ -39,6 +52,7 @@ package struct ServedModel: ServedEntry {
 
   package var json: JSONValue {
     json(
-      created: created, maximumLength: engine.limits.contextLimit, [("chat", .bool(template != nil))])
+      created: created, maximumLength: engine.limits.contextLimit,
+      [("chat", .bool(template != nil))] + (parent.map { [("parent", .string($0))] } ?? []))
   }
 }

@@ -109,7 +109,8 @@ package struct AnswerRun {
     }
     let configuration = decoder.configuration
     let plan = try MemoryPlan(
-      configuration, limit: model.settings.memoryLimit, weightBytes: model.opened.store.residentBytes,
+      configuration, limit: model.settings.memoryLimit,
+      weightBytes: model.opened.store.residentBytes + decoder.weights.updateByteCount,
       otherBytes: model.otherBytes,
       context: context,
       parallel: parallel,

@@ -1,3 +1,4 @@
+import Adapters
 import Architecture
 import Compute
 import Files
@@ -16,8 +17,9 @@ package final class EvaluatedModel {
   /// Nil: the model has none, and prompts are continued as text.
   package let template: ChatTemplate?
   package let settings: Settings
+  package let adapters: [AppliedAdapter]
   package let pool: WorkerPool
-  /// SHA-256 that tells the model from others, see ``ModelFingerprint``.
+  /// SHA-256 that tells the model from others, see ``ModelFingerprint``, and those of its adapters.
   package let fingerprint: String
   /// Bytes of the other models of the job, which stay in memory beside this one.
   package var otherBytes = 0
@@ -40,15 +42,21 @@ package final class EvaluatedModel {
     package init() {}
   }
 
-  package init(_ opened: OpenedModel, settings: Settings, pool: WorkerPool = .shared) throws {
+  /// - Parameter adapters: are used beside the weights of a decoder.
+  package init(
+    _ opened: OpenedModel, settings: Settings, adapters: [AppliedAdapter] = [], pool: WorkerPool = .shared
+  ) throws {
     self.opened = opened
+    self.adapters = adapters
     self.settings = settings
     self.pool = pool
     tokenizer = try opened.tokenizer()
     template =
       opened.configuration.encoder == nil
       ? try ChatTemplate.detected(tokenizer: tokenizer, files: opened.files) : nil
-    fingerprint = try ModelFingerprint.of(opened)
+    fingerprint = try adapters.reduce(ModelFingerprint.of(opened)) {
+      "\($0) + \($1.factor == 1 ? "" : "\($1.factor) × ")\(try $1.adapter.digest())"
+    }
   }
 
   package var isDecoder: Bool { opened.configuration.encoder == nil }
@@ -57,7 +65,7 @@ package final class EvaluatedModel {
   package func decoder(for task: String) throws -> Decoder {
     guard isDecoder else { throw TaskError(.needsDecoder(task: task), path: opened.path) }
     if let loaded { return loaded }
-    let decoder = try opened.decoder(arithmetic: settings.arithmetic, pool: pool)
+    let decoder = try opened.decoder(adapters: adapters, arithmetic: settings.arithmetic, pool: pool)
     loaded = decoder
     return decoder
   }

@@ -1,3 +1,4 @@
+import Adapters
 import Architecture
 import AutoGPTQ
 import Calibration
@@ -23,6 +24,7 @@ enum FuzzTarget: String, CaseIterable {
   case safetensors, packed, gguf, tokenizer, wordpiece, config, calibration, template, corpus, index
   case embedding, task
   case tuningData = "tuning-data"
+  case embedding, task, adapter
 
   func run(_ bytes: UnsafeRawBufferPointer) {
     do {
@@ -40,6 +42,7 @@ enum FuzzTarget: String, CaseIterable {
       case .embedding: try FuzzTarget.embedding(bytes)
       case .task: try FuzzTarget.task(bytes)
       case .tuningData: try FuzzTarget.tuningData(bytes)
+      case .adapter: try FuzzTarget.adapter(bytes)
       }
     } catch {
       // Every error must be able to say what is wrong.
@@ -380,6 +383,43 @@ enum FuzzTarget: String, CaseIterable {
     for hits in try index.search(query, queryCount: 2, top: 5) {
       precondition(hits.count == min(5, index.count) && hits.allSatisfy { $0.score.isFinite })
     }
+  }
+
+  /// An adapter's settings, a line of two percent signs, and its weights; beside a small model and merged into it.
+  private static func adapter(_ bytes: UnsafeRawBufferPointer) throws {
+    guard let end = bytes.firstRange(of: Array("\n%%\n".utf8)) else { return }
+    let path = "\(folder)/adapter"
+    try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    _ = file("adapter/adapter_config.json", UnsafeRawBufferPointer(rebasing: bytes[..<end.lowerBound]))
+    _ = file("adapter/adapter_model.safetensors", UnsafeRawBufferPointer(rebasing: bytes[end.upperBound...]))
+    let adapter = try LoRAAdapter(path: path)
+    let model = try adaptedModel.get()
+    if let decoder = try? model.decoder(adapters: [
+      AppliedAdapter(adapter), AppliedAdapter(adapter, factor: 0.5),
+    ]) {
+      let hidden = decoder.hiddenStates(windows: [[0, 299, 1]])
+      _ = decoder.logits(hidden, rows: 0..<3)
+    }
+    let merged = try ModelContents(model).merging(adapter)
+    for entry in merged.entries { _ = try entry.rowMajorBytes() }
+  }
+
+  /// A Zhinao model of one layer.
+  private static let adaptedModel = Result {
+    let path = "\(folder)/base"
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    let config = """
+      {"model_type": "zhinao", "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+       "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+       "rope_theta": 10000.0, "tie_word_embeddings": false}
+      """
+    try AtomicFile.write(config, to: path + "/config.json")
+    let index = TensorIndex(try ModelConfiguration(JSONValue.parse(Array(config.utf8)), label: "config.json"))
+    let plans = index.required.map { TensorPlan(index.name(of: $0.id), .f32, $0.shape) }
+    try SafetensorsWriter.write(to: path + "/model.safetensors", tensors: plans) { plan, emit in
+      try [Float](repeating: 0.01, count: plan.byteCount / 4).withUnsafeBytes { try emit($0) }
+    }
+    return try OpenedModel(path: path)
   }
 
   private static let conversation: [TemplateMember] = {

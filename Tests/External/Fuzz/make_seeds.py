@@ -126,6 +126,18 @@ for number, text in enumerate(["The cats' catnip.", "ÜNÏ中가 [SEP]\u302e\u1b
     for settings in (0x03, 0x2F, 0x37):
         put("wordpiece", f"vocabulary-{settings}-{number}", bytes([settings]) + "\n".join(words).encode() + b"\xfe" + text.encode())
         put("wordpiece", f"json-{settings}-{number}", bytes([settings]) + json.dumps(wordpiece, ensure_ascii=False).encode() + b"\xfe" + text.encode())
+# Settings, a line with two percent signs, weights.
+lora = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_rslora": True, "target_modules": ["qkv_proj", "q_proj", "up_proj", "lm_head"]}
+pair = lambda module, out, width: {f"base_model.model.{module}.lora_A.weight": floats(2, width), f"base_model.model.{module}.lora_B.weight": floats(out, 2)}
+layer = "model.layers.0."
+for name, settings, entries in [
+    ("fused", lora, pair(layer + "self_attn.qkv_proj", 64, 32) | pair(layer + "mlp.up_proj", 64, 32) | pair("lm_head", 300, 32)),
+    ("split", {**lora, "rank_pattern": {"up_proj": 2}, "layers_to_transform": [0]}, pair(layer + "self_attn.q_proj", 32, 32) | pair(layer + "mlp.up_proj", 64, 32)),
+    ("whole", {**lora, "modules_to_save": ["norm", "lm_head"]}, pair(layer + "self_attn.q_proj", 32, 32) | {"base_model.model.model.norm.weight": floats(32), "base_model.model.lm_head.weight": floats(300, 32)}),
+    ("rows", {**lora, "trainable_token_indices": [5, 7]}, {"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": floats(2, 32)}),
+    ("embedding", {**lora, "target_modules": ["embed_tokens"]}, {"base_model.model.model.embed_tokens.lora_embedding_A": floats(2, 300), "base_model.model.model.embed_tokens.lora_embedding_B": floats(32, 2)}),
+]:
+    put("adapter", name, json.dumps(settings).encode() + b"\n%%\n" + safetensors(entries))
 put("config", "zhinao", json.dumps(config))
 put("config", "llama", json.dumps(llama))
 put("config", "quantize", json.dumps(quantization))

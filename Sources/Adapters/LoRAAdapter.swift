@@ -14,15 +14,15 @@ package struct LoRAAdapter: Sendable {
     /// A is `[rank, rows]` and B is `[columns, rank]` of the embedding.
     package let isOfEmbedding: Bool
 
-    var rank: Int { a.shape[0] }
+    package var rank: Int { a.shape[0] }
     /// The shape of the weight.
-    var shape: [Int] { isOfEmbedding ? [a.shape[1], b.shape[0]] : [b.shape[0], a.shape[1]] }
+    package var shape: [Int] { isOfEmbedding ? [a.shape[1], b.shape[0]] : [b.shape[0], a.shape[1]] }
   }
 
   /// Rows that take the place of an embedding's.
-  struct Rows: Sendable {
-    let values: StoredTensor
-    let places: [Int]
+  package struct Rows: Sendable {
+    package let values: StoredTensor
+    package let places: [Int]
   }
 
   package let path: String
@@ -31,15 +31,15 @@ package struct LoRAAdapter: Sendable {
   /// Tensors that were trained in place of the base model's, by name.
   package let replacements: [ByteText: StoredTensor]
   /// Tensors of the base model as it was trained on, by name: an embedding that was enlarged before.
-  let originals: [ByteText: StoredTensor]
+  package let originals: [ByteText: StoredTensor]
   /// By the module's name.
-  let rows: [ByteText: Rows]
+  package let rows: [ByteText: Rows]
   /// Tied matrices stay tied (`ensure_weight_tying`).
-  let keepsTies: Bool
+  package let keepsTies: Bool
   /// Modules with weights in the file that the settings leave out, as PEFT does.
-  let untargeted: [String]
+  package let untargeted: [String]
   /// The files beside the weights, a tokenizer among them.
-  let files: FolderFiles
+  package let files: FolderFiles
 
   /// - Parameter path: a folder with `adapter_config.json` and `adapter_model.safetensors`.
   /// - Throws: when it holds anything but plain LoRA weights, which a merge would get wrong.
@@ -47,17 +47,17 @@ package struct LoRAAdapter: Sendable {
     self.path = path
     files = FolderFiles(path)
     guard let object = try files.json(named: "adapter_config.json")?.objectValue else {
-      throw ConversionError(.noAdapterConfiguration, path: path)
+      throw AdapterError(.noAdapterConfiguration, path: path)
     }
     let settings = try LoRASettings(object, label: files.label(of: "adapter_config.json"))
     keepsTies = settings.keepsTies
     guard FileManager.default.fileExists(atPath: "\(path)/adapter_model.safetensors") else {
       throw ForeignWeights.refusal(ofFolder: path)
-        ?? ConversionError(.noAdapterWeights, path: path)
+        ?? AdapterError(.noAdapterWeights, path: path)
     }
     let table = try TensorTable(path: "\(path)/adapter_model.safetensors")
-    func bad(_ reason: ConversionError.Reason, _ tensor: String) -> ConversionError {
-      ConversionError(reason, path: table.path, tensor: tensor)
+    func bad(_ reason: AdapterError.Reason, _ tensor: String) -> AdapterError {
+      AdapterError(reason, path: table.path, tensor: tensor)
     }
     var pairs: [ByteText: Pair] = [:]
     var replacements: [ByteText: StoredTensor] = [:]
@@ -104,9 +104,17 @@ package struct LoRAAdapter: Sendable {
     self.originals = originals
     self.rows = rows
     if updates.isEmpty && replacements.isEmpty && originals.isEmpty && rows.isEmpty {
-      throw ConversionError(
+      throw AdapterError(
         untargeted.isEmpty ? .emptyAdapter : .nothingTargeted(untargeted[0]), path: table.path)
     }
+  }
+
+  /// SHA-256 that tells the adapter from others: of the digests of its settings and its weights.
+  package func digest() throws -> String {
+    let digests = try ["adapter_config.json", "adapter_model.safetensors"].map {
+      try Checksum.sha256(ofFile: "\(path)/\($0)")
+    }
+    return Array(digests.joined().utf8).withUnsafeBytes { Checksum.sha256($0) }
   }
 
   private struct Pair {

@@ -1,5 +1,4 @@
 import Files
-import Models
 
 /// Tells models apart without reading all their weights: SHA-256 over the small files, and of each file of weights its name, its
 /// size and pieces of it. Models that differ by training differ in nearly every byte, so that any piece shows it.

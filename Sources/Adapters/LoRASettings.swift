@@ -18,7 +18,7 @@ struct LoRASettings {
 
   init(_ object: JSONObject, label: String) throws {
     self.label = label
-    func bad(_ reason: ConversionError.Reason) -> ConversionError { ConversionError(reason, path: label) }
+    func bad(_ reason: AdapterError.Reason) -> AdapterError { AdapterError(reason, path: label) }
     try LoRASettings.refuseOtherKinds(object, bad)
     guard let rank = object["r"]?.intValue, rank > 0 else { throw bad(.notAPositiveNumber(key: "r")) }
     guard let alpha = object["lora_alpha"]?.doubleValue, alpha.isFinite else {
@@ -49,7 +49,7 @@ struct LoRASettings {
 
   /// Refuses what a sum B·A and whole weights do not describe.
   private static func refuseOtherKinds(
-    _ object: JSONObject, _ bad: (ConversionError.Reason) -> ConversionError
+    _ object: JSONObject, _ bad: (AdapterError.Reason) -> AdapterError
   ) throws {
     let type = object["peft_type"]?.stringValue ?? "LORA"
     guard type.uppercased() == "LORA" else { throw bad(.notPlainLoRA("peft_type is \(type)")) }
@@ -78,7 +78,7 @@ struct LoRASettings {
 
   func rank(of module: String) throws -> Int {
     let found = try value(ranks, "rank_pattern", of: module) ?? rank
-    guard found > 0 else { throw ConversionError(.badRank(module: module, found), path: label) }
+    guard found > 0 else { throw AdapterError(.badRank(module: module, found), path: label) }
     return found
   }
 
@@ -96,7 +96,7 @@ struct LoRASettings {
     do throws(NamePattern.Failure) {
       for (pattern, value) in patterns where try pattern.matches(module) { return value }
       return nil
-    } catch { throw ConversionError(.badPattern(key: key, error), path: label) }
+    } catch { throw AdapterError(.badPattern(key: key, error), path: label) }
   }
 
   /// Whether PEFT would give the module an update.
@@ -138,7 +138,7 @@ struct LoRATargets {
       case .string(let text)?:
         if text.lowercased() == "all-linear" { return .all }
         do throws(NamePattern.Failure) { return .pattern(try NamePattern(text, at: .whole)) } catch {
-          throw ConversionError(.badPattern(key: key, error), path: label)
+          throw AdapterError(.badPattern(key: key, error), path: label)
         }
       case .array(let names)?: return .ends(names.compactMap(\.stringValue))
       default: return absent
@@ -171,7 +171,7 @@ struct LoRATargets {
       return ends.contains { module.hasSameBytes(as: $0) || module.bytes.hasSuffix("." + $0) }
     case .pattern(let pattern):
       do throws(NamePattern.Failure) { return try pattern.matches(module) } catch {
-        throw ConversionError(.badPattern(key: key, error), path: label)
+        throw AdapterError(.badPattern(key: key, error), path: label)
       }
     }
   }

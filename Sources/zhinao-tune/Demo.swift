@@ -1,0 +1,6 @@
+import ToolSupport
+
+struct Demo {
+  let options: Tune
+  func run() throws {}
+}
