@@ -158,10 +158,11 @@ extension TuneText {
       let validations =
         data.validationRows.isEmpty
         ? 0 : length.totalSteps / (recipe.validationInterval ?? length.stepsPerEpoch) + 1
+      let steps = length.totalSteps
       // A measurement that fails is no reason not to train.
       let estimate = try? TimeEstimate(prepared, recipe: recipe, settings: tuning.settings)
       seconds = estimate.map {
-        $0.seconds(tokens: trained, plan: prepared.plan)
+        $0.seconds(tokens: trained, steps: steps, plan: prepared.plan)
           + $0.validationSeconds(
             tokens: validations * data.validationRows.tokenCount, plan: prepared.plan)
       }
