@@ -183,7 +183,7 @@ extension RequestField {
       "its members belong into the request itself",
       [("extra_body", [[:]]), ("options", [[:]]), ("parameters", [[:]]), ("sampling_params", [[:]])]
     ),
-    ("models are served as they are", [("lora", [[]])]),
+    ("an adapter is chosen by its name in model", [("lora", [[]])]),
     ("requests take turns", [("priority", [0])]),
     ("--request-timeout limits the time", [("t_max_predict_ms", [0, -1])]),
     ("all clients share the prefix cache", [("cache_salt", [])]),

@@ -3,14 +3,15 @@
 
 Makes PEFT adapters with random weights (ranks, alphas and rsLoRA of their own, norms that are trained as a whole) and checks:
 
-- logits with the adapter beside the bf16 folder, the packed file and the GGUF file, against PEFT in fp32;
+- logits with the adapter beside the bf16 folder, the packed file and the GGUF file, against PEFT;
 - the same beside a model in 8 and 4 bits, against PEFT on the floats that the codes stand for;
 - the sum of two adapters, against PEFT's `add_weighted_adapter`;
 - every weight after `--merge-lora`, against `merge_and_unload` in bf16.
 
 With --adapter, an adapter that zhinao-tune wrote is read by PEFT and compared in the same way.
 
-Logits must agree within 1e-4, or as far as the models agree without an adapter if that is more; weights within one step of bf16.
+PEFT runs in double precision. Logits must be within 1e-4 of it, or within five times the error of torch's own fp32 where that is more (as with
+SmolLM2, some of whose activations are large, and with sums that are one chain each); weights within one step of bf16.
 Needs torch, transformers and peft from PyPI.
 
     Tests/External/Tuning/peft_parity.py [--model FOLDER] [--adapter FOLDER] [--bin .build/release]
@@ -66,24 +67,25 @@ def adapter(base, folder, seed, scale=0.02, **options):
     model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **options))
     for name, parameter in model.named_parameters():
         if "lora_" in name:
-            parameter.data = torch.randn(parameter.shape) * scale
+            parameter.data = (torch.randn(parameter.shape) * scale).to(parameter.dtype)
         elif "modules_to_save" in name:
-            parameter.data = parameter.data * (1 + 0.1 * torch.randn(parameter.shape))
-    model.save_pretrained(folder)
-    return model
+            parameter.data = (parameter.data * (1 + 0.1 * torch.randn(parameter.shape))).float().to(parameter.dtype)
+    # Files hold fp32, as after training; the values are exact in it.
+    model.float().save_pretrained(folder)
+    return model.double()
 
 
-def load(folder, dtype=torch.float32):
+def load(folder, dtype=torch.float64):
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
 def of(model, ids):
     with torch.no_grad():
-        return model(torch.tensor([ids])).logits[0].float()
+        return model(torch.tensor([ids])).logits[0].double()
 
 
 def distance(a, b):
-    return (a - b).abs().max().item()
+    return (a.double() - b.double()).abs().max().item()
 
 
 def steps(a, b, before):
@@ -114,24 +116,30 @@ def main():
         rows = load(model).config.vocab_size
         ids = torch.randint(0, min(rows, 3000), (40,), generator=generator).tolist()
 
-        bare = distance(check.logits(model, ids), of(load(model), ids))
-        bound = max(1e-4, 2 * bare)
-        print(f"without an adapter the logits differ by {bare:.3g}")
+        def bound(exact, folder, adapter=None):
+            """What the logits may differ by."""
+            single = load(folder, torch.float32)
+            if adapter:
+                single = peft.PeftModel.from_pretrained(single, adapter)
+            return max(1e-4, 5 * distance(of(single, ids), exact))
 
+        bare = of(load(model), ids)
+        check.row("without an adapter", distance(check.logits(model, ids), bare), bound(bare, model))
         first = work / "first"
         tuned = adapter(
             load(model), first, 1, r=8, lora_alpha=16, use_rslora=True, rank_pattern={"k_proj": 4},
             alpha_pattern={"v_proj": 9}, target_modules=PROJECTIONS,
             modules_to_save=["input_layernorm", "norm"])
         expected = of(tuned, ids)
-        print(f"the adapter changes them by {distance(expected, of(load(model), ids)):.3g}")
-        check.row("beside the folder", distance(check.logits(model, ids, "--lora", first), expected), bound)
+        print(f"the adapter changes logits by {distance(expected, bare):.3g}")
+        limit = bound(expected, model, first)
+        check.row("beside the folder", distance(check.logits(model, ids, "--lora", first), expected), limit)
         packed = work / "model.zhinao"
         check.run("zhinao-convert", model, "-o", packed)
-        check.row("beside the packed file", distance(check.logits(packed, ids, "--lora", first), expected), bound)
+        check.row("beside the packed file", distance(check.logits(packed, ids, "--lora", first), expected), limit)
         gguf = work / "model.gguf"
         check.run("zhinao-convert", model, "-o", gguf)
-        check.row("beside the GGUF file", distance(check.logits(gguf, ids, "--lora", first), expected), bound)
+        check.row("beside the GGUF file", distance(check.logits(gguf, ids, "--lora", first), expected), limit)
 
         # A second one, of some modules, and PEFT's sum of both.
         second = work / "second"
@@ -143,7 +151,7 @@ def main():
         both.add_weighted_adapter(["second", "third"], [1.0, 0.5], "sum", combination_type="cat")
         both.set_adapter("sum")
         found = check.logits(model, ids, "--lora", second, "--lora", f"{third}:0.5")
-        check.row("the sum of two", distance(found, of(both, ids)), bound)
+        check.row("the sum of two", distance(found, of(both, ids)), limit)
 
         for bits in (8, 4):
             integers = work / f"int{bits}.zhinao"
@@ -153,7 +161,8 @@ def main():
             check.run("zhinao-convert", integers, "-o", floats, "--dequantize", "--dtype", "float32")
             other = peft.PeftModel.from_pretrained(load(floats), first)
             found = check.logits(integers, ids, "--lora", first)
-            check.row(f"beside {bits} bits", distance(found, of(other, ids)), bound)
+            expected = of(other, ids)
+            check.row(f"beside {bits} bits", distance(found, expected), bound(expected, floats, first))
 
         # In bf16, as merge_and_unload computes it.
         before = tensors(model)
@@ -162,15 +171,15 @@ def main():
         found = tensors(merged)
         theirs = peft.PeftModel.from_pretrained(load(model, torch.bfloat16), first).merge_and_unload().state_dict()
         check.row("merged weights, in steps of bf16", max(steps(found[key], theirs[key], before[key]) for key in found), 1)
-        check.row("logits of the merged model", distance(check.logits(merged, ids), of(load(merged), ids)), bound)
+        expected = of(load(merged), ids)
+        check.row("logits of the merged model", distance(check.logits(merged, ids), expected), bound(expected, merged))
 
         if options.adapter:
-            theirs = peft.PeftModel.from_pretrained(load(model), options.adapter)
+            expected = of(peft.PeftModel.from_pretrained(load(model), options.adapter), ids)
+            print(f"the adapter of zhinao-tune changes logits by {distance(expected, bare):.3g}")
             found = check.logits(model, ids, "--lora", options.adapter)
-            check.row("an adapter of zhinao-tune", distance(found, of(theirs, ids)), bound)
-            check.row(
-                "the difference that it makes, below which the check means nothing",
-                1e-3 / max(1e-9, distance(found, of(load(model), ids))), 1)
+            check.row("an adapter of zhinao-tune", distance(found, expected), bound(expected, model, options.adapter))
+            check.row("its share of the change that is lost", distance(found, expected) / distance(expected, bare), 1e-2)
     sys.exit(check.failed > 0)
 
 

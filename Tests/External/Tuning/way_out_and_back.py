@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The way of a 360Zhinao model to other trainers and back, as Docs/tuning.md describes it, with a small model.
+"""The way of a 360Zhinao model to other trainers and back, as Docs/tuning-elsewhere.md describes it, with a small model.
 
 1. `zhinao-convert --to stock` writes the model as Qwen2ForCausalLM.
 2. PEFT, and then TRL, train an adapter on it with torchrun: two processes, gradients through gloo.
@@ -53,14 +53,14 @@ def weights(folder):
 def train(trainer, stock, data, adapter):
     out = run(
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, HERE / "train_peft.py", "--model", stock,
-        "--data", data, "--output", adapter, "--trainer", trainer,
+        "--data", data, "--output", adapter, "--trainer", trainer, "--steps", 24,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
     return next(json.loads(line[7:]) for line in out.splitlines() if line.startswith("losses "))
 
 
 def train_llamafactory(python, stock, data, adapter, work):
-    """The yaml of Docs/tuning.md, with few steps."""
-    folder = work / "llamafactory"
+    """The yaml of Docs/tuning-elsewhere.md, with few steps."""
+    folder = work / "llamafactory-data"
     folder.mkdir()
     rows = [json.loads(line) for line in open(data, encoding="utf-8")]
     (folder / "support.json").write_text(json.dumps(rows, ensure_ascii=False))
@@ -70,9 +70,9 @@ def train_llamafactory(python, stock, data, adapter, work):
     settings = {
         "model_name_or_path": str(stock), "stage": "sft", "do_train": "true", "finetuning_type": "lora", "lora_rank": 8,
         "lora_target": "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj", "dataset_dir": str(folder), "dataset": "support",
-        "template": "qwen", "cutoff_len": 256, "output_dir": str(adapter), "per_device_train_batch_size": 2, "max_steps": 6,
+        "template": "qwen", "default_system": "You are a helpful assistant.", "cutoff_len": 256, "output_dir": str(adapter), "per_device_train_batch_size": 2, "max_steps": 24,
         "learning_rate": 0.002, "lr_scheduler_type": "constant", "logging_steps": 1, "save_strategy": '"no"', "report_to": "none",
-        "ddp_backend": "gloo", "use_cpu": "true",
+        "use_cpu": "true", "trust_remote_code": "true",  # The folder brings a tokenizer class; without it saving fails.
     }
     (folder / "lora.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
     run(
@@ -128,7 +128,7 @@ def main():
         for name, trainer in trainers.items():
             adapter = work / f"adapter-{name}"
             losses = trainer(adapter)
-            check(f"{name}: the loss falls", losses[-1] < losses[0], " ".join(f"{loss:.3f}" for loss in losses))
+            check(f"{name}: the loss falls", sum(losses[-3:]) < sum(losses[:3]), " ".join(f"{loss:.3f}" for loss in losses))
             back(options.bin, stock, adapter, work, name)
     sys.exit(failures > 0)
 
