@@ -189,8 +189,9 @@ let tools: [Target] = [
     name: "zhinao-tune",
     dependencies: [
       argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Tokenization",
-      "Transformer", "Models", "Calibration", "Generation", "Training", "Tuning",
-    ]),
+      "Transformer", "Models", "Adapters", "Calibration", "Generation", "Training", "Tuning",
+    ],
+    resources: [.copy("Resources/demo")]),
   .executableTarget(
     name: "zhinao-bench",
     dependencies: [

@@ -29,11 +29,15 @@ extension BackwardSteps {
     // One key head, and the query heads that share it, is a task: they add to the same dK and dV, in their order.
     pool.run(spans.count * c.kvHeads) { task in
       let (first, rows) = spans[task / c.kvHeads]
-      let head = HeadGradient(
-        configuration: c, kernels: pool.kernels, rows: rows, kvHead: task % c.kvHeads,
+      let kvHead = task % c.kvHeads
+      let queryHeads = kvHead * c.queriesPerKV..<(kvHead + 1) * c.queriesPerKV
+      HeadGradient(
+        kernels: pool.kernels, rows: rows, headDim: c.headDim, isCausal: true,
+        queries: queryHeads.map { (c.queryOffset($0), $0 * c.headDim) }, key: c.keyOffset(kvHead),
+        value: c.valueOffset(kvHead), qkvWidth: c.qkvWidth, outWidth: c.attentionWidth,
         qkv: qkv + first * c.qkvWidth, out: out + first * c.attentionWidth,
-        dOut: dOut + first * c.attentionWidth, dQKV: dQKV + first * c.qkvWidth)
-      head.run()
+        dOut: dOut + first * c.attentionWidth, dQKV: dQKV + first * c.qkvWidth
+      ).run()
       for row in 0..<rows {
         let (cosines, sines) = (angles.pointer + 2 * row * half, angles.pointer + (2 * row + 1) * half)
         func rotate(_ offset: Int) {
@@ -41,15 +45,15 @@ extension BackwardSteps {
             dQKV + ((first + row) * c.qkvWidth + offset), cosines: cosines, sines: sines,
             rotaryDim: c.rotary.rotaryDim)
         }
-        for query in head.queryHeads { rotate(c.queryOffset(query)) }
-        rotate(c.keyOffset(head.kvHead))
+        for query in queryHeads { rotate(c.queryOffset(query)) }
+        rotate(c.keyOffset(kvHead))
       }
     }
   }
 
   /// Floats of scratch that one task of ``attend(_:out:dOut:sequences:into:)`` takes.
   package static func attentionScratch(_ c: DecoderConfiguration, rows: Int) -> Int {
-    HeadGradient.scratchFloats(c, rows: rows)
+    HeadGradient.scratchFloats(headDim: c.headDim, rows: rows)
   }
 
   /// For each position its cosines, and then its sines with the other sign, which undoes the rotation.
@@ -68,68 +72,70 @@ extension BackwardSteps {
   }
 }
 
-/// One key head of one sequence.
-private struct HeadGradient {
-  let configuration: DecoderConfiguration
+/// The gradient through the attention of one key head of one sequence.
+struct HeadGradient {
   let kernels: Kernels
   let rows: Int
-  let kvHead: Int
+  let headDim: Int
+  /// Whether a token sees only those up to itself; otherwise it sees all.
+  let isCausal: Bool
+  /// The query heads that share the key head: where each begins in a row of `qkv`, and in a row of `out`.
+  let queries: [(input: Int, output: Int)]
+  /// Where the key head and its values begin in a row of `qkv`.
+  let key, value: Int
+  /// Floats of a row of `qkv` and `dQKV`, and of `out` and `dOut`.
+  let qkvWidth, outWidth: Int
+  /// The sequence's rows.
   let qkv, out, dOut: UnsafePointer<Float>
   let dQKV: UnsafeMutablePointer<Float>
 
   /// Queries whose probabilities exist at a time.
   static let queryBlock = 48
 
-  var queryHeads: Range<Int> {
-    kvHead * configuration.queriesPerKV..<(kvHead + 1) * configuration.queriesPerKV
-  }
-  private var headDim: Int { configuration.headDim }
-
   private static func padded(_ count: Int) -> Int { (count + panelWidth - 1) / panelWidth * panelWidth }
 
-  static func scratchFloats(_ c: DecoderConfiguration, rows: Int) -> Int {
-    let (width, length) = (padded(c.headDim), padded(rows))
-    return 2 * length * c.headDim + 3 * width * rows + 2 * rows * c.headDim + 2 * queryBlock * length
+  static func scratchFloats(headDim: Int, rows: Int) -> Int {
+    let (width, length) = (padded(headDim), padded(rows))
+    return 2 * length * headDim + 3 * width * rows + 2 * rows * headDim + 2 * queryBlock * length
   }
 
   func run() {
-    let c = configuration
     let (d, width, length) = (headDim, HeadGradient.padded(headDim), HeadGradient.padded(rows))
-    Scratch.withFloats(HeadGradient.scratchFloats(c, rows: rows)) { memory in
+    Scratch.withFloats(HeadGradient.scratchFloats(headDim: d, rows: rows)) { memory in
       // [panel of keys][d][16]
       let keysByToken = memory
       let valuesByToken = keysByToken + length * d
       // [panel of d][token][16]
       let keys = valuesByToken + length * d
-      let queries = keys + width * rows
-      let dOuts = queries + width * rows
+      let queriesOfHead = keys + width * rows
+      let dOuts = queriesOfHead + width * rows
       // [token][d]
       let dKeys = dOuts + width * rows
       let dValues = dKeys + rows * d
       let probabilities = dValues + rows * d
       let dScores = probabilities + HeadGradient.queryBlock * length
 
-      for (place, offset) in [(keysByToken, c.keyOffset(kvHead)), (valuesByToken, c.valueOffset(kvHead))] {
+      for (place, offset) in [(keysByToken, key), (valuesByToken, value)] {
         for first in stride(from: 0, to: rows, by: panelWidth) {
           kernels.packPanel(
-            place + first * d, from: qkv + first * c.qkvWidth + offset, type: .f32, rowStride: c.qkvWidth,
+            place + first * d, from: qkv + first * qkvWidth + offset, type: .f32, rowStride: qkvWidth,
             rows: min(panelWidth, rows - first), k: d)
         }
       }
-      copy(qkv + c.keyOffset(kvHead), rowStride: c.qkvWidth, into: keys)
+      copy(qkv + key, rowStride: qkvWidth, into: keys)
       dKeys.update(repeating: 0, count: 2 * rows * d)
-      for head in queryHeads {
-        copy(qkv + c.queryOffset(head), rowStride: c.qkvWidth, into: queries)
-        copy(dOut + head * d, rowStride: c.attentionWidth, into: dOuts)
+      for head in queries {
+        copy(qkv + head.input, rowStride: qkvWidth, into: queriesOfHead)
+        copy(dOut + head.output, rowStride: outWidth, into: dOuts)
         for first in stride(from: 0, to: rows, by: HeadGradient.queryBlock) {
           let count = min(HeadGradient.queryBlock, rows - first)
-          let visible = first + count
+          let visible = isCausal ? first + count : rows
           scores(
-            of: qkv + first * c.qkvWidth + c.queryOffset(head), rowStride: c.qkvWidth, count, visible,
+            of: qkv + first * qkvWidth + head.input, rowStride: qkvWidth, count, visible,
             keysByToken, into: probabilities, length)
           normalize(probabilities, first: first, count, visible, length)
           scores(
-            of: dOut + first * c.attentionWidth + head * d, rowStride: c.attentionWidth, count, visible,
+            of: dOut + first * outWidth + head.output, rowStride: outWidth, count, visible,
             valuesByToken, into: dScores, length)
           // dV += Pᵀ · dO
           kernels.gemm(
@@ -137,7 +143,7 @@ private struct HeadGradient {
             b: dOuts + first * panelWidth, bPanelStride: rows * panelWidth, c: dValues, cRowStride: d,
             cPanelStride: panelWidth, mode: .add)
           for row in 0..<count {
-            let at = (first + row) * c.attentionWidth + head * d
+            let at = (first + row) * outWidth + head.output
             kernels.softmaxGradient(
               dScores + row * length, probabilities: probabilities + row * length,
               mean: kernels.dot(dOut + at, out + at, count: d), factor: 1 / Float(d).squareRoot(),
@@ -146,19 +152,19 @@ private struct HeadGradient {
           // dQ = dS · K
           kernels.gemm(
             m: count, n: d, k: visible, a: dScores, aRowStride: length, aKStride: 1, b: keys,
-            bPanelStride: rows * panelWidth, c: dQKV + first * c.qkvWidth + c.queryOffset(head),
-            cRowStride: c.qkvWidth, cPanelStride: panelWidth, mode: .overwrite)
+            bPanelStride: rows * panelWidth, c: dQKV + first * qkvWidth + head.input,
+            cRowStride: qkvWidth, cPanelStride: panelWidth, mode: .overwrite)
           // dK += dSᵀ · Q
           kernels.gemm(
             m: visible, n: d, k: count, a: dScores, aRowStride: 1, aKStride: length,
-            b: queries + first * panelWidth, bPanelStride: rows * panelWidth, c: dKeys, cRowStride: d,
+            b: queriesOfHead + first * panelWidth, bPanelStride: rows * panelWidth, c: dKeys, cRowStride: d,
             cPanelStride: panelWidth, mode: .add)
         }
       }
       for row in 0..<rows {
-        let token = dQKV + row * c.qkvWidth
-        (token + c.keyOffset(kvHead)).update(from: dKeys + row * d, count: d)
-        (token + c.valueOffset(kvHead)).update(from: dValues + row * d, count: d)
+        let token = dQKV + row * qkvWidth
+        (token + key).update(from: dKeys + row * d, count: d)
+        (token + value).update(from: dValues + row * d, count: d)
       }
     }
   }
@@ -182,13 +188,13 @@ private struct HeadGradient {
       mode: .overwrite)
   }
 
-  /// Scores → probabilities; those of later tokens are 0.
+  /// Scores → probabilities; those of tokens that are not seen are 0.
   private func normalize(
     _ scores: UnsafeMutablePointer<Float>, first: Int, _ count: Int, _ visible: Int, _ length: Int
   ) {
     for row in 0..<count {
       let line = scores + row * length
-      let seen = first + row + 1
+      let seen = isCausal ? first + row + 1 : visible
       kernels.scale(line, by: 1 / Float(headDim).squareRoot(), count: seen)
       let sum = kernels.expSum(line, shift: kernels.maximum(line, count: seen), count: seen)
       kernels.scale(line, by: 1 / sum, count: seen)

@@ -23,6 +23,8 @@ package struct TuningError: DiagnosedError, Equatable {
     case damagedCheckpoint(String)
     /// An adapter to begin with that is not one of this model and these options.
     case otherAdapter(String)
+    /// The training needs more memory than it may take, in bytes; `withScratch`: what it would need with the inputs of blocks in a file.
+    case memoryLimit(needed: Int, limit: Int, withScratch: Int?)
     /// Told to stop; the state of this step is kept.
     case interrupted(step: Int, steps: Int, folder: String)
   }
@@ -83,6 +85,13 @@ extension TuningError.Reason: CustomStringConvertible {
     case .damagedCheckpoint(let detail):
       return "\(detail); delete the folder to start anew"
     case .otherAdapter(let detail): return detail
+    case .memoryLimit(let needed, let limit, let withScratch):
+      let least =
+        "a training needs at least \(ByteCount.text(needed)) of memory, more than the limit of \(ByteCount.text(limit)); "
+      let remedy =
+        "shorten the rows (--max-length) or make the batches smaller (--batch-size, with --accumulation)"
+      guard let withScratch, withScratch < needed else { return least + remedy }
+      return least + "\(remedy), or pass --scratch FOLDER, with which it needs \(ByteCount.text(withScratch))"
     case .interrupted(let step, let steps, let folder):
       return "interrupted after step \(step) of \(steps), kept in \(folder)"
     }

@@ -61,7 +61,7 @@ struct DataArguments: ParsableArguments {
 
   @Flag(
     help:
-      "Rows of a batch have similar lengths, which saves no time here but follows group_by_length of transformers."
+      "Put rows of similar lengths into a batch, as group_by_length of transformers does. Rows are never padded, so that this saves memory and no time."
   )
   var groupByLength = false
 

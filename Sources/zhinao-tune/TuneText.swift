@@ -154,7 +154,14 @@ extension TuneText {
       let data = prepared.data
       let perEpoch = data.rows.isEmpty ? 0 : data.rows.tokenCount * data.rowsPerEpoch / data.rows.count
       tokens = Int(Double(perEpoch) * Double(length.totalSteps) / Double(length.stepsPerEpoch))
-      seconds = nil
+      let estimate = try? TimeEstimate(prepared, recipe: recipe, settings: tuning.settings)
+      let validations =
+        data.validationRows.isEmpty
+        ? 0 : length.totalSteps / (recipe.validationInterval ?? length.stepsPerEpoch) + 1
+      seconds = estimate.map {
+        $0.seconds(tokens: tokens, plan: prepared.plan)
+          + $0.validationSeconds(tokens: validations * data.validationRows.tokenCount, plan: prepared.plan)
+      }
     }
 
     var text: String {
@@ -176,7 +183,10 @@ extension TuneText {
           + "the others are computed again")
       parts.append("work \(Format.bytes(plan.workBytes))")
       lines.append("memory: \(Format.bytes(plan.memoryBytes)): \(parts.joined(separator: ", "))")
-      if let seconds { lines.append("time: about \(Format.duration(seconds))") }
+      if let seconds, length.totalSteps > 0 {
+        let step = Format.duration(seconds / Double(length.totalSteps))
+        lines.append("time: about \(Format.duration(seconds)), \(step) a step")
+      }
       return lines.joined(separator: "\n")
     }
 
@@ -207,13 +217,20 @@ final class TuneProgress: TuningObserver {
   private var tokens = 0
   private var start = Date()
 
-  init(plan: TuneText.Plan) { self.plan = plan }
+  /// Whether what a run that ends early leaves behind goes away.
+  private let keepsNothing: Bool
+
+  init(plan: TuneText.Plan, keepsNothing: Bool = false) {
+    self.plan = plan
+    self.keepsNothing = keepsNothing
+  }
 
   func tuningStarted(_ length: TuningLength, finishedSteps: Int, checkpoint: String) {
     finished = finishedSteps
     total = length.totalSteps
     start = Date()
     if finishedSteps > 0 { Output.note("continuing after step \(finishedSteps), kept in \(checkpoint)") }
+    guard !keepsNothing else { return }
     Interruption.farewell.withLock { farewell in
       farewell = {
         guard CheckpointFolder.isOfUse(at: checkpoint) else {

@@ -102,6 +102,12 @@ import Testing
         model, "--task", "choices=\(Fixture.folder)/../../Sources/zhinao-evaluate/Resources/demo/choices",
         "--limit", "1",
       ]),
+    Command(
+      "tune",
+      [
+        model, "--data", "\(Fixture.folder)/../../Sources/zhinao-tune/Resources/demo/conversations.jsonl",
+        "--max-length", "24", "--epochs", "0.001", "--output", "FOLDER/adapter", "--overwrite",
+      ]),
     Command("bench kernels", ["--order", "16", "--repetitions", "1"]),
     Command("bench quantize", ["--tokens", "64", "--shape", "64x64"]),
     Command("bench tokenize", [model, Fixture.tinyZhinao + "/calibration.jsonl", "--repetitions", "1"]),
@@ -142,7 +148,7 @@ import Testing
   }
 
   /// Every command that has a numeric option stands in ``commands``.
-  @Test(arguments: ["chat", "serve", "convert", "verify", "quantize", "evaluate", "bench"])
+  @Test(arguments: ["chat", "serve", "convert", "verify", "quantize", "evaluate", "tune", "bench"])
   func noCommandIsForgotten(tool: String) throws {
     let description = try JSONValue.parse(Tool.run("zhinao-" + tool, ["--experimental-dump-help"]).output)
     let subcommands = try #require(description["command"])["subcommands"]?.arrayValue ?? []

@@ -128,10 +128,24 @@ package struct AdapterTuning {
     let held = (0..<data.validationRows.count).map(data.validationRows.length)
       .sorted(by: >).prefix(recipe.batchSize)
     let lengths = data.longestRows(recipe.batchSize)
+    let tokens = max(lengths.reduce(0, +), held.reduce(0, +))
+    let longest = max(lengths.first ?? 0, held.first ?? 0)
+    func plan(_ settings: TrainingSettings) -> TrainingPlan {
+      TrainingPlan(
+        builder: builder, adapter: adapter, settings: settings, tokens: tokens, longest: longest,
+        residentBytes: model.store.residentBytes, pool: pool)
+    }
+    if let limit = settings.memoryLimit, plan(settings).memoryBytes > limit {
+      var other = settings
+      other.scratch = "."
+      throw TuningError(
+        .memoryLimit(
+          needed: plan(settings).memoryBytes, limit: limit,
+          withScratch: settings.scratch == nil ? plan(other).memoryBytes : nil), path: model.path)
+    }
     let pass = try TrainingPass(
-      builder: builder, adapter: adapter, settings: settings,
-      tokens: max(lengths.reduce(0, +), held.reduce(0, +)),
-      longest: max(lengths.first ?? 0, held.first ?? 0), residentBytes: model.store.residentBytes, pool: pool)
+      builder: builder, adapter: adapter, settings: settings, tokens: tokens, longest: longest,
+      residentBytes: model.store.residentBytes, pool: pool)
     return Prepared(
       model: model, data: data, adapter: adapter, pass: pass,
       length: TuningLength(recipe, batchesPerEpoch: batches))
