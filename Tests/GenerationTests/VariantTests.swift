@@ -11,7 +11,8 @@ import Transformer
     var pool = CachePool(model: model, contextLimit: 64, type: .f32)
     var reused: [Int] = []
     for variant in [0, 0, 1, 1, 2, 0] {
-      let request = GenerationRequest(prompt: [1, 2, 3, 4, 5, 6, 7, 8], maximumNewTokens: 2, variant: variant)
+      let request = GenerationRequest(
+        prompt: [1, 2, 3, 4, 5, 6, 7, 8], maximumNewTokens: 2, variant: variant)
       let sequence = try #require(pool.acquire(request))
       #expect(sequence.cache.variant == variant)
       reused.append(sequence.tokens.count)
