@@ -20,14 +20,17 @@ package struct AppliedAdapter: Sendable {
 
   /// - Parameter argument: of a command line: a folder, and after a colon perhaps the factor.
   package init(argument: String) throws {
-    let parts = argument.bytes.split(separator: ":")
-    if !FileManager.default.fileExists(atPath: argument), parts.count > 1, let last = parts.last,
-      let factor = Float(last), factor.isFinite, let folder = argument.bytes.dropping(suffix: ":" + last)
-    {
-      self.init(try LoRAAdapter(path: folder), factor: factor)
-    } else {
+    func isThere(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
+    guard !isThere(argument), let last = argument.bytes.split(separator: ":").last,
+      let folder = argument.bytes.dropping(suffix: ":" + last), isThere(folder)
+    else {
       self.init(try LoRAAdapter(path: argument))
+      return
     }
+    guard let factor = Float(last), factor.isFinite else {
+      throw AdapterError(.badFactor(last), path: folder)
+    }
+    self.init(try LoRAAdapter(path: folder), factor: factor)
   }
 }
 

@@ -8,6 +8,8 @@ package struct AdapterError: DiagnosedError, Equatable {
     // MARK: Files
     /// No `adapter_config.json`.
     case noAdapterConfiguration
+    /// No `adapter_config.json`, but folders that have one.
+    case namedAdapters([String])
     /// No `adapter_model.safetensors`.
     case noAdapterWeights
     case emptyAdapter
@@ -57,6 +59,8 @@ package struct AdapterError: DiagnosedError, Equatable {
     case needsMerge(MergedOnly)
     /// Two adapters that are added up were trained with the same weight as a whole.
     case replacedTwice
+    /// What stands after the colon of an argument is no number.
+    case badFactor(String)
     /// Adapters are added up with a factor, which a weight that takes the place of another one does not have.
     case replacementWithFactor(Float)
   }
@@ -78,7 +82,8 @@ package struct AdapterError: DiagnosedError, Equatable {
 
   package var category: FailureCategory {
     switch reason {
-    case .noAdapterConfiguration, .noAdapterWeights: .cannotOpenInput
+    case .noAdapterConfiguration, .namedAdapters, .noAdapterWeights: .cannotOpenInput
+    case .badFactor: .usage
     default: .badInput
     }
   }
@@ -93,6 +98,8 @@ extension AdapterError.Reason: CustomStringConvertible {
     case .wrongType(let found): "is \(found.rawValue), expected BF16, F16 or F32"
     case .notFinite(let index): "element \(index) is NaN or infinite"
     case .noAdapterConfiguration: "has no adapter_config.json: it is not a PEFT adapter"
+    case .namedAdapters(let names):
+      "holds \(names.count == 1 ? "an adapter" : "adapters") in \(names.prefix(5).joined(separator: ", ")); name one of these folders"
     case .noAdapterWeights: "has no adapter_model.safetensors"
     case .emptyAdapter: "holds no tensors"
     case .unknownAdapterTensor:
@@ -117,13 +124,15 @@ extension AdapterError.Reason: CustomStringConvertible {
     case .noModuleInBase(let base):
       "is updated by the adapter, but \(base) has no such module: is it the adapter's base model?"
     case .updateDoesNotFit(let update, let matrix, let shape):
-      "updates a matrix \(update), \(matrix) is \(shape)"
+      "updates a matrix \(update), \(matrix) is \(shape): is it the adapter's base model?"
     case .baseIsNoDecoder(let family):
       "is an adapter for a decoder, but the model is a \(family) model; only decoders are used with adapters"
     case .needsMerge(let what):
       "\(what), which is not done while the model runs; merge the adapter with zhinao-convert --merge-lora"
     case .replacedTwice:
       "was trained as a whole by two of the adapters, so that they do not add up; give one of them"
+    case .badFactor(let text):
+      "what follows the colon, \(text), is not a number; expected a factor such as 0.5"
     case .replacementWithFactor(let factor):
       "was trained as a whole, so that the adapter cannot be added with the factor \(factor); leave the factor out"
     }

@@ -45,9 +45,13 @@ package struct LoRAAdapter: Sendable {
   /// - Throws: when it holds anything but plain LoRA weights, which a merge would get wrong.
   package init(path: String) throws {
     self.path = path
+    guard FileManager.default.fileExists(atPath: path) else {
+      throw FileError(.cannotOpen, path: path, detail: "no such folder")
+    }
     files = FolderFiles(path)
     guard let object = try files.json(named: "adapter_config.json")?.objectValue else {
-      throw AdapterError(.noAdapterConfiguration, path: path)
+      let inner = LoRAAdapter.innerFolders(path)
+      throw AdapterError(inner.isEmpty ? .noAdapterConfiguration : .namedAdapters(inner), path: path)
     }
     let settings = try LoRASettings(object, label: files.label(of: "adapter_config.json"))
     keepsTies = settings.keepsTies
@@ -115,6 +119,13 @@ package struct LoRAAdapter: Sendable {
       try Checksum.sha256(ofFile: "\(path)/\($0)")
     }
     return Array(digests.joined().utf8).withUnsafeBytes { Checksum.sha256($0) }
+  }
+
+  /// Folders of adapters with a name of their own, which PEFT puts into one folder.
+  private static func innerFolders(_ path: String) -> [String] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    return names.filter { FileManager.default.fileExists(atPath: "\(path)/\($0)/adapter_config.json") }
+      .sorted()
   }
 
   private struct Pair {

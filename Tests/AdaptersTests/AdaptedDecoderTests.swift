@@ -147,8 +147,22 @@ import Transformer
   @Test func theFactorIsAfterAColon() throws {
     #expect(try AppliedAdapter(argument: Self.trained).factor == 1)
     #expect(try AppliedAdapter(argument: Self.trained + ":0.25").factor == 0.25)
-    let error = #expect(throws: AdapterError.self) { try AppliedAdapter(argument: Self.trained + ":much") }
-    #expect(error?.reason == .noAdapterConfiguration)
+    for text in ["much", "nan", ""] {
+      let error = #expect(throws: AdapterError.self) {
+        try AppliedAdapter(argument: "\(Self.trained):\(text)")
+      }
+      #expect(error?.reason == .badFactor(text) && error?.category == .usage)
+    }
+    #expect(throws: FileError.self) { try AppliedAdapter(argument: "nowhere:0.5") }
+  }
+
+  @Test func aFolderOfNamedAdaptersSaysTheirNames() throws {
+    let folder = try TemporaryFolder()
+    for name in ["tone", "terms"] {
+      try FileManager.default.copyItem(atPath: Self.trained, toPath: folder.file(name))
+    }
+    let error = #expect(throws: AdapterError.self) { try LoRAAdapter(path: folder.path) }
+    #expect(error?.reason == .namedAdapters(["terms", "tone"]))
   }
 
   /// A packed file has its matrices in panels.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Serves a small model with two adapters and checks what requests get.
+"""Serves a small model, in floats and in 4 bits, with two adapters and checks what requests get.
 
 - `/v1/models` names the model and the adapters, with the model as their parent;
 - a name that is not served is an error, not the model's answer;
@@ -97,18 +97,24 @@ def main():
         other = pathlib.Path(work) / "other"
         write_adapter(other, 360)
         adapters = {"tone": TRAINED, "other": other}
-        server = Server(
-            tools, MODEL, "--served-model-name", "base", "--memory-limit", "600MB",
-            *[part for name, folder in adapters.items() for part in ("--lora", f"{name}={folder}")])
-        try:
-            run(server, tools, adapters)
-        finally:
-            server.process.terminate()
-            server.process.wait(timeout=20)
+        integers = pathlib.Path(work) / "int4.zhinao"
+        subprocess.run(
+            [str(tools / "zhinao-quantize"), str(MODEL), "-o", str(integers), "--bits", "4", "--method", "rtn", "--group-size", "32",
+             "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        for model in [MODEL, integers]:
+            print(f"{model.name}:", flush=True)
+            server = Server(
+                tools, model, "--served-model-name", "base", "--memory-limit", "600MB",
+                *[part for name, folder in adapters.items() for part in ("--lora", f"{name}={folder}")])
+            try:
+                run(server, tools, model, adapters)
+            finally:
+                server.process.terminate()
+                server.process.wait(timeout=20)
     sys.exit(failures > 0)
 
 
-def run(server, tools, adapters):
+def run(server, tools, model, adapters):
     names = ["base", *adapters]
     listed = server.request("/v1/models")[1]["data"]
     check("names of the models", [m["id"] for m in listed] == names)
@@ -124,7 +130,7 @@ def run(server, tools, adapters):
         options = ["--lora", str(adapters[name])] if name in adapters else []
         for prompt in PROMPTS:
             done = subprocess.run(
-                [str(tools / "zhinao-chat"), str(MODEL), "--raw", "--prompt", prompt, "--plain-text", "--max-new-tokens", "24",
+                [str(tools / "zhinao-chat"), str(model), "--raw", "--prompt", prompt, "--plain-text", "--max-new-tokens", "24",
                  "--json", *options], capture_output=True, text=True, check=True)
             check(f"zhinao-chat, {name}", json.loads(done.stdout)["text"] == alone[name, prompt][0])
 
