@@ -64,7 +64,7 @@ import Transformer
     #expect(try bits(small, rows()) == expected)
     let large = try pass(options)
     #expect(large.plan.keptBlocks == large.plan.blockCount - 1)
-    let folder = TemporaryFolder()
+    let folder = try TemporaryFolder()
     #expect(try bits(pass(options, settings: .init(scratch: folder.path)), rows()) == expected)
   }
 
