@@ -39,7 +39,9 @@ import Transformer
   }
 
   /// The loss and every gradient, as bits.
-  private func bits(_ pass: TrainingPass, _ rows: [TrainingRow], step: Int = 0, item: Int = 0) throws -> [UInt64] {
+  private func bits(_ pass: TrainingPass, _ rows: [TrainingRow], step: Int = 0, item: Int = 0) throws
+    -> [UInt64]
+  {
     for parameter in pass.adapter.parameters {
       parameter.gradient.pointer.update(repeating: 0, count: parameter.count)
     }
@@ -106,7 +108,8 @@ import Transformer
     let data = rows()
     _ = try bits(training, data)
     func loss() throws -> Double { try training.loss(data).sum / 10 }
-    for parameter in training.adapter.parameters where parameter.name.contains("layers.1") || parameter.shape.count == 1 {
+    for parameter in training.adapter.parameters
+    where parameter.name.contains("layers.1") || parameter.shape.count == 1 {
       let place = (0..<parameter.count).max { abs(parameter.gradient[$0]) < abs(parameter.gradient[$1]) } ?? 0
       let (value, slope) = (parameter.values[place], Double(parameter.gradient[place]))
       let h: Float = 2e-3
