@@ -8,9 +8,9 @@ import Tuning
 
 /// Answers in conversations of models that bring a chat template.
 @Suite struct DataTemplateTests {
-  static func model(_ template: String) throws -> TuningModel {
+  static func model(_ template: String, tokenizer file: String = "smol") throws -> TuningModel {
     let folder = try TemporaryFolder()
-    let json = try Data(contentsOf: URL(fileURLWithPath: Fixture.path("tokenizers/smol.json")))
+    let json = try Data(contentsOf: URL(fileURLWithPath: Fixture.path("tokenizers/\(file).json")))
     try json.write(to: URL(fileURLWithPath: folder.file("tokenizer.json")))
     let tokenizer = try TokenizerLoader.load(FolderFiles(folder.path))
     let own = ChatTemplate.own(ModelTemplate(source: template, label: "chat_template.jinja"))
@@ -93,6 +93,29 @@ import Tuning
     #expect(row.tokens.starts(with: asked))
     #expect(row.labels.prefix(asked.count).allSatisfy { $0 == nil })
     #expect(row.labels[asked.count] != nil)
+  }
+
+  /// A tokenizer that puts a mark before every text would put one before an answer, which no model writes there.
+  @Test func answersHaveNoMarkOfATextsStart() throws {
+    let template = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"
+    let model = try Self.model(template, tokenizer: "llama-legacy")
+    #expect(model.tokenizer.marksTextStart)
+    let folder = try TemporaryFolder()
+    try AtomicFile.write(
+      Self.conversation + "\n" + #"{"prompt": "[user] Hi?", "completion": " One."}"#,
+      to: folder.file("data.jsonl"))
+    let rows = try TuningDataset.load(
+      files: [TuningFile(folder.file("data.jsonl"))], model: model, options: TuningDataOptions()
+    ).rows
+    let text = "[user] Hi? [assistant] One. [user] More? [assistant] Two. "
+    #expect(rows[0].tokens == model.tokenizer.encode(text))
+    let before = model.tokenizer.encode("[user] Hi? ")
+    #expect(rows[0].labels.prefix { $0 == nil }.count == before.dropLast().count)
+    let opening = model.tokenizer.affixes.prefix
+    #expect(rows[1].tokens == opening + model.tokenizer.encode("[user] Hi? One."))
+    #expect(
+      rows[1].labels.prefix { $0 == nil }.count
+        == opening.count + model.tokenizer.encode("[user] Hi?").count)
   }
 
   @Test func theTemplatesOwnMarksCount() throws {

@@ -115,13 +115,23 @@ struct RowMaker {
 
   private func row(_ prompt: String, _ completion: String) -> TrainingRow {
     let tokenizer = model.tokenizer
-    let opening =
-      tokenizer.affixes.prefix
-      + tokenizer.encode(prompt, specials: options.contents, addingAffixes: false)
-    var answer =
-      prompt.isEmpty
-      ? tokenizer.encode(completion, specials: options.contents, addingAffixes: false)
-      : tokenizer.encodeContinuation(completion, specials: options.contents)
+    func encode(_ text: String) -> [Int] {
+      tokenizer.encode(text, specials: options.contents, addingAffixes: false)
+    }
+    var opening = encode(prompt)
+    var answer: [Int]
+    if prompt.isEmpty {
+      answer = encode(completion)
+    } else if tokenizer.marksTextStart {
+      // As in ``TemplateConversation``.
+      let whole = encode(prompt + completion)
+      let count = zip(opening, whole).prefix { $0 == $1 }.count
+      opening = Array(whole[..<count])
+      answer = Array(whole[count...])
+    } else {
+      answer = tokenizer.encodeContinuation(completion, specials: options.contents)
+    }
+    opening = tokenizer.affixes.prefix + opening
     end(&answer)
     let tokens = opening + answer
     let labels = opening.map { part == .all ? $0 : nil } + answer

@@ -7,7 +7,8 @@ import Training
 /// Conversations as a chat template writes them, with the places of the answers.
 ///
 /// An answer is what the template writes more when it is told of the answer than when it is asked to open one. What stands before
-/// an answer is encoded for itself, as a chat does that asks for it; so is the answer, as what the model goes on with.
+/// an answer is encoded for itself, as a chat does that asks for it; so is the answer, as what the model goes on with. Tokenizers that mark the
+/// start of texts encode the whole, and an answer begins where its ids part from those of what stands before it.
 struct TemplateConversation {
   let template: ChatTemplate
   let tokenizer: any Tokenizer
@@ -45,9 +46,20 @@ struct TemplateConversation {
     }
     var row = TrainingRow(tokens: [], labels: [])
     var made = Made(row: row)
+    // Where a tokenizer marks the start of texts, an answer that is encoded for itself would begin with a mark that no model writes.
+    let whole =
+      tokenizer.marksTextStart
+      ? template.encode(full.segments, tokenizer: tokenizer, contents: contents) : nil
     func add(upTo end: Int, counted: Bool) {
-      let ids = template.encode(
-        cutter.take(upTo: end), tokenizer: tokenizer, contents: contents, continuing: !row.tokens.isEmpty)
+      let ids: [Int]
+      if let whole {
+        _ = cutter.take(upTo: end)
+        let count = end == text.count ? whole.count : tokens(of: full.segments, upTo: end, in: whole)
+        ids = Array(whole[row.tokens.count..<max(row.tokens.count, count)])
+      } else {
+        ids = template.encode(
+          cutter.take(upTo: end), tokenizer: tokenizer, contents: contents, continuing: !row.tokens.isEmpty)
+      }
       let last = counted ? ids.lastIndex { stopTokens.contains($0) } : nil
       if counted && last == nil && !ids.isEmpty { made.endsAnswers = false }
       row.labels += ids.enumerated().map { counted && $0.offset <= last ?? ids.count ? $0.element : nil }
@@ -75,6 +87,13 @@ struct TemplateConversation {
     add(upTo: text.count, counted: false)
     made.row = row
     return made
+  }
+
+  /// How many of the whole text's ids its start also begins with.
+  private func tokens(of segments: [TemplateSegment], upTo end: Int, in whole: [Int]) -> Int {
+    var cutter = SegmentCutter(segments)
+    let ids = template.encode(cutter.take(upTo: end), tokenizer: tokenizer, contents: contents)
+    return zip(ids, whole).prefix { $0 == $1 }.count
   }
 
   /// Places of the answers that count.

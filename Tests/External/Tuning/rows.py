@@ -2,7 +2,8 @@
 
 Random conversations are written with the model's own template by transformers. An answer is what the template writes after the prompt
 that opens it, up to the token that ends it. Where the text before an answer ends in the middle of a token of the whole text, transformers' ids of the
-prompt and of the whole differ; there a row is the ids of the prompt followed by those of the rest, as a chat has them. Needs PyPI.
+prompt and of the whole differ; there a row is the ids of the prompt followed by those of the rest, as a chat has them. A tokenizer that marks
+the start of texts encodes the whole. Needs PyPI.
 """
 
 import json, os, random, subprocess, sys, tempfile
@@ -35,6 +36,14 @@ def render(turns, opening=False):
     return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opening)
 
 
+def steps(step):
+    return [s for part in step.get("normalizers") or step.get("pretokenizers") or [] for s in steps(part)] or [step]
+
+
+rules = json.loads(tokenizer.backend_tokenizer.to_str())
+marks = any(
+    step.get("type") == "Prepend" or (step.get("type") == "Metaspace" and step.get("prepend_scheme") != "never")
+    for rule in (rules["normalizer"], rules["pre_tokenizer"]) for step in steps(rule or {}))
 end = tokenizer.convert_tokens_to_ids(os.environ.get("END_OF_TURN", "<|im_end|>"))
 conversations = [conversation() for _ in range(count)]
 with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +61,12 @@ for turns, row in zip(conversations, rows):
 
     def add(upto, counted):
         global taken
-        new = encode(whole[taken:upto])
+        if marks:
+            both = zip(encode(whole[:upto]), encode(whole))
+            count = next((place for place, (a, b) in enumerate(both) if a != b), len(encode(whole[:upto])))
+            new = encode(whole)[len(ids) : count]
+        else:
+            new = encode(whole[taken:upto])
         last = len(new) - 1 - new[::-1].index(end) if counted else -1
         ids.extend(new)
         labels.extend(token if place <= last else -100 for place, token in enumerate(new))
