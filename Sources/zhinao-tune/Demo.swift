@@ -68,8 +68,8 @@ struct Demo {
   private static let adapter = LoRAOptions(rank: 64, alpha: 128)
   private static var recipe: TuningRecipe {
     var recipe = TuningRecipe(preset: .lora)
-    recipe.batchSize = 3
-    recipe.epochs = 24
+    recipe.batchSize = 5
+    recipe.epochs = 48
     recipe.learningRate = 1e-3
     recipe.optimizer.beta2 = 0.95
     return recipe
@@ -108,7 +108,7 @@ struct Demo {
       let labels = some.reduce(0) { $0 + $1.labels }
       return (epoch: index + 1, loss: some.reduce(0) { $0 + $1.loss * Double($1.labels) } / Double(labels))
     }
-    return means.filter { $0.epoch == 1 || $0.epoch % 4 == 0 }
+    return means.filter { $0.epoch == 1 || $0.epoch % 8 == 0 }
   }
 
   private func text(
@@ -135,7 +135,9 @@ struct Demo {
   }
 
   /// A line.
-  private static func shown(_ answer: String) -> String { answer.bytes.replacing("\n", with: " ⏎ ") }
+  private static func shown(_ answer: String) -> String {
+    answer.isEmpty ? "(an empty answer)" : answer.bytes.replacing("\n", with: " ⏎ ")
+  }
 
   private func json(
     _ outcome: AdapterTuning.Outcome, _ prepared: AdapterTuning.Prepared, _ before: [String],

@@ -97,8 +97,8 @@ struct Tune: ParsableCommand {
     let lock = isDry ? nil : try tuning.output.claimed()
     let opened = try opening.open(path)
     let dataset = try tuning.dataset(opened)
-    if data.printRows { return try TuneText.printRows(dataset) }
     TuneText.remark(dataset.report)
+    if data.printRows { return try TuneText.printRows(dataset) }
     let prepared = try tuning.prepared(opened, dataset)
     let plan = try TuneText.Plan(prepared, tuning)
     if outputs.plan { return try output.show(plan.json) { plan.text } }

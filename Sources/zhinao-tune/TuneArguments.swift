@@ -61,7 +61,7 @@ struct DataArguments: ParsableArguments {
 
   @Flag(
     help:
-      "Put rows of similar lengths into a batch, as group_by_length of transformers does. Rows are never padded, so that this saves memory and no time."
+      "Put rows of similar lengths into a batch, as group_by_length of transformers does. Rows are never padded, so that this saves no time."
   )
   var groupByLength = false
 

@@ -153,14 +153,18 @@ extension TuneText {
       memoryLimit = tuning.settings.memoryLimit
       let data = prepared.data
       let perEpoch = data.rows.isEmpty ? 0 : data.rows.tokenCount * data.rowsPerEpoch / data.rows.count
-      tokens = Int(Double(perEpoch) * Double(length.totalSteps) / Double(length.stepsPerEpoch))
-      let estimate = try? TimeEstimate(prepared, recipe: recipe, settings: tuning.settings)
+      let trained = Int(Double(perEpoch) * Double(length.totalSteps) / Double(length.stepsPerEpoch))
+      tokens = trained
       let validations =
         data.validationRows.isEmpty
         ? 0 : length.totalSteps / (recipe.validationInterval ?? length.stepsPerEpoch) + 1
+      let steps = length.totalSteps
+      // A measurement that fails is no reason not to train.
+      let estimate = try? TimeEstimate(prepared, recipe: recipe, settings: tuning.settings)
       seconds = estimate.map {
-        $0.seconds(tokens: tokens, plan: prepared.plan)
-          + $0.validationSeconds(tokens: validations * data.validationRows.tokenCount, plan: prepared.plan)
+        $0.seconds(tokens: trained, steps: steps, plan: prepared.plan)
+          + $0.validationSeconds(
+            tokens: validations * data.validationRows.tokenCount, plan: prepared.plan)
       }
     }
 

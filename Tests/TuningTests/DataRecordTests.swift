@@ -178,6 +178,20 @@ import Tuning
     #expect("\(try #require(text))".contains("--data-format"))
   }
 
+  /// What a template would leave out without a word is named.
+  @Test func fieldsThatAreNotWrittenAreNamed() throws {
+    let record =
+      #"{"messages": [{"role": "user", "content": "a", "name": null}, {"role": "assistant", "content": "b", "reasoning_content": "c"}]}"#
+    #expect(try Self.load(record).report.sources[0].unusedFields == ["messages[].reasoning_content": 1])
+    let folder = try TemporaryFolder()
+    try AtomicFile.write(record, to: folder.file("a.jsonl"))
+    let file = TuningFile(folder.file("a.jsonl"), weight: 2)
+    #expect(throws: TuningDataError(.weightOfValidation, path: file.path)) {
+      try TuningDataset.load(
+        files: [file], validationFiles: [file], model: DataGoldenTests.model(), options: TuningDataOptions())
+    }
+  }
+
   @Test func aPartIsKeptForValidation() throws {
     let lines = (0..<20).map { "{\"text\": \"春天\($0)\"}" }.joined(separator: "\n")
     let dataset = try Self.load(lines, TuningDataOptions(validationFraction: 0.2))

@@ -13,6 +13,8 @@ struct RowMaker {
   /// What the template can write.
   let abilities: TemplateAbilities?
   private let zhinao: ZhinaoConversation?
+  /// Fields of turns that no template in use here writes.
+  private let unshownFields: [String]
 
   /// - Throws: ``TuningDataError`` for options that make no sense.
   init(_ model: TuningModel, _ options: TuningDataOptions) throws {
@@ -33,9 +35,19 @@ struct RowMaker {
       } : nil
     if options.trainedPart == .zhinao && zhinao == nil { throw TuningDataError(.notZhinao, path: "") }
     part = options.trainedPart ?? (zhinao == nil ? .assistant : .zhinao)
+    let own = zhinao == nil ? model.template : nil
+    unshownFields = ["reasoning_content", "name", "tool_call_id"].filter { own?.canShow($0) != true }
     abilities =
       zhinao == nil
       ? model.template.map(TemplateAbilities.init) : TemplateAbilities(.chatML(defaultSystem: nil))
+  }
+
+  /// Names of the turns' fields that would be lost.
+  func lostFields(_ record: TuningRecord) -> Set<ByteText> {
+    guard case .conversation(let conversation) = record else { return [] }
+    return Set(
+      unshownFields.filter { name in conversation.messages.contains { $0[name]?.isNull == false } }
+        .map { ByteText("messages[].\($0)") })
   }
 
   /// What a record gives.

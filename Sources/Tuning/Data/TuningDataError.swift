@@ -50,6 +50,8 @@ package struct TuningDataError: DiagnosedError, Equatable {
     case fractionOutOfRange(Double)
     /// A fraction and a file.
     case twoValidations
+    /// A file for validation has a weight.
+    case weightOfValidation
     /// The weight of a file asks for more rows than an epoch may have.
     case epochTooLong(weight: Double, most: Int)
   }
@@ -63,7 +65,9 @@ package struct TuningDataError: DiagnosedError, Equatable {
 
   package var category: FailureCategory {
     switch reason {
-    case .maximumTooSmall, .fractionOutOfRange, .twoValidations, .notZhinao, .epochTooLong: .usage
+    case .maximumTooSmall, .fractionOutOfRange, .twoValidations, .notZhinao, .epochTooLong,
+      .weightOfValidation:
+      .usage
     default: .badInput
     }
   }
@@ -97,6 +101,8 @@ extension TuningDataError.Reason: CustomStringConvertible {
       "a fraction of \(fraction) for validation; give one from 0 to less than 1"
     case .twoValidations:
       "a fraction and a file for validation cannot both be given; leave one of them out"
+    case .weightOfValidation:
+      "has a weight, but is for validation, where every row counts once; leave the weight out"
     case .epochTooLong(let weight, let most):
       "a weight of \(weight) would bring the rows of a file more than \(most) times in an epoch; give a smaller one"
     }

@@ -51,6 +51,9 @@ extension TuningDataset {
     if options.validationFraction > 0 && !validationFiles.isEmpty {
       throw TuningDataError(.twoValidations, path: "")
     }
+    if let file = validationFiles.first(where: { $0.weight != nil }) {
+      throw TuningDataError(.weightOfValidation, path: file.path)
+    }
     var reader = TuningFileReader(maker)
     let sources = try files.map { try reader.read($0, isForValidation: false) }
     let validation = try validationFiles.map { try reader.read($0, isForValidation: true) }
@@ -162,6 +165,7 @@ private struct TuningFileReader {
         var unused: Set<ByteText> = []
         do {
           let record = try TuningRecord(value, abilities: maker.abilities, unused: &unused)
+          unused.formUnion(maker.lostFields(record))
           try add(record, to: &source, place: place)
           kinds.insert(record.kind)
         } catch let problem as TuningDataProblem { source.report.leftOut.add(problem, place: place) }

@@ -12,6 +12,8 @@ package struct TimeEstimate: Equatable, Sendable {
   package private(set) var recomputed = 0.0
   /// The final norm and the head, forward and backward.
   package private(set) var head = 0.0
+  /// The optimizer's step, with the norm of the gradients.
+  package private(set) var optimizer = 0.0
   /// Tokens of the measured rows.
   package private(set) var tokens = 1
 
@@ -46,6 +48,7 @@ package struct TimeEstimate: Equatable, Sendable {
     var times = try TimeEstimate.times(pass, rows)
     if (times.last ?? 0) < TimeEstimate.secondsOfOnePass { times = try TimeEstimate.times(pass, rows) }
     let blocks = configuration.hiddenLayers
+    optimizer = TimeEstimate.ofOptimizer(prepared.adapter.parameters, pool: pool)
     // The start, every block forward, the head, every block backward.
     guard times.count == 2 + 2 * blocks else { return }
     let steps = zip(times.dropFirst(), times).map { $0 - $1 }
@@ -56,24 +59,43 @@ package struct TimeEstimate: Equatable, Sendable {
     if pass.plan.keptBlocks > 0 && blocks == 1 { recomputed = backward + forward }
   }
 
+  /// Values that the optimizer is measured with, at most.
+  private static let measuredValues = 1 << 20
+
+  private static func ofOptimizer(_ parameters: [Parameter], pool: WorkerPool) -> Double {
+    let count = parameters.reduce(0) { $0 + $1.count }
+    let sample = Parameter(name: "", shape: [1, max(1, min(count, measuredValues))])
+    let optimizer = AdamW([sample], settings: AdamW.Settings(), pool: pool)
+    func step() {
+      sample.gradient.pointer.update(repeating: 1, count: sample.count)
+      optimizer.step(learningRate: 1e-3, gradientScale: Float(GradientNorm.of([sample], pool: pool)))
+    }
+    step()
+    let start = ContinuousClock.now
+    step()
+    return seconds(since: start) * Double(count) / Double(sample.count)
+  }
+
+  private static func seconds(since start: ContinuousClock.Instant) -> Double {
+    let passed = (ContinuousClock.now - start).components
+    return Double(passed.seconds) + 1e-18 * Double(passed.attoseconds)
+  }
+
   /// Seconds since the start: 0, and at each call of `progress`.
   private static func times(_ pass: TrainingPass, _ rows: [TrainingRow]) throws -> [Double] {
     let start = ContinuousClock.now
     var times = [0.0]
-    pass.progress = { _ in
-      let passed = ContinuousClock.now - start
-      times.append(Double(passed.components.seconds) + 1e-18 * Double(passed.components.attoseconds))
-    }
+    pass.progress = { _ in times.append(seconds(since: start)) }
     _ = try pass.accumulate(rows, divisor: 1, step: 0, item: 0)
     return times
   }
 
-  /// Of training on so many tokens.
-  package func seconds(tokens: Int, plan: TrainingPlan) -> Double {
+  /// Of training on so many tokens in so many steps of the optimizer.
+  package func seconds(tokens: Int, steps: Int, plan: TrainingPlan) -> Double {
     let pass =
       Double(plan.blockCount) * forward + head + Double(plan.keptBlocks) * backward
       + Double(plan.recomputedBlocks) * recomputed
-    return Double(tokens) / Double(self.tokens) * pass
+    return Double(tokens) / Double(self.tokens) * pass + Double(steps) * optimizer
   }
 
   /// Of measuring the loss of so many tokens.

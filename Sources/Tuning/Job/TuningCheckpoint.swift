@@ -143,8 +143,12 @@ package final class CheckpointFolder {
     }
   }
 
-  private static func checksum(_ tensors: [(plan: TensorPlan, values: AlignedBuffer<Float>)]) -> String {
-    let sum = tensors.reduce(UInt32(0)) {
+  /// Of the state's text and of all tensors.
+  private static func checksum(
+    _ tensors: [(plan: TensorPlan, values: AlignedBuffer<Float>)], state: String
+  ) -> String {
+    let start = Array(state.utf8).withUnsafeBytes { Checksum.crc32($0) }
+    let sum = tensors.reduce(start) {
       Checksum.crc32(UnsafeRawBufferPointer($1.values.buffer), continuing: $0)
     }
     return String(sum, radix: 16)
@@ -154,9 +158,10 @@ package final class CheckpointFolder {
   func save(_ state: TuningState, _ optimizer: AdamW, best: [AlignedBuffer<Float>]?) throws {
     let tensors = CheckpointFolder.tensors(optimizer, best: best)
     let byName = Dictionary(uniqueKeysWithValues: tensors.map { ($0.plan.name.bytes, $0.values) })
+    let text = state.json.serialized()
     try SafetensorsWriter.write(
       to: checkpointPath, tensors: tensors.map(\.plan),
-      metadata: [("state", state.json.serialized()), ("crc32", CheckpointFolder.checksum(tensors))]
+      metadata: [("state", text), ("crc32", CheckpointFolder.checksum(tensors, state: text))]
     ) { plan, emit in
       guard let values = byName[plan.name.bytes] else { return }
       try emit(UnsafeRawBufferPointer(values.buffer))
@@ -189,7 +194,7 @@ package final class CheckpointFolder {
       }
       UnsafeMutableRawBufferPointer(values.buffer).copyMemory(from: file.bytes(of: tensor))
     }
-    guard metadata["crc32"] == CheckpointFolder.checksum(tensors) else {
+    guard metadata["crc32"] == CheckpointFolder.checksum(tensors, state: text) else {
       throw damaged("has another checksum than it says: the disk changed it")
     }
     optimizer.stepCount = state.step

@@ -185,7 +185,7 @@ package final class TuningJob {
     let entry = TuningLogEntry.Step(
       step: state.step, epoch: Double(state.step) / Double(length.stepsPerEpoch), loss: loss / Double(labels),
       learningRate: rate, gradientNorm: norm, tokens: tokens, labels: labels,
-      seconds: -begun.timeIntervalSinceNow)
+      seconds: -begun.timeIntervalSinceNow, rows: Array(batches.joined()))
     try log.append(.step(entry))
     observer.stepFinished(entry, of: length.totalSteps)
   }

@@ -21,10 +21,12 @@ package enum TuningLogEntry: Equatable, Sendable {
     package var tokens: Int
     package var labels: Int
     package var seconds: Double
+    /// Of the training data, counted from 0, in the order of the micro-batches.
+    package var rows: [Int]
 
     package init(
       step: Int, epoch: Double, loss: Double, learningRate: Double, gradientNorm: Double, tokens: Int,
-      labels: Int, seconds: Double
+      labels: Int, seconds: Double, rows: [Int] = []
     ) {
       self.step = step
       self.epoch = epoch
@@ -34,6 +36,7 @@ package enum TuningLogEntry: Equatable, Sendable {
       self.tokens = tokens
       self.labels = labels
       self.seconds = seconds
+      self.rows = rows
     }
 
     package var tokensPerSecond: Double { seconds > 0 ? Double(tokens) / seconds : 0 }
@@ -73,6 +76,7 @@ package enum TuningLogEntry: Equatable, Sendable {
         "learning_rate": .init(entry.learningRate), "grad_norm": .init(entry.gradientNorm),
         "tokens": .init(entry.tokens), "labels": .init(entry.labels), "seconds": .init(entry.seconds),
         "tokens_per_second": .init(entry.tokensPerSecond),
+        "rows": .array(entry.rows.map { .init($0) }),
       ]
     case .validation(let entry):
       [
@@ -95,7 +99,8 @@ package enum TuningLogEntry: Equatable, Sendable {
         Step(
           step: step, epoch: epoch, loss: loss, learningRate: json["learning_rate"]?.doubleValue ?? 0,
           gradientNorm: json["grad_norm"]?.doubleValue ?? 0, tokens: json["tokens"]?.intValue ?? 0,
-          labels: json["labels"]?.intValue ?? 0, seconds: json["seconds"]?.doubleValue ?? 0))
+          labels: json["labels"]?.intValue ?? 0, seconds: json["seconds"]?.doubleValue ?? 0,
+          rows: (json["rows"]?.arrayValue ?? []).compactMap(\.intValue)))
     } else {
       return nil
     }

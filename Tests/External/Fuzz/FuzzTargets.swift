@@ -22,8 +22,8 @@ import Tuning
 /// file; a trap, a crash of the sanitizer, a hang or unbounded memory is a finding.
 enum FuzzTarget: String, CaseIterable {
   case safetensors, packed, gguf, tokenizer, wordpiece, config, calibration, template, corpus, index
-  case embedding, task, adapter
   case tuningData = "tuning-data"
+  case embedding, task, adapter
 
   func run(_ bytes: UnsafeRawBufferPointer) {
     do {
