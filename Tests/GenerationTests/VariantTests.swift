@@ -13,7 +13,8 @@ import Transformer
     for variant in [0, 0, 1, 1, 2, 0] {
       let request = GenerationRequest(
         prompt: [1, 2, 3, 4, 5, 6, 7, 8], maximumNewTokens: 2, variant: variant)
-      let sequence = try #require(pool.acquire(request))
+      let acquired = pool.acquire(request)
+      let sequence = try #require(acquired)
       #expect(sequence.cache.variant == variant)
       reused.append(sequence.tokens.count)
       #expect(try generator.generate(request, in: sequence).tokens.count == 2)
