@@ -72,11 +72,17 @@ def worker(folder):
 
 
 if arguments.worker:
-    worker(arguments.worker)
+    if os.path.exists(f"{arguments.worker}/plan.json"):
+        worker(arguments.worker)
+    else:
+        peft_model().save_pretrained(f"{arguments.worker}/start")
     sys.exit()
 
+# This process stays small: the system counts the memory of a process that starts another as the other's peak.
+again = [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--worker"]
+
 with tempfile.TemporaryDirectory() as folder:
-    peft_model().save_pretrained(f"{folder}/start")
+    subprocess.run([*again, folder], check=True)
     common = [tool, arguments.model, "--data", arguments.data, "--max-length", str(arguments.max_length), "--batch-size", str(arguments.batch_size),
               "--steps", str(arguments.steps), "--learning-rate", str(arguments.learning_rate), "--threads", str(arguments.threads),
               "--init-from", f"{folder}/start", *options]
@@ -86,7 +92,7 @@ with tempfile.TemporaryDirectory() as folder:
     steps = [entry for entry in ours["log"] if "loss" in entry]
     json.dump({"rows": [row for row in rows if row["set"] == "train"], "steps": [step["rows"] for step in steps],
                "warm_up_steps": -(-3 * arguments.steps // 100)}, open(f"{folder}/plan.json", "w"))
-    subprocess.run([sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--worker", folder], check=True)
+    subprocess.run([*again, folder], check=True)
     theirs = json.load(open(f"{folder}/torch.json"))
     worst = max(abs(a["loss"] - b) / b for a, b in zip(steps, theirs["losses"]))
     windows = [(sum(step["loss"] for step in steps[i:i + 10]), sum(theirs["losses"][i:i + 10])) for i in range(0, len(steps), 10)]
