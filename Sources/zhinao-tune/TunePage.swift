@@ -152,8 +152,8 @@ struct TunePage {
     let fields: [ReportField] = [
       ReportField(
         language.choose("Rank, alpha", "秩，alpha"),
-        "\(options.rank), \(options.alpha)\(options.isRankStabilized ? ", rsLoRA" : "")"),
-      ReportField(language.choose("Dropout", "Dropout"), "\(options.dropout)"),
+        "\(options.rank), \(TuneText.plain(options.alpha))\(options.isRankStabilized ? ", rsLoRA" : "")"),
+      ReportField(language.choose("Dropout", "Dropout"), TuneText.plain(options.dropout)),
       ReportField(
         language.choose("Targets", "目标模块"),
         AdapterFolder(options: options, parameters: prepared.adapter.parameters, baseModel: model)
@@ -173,9 +173,9 @@ struct TunePage {
           "\(recipe.learningRate), \(recipe.schedule.rawValue), \(result.length.warmUpSteps) steps of warm-up",
           "\(recipe.learningRate)，\(recipe.schedule.rawValue)，预热 \(result.length.warmUpSteps) 步")),
       ReportField("AdamW", "β \(betas), ε \(recipe.optimizer.epsilon)"),
-      ReportField(language.choose("Weight decay", "权重衰减"), "\(recipe.optimizer.weightDecay)"),
+      ReportField(language.choose("Weight decay", "权重衰减"), TuneText.plain(recipe.optimizer.weightDecay)),
       ReportField(
-        language.choose("Gradient norm at most", "梯度范数上限"), "\(recipe.maximumGradientNorm)"),
+        language.choose("Gradient norm at most", "梯度范数上限"), TuneText.plain(recipe.maximumGradientNorm)),
       ReportField(language.choose("Seed", "随机种子"), "\(recipe.seed)"),
       ReportField(
         language.choose("Values of", "参数取自"),

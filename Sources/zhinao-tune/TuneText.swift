@@ -107,6 +107,11 @@ enum TuneText {
       + "zhinao-convert \(model) --merge-lora \(outcome.folder) merges it."
   }
 
+  /// Whole numbers without a fraction.
+  static func plain(_ value: Double) -> String {
+    value.rounded() == value && abs(value) < 1e15 ? "\(Int(value))" : "\(value)"
+  }
+
   static func number(_ value: Double) -> String { Format.number(value, digits: 4) }
 
   static func json(_ outcome: AdapterTuning.Outcome, _ prepared: AdapterTuning.Prepared) -> JSONValue {

@@ -45,6 +45,10 @@ package struct TimeEstimate: Equatable, Sendable {
       builder: builder, adapter: TrainedAdapter(builder: builder, options: prepared.adapter.options),
       settings: measured, tokens: tokens, longest: lengths.max() ?? 1,
       residentBytes: prepared.model.store.residentBytes, pool: pool)
+    // Reads the weights from the disk, which a training does once.
+    if let token = rows.first?.tokens.first {
+      _ = try pass.loss([TrainingRow(tokens: [token, token], labels: [nil, token])])
+    }
     var times = try TimeEstimate.times(pass, rows)
     if (times.last ?? 0) < TimeEstimate.secondsOfOnePass { times = try TimeEstimate.times(pass, rows) }
     let blocks = configuration.hiddenLayers
