@@ -170,11 +170,11 @@ package struct TrainedAdapter: Sendable {
             outputs: shape.out)
           guard kind == .fusedQKV else { return [whole] }
           return [whole]
-            + [ModuleKind.query, .key, .value].map { part in
-              let rows = builder.configuration.fusedRows(of: part)
+            + QKVRows(builder.configuration).parts.map { part in
+              let rows = part.ranges.flatMap { $0 }
               return Candidate(
-                name: split.name(of: ModuleID(part, layer: layer)), layer: layer, stage: stage, kind: kind,
-                rows: rows, inputs: shape.in, outputs: rows.count)
+                name: split.name(of: ModuleID(part.kind, layer: layer)), layer: layer, stage: stage,
+                kind: kind, rows: rows, inputs: shape.in, outputs: rows.count)
             }
         }
       }
@@ -198,19 +198,5 @@ package struct TrainedAdapter: Sendable {
     }
     // PEFT compares ends of names without regard to dots: `norm` stands for every norm.
     return all.filter { norm in options.savedModules.contains { index.name(of: norm).bytes.hasSuffix($0) } }
-  }
-}
-
-extension DecoderConfiguration {
-  /// The rows of the fused matrix that are the queries, keys or values, in the order of a matrix of their own.
-  func fusedRows(of kind: ModuleKind) -> [Int] {
-    let offsets: [Int] =
-      switch kind {
-      case .query: (0..<attentionHeads).map(queryOffset)
-      case .key: (0..<kvHeads).map(keyOffset)
-      case .value: (0..<kvHeads).map(valueOffset)
-      default: preconditionFailure("\(kind.rawValue) is no part of the fused matrix")
-      }
-    return offsets.flatMap { $0..<$0 + headDim }
   }
 }

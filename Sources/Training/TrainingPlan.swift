@@ -27,7 +27,7 @@ package struct TrainingSettings: Equatable, Sendable {
 /// for as many blocks as the memory allows. The results have the same bits either way.
 package struct TrainingPlan: Equatable, Sendable {
   /// Without a limit, blocks keep their activations up to so many bytes in all.
-  package static let ordinaryBytes = 1400 << 20
+  package static let ordinaryBytes = 1_400_000_000
 
   /// The most tokens of one forward and backward pass, and the longest sequence.
   package let tokens, longest: Int

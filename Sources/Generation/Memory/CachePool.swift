@@ -42,7 +42,8 @@ package struct CachePool {
   package var latestTokens: Int { (idle + busy).max { $0.lastUse < $1.lastUse }?.tokens.count ?? 0 }
 
   /// A cache for a request's prompt and answer, with as much of the prompt in it as a cache had; the last token of the prompt
-  /// is never in it, since its logits are still to be computed. Tokens that other weights computed are not used. It is empty when the log probabilities of the prompt are asked for.
+  /// is never in it, since its logits are still to be computed. Tokens that other weights computed are not used. It is empty when
+  /// the log probabilities of the prompt are asked for.
   /// - Returns: nil when the requests that run leave no room.
   package mutating func acquire(_ request: GenerationRequest) -> CachedSequence? {
     let prompt = request.prompt
