@@ -15,7 +15,8 @@ import Testing
       "zhinao-convert", [CommandTests.gqa, "-o", merged, "--merge-lora", Self.adapter, "--dtype", "float32"])
     #expect(merge.code == 0, "\(merge.errors)")
     let chat = { (model: String, options: [String]) in
-      try Tool.run("zhinao-chat", [model, "--prompt", "宝玉", "--max-new-tokens", "24", "--quiet"] + options)
+      try Tool.run(
+        "zhinao-chat", [model, "--raw", "--prompt", "却说", "--max-new-tokens", "24", "--quiet"] + options)
     }
     let beside = try chat(CommandTests.gqa, ["--lora", Self.adapter])
     let expected = try chat(merged, []).output
