@@ -53,11 +53,20 @@ package struct AdapterTuning {
       if manager.fileExists(atPath: folder, isDirectory: &isFolder) {
         guard isFolder.boolValue else { throw FileError(.cannotWrite, path: folder, reason: .notAFolder) }
         let entries = (try? manager.contentsOfDirectory(atPath: folder)) ?? []
-        guard entries.isEmpty || overwrites else {
+        guard entries.isEmpty || overwrites || isFinished else {
           throw FileError(.cannotWrite, path: folder, reason: .folderNotEmpty)
         }
       }
       return lock
+    }
+
+    /// Whether the folder holds the adapter of the tuning whose checkpoints still exist: the process died after it wrote the adapter
+    /// and before it deleted them. The same command then writes the same adapter again.
+    fileprivate var isFinished: Bool {
+      guard CheckpointFolder.isOfUse(at: checkpointFolder) else { return false }
+      return CheckpointFolder.identity(at: checkpointFolder).map { identity in
+        (try? JSONValue.parse(file: "\(folder)/tuning.json"))?["settings"]?.objectValue == identity
+      } ?? false
     }
   }
 
@@ -199,7 +208,7 @@ package struct AdapterTuning {
   }
 
   private func write(_ prepared: Prepared, _ result: TuningJob.Result) throws {
-    let staged = try AtomicFolder(path: output.folder, replacing: output.overwrites)
+    let staged = try AtomicFolder(path: output.folder, replacing: output.overwrites || output.isFinished)
     try AdapterFolder(
       options: options, parameters: prepared.adapter.parameters,
       baseModel: output.baseModel ?? prepared.model.path, type: output.type

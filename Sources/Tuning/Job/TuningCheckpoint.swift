@@ -108,6 +108,14 @@ package final class CheckpointFolder {
     try AtomicFile.write(JSONValue.object(JSONObject(members)).serialized(indent: 2) + "\n", to: manifest)
   }
 
+  /// What the manifest of a folder says that its adapter depends on; nil without a manifest of this version.
+  static func identity(at path: String) -> JSONObject? {
+    guard let found = try? JSONValue.parse(file: "\(path)/\(manifestName)").objectValue,
+      found[versionKey]?.intValue == version
+    else { return nil }
+    return JSONObject(found.members.filter { $0.key != versionKey }.map { ($0.key, $0.value) })
+  }
+
   private static func brief(_ value: JSONValue?) -> String {
     let text = value?.serialized() ?? "nothing"
     guard text.unicodeScalars.count > 80 else { return text }

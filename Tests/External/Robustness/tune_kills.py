@@ -4,7 +4,7 @@ with SIGINT or SIGTERM instead, and continues with another number of threads.
 
 tune_kills.py MODEL [KILLS=20] [SEED=1] [OPTION ...]; uses .build/release. Options go to zhinao-tune."""
 
-import hashlib, json, os, random, signal, subprocess, sys, tempfile, time
+import hashlib, json, os, random, shutil, signal, subprocess, sys, tempfile, time
 
 root = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", ".."))
 tool = os.path.join(root, ".build/release/zhinao-tune")
@@ -75,18 +75,30 @@ with tempfile.TemporaryDirectory() as scratch:
         rounds += 1
         folder = f"{scratch}/{rounds}"
         os.mkdir(folder)
-        while not os.path.exists(f"{folder}/adapter"):
+        while True:
             end = random.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM))
             if run(folder, timeout=random.uniform(0.01, seconds * 0.7) if done < kills else None, end=end):
                 break
             done += 1
             moments.append(state(folder))
-        # A kill may come when the adapter is there and the checkpoint not yet away.
-        if os.path.exists(f"{folder}/adapter.partial"):
-            for name in os.listdir(f"{folder}/adapter.partial"):
-                os.remove(f"{folder}/adapter.partial/{name}")
-            os.rmdir(f"{folder}/adapter.partial")
+            if moments[-1] > 0:
+                shutil.copytree(f"{folder}/adapter.partial", f"{scratch}/kept", dirs_exist_ok=True)
         if result(folder) != expected:
             sys.exit(f"FAILED: another adapter after {done} interruptions")
+    # A kill may come when the adapter is there and the checkpoint not yet away: the same command finishes, another one is refused.
+    if os.path.exists(f"{scratch}/kept"):
+        shutil.copytree(f"{scratch}/kept", f"{whole}/adapter.partial")
+        other = subprocess.run([tool, model, *settings, "--seed", "7", "--output", f"{whole}/adapter.other"], capture_output=True)
+        if other.returncode:
+            sys.exit(f"FAILED: {other.stderr}")
+        os.rename(f"{whole}/adapter", f"{whole}/adapter.mine")
+        os.rename(f"{whole}/adapter.other", f"{whole}/adapter")
+        if subprocess.run([tool, model, *settings, "--output", f"{whole}/adapter"], capture_output=True).returncode == 0:
+            sys.exit("FAILED: the adapter of another tuning was replaced")
+        shutil.rmtree(f"{whole}/adapter")
+        os.rename(f"{whole}/adapter.mine", f"{whole}/adapter")
+        run(whole)
+        if result(whole) != expected:
+            sys.exit("FAILED: another adapter after a kill behind its writing")
     print(f"{seconds:.1f} s and {len(expected[1])} entries uninterrupted; {done} interruptions with checkpoints of the steps "
           f"{', '.join(map(str, moments))}; the same bytes in all {rounds} runs that ended")
