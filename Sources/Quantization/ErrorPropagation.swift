@@ -12,8 +12,11 @@ package final class FloatStream {
   let activations: CalibrationActivations
   /// The float weights of the block that runs.
   var layer: DecoderLayer?
-  /// Inputs of a stage in the float model, then their differences from the quantized one's: `[rows of a chunk, width]`.
+  /// Inputs of a stage in the float model that its rows do not hold any more: `[rows of a chunk, hiddenSize]`.
   private let inputs: AlignedBuffer<Float>
+  /// Their weighted differences from the quantized model's, `[rows of a chunk, width]`. Modules that share an input may weight it
+  /// differently, so that the inputs stay.
+  private let weighted: AlignedBuffer<Float>
   /// Whether `inputs` holds the stage's input; if not, `rows` has it.
   private var hasInputs = false
   private var rows: BlockRows?
@@ -23,8 +26,9 @@ package final class FloatStream {
   init(beside other: CalibrationActivations, scratch: String?) throws {
     activations = try CalibrationActivations(beside: other, scratch: scratch)
     let c = other.configuration
-    inputs = AlignedBuffer(
-      count: (other.chunks.map(\.rows).max() ?? 0) * max(c.hiddenSize, c.attentionWidth, c.intermediateSize))
+    let rows = other.chunks.map(\.rows).max() ?? 0
+    inputs = AlignedBuffer(count: rows * c.hiddenSize)
+    weighted = AlignedBuffer(count: rows * max(c.hiddenSize, c.attentionWidth, c.intermediateSize))
   }
 
   /// Runs steps on the chunk's tokens in the float model, before the same steps run in the quantized one.
@@ -55,8 +59,7 @@ package final class FloatStream {
     }
     let float = SharedPointer(hasInputs ? inputs.pointer : rows.input(of: stage))
     let x = SharedPointer(quantized.input(of: stage))
-    hasInputs = true
-    let target = inputs
+    let target = weighted
     pool.runRanges(rows.count, grain: 8) { range in
       for row in range {
         let weight = weights?[row] ?? 1
@@ -64,7 +67,7 @@ package final class FloatStream {
         for k in 0..<width { to[k] = weight * (from[k] - x[k]) }
       }
     }
-    return UnsafePointer(inputs.pointer)
+    return UnsafePointer(weighted.pointer)
   }
 }
 

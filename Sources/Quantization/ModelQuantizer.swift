@@ -16,7 +16,8 @@ package struct ModelQuantizer {
   package let recipe: QuantizationRecipe
   package let calibration: CalibrationSet
   package let pool: WorkerPool
-  private let index: TensorIndex
+  /// Names and shapes of its modules.
+  package let index: TensorIndex
   /// Folder whose disk holds the activations; nil: memory.
   package let scratch: String?
 

@@ -44,7 +44,7 @@ package struct QuantizationPlan: Equatable, Sendable {
     let activations = 4 * tokens * (c.hiddenSize + wide) * streams
     let work =
       4 * chunk * (c.hiddenSize + c.qkvWidth + c.attentionWidth + 2 * c.intermediateSize)
-      + 4 * chunk * max(c.hiddenSize, wide) * (streams - 1)
+      + 4 * chunk * (c.hiddenSize + max(c.hiddenSize, wide)) * (streams - 1)
     let caches = longest == 0 ? 0 : (chunk / longest + 1) * 8 * (longest + 16) * c.kvHeads * (c.headDim + 16)
     let isGPTQ = recipe.method == .gptq
 
@@ -113,9 +113,9 @@ package struct QuantizationPlan: Equatable, Sendable {
       let hessians = isGPTQ && recipe.tokenWeights == .fisher ? modules.count : 1
       // Rows in another order, W − Q, and codes in another order.
       let bothSides = widestBlock * 9 + (statistics == nil ? 0 : 4 * widest * k)
-      // C and the same of what judges, the widest W′, and another part of it than the solver's.
+      // C and the same of what judges beside each Hessian, the widest W′, and another part of it than the solver's.
       let propagation =
-        recipe.propagatesErrors ? 4 * k * (3 * k + widest + InputDrift.depth + part) : 0
+        recipe.propagatesErrors ? 4 * k * (3 * hessians * k + widest + InputDrift.depth + part) : 0
       let refinement =
         recipe.refinementRounds > 0 ? Refinement.byteCount(widest: widest, k: k, recipe: recipe) : 0
       solving = max(

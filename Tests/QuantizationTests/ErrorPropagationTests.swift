@@ -1,5 +1,7 @@
+import Architecture
 import Compute
 import Foundation
+import Models
 import Quantization
 import Tensors
 import TestSupport
@@ -149,6 +151,31 @@ import Testing
     let (with, without) = (try weights(true), try weights(false))
     #expect(with.count == 10 && with[0] == without[0])
     for module in 1..<10 { #expect(with[module] != without[module], "\(module)") }
+  }
+
+  /// With Fisher weights, modules that share an input have sums of their own. Each aims at the float model: weights move a little.
+  @Test func modulesThatShareAnInputKeepTheirWeights() throws {
+    let folder = try TemporaryFolder()
+    let quantizer = try PipelineTests.job(
+      Self.recipe {
+        $0.refinementRounds = 0
+        $0.apply(.best)
+      })
+    let store = try PipelineTests.store(quantizer, folder.file("fisher"))
+    try quantizer.run(into: store)
+    let builder = quantizer.model.builder()
+    for index in 0..<2 {
+      let layer = try builder.layer(index)
+      for kind in quantizer.index.stages.flatMap(\.modules) {
+        let module = ModuleID(kind, layer: index)
+        let tensor = try store.tensor(
+          quantizer.index.name(of: module), layer: index, shape: quantizer.index.shape(of: module))
+        let (w, q) = (Self.rows(layer[kind].weight), Self.rows(.intPanels(tensor.matrix)))
+        let lost = zip(w, q).reduce(0.0) { $0 + Double(($1.0 - $1.1) * ($1.0 - $1.1)) }
+        let whole = w.reduce(0.0) { $0 + Double($1 * $1) }
+        #expect(lost < 0.05 * whole, "\(module): \(lost / whole)")
+      }
+    }
   }
 
   @Test func threadsDoNotChangeABit() throws {
