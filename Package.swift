@@ -3,6 +3,8 @@ import PackageDescription
 
 // Data flows one way: a target imports only targets listed above it (Docs/architecture.md).
 
+let mpi = Context.environment["ZHINAO_MPI"] ?? "mpi-c"
+
 let libraries: [Target] = [
   // MARK: C islands
   .systemLibrary(
@@ -12,6 +14,8 @@ let libraries: [Target] = [
     cSettings: [.define("_GNU_SOURCE", .when(platforms: [.linux]))],
     linkerSettings: [.linkedLibrary("m", .when(platforms: [.linux]))]),
   .target(name: "CSignals", cSettings: [.define("_GNU_SOURCE", .when(platforms: [.linux]))]),
+  // Only with the trait MPI (Docs/cluster.md); ZHINAO_MPI=mpich chooses MPICH where the system's default is another.
+  .systemLibrary(name: "CMPI", pkgConfig: mpi, providers: [.apt(["libopenmpi-dev"])]),
 
   // MARK: The outside world
   .target(
@@ -25,6 +29,9 @@ let libraries: [Target] = [
   // MARK: Numbers
   .target(name: "Compute", dependencies: ["CKernels"]),
   .target(name: "Tensors", dependencies: ["Compute"]),
+  .target(
+    name: "Distribution",
+    dependencies: ["Files", "Compute", .target(name: "CMPI", condition: .when(traits: ["MPI"]))]),
 
   // MARK: Formats
   .target(name: "Safetensors", dependencies: ["Files", "JSON", "Compute", "Tensors"]),
@@ -67,7 +74,7 @@ let libraries: [Target] = [
   .target(name: "Calibration", dependencies: ["Files", "JSON", "Tokenization"]),
   .target(
     name: "Evaluation",
-    dependencies: ["Files", "JSON", "Compute", "Tokenization", "Transformer"]),
+    dependencies: ["Files", "JSON", "Compute", "Distribution", "Tokenization", "Transformer"]),
   .target(
     name: "Training", dependencies: ["Files", "Compute", "Tensors", "Architecture", "Transformer", "Models"]),
   .target(
@@ -75,11 +82,13 @@ let libraries: [Target] = [
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "PackedModel", "Tokenization",
       "Architecture", "Transformer", "Training", "Models", "Conversion", "Calibration", "Evaluation",
+      "Distribution",
     ]),
   .target(
     name: "Tuning",
     dependencies: [
-      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Templates", "Tokenization", "Architecture",
+      "Files", "JSON", "Compute", "Distribution", "Tensors", "Safetensors", "Templates", "Tokenization",
+      "Architecture",
       "Transformer",
       "Models", "Calibration", "Training",
     ]),
@@ -89,13 +98,15 @@ let libraries: [Target] = [
   .target(
     name: "Retrieval",
     dependencies: [
-      "Files", "JSON", "Compute", "Tensors", "Safetensors", "Tokenization", "Architecture", "Transformer",
+      "Files", "JSON", "Compute", "Distribution", "Tensors", "Safetensors", "Tokenization", "Architecture",
+      "Transformer",
       "Models",
     ]),
   .target(
     name: "Tasks",
     dependencies: [
-      "Files", "JSON", "Reports", "Compute", "Tensors", "Tokenization", "Architecture", "Transformer",
+      "Files", "JSON", "Reports", "Compute", "Distribution", "Tensors", "Tokenization", "Architecture",
+      "Transformer",
       "Models", "Adapters",
       "Evaluation", "Generation", "Retrieval",
     ]),
@@ -122,7 +133,8 @@ let libraries: [Target] = [
   .target(
     name: "ToolSupport",
     dependencies: [
-      "CSignals", "Files", "JSON", "Terminal", "Reports", "Compute", "Tensors", "AutoGPTQ", "Models",
+      "CSignals", "Files", "JSON", "Terminal", "Reports", "Compute", "Distribution", "Tensors", "AutoGPTQ",
+      "Models",
       "Adapters", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
@@ -142,7 +154,7 @@ let tools: [Target] = [
     name: "zhinao-quantize",
     dependencies: [
       argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "AutoGPTQ",
-      "Transformer",
+      "Transformer", "Distribution",
       "Calibration",
       "Quantization",
     ]),
@@ -151,7 +163,7 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "GGUF",
       "PackedModel", "Templates",
-      "Tokenization", "Transformer", "Models", "Audit", "Evaluation", "Retrieval",
+      "Tokenization", "Transformer", "Models", "Audit", "Distribution", "Evaluation", "Retrieval",
     ]),
   .executableTarget(
     name: "zhinao-chat",
@@ -170,7 +182,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-search",
     dependencies: [
-      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Compute", "Tensors", "Safetensors",
+      argumentParser, "ToolSupport", "DemoModels", "Distribution", "Files", "JSON", "Compute", "Tensors",
+      "Safetensors",
       "Terminal",
       "Tokenization", "Transformer", "Models", "Conversion", "Calibration", "Evaluation", "Quantization",
       "Retrieval",
@@ -178,7 +191,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-evaluate",
     dependencies: [
-      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Terminal",
+      argumentParser, "ToolSupport", "DemoModels", "Distribution", "Files", "JSON", "Reports", "Tensors",
+      "Terminal",
       "Tokenization",
       "Transformer", "Models", "Adapters", "Evaluation", "Generation", "Retrieval", "Tasks", "Conversion",
       "Calibration",
@@ -188,7 +202,8 @@ let tools: [Target] = [
   .executableTarget(
     name: "zhinao-tune",
     dependencies: [
-      argumentParser, "ToolSupport", "DemoModels", "Files", "JSON", "Reports", "Tensors", "Tokenization",
+      argumentParser, "ToolSupport", "DemoModels", "Distribution", "Files", "JSON", "Reports", "Tensors",
+      "Tokenization",
       "Transformer", "Models", "Adapters", "Calibration", "Generation", "Training", "Tuning",
     ],
     resources: [.copy("Resources/demo")]),
@@ -222,7 +237,8 @@ let tests: [Target] =
     .target(
       name: "TestSupport",
       dependencies: [
-        "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture",
+        "Files", "JSON", "Compute", "Distribution", "Tensors", "Safetensors", "AutoGPTQ", "GGUF",
+        "Architecture",
         "Tokenization",
         "Transformer",
       ],
@@ -261,6 +277,9 @@ let fuzzing: [Target] = [
 let package = Package(
   name: "zhinao-toolchain",
   products: tools.map { .executable(name: $0.name, targets: [$0.name]) },
+  traits: [
+    .trait(name: "MPI", description: "Spreads jobs over the ranks of Open MPI or MPICH (Docs/cluster.md).")
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),

@@ -4,6 +4,11 @@
 
   package init(seed: UInt64) { state = seed }
 
+  /// The sequence after its first `count` numbers.
+  package init(seed: UInt64, skipping count: Int) {
+    state = seed &+ UInt64(truncatingIfNeeded: count) &* 0x9E37_79B9_7F4A_7C15
+  }
+
   package mutating func next() -> UInt64 {
     defer { state &+= 0x9E37_79B9_7F4A_7C15 }
     return SplitMix64Sequence.mixed(state)

@@ -1,3 +1,4 @@
+import Distribution
 import Foundation
 import JSON
 import Transformer
@@ -24,12 +25,14 @@ package struct Comparison: Equatable, Sendable {
   ///   - ids: of the text, which both models know.
   ///   - texts: of the reference's tokenizer. Without it, the profile has no classes and no texts of tokens.
   ///   - worst: how many of the positions with the largest divergence are kept.
+  ///   - communicator: the ranks among which the windows are dealt out; all get the result, which does not depend on them.
   ///   - progress: called with windows done and windows in all.
   /// - Throws: ``EvaluationError`` when the vocabularies differ, the text is too short for one window, or a model gives a
   ///   value that is not a number.
   package static func measure(
     reference: Decoder, candidate: Decoder, ids: [Int], protocol windowing: WindowProtocol,
-    texts: TokenTexts? = nil, worst: Int = 0, progress: (Int, Int) throws -> Void = { _, _ in }
+    texts: TokenTexts? = nil, worst: Int = 0, communicator: any Communicator = SingleProcess(),
+    progress: (Int, Int) throws -> Void = { _, _ in }
   ) throws -> Comparison {
     guard reference.vocabularySize == candidate.vocabularySize else {
       throw EvaluationError(
@@ -41,24 +44,57 @@ package struct Comparison: Equatable, Sendable {
     var divergences: [Double] = []
     var profile = ProfileBuilder(ids: ids, windows: windows, texts: texts, worst: worst)
     var done = 0
-    for batch in WindowRunner.batches(windows) {
-      let hidden = (first.hidden(ids, batch), second.hidden(ids, batch))
+    let batches = WindowRunner.batches(windows)
+    /// Calls `use` with each block of rows of a batch.
+    func compare(
+      _ number: Int, _ use: (_ compared: RowComparison, _ token: Int, WindowProtocol.Window) throws -> Void,
+      endWindow: () throws -> Void
+    ) throws {
+      let hidden = (first.hidden(ids, batches[number]), second.hidden(ids, batches[number]))
       var row = 0
-      for window in batch {
+      for window in batches[number] {
         try first.forEachBlock(hidden.0, window: window, firstRow: row) { a, rows, token in
           let start = row + token - 1 - window.range.lowerBound
           let b = candidate.logits(hidden.1, rows: start..<start + rows)
-          let compared = RowComparison(
-            a, b, targets: ids[token..<token + rows], pool: reference.steps.pool)
-          guard compared.isFinite else { throw EvaluationError(.oneNotFinite(tokens: window.range)) }
-          losses.reference.add(compared.losses.reference)
-          losses.candidate.add(compared.losses.candidate)
-          divergences += compared.divergences
-          profile.add(compared, firstToken: token, window: window, number: done)
+          try use(
+            RowComparison(a, b, targets: ids[token..<token + rows], pool: reference.steps.pool), token, window
+          )
         }
         row += window.range.count
-        done += 1
-        try progress(done, windows.count)
+        try endWindow()
+      }
+    }
+    func add(_ compared: RowComparison, _ token: Int, _ window: WindowProtocol.Window) throws {
+      guard compared.isFinite else { throw EvaluationError(.oneNotFinite(tokens: window.range)) }
+      losses.reference.add(compared.losses.reference)
+      losses.candidate.add(compared.losses.candidate)
+      divergences += compared.divergences
+      profile.add(compared, firstToken: token, window: window, number: done)
+    }
+    func endWindow() throws {
+      done += 1
+      try progress(done, windows.count)
+    }
+    if communicator.isAlone {
+      for number in batches.indices { try compare(number, add, endWindow: endWindow) }
+    } else {
+      try communicator.inOrder(items: batches.count) { number in
+        var values: [Double] = []
+        try compare(number) { compared, token, _ in
+          values.append(Double(token))
+          compared.append(to: &values)
+        } endWindow: {
+        }
+        return values
+      } then: { number, values in
+        var values = values[...]
+        for window in batches[number] {
+          while let token = values.first, Int(token) < window.range.upperBound {
+            values.removeFirst()
+            try add(RowComparison(takenFrom: &values), Int(token), window)
+          }
+          try endWindow()
+        }
       }
     }
     var comparison = Comparison(

@@ -1,4 +1,5 @@
 import Compute
+import Distribution
 import Foundation
 import JSON
 import Transformer
@@ -21,33 +22,40 @@ package struct Perplexity: Equatable, Sendable {
 
   /// - Parameters:
   ///   - cacheType: what keys and values pass through on their way to attention.
+  ///   - communicator: the ranks among which the windows are dealt out; all get the result, which does not depend on them.
   ///   - progress: called with windows done and windows in all.
   /// - Throws: ``EvaluationError`` when the model gives a value that is not a number.
   package static func measure(
     _ decoder: Decoder, ids: [Int], protocol windowing: WindowProtocol, cacheType: KVCacheType = .f32,
-    progress: (Int, Int) throws -> Void = { _, _ in }
+    communicator: any Communicator = SingleProcess(), progress: (Int, Int) throws -> Void = { _, _ in }
   ) throws -> Perplexity {
     let windows = try windowing.windows(of: ids.count)
     let runner = WindowRunner(decoder: decoder, cacheType: cacheType)
     var total = LossSum()
     var guide = (loss: 0.0, weight: 0)
     var done = 0
-    for batch in WindowRunner.batches(windows) {
+    let batches = WindowRunner.batches(windows)
+    try communicator.inOrder(items: batches.count) { number in
+      let batch = batches[number]
       let hidden = runner.hidden(ids, batch)
       var row = 0
-      for window in batch {
+      return batch.map { window in
         var loss = LossSum()
         runner.forEachBlock(hidden, window: window, firstRow: row) { logits, rows, token in
           loss.add(
             tokenLosses(logits, rows: rows, targets: ids[token..<token + rows], pool: decoder.steps.pool))
         }
+        row += window.range.count
+        return loss
+      }
+    } then: { number, losses in
+      for (window, loss) in zip(batches[number], losses) {
         guard loss.sum.isFinite else {
           throw EvaluationError(.notFinite(tokens: window.range))
         }
         total.merge(loss)
         guide.loss += loss.sum / Double(window.scoredCount) * Double(window.newCount - 1)
         guide.weight += window.newCount - 1
-        row += window.range.count
         done += 1
         try progress(done, windows.count)
       }
@@ -81,7 +89,7 @@ extension Perplexity {
 }
 
 /// Sums over token losses.
-package struct LossSum {
+package struct LossSum: BitwiseCopyable, Sendable {
   package var sum = 0.0
   package var squares = 0.0
   package var count = 0

@@ -68,6 +68,32 @@ package struct RowComparison: Sendable {
     }
   }
 
+  // MARK: As numbers, for other ranks
+
+  /// Appends everything there is to know of the rows; ids and logits are exact in double precision.
+  func append(to values: inout [Double]) {
+    values += [Double(rows), Double(top.reference.width)]
+    values += divergences + losses.reference + losses.candidate
+    top.reference.append(to: &values)
+    top.candidate.append(to: &values)
+  }
+
+  /// Takes what ``append(to:)`` appended.
+  init(takenFrom values: inout ArraySlice<Double>) {
+    func take(_ count: Int) -> [Double] {
+      defer { values = values.dropFirst(count) }
+      return Array(values.prefix(count))
+    }
+    let head = take(2)
+    rows = Int(head[0])
+    divergences = take(rows)
+    losses = (take(rows), take(rows))
+    top = (
+      MostLikely(takenFrom: &values, rows: rows, width: Int(head[1])),
+      MostLikely(takenFrom: &values, rows: rows, width: Int(head[1]))
+    )
+  }
+
   /// False when one of the models gave something that is not a number, or an infinite logit.
   var isFinite: Bool {
     (divergences + losses.reference + losses.candidate).allSatisfy(\.isFinite)
@@ -94,7 +120,7 @@ package struct RowComparison: Sendable {
 struct MostLikely: Sendable {
   /// Of each row.
   let count: Int
-  private let width: Int
+  fileprivate let width: Int
   private let ids: AlignedBuffer<Int32>
   private let logits: AlignedBuffer<Float>
   /// log Σ exp of each row's logits.
@@ -106,6 +132,22 @@ struct MostLikely: Sendable {
     ids = AlignedBuffer(zeros: rows * count)
     logits = AlignedBuffer(zeros: rows * count)
     normalizers = AlignedBuffer(zeros: rows)
+  }
+
+  fileprivate func append(to values: inout [Double]) {
+    values += ids.buffer.map { Double($0) }
+    values += logits.buffer.map { Double($0) }
+    values += normalizers.array
+  }
+
+  fileprivate init(takenFrom values: inout ArraySlice<Double>, rows: Int, width: Int) {
+    self.init(rows: rows, width: width)
+    for (place, value) in values.prefix(rows * count).enumerated() { ids[place] = Int32(value) }
+    values = values.dropFirst(rows * count)
+    for (place, value) in values.prefix(rows * count).enumerated() { logits[place] = Float(value) }
+    values = values.dropFirst(rows * count)
+    for (place, value) in values.prefix(rows).enumerated() { normalizers[place] = value }
+    values = values.dropFirst(rows)
   }
 
   func ids(_ row: Int) -> UnsafeBufferPointer<Int32>.SubSequence {

@@ -2,18 +2,21 @@ import Architecture
 import Compute
 import Transformer
 
-/// The activations of every calibration token between two layers, and working memory for the steps inside one.
+/// The activations of this rank's calibration tokens between two layers, and working memory for the steps inside one.
 package final class CalibrationActivations {
   /// Consecutive windows that are processed together: about two thousand tokens.
   struct Chunk {
+    /// Its number among all windows of the calibration set.
+    var firstWindow: Int
     var firstRow: Int
     var rows: Int
     var slices: [SequenceSlice]
   }
 
   package let configuration: DecoderConfiguration
-  package let windowLengths: [Int]
-  /// Tokens of all windows.
+  /// Whose windows of this rank are here, shard after shard.
+  package let shards: CalibrationShards
+  /// Tokens of this rank's windows.
   package let rows: Int
   /// Input of the next layer: `[rows, hiddenSize]`.
   package let hidden: AlignedBuffer<Float>
@@ -21,16 +24,28 @@ package final class CalibrationActivations {
   /// rows packed to the width in use.
   let inner: AlignedBuffer<Float>
   let chunks: [Chunk]
+  /// Of each round of shards. A chunk does not cross the end of a shard.
+  let rounds: [Range<Int>]
   let work: LayerBuffers
 
   static let chunkRows = 2048
 
+  /// One shard on one rank.
+  /// - Throws: ``QuantizationError`` when the folder of `scratch` cannot hold them.
+  package convenience init(
+    configuration: DecoderConfiguration, windowLengths: [Int], scratch: String? = nil
+  ) throws {
+    try self.init(
+      configuration: configuration, shards: CalibrationShards(lengths: windowLengths), scratch: scratch)
+  }
+
   /// - Parameter scratch: a folder whose disk holds the activations; nil: memory.
   /// - Throws: ``QuantizationError`` when the folder cannot hold them.
-  package init(configuration: DecoderConfiguration, windowLengths: [Int], scratch: String? = nil) throws {
+  package init(configuration: DecoderConfiguration, shards: CalibrationShards, scratch: String? = nil) throws
+  {
     self.configuration = configuration
-    self.windowLengths = windowLengths
-    rows = windowLengths.reduce(0, +)
+    self.shards = shards
+    rows = shards.rows
     (hidden, inner) = try Self.buffers(configuration, rows: rows, scratch: scratch)
 
     // One window's keys and values are needed at a time, for one layer: every window of a chunk has a cache of its own
@@ -40,33 +55,44 @@ package final class CalibrationActivations {
     var slices: [SequenceSlice] = []
     var chunkStart = 0
     var row = 0
-    let longest = windowLengths.max() ?? 1
+    var firstWindow = 0
+    let longest = shards.lengths.max() ?? 1
     func close() {
       guard !slices.isEmpty else { return }
-      chunks.append(Chunk(firstRow: chunkStart, rows: row - chunkStart, slices: slices))
+      chunks.append(
+        Chunk(firstWindow: firstWindow, firstRow: chunkStart, rows: row - chunkStart, slices: slices))
+      firstWindow += slices.count
       slices = []
       chunkStart = row
     }
-    for length in windowLengths {
-      if row - chunkStart + length > CalibrationActivations.chunkRows { close() }
-      if slices.count == caches.count {
-        caches.append(KVCache(configuration: configuration, capacity: max(1, longest), retaining: false))
+    var rounds: [Range<Int>] = []
+    for round in 0..<shards.rounds {
+      let firstChunk = chunks.count
+      let windows = shards.windows(inRound: round) ?? 0..<0
+      firstWindow = windows.lowerBound
+      for length in shards.lengths[windows] {
+        if row - chunkStart + length > CalibrationActivations.chunkRows { close() }
+        if slices.count == caches.count {
+          caches.append(KVCache(configuration: configuration, capacity: max(1, longest), retaining: false))
+        }
+        slices.append(
+          SequenceSlice(
+            firstRow: row - chunkStart, rowCount: length, firstPosition: 0, cache: caches[slices.count]))
+        row += length
       }
-      slices.append(
-        SequenceSlice(
-          firstRow: row - chunkStart, rowCount: length, firstPosition: 0, cache: caches[slices.count]))
-      row += length
+      close()
+      rounds.append(firstChunk..<chunks.count)
     }
-    close()
     self.chunks = chunks
+    self.rounds = rounds
     work = LayerBuffers(configuration, rows: chunks.map(\.rows).max() ?? 0)
   }
 
   /// Activations of the same windows in another model; working memory is shared.
   /// - Throws: ``QuantizationError`` when the folder of `scratch` cannot hold them.
   init(beside other: CalibrationActivations, scratch: String?) throws {
-    (configuration, windowLengths, rows) = (other.configuration, other.windowLengths, other.rows)
-    (chunks, work) = (other.chunks, other.work)
+    (configuration, shards, rows) = (other.configuration, other.shards, other.rows)
+    (chunks, rounds, work) = (other.chunks, other.rounds, other.work)
     (hidden, inner) = try Self.buffers(configuration, rows: rows, scratch: scratch)
   }
 
@@ -90,6 +116,15 @@ package final class CalibrationActivations {
     return rows
   }
 
-  /// The number of the first of a chunk's tokens among all.
+  /// The chunk that some rows are.
+  func chunk(of rows: BlockRows) -> Chunk {
+    let first = row(of: rows)
+    guard let chunk = chunks.first(where: { $0.firstRow == first }) else {
+      preconditionFailure("rows of no chunk")
+    }
+    return chunk
+  }
+
+  /// The number of the first of a chunk's tokens among all of this rank.
   func row(of rows: BlockRows) -> Int { (rows.x - hidden.pointer) / configuration.hiddenSize }
 }

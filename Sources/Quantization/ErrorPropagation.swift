@@ -75,7 +75,7 @@ package final class FloatStream {
 package final class InputDrift {
   package let order: Int
   /// `[x_f − x][x]`
-  private let values: AlignedBuffer<Float>
+  let values: AlignedBuffer<Float>
   /// Rows whose products are summed in one chain before they are added to C. Part of the result, not a tuning knob.
   static let depth = 512
 

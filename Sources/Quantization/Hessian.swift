@@ -46,5 +46,34 @@ package final class Hessian {
     LinearAlgebra.mirrorUpperTriangle(values.pointer, order: order, pool: pool)
   }
 
+  // MARK: Shards
+
+  /// What was added, apart from the sums of products.
+  struct Counts {
+    var rows = 0
+    var weightSum = 0.0
+  }
+
+  /// Starts a new sum.
+  /// - Returns: what the last one was of.
+  func startNextShard(pool: WorkerPool) -> Counts {
+    let counts = Counts(rows: rows, weightSum: weightSum)
+    (rows, weightSum) = (0, 0)
+    values.clear(pool: pool)
+    return counts
+  }
+
+  /// Says what the sums are of that ``values`` has now.
+  func setCounts(_ counts: Counts) { (rows, weightSum) = (counts.rows, counts.weightSum) }
+
   package var diagonal: [Float] { (0..<order).map { values[$0 * order + $0] } }
+}
+
+extension AlignedBuffer<Float> {
+  /// Makes every element 0.
+  func clear(pool: WorkerPool) {
+    pool.runRanges(count, grain: 1 << 16) {
+      (pointer + $0.lowerBound).update(repeating: 0, count: $0.count)
+    }
+  }
 }

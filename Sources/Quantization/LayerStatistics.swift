@@ -53,6 +53,12 @@ package struct LayerStatistics {
     module.outputs.add(gradients, rows: rows, rowStride: rowStride, pool: pool)
   }
 
+  mutating func setTokenWeights(_ weights: AlignedBuffer<Float>, of kind: ModuleKind) {
+    for place in modules.indices where modules[place].kind == kind {
+      modules[place].statistics.tokenWeights = weights
+    }
+  }
+
   // MARK: On disk
 
   /// What is written, in the order of the modules. Valid while this value lives.
@@ -60,20 +66,6 @@ package struct LayerStatistics {
     modules.flatMap { module in
       [UnsafeRawBufferPointer(module.statistics.tokenWeights.buffer)]
         + module.statistics.outputs.blocks.map { UnsafeRawBufferPointer($0.values.buffer) }
-    }
-  }
-
-  /// Reads what ``parts`` gave.
-  /// - Throws: ``QuantizationError/damagedLayer(path:detail:)``
-  init(_ store: LayerStore, layer: Int, _ table: TensorIndex, tokens: Int, blockSize: Int?) throws {
-    self.init(table, tokens: tokens, blockSize: blockSize)
-    let parts = parts
-    let file = try store.statistics(ofLayer: layer, byteCount: parts.reduce(0) { $0 + $1.count })
-    var offset = 0
-    for part in parts {
-      let source = UnsafeRawBufferPointer(rebasing: file.bytes[offset..<offset + part.count])
-      UnsafeMutableRawBufferPointer(mutating: part).copyMemory(from: source)
-      offset += part.count
     }
   }
 }

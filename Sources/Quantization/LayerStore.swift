@@ -178,6 +178,19 @@ package final class LayerStore: Sendable {
     for older in 0..<layer { unlink(hiddenPath(older)) }
   }
 
+  /// A file for the activations that go into `layer`, which are written in parts.
+  func hiddenFile(byteCount: Int, before layer: Int) throws -> AtomicFile {
+    kept.withLock { $0.at = Date() }
+    return try AtomicFile(path: hiddenPath(layer), expectedByteCount: byteCount)
+  }
+
+  /// Keeps the activations, and forgets older ones.
+  func commit(hidden file: AtomicFile, before layer: Int) throws {
+    try file.commit()
+    kept.withLock { $0 = (Date(), -$0.at.timeIntervalSinceNow) }
+    for older in 0..<layer { unlink(hiddenPath(older)) }
+  }
+
   private static func write(_ parts: [UnsafeRawBufferPointer], to path: String) throws {
     let file = try AtomicFile(path: path, expectedByteCount: parts.reduce(0) { $0 + $1.count })
     // Small pieces: each is copied, and a few wait to be written.
@@ -196,27 +209,24 @@ package final class LayerStore: Sendable {
     (0..<layerCount).first { FileManager.default.fileExists(atPath: statisticsPath($0)) }
   }
 
-  /// Keeps what was learned of a layer's outputs, and the gradient of its input, from which layers before it go on.
-  package func save(
-    statistics: [UnsafeRawBufferPointer], gradient: AlignedBuffer<Float>, ofLayer layer: Int, layerCount: Int
-  ) throws {
-    // The gradient of the layer after is needed until these statistics are there.
-    if layer > 0 { try LayerStore.write([UnsafeRawBufferPointer(gradient.buffer)], to: gradientPath(layer)) }
+  /// Keeps what was learned of a layer's outputs, and forgets gradients that only later layers needed. The gradient of the layer's
+  /// input, from which layers before it go on, is there already.
+  package func save(statistics: [UnsafeRawBufferPointer], ofLayer layer: Int, layerCount: Int) throws {
     try LayerStore.write(statistics, to: statisticsPath(layer))
     for later in layer + 1..<max(layerCount, layer + 1) { unlink(gradientPath(later)) }
   }
 
-  /// Reads the gradient of a layer's input.
-  /// - Returns: whether it was there.
-  package func load(gradient: AlignedBuffer<Float>, ofLayer layer: Int) throws -> Bool {
+  /// A file for the gradient of a layer's input, which is written in parts.
+  func gradientFile(byteCount: Int, ofLayer layer: Int) throws -> AtomicFile {
+    try AtomicFile(path: gradientPath(layer), expectedByteCount: byteCount)
+  }
+
+  /// The gradient of a layer's input, of so many bytes; nil when it is not there.
+  func gradient(ofLayer layer: Int, byteCount: Int) throws -> MappedFile? {
     let path = gradientPath(layer)
-    guard FileManager.default.fileExists(atPath: path) else { return false }
+    guard FileManager.default.fileExists(atPath: path) else { return nil }
     let file = try MappedFile(path: path)
-    guard file.byteCount == gradient.count * 4, let base = file.bytes.baseAddress else { return false }
-    withExtendedLifetime(file) {
-      UnsafeMutableRawPointer(gradient.pointer).copyMemory(from: base, byteCount: file.byteCount)
-    }
-    return true
+    return file.byteCount == byteCount ? file : nil
   }
 
   /// - Throws: ``QuantizationError/damagedLayer(path:detail:)`` when the file has another size.
@@ -235,20 +245,26 @@ package final class LayerStore: Sendable {
   /// Reads the latest activations that are there and go into `layer` or one before it.
   /// - Returns: the layer they go into; nil when there are none.
   package func load(into hidden: [AlignedBuffer<Float>], notAfter layer: Int) throws -> Int? {
-    for candidate in (0...layer).reversed() {
-      guard FileManager.default.fileExists(atPath: hiddenPath(candidate)) else { continue }
-      let file = try MappedFile(path: hiddenPath(candidate))
-      guard file.byteCount == LayerStore.byteCount(ofHidden: hidden), let base = file.bytes.baseAddress
-      else { continue }
-      withExtendedLifetime(file) {
-        var offset = 0
-        for stream in hidden {
-          UnsafeMutableRawPointer(stream.pointer).copyMemory(
-            from: base + offset, byteCount: stream.count * 4)
-          offset += stream.count * 4
-        }
+    guard
+      let (found, file) = try self.hidden(byteCount: LayerStore.byteCount(ofHidden: hidden), notAfter: layer),
+      let base = file.bytes.baseAddress
+    else { return nil }
+    withExtendedLifetime(file) {
+      var offset = 0
+      for stream in hidden {
+        UnsafeMutableRawPointer(stream.pointer).copyMemory(from: base + offset, byteCount: stream.count * 4)
+        offset += stream.count * 4
       }
-      return candidate
+    }
+    return found
+  }
+
+  /// The latest activations of so many bytes that are there and go into `layer` or one before it.
+  func hidden(byteCount: Int, notAfter layer: Int) throws -> (layer: Int, file: MappedFile)? {
+    for candidate in (0...layer).reversed()
+    where FileManager.default.fileExists(atPath: hiddenPath(candidate)) {
+      let file = try MappedFile(path: hiddenPath(candidate))
+      if file.byteCount == byteCount { return (candidate, file) }
     }
     return nil
   }

@@ -1,5 +1,6 @@
 import AutoGPTQ
 import Compute
+import Distribution
 import Foundation
 import Safetensors
 import Tensors
@@ -80,19 +81,20 @@ package struct LinearJob: Sendable {
   private func prepared(_ x: AlignedBuffer<Float>, count: Int, name: String) throws -> (
     PreparedHessian, Refinement?
   ) {
-    var sums = StageSums(order: x.count / count, windows: min(sequences, count), recipe: recipe)
-    let weights = TokenWeighting(recipe.tokenWeights, pool: .shared)
-      .weights(of: x.pointer, rows: count, width: sums.hessian.order)
     // The rows of each sequence.
     let ends = (0...min(sequences, count)).map { count * $0 / min(sequences, count) }
-    sums.add(
-      x.pointer, windows: zip(ends, ends.dropFirst()).map { $0..<$1 }, weights: weights, differences: nil,
-      pool: .shared)
-    sums.prepareOthers(pool: .shared)
+    let rows = zip(ends, ends.dropFirst()).map { $0..<$1 }
+    let sums = StageSums(
+      order: x.count / count, shards: CalibrationShards(lengths: rows.map(\.count)), recipe: recipe,
+      communicator: SingleProcess(), pool: .shared)
+    let weights = TokenWeighting(recipe.tokenWeights, pool: .shared)
+      .weights(of: x.pointer, rows: count, width: sums.hessian.order)
+    sums.add(x.pointer, windows: rows, firstWindow: 0, weights: weights, differences: nil)
+    sums.prepareOthers()
     // Only losses depend on how many sequences there are; all of the text's are meant.
     let hessian = try PreparedHessian(
       sums.hessian, sequences: sums.heldOut == nil ? sequences : sums.sequences, recipe: recipe, name: name)
-    return (hessian, sums.refinement(hessian, recipe: recipe, pool: .shared))
+    return (hessian, sums.refinement(hessian, recipe: recipe))
   }
 
   private static func onlyMatrix(of path: String) throws -> StoredTensor {

@@ -2,6 +2,7 @@ import Architecture
 import AutoGPTQ
 import Calibration
 import Compute
+import Distribution
 import Files
 import Foundation
 import JSON
@@ -20,15 +21,26 @@ package struct ModelQuantizer {
   package let index: TensorIndex
   /// Folder whose disk holds the activations; nil: memory.
   package let scratch: String?
+  /// The ranks that share the work.
+  package let communicator: any Communicator
+  /// How the calibration windows are cut, and which of them this rank has.
+  package let shards: CalibrationShards
 
   /// - Throws: ``QuantizationError`` when the recipe makes no sense, or the model cannot be quantized with it.
   package init(
     model: OpenedModel, contents: ModelContents, recipe: QuantizationRecipe, calibration: CalibrationSet,
-    scratch: String? = nil, pool: WorkerPool = .shared
+    scratch: String? = nil, communicator: any Communicator = SingleProcess(), pool: WorkerPool = .shared
   ) throws {
     self.contents = contents
     self.scratch = scratch
+    self.communicator = communicator
     try recipe.validate()
+    guard recipe.shards >= communicator.count || recipe.method != .gptq else {
+      throw DistributionError.tooFewShards(
+        option: "--shards", shards: recipe.shards, ranks: communicator.count)
+    }
+    shards = CalibrationShards(
+      lengths: calibration.windows.map(\.count), count: recipe.shards, communicator)
     self.model = model
     self.recipe = recipe
     self.calibration = calibration
@@ -46,20 +58,68 @@ package struct ModelQuantizer {
     }
   }
 
-  /// What the run will take.
-  package func plan() -> QuantizationPlan {
+  /// What the run will take. All ranks call it; the slowest one decides.
+  package func plan() throws -> QuantizationPlan {
     let c = model.decoderConfiguration
     let modules = Set(index.projections.map { TensorKey.known(TensorID($0)) })
     let others = contents.entries.filter { !modules.contains($0.key) }
     let bytes = others.reduce(0) { $0 + $1.shape.reduce($1.dtype?.byteCount ?? 0, *) }
     // Rounding to nearest multiplies nothing.
-    let flops = recipe.method == .gptq ? QuantizationPlan.measuredFlops(c, pool: pool) : 1
+    func slowest(_ flops: Double) throws -> Double {
+      try communicator.gather([flops]).flatMap { $0 }.min() ?? flops
+    }
+    let flops = recipe.method == .gptq ? try slowest(QuantizationPlan.measuredFlops(c, pool: pool)) : 1
+    let forward =
+      recipe.method != .gptq || recipe.calibrationArithmetic == .fp32
+      ? nil : try slowest(QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool))
     return QuantizationPlan(
-      index, recipe: recipe, windowLengths: calibration.windows.map(\.count), otherBytes: bytes,
-      usesScratch: scratch != nil, flopsPerSecond: flops,
-      forwardFlopsPerSecond: recipe.method != .gptq || recipe.calibrationArithmetic == .fp32
-        ? nil : QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool),
+      index, recipe: recipe, shards: shards, otherBytes: bytes, usesScratch: scratch != nil,
+      flopsPerSecond: flops, forwardFlopsPerSecond: forward,
+      networkBytesPerSecond: communicator.isAlone
+        ? nil : try slowest(QuantizationPlan.measuredNetwork(communicator)),
       pool: pool)
+  }
+
+  // MARK: Other ranks
+
+  /// Compares what the result depends on with rank 0's, every byte of the model's weights included.
+  /// - Throws: ``DistributionError/ranksDiffer(what:here:there:rank:host:)`` on all ranks.
+  func checkRanks() throws {
+    var facts: [(what: String, value: String)] = [("the recipe", recipe.json.serialized())]
+    for path in model.store.weightFiles {
+      facts.append((PathParts(path).name, try digest(MappedFile(path: path))))
+    }
+    if let bytes = try model.files.bytes(named: "config.json") {
+      facts.append(("config.json", bytes.withUnsafeBytes { Checksum.sha256($0) }))
+    }
+    // One value at a time, as ranks may differ in how many files they have.
+    let names = facts.map(\.what).joined(separator: ", ")
+    for (what, value) in [("the list of the model's files", names)] + facts {
+      let values = try communicator.gather(text: value)
+      guard let rank = values.firstIndex(where: { $0 != values[0] }) else { continue }
+      throw DistributionError.ranksDiffer(
+        what: what, here: values[0], there: values[rank], rank: rank, host: try hosts()[rank])
+    }
+  }
+
+  private func hosts() throws -> [String] { try communicator.gather(text: ProcessInfo.processInfo.hostName) }
+
+  /// A checksum over checksums of all bytes, on all threads.
+  private func digest(_ file: MappedFile) -> String {
+    let step = 16 << 20
+    let count = (file.byteCount + step - 1) / step
+    let sums = AlignedBuffer<UInt32>(count: count)
+    // Parts, so that what was read can be given back.
+    for first in stride(from: 0, to: count, by: 64) {
+      pool.run(min(64, count - first)) { place in
+        let start = (first + place) * step
+        let bytes = file.bytes[start..<min(file.byteCount, start + step)]
+        sums[first + place] = Checksum.crc32(UnsafeRawBufferPointer(rebasing: bytes))
+      }
+      file.releasePages()
+    }
+    let crc = Checksum.crc32(UnsafeRawBufferPointer(sums.buffer))
+    return "\(file.byteCount) bytes, checksum \(String(crc, radix: 16))"
   }
 
   /// Everything the result depends on.
@@ -97,22 +157,24 @@ package struct ModelQuantizer {
   // MARK: The run
 
   /// Quantizes all layers that `store` does not have yet.
-  package func run(into store: LayerStore, observer: any QuantizationObserver = NoObserver()) throws {
+  /// - Parameter store: nil on other ranks than 0.
+  package func run(into store: LayerStore?, observer: any QuantizationObserver = NoObserver()) throws {
     let c = model.decoderConfiguration
-    let first = store.finishedLayers
+    let shared = SharedStore(store, communicator)
+    let first = try shared.finishedLayers()
     guard first < c.layerCount else { return }
     if model.configuration.encoder != nil {
       return try EncoderQuantizer(
-        model: model, recipe: recipe, windows: calibration.windows, scratch: scratch, pool: pool,
-        observer: observer
-      ).run(into: store)
+        model: model, recipe: recipe, windows: calibration.windows, shards: shards, scratch: scratch,
+        pool: pool, observer: observer, communicator: communicator
+      ).run(into: shared)
     }
     let builder = model.builder()
     if recipe.method == .rtn {
       for index in first..<c.layerCount {
         observer.layerStarted(index, of: c.layerCount)
-        try store.save(
-          layer: index, modules: roundLayer(index, builder: builder, observer: observer), pool: pool)
+        let modules = try roundLayer(index, builder: builder, observer: observer)
+        try store?.save(layer: index, modules: modules, pool: pool)
         observer.layerFinished(index, of: c.layerCount)
         model.store.releasePages()
       }
@@ -120,61 +182,78 @@ package struct ModelQuantizer {
     }
     if recipe.needsStatistics {
       try StatisticsPass(
-        builder: builder, table: index, recipe: recipe, windows: calibration.windows, scratch: scratch,
-        pool: pool, observer: observer
-      ).run(into: store, from: first)
+        builder: builder, table: index, recipe: recipe, windows: calibration.windows, shards: shards,
+        scratch: scratch, pool: pool, observer: observer, communicator: communicator
+      ).run(into: shared, from: first)
     }
     let activations = try CalibrationActivations(
-      configuration: c, windowLengths: calibration.windows.map(\.count), scratch: scratch)
+      configuration: c, shards: shards, scratch: scratch)
     let float = recipe.propagatesErrors ? try FloatStream(beside: activations, scratch: scratch) : nil
     let streams = [activations.hidden] + (float.map { [$0.activations.hidden] } ?? [])
-    let kept = first > 0 ? try store.load(into: streams, notAfter: first) : nil
+    let kept =
+      first > 0
+      ? try shared.load(into: streams, of: shards, width: c.hiddenSize, notAfter: first) : nil
     if kept == nil {
-      try builder.embed(calibration.windows, into: activations.hidden, pool: pool)
+      try builder.embed(
+        shards.windows.map { calibration.windows[$0] }, into: activations.hidden, pool: pool)
       for other in streams.dropFirst() {
         other.pointer.update(from: activations.hidden.pointer, count: other.count)
       }
     }
     // Finished layers after the last kept activations are run once more.
     for index in (kept ?? 0)..<first {
-      try replay(index, builder: builder, store: store, activations: activations, float: float)
+      try replay(index, builder: builder, store: shared, activations: activations, float: float)
       model.store.releasePages()
-      store.releasePages()
+      store?.releasePages()
     }
     let steps = LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: pool)
     let saving = SideTask()
     defer { try? saving.wait() }
+    var sent = 0
     for index in first..<c.layerCount {
       observer.layerStarted(index, of: c.layerCount)
+      let before = communicator.traffic
       var layer = try builder.layer(index)
       layer.setFloatArithmetic(recipe.calibrationArithmetic)
       float?.layer = layer
       let worker = LayerQuantizer(
-        recipe: recipe, table: self.index, index: index, sequences: calibration.windows.count,
+        recipe: recipe, table: self.index, index: index, shards: shards,
         statistics: recipe.needsStatistics
-          ? try LayerStatistics(
-            store, layer: index, self.index, tokens: activations.rows, blockSize: recipe.statisticsBlock)
+          ? try shared.statistics(
+            ofLayer: index, self.index, of: shards, blockSize: recipe.statisticsBlock)
           : nil,
-        pool: pool, observer: observer, beforeHiddenChanges: { try saving.wait() })
+        pool: pool, observer: observer, communicator: communicator,
+        beforeHiddenChanges: { try saving.wait() })
       let modules = try worker.run(
         &layer, StagedLayer(steps: steps, activations: activations, float: float))
-      let keepsHidden =
-        index + 1 < c.layerCount && store.isHiddenDue(byteCount: LayerStore.byteCount(ofHidden: streams))
-      try saving.start { [pool] in
-        // In this order: activations are of use only with all layers before them.
-        try store.save(layer: index, modules: modules, pool: pool)
-        store.removeStatistics(ofLayer: index)
-        if keepsHidden { try store.save(hidden: streams, before: index + 1) }
+      sent += (communicator.traffic - before).sent
+      let byteCount = shards.allRows * c.hiddenSize * 4 * streams.count
+      let keepsHidden = try shared.ask { index + 1 < c.layerCount && $0.isHiddenDue(byteCount: byteCount) }
+      if let store {
+        try saving.start { [pool, isAlone = communicator.isAlone] in
+          // In this order: activations are of use only with all layers before them.
+          try store.save(layer: index, modules: modules, pool: pool)
+          store.removeStatistics(ofLayer: index)
+          if keepsHidden && isAlone { try store.save(hidden: streams, before: index + 1) }
+        }
+      }
+      if keepsHidden && !communicator.isAlone {
+        try saving.wait()
+        try shared.save(hidden: streams, of: shards, width: c.hiddenSize, before: index + 1)
       }
       observer.layerFinished(index, of: c.layerCount)
       // The layer's weights are not read again.
       model.store.releasePages()
     }
     try saving.wait()
+    if !communicator.isAlone {
+      let all = try communicator.gather([sent]).flatMap { $0 }.reduce(0, +)
+      observer.trafficCounted(sentBytesPerLayer: all / communicator.count / (c.layerCount - first))
+    }
   }
 
   private func replay(
-    _ index: Int, builder: DecoderBuilder, store: LayerStore, activations: CalibrationActivations,
+    _ index: Int, builder: DecoderBuilder, store: SharedStore, activations: CalibrationActivations,
     float: FloatStream?
   )
     throws
@@ -184,11 +263,11 @@ package struct ModelQuantizer {
     var layer = try builder.layer(index)
     layer.setFloatArithmetic(recipe.calibrationArithmetic)
     float?.layer = layer
-    for kind in self.index.stages.flatMap(\.modules) {
-      let module = ModuleID(kind, layer: index)
-      let tensor = try store.tensor(
-        self.index.name(of: module), layer: index, shape: self.index.shape(of: module))
-      layer[kind].weight = .intPanels(tensor.matrix)
+    let modules = self.index.stages.flatMap(\.modules).map { ModuleID($0, layer: index) }
+    let tensors = try store.tensors(
+      modules.map { (self.index.name(of: $0), self.index.shape(of: $0)) }, layer: index)
+    for (module, tensor) in zip(modules, tensors) {
+      layer[module.kind].weight = .intPanels(tensor.matrix)
     }
     try StagedLayer(steps: steps, activations: activations, float: float).run(
       &layer, index: index, observe: nil
@@ -205,7 +284,8 @@ package struct ModelQuantizer {
       for kind in kinds {
         solver.recipe = recipe.of(ModuleID(kind, layer: index))
         let name = self.index.name(of: ModuleID(kind, layer: index))
-        let (tensor, report) = try solver.solve(layer[kind].weight, hessian: nil, module: name)
+        let (tensor, report) = try SpreadSolver(solver: solver, communicator: communicator).solve(
+          layer[kind].weight, hessian: nil, sums: nil, refinement: nil, outputs: nil, module: name)
         observer.moduleSolved(report)
         modules.append(QuantizedModule(name: name, tensor: tensor, report: report))
       }
@@ -227,11 +307,12 @@ private struct LayerQuantizer {
   let recipe: QuantizationRecipe
   let table: TensorIndex
   let index: Int
-  let sequences: Int
+  let shards: CalibrationShards
   /// Of the layer; nil: nothing depends on them.
   let statistics: LayerStatistics?
   let pool: WorkerPool
   let observer: any QuantizationObserver
+  let communicator: any Communicator
   /// The layer before may still be writing them to a disk.
   let beforeHiddenChanges: () throws -> Void
 
@@ -254,7 +335,10 @@ private struct LayerQuantizer {
     let groups = recipe.tokenWeights == .fisher ? kinds.map { [$0] } : [kinds]
     return groups.map {
       SharedSums(
-        kinds: $0, sums: StageSums(order: table.inputWidth(of: stage), windows: sequences, recipe: recipe))
+        kinds: $0,
+        sums: StageSums(
+          order: table.inputWidth(of: stage), shards: shards, recipe: recipe, communicator: communicator,
+          pool: pool))
     }
   }
 
@@ -265,6 +349,10 @@ private struct LayerQuantizer {
     try staged.run(&layer, index: index, needsOutput: !isLast) { stage, rows, layer in
       if sums.isEmpty { sums = self.sums(of: stage) }
       add(rows, of: stage, to: &sums, layer, staged)
+    } endRound: { stage, round in
+      // A rank may have no window in the first rounds.
+      if sums.isEmpty { sums = self.sums(of: stage) }
+      for place in sums.indices { try sums[place].sums.endRound(round) }
     } replace: { stage, layer in
       if stage == .attentionOutput { try beforeHiddenChanges() }
       let used = sums
@@ -283,6 +371,10 @@ private struct LayerQuantizer {
     var sums: [TensorRule.Stage: [SharedSums]] = [:]
     try staged.run(&layer, index: index, needsOutput: false) { stage, rows, layer in
       add(rows, of: stage, to: &sums[stage, default: self.sums(of: stage)], layer, staged)
+    } endRound: { stage, round in
+      var own = sums.removeValue(forKey: stage) ?? self.sums(of: stage)
+      for place in own.indices { try own[place].sums.endRound(round) }
+      sums[stage] = own
     } replace: { stage, _ in
       if stage == .attentionOutput { try beforeHiddenChanges() }
     }
@@ -300,7 +392,8 @@ private struct LayerQuantizer {
     _ rows: BlockRows, of stage: TensorRule.Stage, to sums: inout [SharedSums], _ layer: DecoderLayer,
     _ staged: StagedLayer
   ) {
-    let first = staged.activations.row(of: rows)
+    let chunk = staged.activations.chunk(of: rows)
+    let first = chunk.firstRow
     for place in sums.indices {
       let weights =
         if recipe.tokenWeights == .fisher, let module = statistics?[sums[place].kinds[0]] {
@@ -310,7 +403,8 @@ private struct LayerQuantizer {
             of: rows, before: stage, width: table.inputWidth(of: stage), layer: layer, index: index,
             steps: staged.steps)
         }
-      sums[place].sums.add(rows, of: stage, weights: weights, float: staged.float, pool: pool)
+      sums[place].sums.add(
+        rows, of: stage, firstWindow: chunk.firstWindow, weights: weights, float: staged.float)
     }
   }
 
@@ -322,17 +416,16 @@ private struct LayerQuantizer {
     var modules: [QuantizedModule] = []
     for group in shared {
       let sums = group.sums
+      try sums.finish()
       let prepared = try PreparedHessian(
         sums.hessian, sequences: sums.sequences, recipe: recipe, name: name(group.kinds[0]), pool: pool)
-      sums.prepareOthers(pool: pool)
-      let refinement = sums.refinement(prepared, recipe: recipe, pool: pool)
+      sums.prepareOthers()
+      let refinement = sums.refinement(prepared, recipe: recipe)
       for kind in group.kinds {
         solver.recipe = recipe.of(ModuleID(kind, layer: index))
-        let target = sums.target(of: layer[kind].weight, prepared, pool: pool)
-        var (tensor, report) = try solver.solve(
-          target, hessian: prepared,
+        var (tensor, report) = try SpreadSolver(solver: solver, communicator: communicator).solve(
+          layer[kind].weight, hessian: prepared, sums: sums, refinement: refinement,
           outputs: recipe.roundsBothSides ? statistics?[kind]?.outputs : nil, module: name(kind))
-        refinement?.apply(to: &tensor, of: target, &report)
         report.warnings += prepared.warnings
         observer.moduleSolved(report)
         modules.append(QuantizedModule(name: name(kind), tensor: tensor, report: report))

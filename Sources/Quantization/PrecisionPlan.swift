@@ -5,8 +5,8 @@ extension ModelQuantizer {
   /// What a run for a target will take: the sensitivities of all modules, then quantizations that are measured. A search for a divergence
   /// is planned as two; it may take one, or as many as ``PrecisionTarget/mostRounds``.
   /// - Parameter heldOut: lengths of the windows that are measured.
-  func plan(for target: PrecisionTarget, heldOut: [Int]) -> QuantizationPlan {
-    var plan = plan()
+  func plan(for target: PrecisionTarget, heldOut: [Int]) throws -> QuantizationPlan {
+    var plan = try plan()
     let index = TensorIndex(model.configuration)
     let c = model.decoderConfiguration
     let flops = QuantizationPlan.measuredFlops(c, pool: pool)
@@ -52,7 +52,7 @@ extension ModelQuantizer {
     var learning = statisticsRecipe
     learning.tokenWeights = recipe.tokenWeights == .fisher ? .attention : recipe.tokenWeights
     let pass = QuantizationPlan(
-      index, recipe: learning, windowLengths: lengths, otherBytes: 0, usesScratch: scratch != nil,
+      index, recipe: learning, shards: shards, otherBytes: 0, usesScratch: scratch != nil,
       flopsPerSecond: flops, pool: pool)
     plan.peakMemoryBytes = max(plan.peakMemoryBytes, pass.peakMemoryBytes)
     plan.peakWithScratchBytes = max(plan.peakWithScratchBytes, pass.peakWithScratchBytes)

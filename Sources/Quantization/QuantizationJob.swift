@@ -1,6 +1,7 @@
 import AutoGPTQ
 import Calibration
 import Conversion
+import Distribution
 import Files
 import Foundation
 import Models
@@ -52,6 +53,8 @@ package struct QuantizationJob: Sendable {
   package var scratch: String?
   /// What outputs say made them.
   package var tool: ToolIdentity
+  /// The ranks that share the work. Only rank 0 reads calibration text and writes.
+  package var communicator: any Communicator
 
   /// Name and version of the program, as outputs have them.
   package struct ToolIdentity: Sendable {
@@ -68,7 +71,8 @@ package struct QuantizationJob: Sendable {
     modelPath: String, verification: OpenedModel.Verification = .header, preTokenizer: String? = nil,
     recipe: QuantizationRecipe, precision: PrecisionTarget? = nil,
     calibrationFiles: [CalibrationFile] = [], calibrationOptions: CalibrationOptions = CalibrationOptions(),
-    outputs: Outputs, memoryLimit: Int? = nil, scratch: String? = nil, tool: ToolIdentity
+    outputs: Outputs, memoryLimit: Int? = nil, scratch: String? = nil, tool: ToolIdentity,
+    communicator: any Communicator = SingleProcess()
   ) {
     self.modelPath = modelPath
     self.verification = verification
@@ -81,6 +85,7 @@ package struct QuantizationJob: Sendable {
     self.memoryLimit = memoryLimit
     self.scratch = scratch
     self.tool = tool
+    self.communicator = communicator
   }
 
   /// What a run made.
@@ -94,19 +99,35 @@ package struct QuantizationJob: Sendable {
     package var seconds: Double
   }
 
-  /// Runs the job, or the rest of it.
+  /// Runs the job, or the rest of it, in this process.
+  /// - Throws: as ``runOnRanks(observer:)``.
+  package func run(observer: any QuantizationObserver = NoObserver()) throws -> Result {
+    guard let result = try runOnRanks(observer: observer) else {
+      preconditionFailure("a result is asked of another rank than 0")
+    }
+    return result
+  }
+
+  /// Runs the job, or the rest of it, together with the other ranks.
+  /// - Returns: what was made; nil on other ranks than 0.
   /// - Throws: among others ``FileError/Reason/cannotWrite`` at once when another process is writing one of the outputs, and
   ///   ``QuantizationError``.
-  package func run(observer: any QuantizationObserver = NoObserver()) throws -> Result {
+  package func runOnRanks(observer: any QuantizationObserver = NoObserver()) throws -> Result? {
     let start = Date()
     try recipe.validate()
     try precision?.validate(recipe)
+    guard communicator.isRoot else {
+      try helpRankZero()
+      return nil
+    }
     let locks = try outputs.claimed()
     return try withExtendedLifetime(locks) {
       if let precision { return try run(for: precision, start: start, observer: observer) }
       let quantizer = try makeQuantizer(observer)
       try announce(quantizer.plan(), to: observer)
-      let store = try LayerStore(path: outputs.storePath, identity: quantizer.identity())
+      let store = try LayerStore(
+        path: outputs.storePath, identity: quantizer.identity(),
+        shareForHidden: communicator.isAlone ? .infinity : Self.shareForHiddenOfRanks)
       let resumed = store.finishedLayers
       observer.storeOpened(at: store.path, finishedLayers: resumed)
       do {
@@ -121,6 +142,16 @@ package struct QuantizationJob: Sendable {
         throw error
       }
     }
+  }
+
+  /// Activations of other ranks come over the network, while all ranks wait.
+  private static let shareForHiddenOfRanks = 0.1
+
+  /// The part of another rank than 0.
+  private func helpRankZero() throws {
+    let quantizer = try makeQuantizer(NoObserver())
+    _ = try quantizer.plan()
+    try quantizer.run(into: nil)
   }
 
   func makeQuantizer(_ observer: any QuantizationObserver) throws -> ModelQuantizer {
@@ -141,10 +172,28 @@ package struct QuantizationJob: Sendable {
     for name in contents.files.names where ModelFileNames.belongsToModel(name) {
       _ = try contents.files.bytes(named: name)
     }
-    return try ModelQuantizer(
+    let quantizer = try ModelQuantizer(
       model: model, contents: contents, recipe: isEncoder ? recipe.forEncoder() : recipe,
-      calibration: try calibration(model, observer),
-      scratch: scratch)
+      calibration: try calibrationOfRankZero(model, observer), scratch: scratch, communicator: communicator)
+    if !communicator.isAlone { try quantizer.checkRanks() }
+    return quantizer
+  }
+
+  /// Rank 0 reads the text; others need not have its files.
+  private func calibrationOfRankZero(_ model: OpenedModel, _ observer: any QuantizationObserver) throws
+    -> CalibrationSet
+  {
+    guard !communicator.isAlone else { return try calibration(model, observer) }
+    let own = communicator.isRoot ? try calibration(model, observer) : nil
+    let lengths = try communicator.broadcast(own?.windows.map(\.count))
+    let ids = try communicator.broadcast(own?.windows.flatMap { $0 })
+    if let own { return own }
+    var start = 0
+    let windows = lengths.map { length in
+      defer { start += length }
+      return Array(ids[start..<start + length])
+    }
+    return CalibrationSet(windows: windows, report: CalibrationReport(sources: []))
   }
 
   private func calibration(_ model: OpenedModel, _ observer: any QuantizationObserver) throws

@@ -27,6 +27,9 @@ package protocol QuantizationObserver {
   /// A stage of a layer is done; stages of all layers are counted.
   func stageFinished(_ done: Int, of total: Int)
   func layerFinished(_ layer: Int, of count: Int)
+  /// All layers are finished by several ranks, each of which sent so many bytes for a layer, the average of ranks and layers. Activations that
+  /// were kept are not counted.
+  func trafficCounted(sentBytesPerLayer: Int)
   /// An output is being written: bytes so far and in all.
   func writing(_ output: QuantizationOutput, _ done: Int, of total: Int)
   func outputWritten(_ output: QuantizationOutput, path: String)
@@ -57,6 +60,7 @@ extension QuantizationObserver {
   package func moduleSolved(_ report: ModuleReport) {}
   package func stageFinished(_ done: Int, of total: Int) {}
   package func layerFinished(_ layer: Int, of count: Int) {}
+  package func trafficCounted(sentBytesPerLayer: Int) {}
   package func writing(_ output: QuantizationOutput, _ done: Int, of total: Int) {}
   package func outputWritten(_ output: QuantizationOutput, path: String) {}
 }

@@ -1,5 +1,6 @@
 import Architecture
 import Compute
+import Distribution
 import Foundation
 import JSON
 import Tensors
@@ -18,6 +19,19 @@ package struct QuantizationPlan: Equatable, Sendable {
   package var sensitivitySeconds = 0.0
   /// Peak memory if the activations went to scratch.
   package var peakWithScratchBytes: Int
+  /// What several ranks take beside; nil for one.
+  package var network: Network?
+
+  /// The ranks of a job and what they tell each other. All other figures are those of one rank, the one with most tokens.
+  package struct Network: Equatable, Sendable {
+    package var ranks: Int
+    /// Bytes that a rank sends for each layer, the average of the ranks: sums over the tokens, and codes and scales.
+    package var sentBytesPerLayer: Int
+    /// Bytes that a rank sends in a second while all ranks send to each other.
+    package var bytesPerSecond: Double
+    /// Part of the plan's seconds.
+    package var seconds: Double
+  }
 
   /// What searching the scale of a group takes for each weight: some fifty candidates, with as many multiplications and additions as a
   /// product would do in the time of their seven instructions.
@@ -26,18 +40,24 @@ package struct QuantizationPlan: Equatable, Sendable {
   private static let rowFlops = 1500.0
 
   /// - Parameters:
-  ///   - windowLengths: of the calibration set; empty for round to nearest.
+  ///   - shards: of the calibration set, as a rank sees them; no windows for round to nearest.
   ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:_:pool:)``.
   ///   - forwardFlopsPerSecond: and those of the forward pass, in its arithmetic; nil: the same.
   package init(
-    _ index: TensorIndex, recipe: QuantizationRecipe, windowLengths: [Int], otherBytes: Int,
+    _ index: TensorIndex, recipe: QuantizationRecipe, shards: CalibrationShards, otherBytes: Int,
     usesScratch: Bool, flopsPerSecond: Double, forwardFlopsPerSecond: Double? = nil,
-    pool: WorkerPool = .shared
+    networkBytesPerSecond: Double? = nil, pool: WorkerPool = .shared
   ) {
     let c = index.configuration.decoder
+    let ranks = shards.ranks
+    // The rank with most tokens; others wait for it.
+    let busiest = (0..<ranks).map(shards.seen(by:)).max { $0.rows < $1.rows } ?? shards
+    let windowLengths = busiest.windows.map { shards.lengths[$0] }
     let tokens = windowLengths.reduce(0, +)
-    let longest = windowLengths.max() ?? 0
+    let longest = shards.lengths.max() ?? 0
     let chunk = min(tokens, max(longest, CalibrationActivations.chunkRows))
+    var sent = 0
+    var transport = 0
     let wide = max(c.attentionWidth, c.intermediateSize)
     // The float model's tokens pass beside the quantized one's.
     let streams = recipe.propagatesErrors ? 2 : 1
@@ -83,13 +103,15 @@ package struct QuantizationPlan: Equatable, Sendable {
         let bits = IntPanelLayout.fieldBits(forCodesOf: recipe.bits)
         codes += shape.out * shape.in * bits / 8
         forward += 2 * Double(tokens) * weights * Double(streams)
-        products += isGPTQ ? weights * Double(shape.in) : 0
+        var solved = isGPTQ ? weights * Double(shape.in) : 0
         // W·C twice, two triangular systems, and M·H.
-        if recipe.propagatesErrors { products += 8 * weights * Double(shape.in) }
+        if recipe.propagatesErrors { solved += 8 * weights * Double(shape.in) }
         if recipe.refinementRounds > 0 {
-          products += weights * Double(shape.in) * Refinement.products(rounds: recipe.refinementRounds)
+          solved += weights * Double(shape.in) * Refinement.products(rounds: recipe.refinementRounds)
         }
-        if recipe.searchesScales { products += weights * QuantizationPlan.searchFlops }
+        if recipe.searchesScales { solved += weights * QuantizationPlan.searchFlops }
+        // Every rank takes some outputs, unless they depend on each other.
+        products += recipe.roundsBothSides ? solved : solved / Double(ranks)
         if let statistics {
           let block = statistics.outputBlock(shape.out)
           products += weights * (QuantizationPlan.rowFlops + Double(block))
@@ -100,6 +122,9 @@ package struct QuantizationPlan: Equatable, Sendable {
         output +=
           c.layerCount
           * (shape.out * shape.in * bits / 8 + groups * shape.out * 2)
+        if !recipe.roundsBothSides {
+          sent += (ranks - 1) * (shape.out * shape.in * bits / 8 + groups * shape.out * 2) / ranks
+        }
       }
       let k = inFeatures
       // H, whose factor takes its place, and H in another order for act-order; packed pieces of it; then floats of a
@@ -111,6 +136,25 @@ package struct QuantizationPlan: Equatable, Sendable {
       let module = part * k * 4 + widest * 512 + (span + 8) * k * 4
       // Each module may have a Hessian of its own; all wait for the last.
       let hessians = isGPTQ && recipe.tokenWeights == .fisher ? modules.count : 1
+      // Of each sum the shard's and the whole.
+      var wholes = 0
+      if isGPTQ && shards.count > 1 {
+        let heldOut = recipe.keepsWindowsOut && HeldOutWindows.count(of: shards.lengths.count) > 0
+        let shapes: [OrderedSum.Shape] =
+          [.upperTriangle] + (heldOut ? [.upperTriangle] : [])
+          + (recipe.propagatesErrors ? (heldOut ? [.square, .square] : [.square]) : [])
+        for shape in shapes {
+          wholes += hessians * OrderedSum.byteCount(order: k, shape: shape, ranks: ranks)
+          sent +=
+            hessians
+            * (0..<ranks).reduce(0) {
+              $0
+                + OrderedSum.sentByteCount(
+                  order: k, shape: shape, shards: shards.count, rank: $1, ranks: ranks)
+            } / ranks
+        }
+        transport = OrderedSum.transportByteCount(ranks: ranks)
+      }
       // Rows in another order, W − Q, and codes in another order.
       let bothSides = widestBlock * 9 + (statistics == nil ? 0 : 4 * widest * k)
       // C and the same of what judges beside each Hessian, the widest W′, and another part of it than the solver's.
@@ -119,7 +163,8 @@ package struct QuantizationPlan: Equatable, Sendable {
       let refinement =
         recipe.refinementRounds > 0 ? Refinement.byteCount(widest: widest, k: k, recipe: recipe) : 0
       solving = max(
-        solving, matrices + 4 * (hessians - 1) * k * k + module + bothSides + propagation + refinement)
+        solving,
+        wholes + matrices + 4 * (hessians - 1) * k * k + module + bothSides + propagation + refinement)
       if recipe.propagatesErrors { products += 2 * Double(hessians) * Double(tokens) * Double(k) * Double(k) }
       if isGPTQ {
         products += Double(hessians) * (Double(tokens) * Double(k) * Double(k + 1) + pow(Double(k), 3) / 2)
@@ -132,7 +177,7 @@ package struct QuantizationPlan: Equatable, Sendable {
     let fixed = 48 << 20
     let quantizing = work + solving + codes + (statistics?.layerBytes ?? 0)
     let learning = statistics.map { work + $0.memory } ?? 0
-    let common = caches + packing + fixed
+    let common = caches + packing + fixed + transport
     peakWithScratchBytes = common + max(quantizing, learning)
     let kept = activations + (statistics?.activations ?? 0)
     peakMemoryBytes =
@@ -145,6 +190,31 @@ package struct QuantizationPlan: Equatable, Sendable {
       * (1.1 * products / flopsPerSecond + forward
         * (0.1 / flopsPerSecond + 1 / (forwardFlopsPerSecond ?? flopsPerSecond)))
       + (statistics?.headFlops ?? 0) * 1.1 / (forwardFlopsPerSecond ?? flopsPerSecond)
+    if ranks > 1, let networkBytesPerSecond {
+      let wait = Double(c.layerCount * sent) / networkBytesPerSecond
+      network = Network(
+        ranks: ranks, sentBytesPerLayer: sent, bytesPerSecond: networkBytesPerSecond, seconds: wait)
+      seconds += wait
+    }
+  }
+
+  /// Bytes that this rank sends in a second while all ranks send to each other, measured now with as much as a sum's step moves.
+  static func measuredNetwork(_ communicator: any Communicator) throws -> Double {
+    let part = OrderedSum.transportByteCount(ranks: communicator.count) / 2 / communicator.count
+    let (sent, received) = (
+      AlignedBuffer<UInt8>(zeros: part * communicator.count),
+      AlignedBuffer<UInt8>(count: part * communicator.count)
+    )
+    let counts = Array(repeating: part, count: communicator.count)
+    let seconds = try (0..<3).map { _ in
+      try communicator.barrier()
+      let start = Date()
+      try communicator.exchange(
+        UnsafeRawBufferPointer(sent.buffer), counts: counts,
+        into: UnsafeMutableRawBufferPointer(received.buffer), receivedCounts: counts)
+      return max(1e-6, Date().timeIntervalSince(start))
+    }
+    return Double(part * (communicator.count - 1)) / seconds.sorted()[1]
   }
 
   /// What the backward pass takes.
@@ -221,9 +291,16 @@ package struct QuantizationPlan: Equatable, Sendable {
   }
 
   package var json: JSONValue {
-    [
-      "peak_memory_bytes": .init(peakMemoryBytes), "scratch_bytes": .init(scratchBytes),
-      "output_bytes": .init(outputBytes), "estimated_seconds": .init(seconds),
-    ]
+    var json = JSONObject([
+      ("peak_memory_bytes", .init(peakMemoryBytes)), ("scratch_bytes", .init(scratchBytes)),
+      ("output_bytes", .init(outputBytes)), ("estimated_seconds", .init(seconds)),
+    ])
+    if let network {
+      json["network"] = [
+        "ranks": .init(network.ranks), "sent_bytes_per_layer": .init(network.sentBytesPerLayer),
+        "bytes_per_second": .init(network.bytesPerSecond), "seconds": .init(network.seconds),
+      ]
+    }
+    return .object(json)
   }
 }

@@ -46,6 +46,9 @@ package struct QuantizationRecipe: Equatable, Sendable {
   package var refinementRounds: Int
   /// What calibration tokens pass through; Hessians are fp32 sums of what comes out of it either way.
   package var calibrationArithmetic: FloatArithmetic
+  /// Consecutive parts of the calibration windows whose sums are made each alone and then added in order: as many ranks can share the
+  /// work.
+  package var shards: Int
   /// Modules with other bits or groups than `bits` and `groupSize`.
   package var modules: [ModuleID: ModuleSettings] = [:]
 
@@ -123,7 +126,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
     searchesScales: Bool = false, signedScales: Bool = true, tokenWeights: TokenWeights = .none,
     roundsBothSides: Bool = false, outputBlock: Int = QuantizationRecipe.defaultOutputBlock,
     propagatesErrors: Bool = false, refinementRounds: Int = 0,
-    calibrationArithmetic: FloatArithmetic = .fp32
+    calibrationArithmetic: FloatArithmetic = .fp32, shards: Int = 1
   ) {
     self.method = method
     self.bits = bits
@@ -143,6 +146,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
     self.propagatesErrors = propagatesErrors
     self.refinementRounds = refinementRounds
     self.calibrationArithmetic = calibrationArithmetic
+    self.shards = shards
   }
 
   /// - Throws: ``QuantizationError`` naming the setting that makes no sense.
@@ -165,6 +169,9 @@ package struct QuantizationRecipe: Equatable, Sendable {
     try require(
       (0...QuantizationRecipe.mostRefinementRounds).contains(refinementRounds), "--refinement-rounds",
       refinementRounds, "a number from 0 to \(QuantizationRecipe.mostRefinementRounds)")
+    try require(
+      (1...QuantizationRecipe.mostShards).contains(shards), "--shards", shards,
+      "a number from 1 to \(QuantizationRecipe.mostShards)")
     // Their inputs must be those that the quantized modules before them give.
     try require(
       !propagatesErrors || trueSequential, "--error-propagation", "with --no-true-sequential",
@@ -178,6 +185,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
   var keepsWindowsOut: Bool { propagatesErrors || refinementRounds > 0 }
 
   package static let mostRefinementRounds = 100
+  package static let mostShards = 65_536
 
   package func groupSize(forInputs inFeatures: Int) -> Int { groupSize == -1 ? inFeatures : groupSize }
   package var maximumCode: Float { Float((1 << bits) - 1) }
@@ -220,6 +228,7 @@ package struct QuantizationRecipe: Equatable, Sendable {
     if calibrationArithmetic != .fp32 {
       members["calibration_arithmetic"] = .string(calibrationArithmetic.rawValue)
     }
+    if shards != 1 { members["shards"] = .init(shards) }
     for (key, value) in choices { members[key] = value }
     if !modules.isEmpty { members["modules"] = .object(modulesJSON) }
     return .object(members)

@@ -527,8 +527,7 @@ final class RefinedPart: Sendable {
   func add(to report: inout RefinementReport) {
     for row in 0..<outputs.count {
       report.rows[kept[row]] += 1
-      report.lossBefore += lossesBefore[row] / 2
-      report.lossAfter += losses[row] / 2
+      report.add(RefinementReport.OutputLoss(before: lossesBefore[row] / 2, after: losses[row] / 2))
     }
   }
 }

@@ -8,6 +8,20 @@ package struct RefinementReport: Equatable, Sendable {
   package var lossBefore: Double
   package var lossAfter: Double
 
+  /// Of one output.
+  package struct OutputLoss: Equatable, Sendable, BitwiseCopyable {
+    package var before: Double
+    package var after: Double
+  }
+  /// What the losses are sums of, output after output; empty in reports that were kept.
+  package private(set) var outputLosses: [OutputLoss] = []
+
+  package mutating func add(_ loss: OutputLoss) {
+    outputLosses.append(loss)
+    lossBefore += loss.before
+    lossAfter += loss.after
+  }
+
   package init(rows: [Int], lossBefore: Double = 0, lossAfter: Double = 0) {
     self.rows = rows
     self.lossBefore = lossBefore

@@ -1,5 +1,6 @@
 import Architecture
 import Compute
+import Distribution
 import Tensors
 import Transformer
 
@@ -44,12 +45,15 @@ struct SensitivityPass {
     let builder = quantizer.model.builder()
     let windows = quantizer.calibration.windows
     let statisticsRecipe = SensitivityPass.statisticsRecipe(recipe)
+    let shards = CalibrationShards(lengths: windows.map(\.count))
+    let alone = SingleProcess()
+    let folder = SharedStore(store.folder, alone)
     try StatisticsPass(
-      builder: builder, table: index, recipe: statisticsRecipe, windows: windows, scratch: quantizer.scratch,
-      pool: quantizer.pool, observer: observer
-    ).run(into: store.folder, from: first)
+      builder: builder, table: index, recipe: statisticsRecipe, windows: windows, shards: shards,
+      scratch: quantizer.scratch, pool: quantizer.pool, observer: observer, communicator: alone
+    ).run(into: folder, from: first)
     let activations = try CalibrationActivations(
-      configuration: c, windowLengths: windows.map(\.count), scratch: quantizer.scratch)
+      configuration: c, shards: shards, scratch: quantizer.scratch)
     try builder.embed(windows, into: activations.hidden, pool: quantizer.pool)
     let staged = StagedLayer(
       steps: LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: quantizer.pool),
@@ -60,9 +64,8 @@ struct SensitivityPass {
       if number < first {
         try staged.run(&layer, index: number, observe: nil) { _, _ in }
       } else {
-        let statistics = try LayerStatistics(
-          store.folder, layer: number, index, tokens: activations.rows,
-          blockSize: statisticsRecipe.statisticsBlock)
+        let statistics = try folder.statistics(
+          ofLayer: number, index, of: shards, blockSize: statisticsRecipe.statisticsBlock)
         let sensitivity = OutputSensitivity(statistics, tokens: activations.rows)
         try store.add(items(of: &layer, number, staged, sensitivity))
         store.folder.removeStatistics(ofLayer: number)

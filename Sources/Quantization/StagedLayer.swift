@@ -27,9 +27,11 @@ package struct StagedLayer {
   ///   - needsOutput: false leaves `activations.hidden` before the down projection is added.
   ///   - layer: the block's weights; `replace` may change those of the stage it is called for.
   ///   - observe: gets the input of each stage, chunk by chunk. Nil when only the forward pass is wanted.
+  ///   - endRound: called when the chunks of a round of shards have been observed, on every rank as often.
   ///   - replace: called when all chunks of a stage have been observed.
   package func run(
     _ layer: inout DecoderLayer, index: Int, needsOutput: Bool = true, observe: Observer?,
+    endRound: (TensorRule.Stage, Int) throws -> Void = { _, _ in },
     replace: (TensorRule.Stage, inout DecoderLayer) throws -> Void
   ) throws {
     var pending: [BlockStep] = []
@@ -44,25 +46,30 @@ package struct StagedLayer {
         try pass(observe == nil && endsInNorm ? Array(pending.dropLast()) : pending, of: layer, index: index)
         {
           try observe?(stage, $0, $1)
+        } endRound: {
+          if observe != nil { try endRound(stage, $0) }
         }
       }
       try replace(stage, &layer)
       // The norm's output is working memory, so that it is computed again with the projection.
       pending = (endsInNorm ? [pending[pending.count - 1]] : []) + [step]
     }
-    if needsOutput { try pass(pending, of: layer, index: index) { _, _ in } }
+    if needsOutput { pass(pending, of: layer, index: index, then: { _, _ in }, endRound: { _ in }) }
   }
 
   /// Runs the steps on every chunk.
   private func pass(
     _ list: [BlockStep], of layer: DecoderLayer, index: Int,
-    then tap: (BlockRows, DecoderLayer) throws -> Void
+    then tap: (BlockRows, DecoderLayer) throws -> Void, endRound: (Int) throws -> Void
   ) rethrows {
-    for chunk in activations.chunks {
-      float?.run(list, on: chunk, steps: steps, index: index)
-      let rows = activations.rows(of: chunk)
-      for step in list { steps.run(step, of: layer, index: index, on: rows) }
-      try tap(rows, layer)
+    for (round, chunks) in activations.rounds.enumerated() {
+      for chunk in activations.chunks[chunks] {
+        float?.run(list, on: chunk, steps: steps, index: index)
+        let rows = activations.rows(of: chunk)
+        for step in list { steps.run(step, of: layer, index: index, on: rows) }
+        try tap(rows, layer)
+      }
+      try endRound(round)
     }
   }
 }

@@ -1,6 +1,7 @@
 import Architecture
 import Calibration
 import Compute
+import Distribution
 import Models
 import Tensors
 import Training
@@ -17,26 +18,30 @@ struct StatisticsPass {
   let table: TensorIndex
   let recipe: QuantizationRecipe
   let windows: [[Int]]
+  /// How they are cut, and which of them this rank has.
+  let shards: CalibrationShards
   /// Folder whose disk holds the inputs of the layers; nil: memory.
   let scratch: String?
   let pool: WorkerPool
   let observer: any QuantizationObserver
+  let communicator: any Communicator
 
   /// Words drawn for each token.
   static let drawnWords = 8
 
   private var configuration: DecoderConfiguration { builder.configuration }
-  private var tokens: Int { windows.reduce(0) { $0 + $1.count } }
+  private var width: Int { configuration.hiddenSize }
 
   /// Makes the statistics of the layers from `first` on that `store` does not have.
-  func run(into store: LayerStore, from first: Int) throws {
+  func run(into store: SharedStore, from first: Int) throws {
     let count = configuration.layerCount
-    let done = store.earliestStatistics(layerCount: count) ?? count
+    let done = try store.ask { $0.earliestStatistics(layerCount: count) ?? count }
     guard done > first else { return }
     let activations = try CalibrationActivations(
-      configuration: configuration, windowLengths: windows.map(\.count), scratch: scratch)
+      configuration: configuration, shards: shards, scratch: scratch)
     let gradient = try AlignedBuffer<Float>.forActivations(activations.hidden.count, scratch: scratch)
-    let isKept = done < count ? try store.load(gradient: gradient, ofLayer: done) : false
+    let isKept =
+      done < count ? try store.load(gradient: gradient, of: shards, width: width, ofLayer: done) : false
     let last = isKept ? done : count
     let inputs = try forward(activations, layers: last)
     let steps = LayerSteps(
@@ -55,7 +60,7 @@ struct StatisticsPass {
   private func forward(_ activations: CalibrationActivations, layers: Int) throws -> AlignedBuffer<UInt16> {
     let hidden = activations.hidden
     let inputs = try AlignedBuffer<UInt16>.forActivations(layers * hidden.count, scratch: scratch)
-    try builder.embed(windows, into: hidden, pool: pool)
+    try builder.embed(shards.windows.map { windows[$0] }, into: hidden, pool: pool)
     let steps = LayerSteps(
       configuration: configuration, rotary: RotaryEmbedding(configuration.rotary), pool: pool)
     for index in 0..<layers {
@@ -82,7 +87,7 @@ struct StatisticsPass {
   private func differentiateHead(
     _ hidden: AlignedBuffer<Float>, steps: LayerSteps, into gradient: AlignedBuffer<Float>
   ) throws {
-    let width = configuration.hiddenSize
+    let tokens = shards.rows
     let norm = try builder.finalNorm()
     let loss = FisherGradient(
       head: try builder.head(), logitScale: configuration.logitScale,
@@ -90,7 +95,8 @@ struct StatisticsPass {
     let most = CalibrationActivations.chunkRows
     let normed = AlignedBuffer<Float>(count: min(tokens, most) * width)
     let dNormed = AlignedBuffer<Float>(count: normed.count)
-    var numbers = SplitMix64Sequence(seed: 0)
+    // A token draws the same words on whichever rank it is.
+    let tokenNumbers = shards.rowNumbers
     let backward = BackwardSteps(steps)
     gradient.pointer.update(repeating: 0, count: gradient.count)
     for first in stride(from: 0, to: tokens, by: most) {
@@ -99,7 +105,10 @@ struct StatisticsPass {
       steps.normalize(x, weight: norm, rows: rows, into: normed.pointer)
       loss.drawFisherGradient(
         normed.pointer, rows: rows,
-        numbers: (0..<rows * StatisticsPass.drawnWords).map { _ in numbers.nextUnit() },
+        numbers: tokenNumbers[first..<first + rows].flatMap { token in
+          var numbers = SplitMix64Sequence(seed: 0, skipping: token * StatisticsPass.drawnWords)
+          return (0..<StatisticsPass.drawnWords).map { _ in numbers.nextUnit() }
+        },
         gradient: dNormed.pointer)
       backward.normalize(
         dNormed.pointer, x: x, weight: norm, rows: rows, addingTo: gradient.pointer + first * width)
@@ -109,15 +118,35 @@ struct StatisticsPass {
 
   private func differentiate(
     _ index: Int, _ block: BlockBackward, _ activations: CalibrationActivations,
-    input: AlignedBuffer<UInt16>, gradient: AlignedBuffer<Float>, store: LayerStore
+    input: AlignedBuffer<UInt16>, gradient: AlignedBuffer<Float>, store: SharedStore
   ) throws {
-    let width = configuration.hiddenSize
-    let statistics = LayerStatistics(table, tokens: tokens, blockSize: recipe.statisticsBlock)
+    let statistics = LayerStatistics(table, tokens: shards.rows, blockSize: recipe.statisticsBlock)
+    let sums = statistics.modules.flatMap(\.statistics.outputs.blocks).map(\.values)
+    let orders = statistics.modules.flatMap(\.statistics.outputs.blocks).map(\.order)
+    let totals =
+      shards.count == 1
+      ? []
+      : orders.map {
+        OrderedSum(order: $0, shape: .upperTriangle, communicator: communicator, pool: pool)
+      }
     var layer = try builder.layer(index)
     layer.setFloatArithmetic(recipe.calibrationArithmetic)
     let weights = BackwardWeights(layer, arithmetic: recipe.calibrationArithmetic)
     let kept = input.pointer + index * activations.hidden.count
-    for chunk in activations.chunks {
+    for (round, chunks) in activations.rounds.enumerated() {
+      for chunk in activations.chunks[chunks] { differentiate(chunk) }
+      let hasShard = shards.windows(inRound: round) != nil
+      for (total, sum) in zip(totals, sums) {
+        try total.add(hasShard ? sum : nil, shards: shards.shards(inRound: round))
+        sum.clear(pool: pool)
+      }
+    }
+    for (total, sum) in zip(totals, sums) { try total.finish(into: sum) }
+    try store.save(
+      statistics, gradient: gradient, of: shards, width: width, ofLayer: index,
+      layerCount: configuration.layerCount)
+
+    func differentiate(_ chunk: CalibrationActivations.Chunk) {
       // The forward pass is over: its place holds the chunk's input.
       let x = activations.hidden.pointer + chunk.firstRow * width
       widen(kept + chunk.firstRow * width, into: x, count: chunk.rows * width)
@@ -129,11 +158,6 @@ struct StatisticsPass {
           gradients, rows: chunk.rows, rowStride: rowStride, of: kind, first: chunk.firstRow,
           pool: pool)
       }
-    }
-    try withExtendedLifetime(statistics) {
-      try store.save(
-        statistics: statistics.parts, gradient: gradient, ofLayer: index,
-        layerCount: configuration.layerCount)
     }
   }
 

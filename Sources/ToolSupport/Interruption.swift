@@ -15,6 +15,12 @@ package enum Interruption {
   /// Asked first about SIGINT and SIGHUP: true when the program deals with them itself and goes on. SIGTERM always ends it.
   package static let interceptor = Mutex<(@Sendable () -> Bool)?>(nil)
 
+  /// What is done before a signal ends the process.
+  private static let preparation = Mutex<(@Sendable () -> Void)?>(nil)
+
+  /// Has something done before SIGINT or SIGTERM ends the process.
+  static func takeOver(_ prepare: @escaping @Sendable () -> Void) { preparation.withLock { $0 = prepare } }
+
   /// - Parameter outlivesTerminal: whether the work goes on when the terminal has gone, because what it makes is in files or
   ///   comes over the network.
   static func install(outlivesTerminal: Bool) {
@@ -50,15 +56,25 @@ package enum Interruption {
       return stop
     }
     if let stop { return stop() }
+    preparation.withLock { $0 }?()
     end(.interrupted) { "interrupted; \($0 ?? "nothing half-written was left behind")" }
   }
 
   /// Removes unfinished outputs, says what `message` makes of the ``farewell``, and ends the process.
   private static func end(_ category: FailureCategory, message: (_ kept: String?) -> String?) -> Never {
-    ProgressReporter.clearCurrentLine()
-    PendingOutputs.discardAll()
-    let kept = farewell.withLock { $0 }.flatMap { $0() }
-    if let text = message(kept) { StandardStream.error.writeIfPossible(text + "\n") }
-    _exit(category.exitCode)
+    end(exitCode: category.exitCode, message: message)
+  }
+
+  private static let isEnding = Mutex(())
+
+  /// As above. The first thread that calls it ends the process, and others wait.
+  static func end(exitCode: Int32, message: (_ kept: String?) -> String?) -> Never {
+    isEnding.withLock { _ in
+      ProgressReporter.clearCurrentLine()
+      PendingOutputs.discardAll()
+      let kept = farewell.withLock { $0 }.flatMap { $0() }
+      if let text = message(kept) { StandardStream.error.writeIfPossible(text + "\n") }
+      _exit(exitCode)
+    }
   }
 }

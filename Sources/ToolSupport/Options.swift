@@ -1,5 +1,6 @@
 import ArgumentParser
 import Compute
+import Distribution
 import Foundation
 import JSON
 
@@ -28,8 +29,17 @@ package struct ComputeOptions: ParsableArguments {
   /// Call first: everything after it uses the shared pool.
   package func apply() {
     if let threads { WorkerPool.useShared(threads: threads) }
-    ProgressReporter.isSilent = quiet
+    ComputeOptions.isThreadCountGiven = threads != nil
+    ProgressReporter.isSilent = quiet || RankSession.isSilent
   }
+
+  /// As ``apply()``, and joins the other ranks, if a launcher started several.
+  package func join() throws -> any Communicator {
+    apply()
+    return try RankSession.join()
+  }
+
+  nonisolated(unsafe) static var isThreadCountGiven = false
 }
 
 /// `--json`

@@ -1,10 +1,11 @@
 import Files
 import Terminal
 
-/// What a command prints.
+/// What a command prints. Of several ranks, only rank 0 prints.
 package enum Output {
   /// A result, on standard output.
   package static func print(_ text: String) throws(StandardStreamError) {
+    if RankSession.isSilent { return }
     try StandardStream.output.write(printable(text, on: .output) + "\n")
   }
 
@@ -15,6 +16,7 @@ package enum Output {
 
   /// A remark for the person, on standard error. The work goes on when it cannot be written.
   package static func note(_ text: String) {
+    if RankSession.isSilent { return }
     ProgressReporter.clearCurrentLine()
     StandardStream.error.writeIfPossible(printable(text, on: .error) + "\n")
   }

@@ -16,6 +16,7 @@ package enum ToolMain {
     do {
       var command = try Command.parseAsRoot(arguments)
       try command.run()
+      try RankSession.leave()
     } catch let error as DiagnosedError {
       fail(error)
     } catch let error as JSONError {
@@ -47,9 +48,15 @@ package enum ToolMain {
 
   /// Prints `text` on standard error, removes unfinished outputs, ends the process.
   private static func fail(text: String, exitCode: Int32) -> Never {
+    let isReported = RankSession.report(text, exitCode: exitCode)
+    // Without the ends of libraries, which may wait for other ranks, and beside a thread that may want to say something too.
+    if RankSession.isJoined {
+      Interruption.end(exitCode: exitCode) { kept in isReported ? nil : text + (kept.map { "; \($0)" } ?? "")
+      }
+    }
     ProgressReporter.clearCurrentLine()
     PendingOutputs.discardAll()
-    StandardStream.error.writeIfPossible(text + "\n")
+    if !isReported { StandardStream.error.writeIfPossible(text + "\n") }
     exit(exitCode)
   }
 }

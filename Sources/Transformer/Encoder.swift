@@ -53,12 +53,13 @@ package final class Encoder: Sendable {
     package let chunks: [Range<Int>]
     package var rows: Int { texts.last?.upperBound ?? 0 }
 
-    package init(lengths: [Int], chunkRows: Int = Encoder.chunkRows) {
+    /// - Parameter newChunksAt: texts with which a chunk begins, even if they fitted into the one before.
+    package init(lengths: [Int], chunkRows: Int = Encoder.chunkRows, newChunksAt starts: Set<Int> = []) {
       var rows: [Range<Int>] = []
       var chunks: [Range<Int>] = []
       var (row, first) = (0, 0)
       for (index, length) in lengths.enumerated() {
-        if index > first, row + length - rows[first].lowerBound > chunkRows {
+        if index > first, row + length - rows[first].lowerBound > chunkRows || starts.contains(index) {
           chunks.append(first..<index)
           first = index
         }

@@ -1,6 +1,7 @@
 import Calibration
 import Conversion
 import DemoModels
+import Distribution
 import Files
 import Foundation
 import Models
@@ -23,7 +24,7 @@ struct Demo {
         .cannotOpen, path: "demo",
         detail: "the data of the demo are not beside the program; build it with swift build")
     }
-    let runner = EvaluationRunner(options: options)
+    let runner = EvaluationRunner(options: options, communicator: SingleProcess())
     if let model = options.model {
       let models = EvaluationRunner.named([model, options.compare].compactMap { $0 })
       return try runner.run([.init(models: models, tasks: try decoderTasks(data))], reports)

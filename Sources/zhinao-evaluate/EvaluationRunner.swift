@@ -1,5 +1,6 @@
 import Adapters
 import ArgumentParser
+import Distribution
 import Evaluation
 import Files
 import Foundation
@@ -13,6 +14,8 @@ import ToolSupport
 /// Opens models, loads tasks, runs them, and writes what was asked for.
 struct EvaluationRunner {
   let options: RunOptions
+  /// Only rank 0 reads data and writes; the others score choices for it.
+  let communicator: any Communicator
 
   /// Models that answer the same items of some tasks.
   struct Group {
@@ -41,6 +44,7 @@ struct EvaluationRunner {
   ///   - title: of the report; nil: the models' names.
   func run(_ groups: [Group], _ reports: [ReportFile], title: String? = nil) throws {
     let started = Date()
+    guard communicator.isRoot else { return try help(groups) }
     let saved = try options.results.quantizationReport.map(savedReport)
     let journal = options.results.journal ?? options.results.paths.first.map { $0 + ".journal" }
     let opened = try groups.map { group in
@@ -49,6 +53,7 @@ struct EvaluationRunner {
           model.name, model.path, group.settings, hasAdapters: place == group.models.count - 1)
       }
     }
+    let scoring = try scoring(opened)
     // Found wrong now, not after hours.
     let text = try options.results.text.map { try alongText($0, opened.first ?? []) }
     var jobs: [(job: EvaluationJob, models: [Opened])] = []
@@ -63,12 +68,14 @@ struct EvaluationRunner {
     }
     let plan = try PlanText(jobs.map { ($0.job, $0.models.map(\.model)) })
     if options.results.plan {
+      try scoring?.finish()
       return try options.output.show(plan.json) { plan.text }
     }
     if plan.hasRows { Output.remark(plan.text) }
     sayHowToContinue(journal)
     var results: [TaskResult] = []
     for (job, models) in jobs { results += try run(job, models) }
+    try scoring?.finish()
     var facts = jobs.first?.models.map(facts) ?? []
     for (_, models) in jobs.dropFirst() {
       for (index, model) in models.enumerated() where facts.indices.contains(index) {
@@ -83,6 +90,26 @@ struct EvaluationRunner {
     // Deleted only now, when everything it was kept for is on disk.
     if options.results.journal == nil { jobs.forEach { $0.job.removeJournals() } }
     for path in options.results.paths { Output.remark("wrote \(path)") }
+  }
+
+  /// Has the models score choices on all ranks; nil: there is one.
+  private func scoring(_ opened: [[Opened]]) throws -> RankedScoring? {
+    guard !communicator.isAlone else { return nil }
+    let models = opened.flatMap { $0 }.map(\.model)
+    try RankSession.check("a model", models.map(\.fingerprint).joined(separator: ", "), communicator)
+    let scoring = RankedScoring(models, communicator)
+    for model in models { model.scoring = scoring }
+    return scoring
+  }
+
+  /// The part of another rank than 0.
+  private func help(_ groups: [Group]) throws {
+    let opened = try groups.map { group in
+      try group.models.enumerated().map { place, model in
+        try open(model.name, model.path, group.settings, hasAdapters: place == group.models.count - 1)
+      }
+    }
+    try scoring(opened)?.serve()
   }
 
   private func run(_ job: EvaluationJob, _ models: [Opened]) throws -> [TaskResult] {

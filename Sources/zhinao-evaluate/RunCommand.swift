@@ -1,4 +1,5 @@
 import ArgumentParser
+import Distribution
 import Files
 import Foundation
 import Generation
@@ -164,11 +165,16 @@ struct RunCommand: ParsableCommand {
 
   func run() throws {
     guard options.model != nil || options.demo else { throw CleanExit.helpRequest(RunCommand.self) }
-    options.compute.apply()
-    let reports = try options.results.check()
-    if options.demo { return try Demo(options: options).run(reports) }
+    if options.demo {
+      options.compute.apply()
+      try RankSession.refuseRanks("the demo")
+      return try Demo(options: options).run(options.results.check())
+    }
+    let communicator = try options.compute.join()
+    let reports = communicator.isRoot ? try options.results.check() : []
     let models = EvaluationRunner.named([options.model, options.compare].compactMap { $0 })
-    try EvaluationRunner(options: options).run([.init(models: models, tasks: try tasks())], reports)
+    try EvaluationRunner(options: options, communicator: communicator).run(
+      [.init(models: models, tasks: try tasks())], reports)
   }
 
   private func tasks() throws -> [TaskArguments.Named] {

@@ -46,7 +46,7 @@ struct PrecisionArguments: ParsableArguments {
     _ = try candidates(groupSize: -1)
   }
 
-  private var isUsed: Bool { targetBits != nil || targetKl != nil }
+  var isUsed: Bool { targetBits != nil || targetKl != nil }
 
   private func candidates(groupSize: Int) throws -> [ModuleSettings] {
     try bitChoices.split(separator: ",", omittingEmptySubsequences: false).map { text in

@@ -76,6 +76,10 @@ enum QuantizationText {
       + (plan.sensitivitySeconds > 0
         ? " (\(Format.duration(plan.sensitivitySeconds)) of it for sensitivities)" : "")
       + ", output \(Format.bytes(plan.outputBytes))"
+      + (plan.network.map {
+        "; each of \($0.ranks) ranks sends \(Format.bytes($0.sentBytesPerLayer)) for a layer at "
+          + "\(Format.bytes(Int($0.bytesPerSecond)))/s, \(Format.duration($0.seconds)) of the time"
+      } ?? "")
   }
 
   static func line(_ source: CalibrationReport.Source) -> String {
@@ -180,6 +184,12 @@ final class QuantizationProgress: QuantizationObserver {
 
   func precisionRoundMeasured(_ number: Int, _ round: PrecisionRound) {
     Output.remark(QuantizationText.line(round, number: number))
+  }
+
+  func trafficCounted(sentBytesPerLayer: Int) {
+    let planned = plan?.network?.sentBytesPerLayer ?? 0
+    Output.remark(
+      "each rank sent \(sentBytesPerLayer) bytes for a layer; the plan said \(planned)")
   }
 
   func stageFinished(_ done: Int, of total: Int) { stages.update(done, of: total) }

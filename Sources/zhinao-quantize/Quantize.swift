@@ -1,6 +1,7 @@
 import ArgumentParser
 import AutoGPTQ
 import Calibration
+import Distribution
 import Foundation
 import Quantization
 import Tensors
@@ -75,6 +76,12 @@ struct QuantizeModelCommand: ParsableCommand {
 
   @OptionGroup(title: "Calibration") var calibration: CalibrationArguments
   @OptionGroup(title: "Quantization") var recipe: RecipeArguments
+  @Option(
+    help: ArgumentHelp(
+      "Cut the calibration windows into n consecutive shards, sum each alone, and add the sums in order. As many processes can share "
+        + "the work under mpirun, and write the bytes that one process writes with the same n; see Docs/cluster.md.",
+      valueName: "n"))
+  var shards = 1
   @OptionGroup(title: "Mixed precision") var precision: PrecisionArguments
   @OptionGroup(title: "Output") var outputs: OutputArguments
   @OptionGroup var digests: DigestOptions
@@ -84,6 +91,7 @@ struct QuantizeModelCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
+    try OptionRange.check("--shards", shards, 1...QuantizationRecipe.mostShards)
     if demo {
       guard !report.isAsked else {
         throw ValidationError("--demo writes no report: leave --report-html out, or name a MODEL.")
@@ -100,18 +108,26 @@ struct QuantizeModelCommand: ParsableCommand {
   }
 
   func run() throws {
-    compute.apply()
-    guard let model, !demo else { return try Demo().run(output) }
-    let reportFile = try report.claimed(overwrites: outputs.overwrite)
-    let chosen = recipe.recipe(default: .balanced)
+    guard let model, !demo else {
+      compute.apply()
+      try RankSession.refuseRanks("the demo")
+      return try Demo().run(output)
+    }
+    let communicator = try compute.join()
+    if !communicator.isAlone, precision.isUsed {
+      throw DistributionError.onlyOneRank(what: "a choice of bits", ranks: communicator.count)
+    }
+    let reportFile = communicator.isRoot ? try report.claimed(overwrites: outputs.overwrite) : nil
+    var chosen = recipe.recipe(default: .balanced)
+    chosen.shards = shards
     let progress = QuantizationProgress()
-    let result = try QuantizationJob(
+    let job = QuantizationJob(
       modelPath: model, verification: opening.verify, preTokenizer: opening.preTokenizer,
-      recipe: chosen, precision: precision.target(chosen), calibrationFiles: try calibration.weighted(),
+      recipe: chosen, precision: try precision.target(chosen), calibrationFiles: try calibration.weighted(),
       calibrationOptions: calibration.options, outputs: outputs.outputs,
       memoryLimit: outputs.memoryLimit.flatMap(Format.byteCount), scratch: outputs.scratch,
-      tool: .thisTool
-    ).run(observer: progress)
+      tool: .thisTool, communicator: communicator)
+    guard let result = try job.runOnRanks(observer: progress) else { return }
     for warning in result.report.warnings { Output.warn(warning) }
     let files = try digests.digests(of: result.written.map(\.path))
     try reportFile?.write(

@@ -1,7 +1,9 @@
 import ArgumentParser
+import Distribution
 import Files
 import Foundation
 import JSON
+import Models
 import Retrieval
 import ToolSupport
 
@@ -45,13 +47,16 @@ struct EmbedCommand: ParsableCommand {
   private static let window = 1024
 
   func run() throws {
-    compute.apply()
+    let communicator = try compute.join()
     guard let format = VectorFile.Format(path: output) else { return }
-    guard overwrite || !FileManager.default.fileExists(atPath: output) else {
+    guard !communicator.isRoot || overwrite || !FileManager.default.fileExists(atPath: output) else {
       throw FileError(.cannotWrite, path: output, detail: "exists; remove it or pass --overwrite")
     }
     let embedder = try EmbeddingArguments.open(model, opening, arithmetic)
-    let run = try embedding.run(embedder, role: query ? .query : .passage)
+    try RankSession.check("the model", ModelFingerprint.of(embedder.model), communicator)
+    let run = RankedEmbedder(
+      try embedding.run(embedder, role: query ? .query : .passage), communicator)
+    guard communicator.isRoot else { return try run.serve() }
     let file = try VectorFile(path: output, format: format, dimensions: run.dimensions)
     let start = Date()
     let inputByteCount = EmbedCommand.standardInputByteCount
@@ -73,6 +78,7 @@ struct EmbedCommand: ParsableCommand {
       if waiting.count == EmbedCommand.window { try flush() }
     }
     if !waiting.isEmpty { try flush() }
+    try run.finish()
     try file.commit()
     let seconds = Date().timeIntervalSince(start)
     if truncated > 0 {

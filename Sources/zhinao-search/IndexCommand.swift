@@ -1,4 +1,5 @@
 import ArgumentParser
+import Distribution
 import Files
 import Foundation
 import JSON
@@ -46,8 +47,9 @@ struct IndexCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    compute.apply()
+    let communicator = try compute.join()
     let start = Date()
+    guard communicator.isRoot else { return try help(communicator) }
     let reading = ProgressReporter("read the corpus", unit: "bytes")
     let byteCount = (try? FileManager.default.attributesOfItem(atPath: corpus)[.size] as? Int) ?? 0
     let texts = try CorpusFile(path: corpus) { reading.update($0, of: byteCount) }
@@ -55,7 +57,9 @@ struct IndexCommand: ParsableCommand {
       Output.warn("\(corpus): \(texts.emptyCount) of \(texts.count) passages have neither title nor text")
     }
     let embedder = try EmbeddingArguments.open(model, opening, arithmetic)
+    try RankSession.check("the model", ModelFingerprint.of(embedder.model), communicator)
     let run = try embedding.run(embedder, role: .passage)
+    let ranked = RankedEmbedder(run, communicator)
     let settings = IndexSettings(
       dimensions: run.dimensions, vectorType: type,
       normalizes: embedding.normalize ?? embedder.settings.normalizes,
@@ -66,7 +70,7 @@ struct IndexCommand: ParsableCommand {
       Output.warn("vectors are not normalized, so scores are inner products; --normalize makes them cosines")
     }
     let builder = VectorIndexBuilder(
-      output: folder, corpus: texts, embedder: run, settings: settings,
+      output: folder, corpus: texts, embedder: ranked, settings: settings,
       // Queries may be asked from another folder.
       model: IndexedModel(
         path: URL(fileURLWithPath: model).path,
@@ -80,6 +84,7 @@ struct IndexCommand: ParsableCommand {
       tokens = progress.tokens
       bar.update(progress.passages, of: texts.count)
     }
+    try ranked.finish()
     let seconds = Date().timeIntervalSince(start)
     if manifest.truncatedCount > 0 {
       Output.warn(
@@ -100,6 +105,13 @@ struct IndexCommand: ParsableCommand {
         + "\(Format.bytes(manifest.files.reduce(0) { $0 + $1.byteCount }))\n"
         + "\(Format.duration(seconds)), \(tokens) tokens, \(Format.rate(fresh, seconds)) passages/s"
     }
+  }
+
+  /// The part of another rank than 0, which needs no corpus.
+  private func help(_ communicator: any Communicator) throws {
+    let embedder = try EmbeddingArguments.open(model, opening, arithmetic)
+    try RankSession.check("the model", ModelFingerprint.of(embedder.model), communicator)
+    try RankedEmbedder(embedding.run(embedder, role: .passage), communicator).serve()
   }
 
   /// Says what an earlier run left, and lets an interrupted one say how to go on.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Distribution
 import Files
 import Foundation
 import JSON
@@ -74,8 +75,13 @@ struct Tune: ParsableCommand {
   }
 
   func run() throws {
-    compute.apply()
-    guard let model, !demo else { return try Demo(options: self).run() }
+    guard let model, !demo else {
+      compute.apply()
+      try RankSession.refuseRanks("the demo")
+      return try Demo(options: self).run()
+    }
+    if data.printRows || outputs.plan { try RankSession.refuseRanks("--print-rows or --plan") }
+    let communicator = try compute.join()
     let options = try adapter.options(seed: training.seed)
     let tuning = AdapterTuning(
       files: try data.weighted(data.files, "--data"),
@@ -87,15 +93,21 @@ struct Tune: ParsableCommand {
         baseModel: adapter.baseName, overwrites: outputs.overwrite),
       checkpointInterval: outputs.checkpointEvery, tensorBoard: outputs.tensorboard,
       generator: ToolVersion.generator)
-    try run(tuning, model)
+    guard communicator.isRoot else {
+      let opened = try opening.open(model)
+      try RankSession.check("the model", ModelFingerprint.of(opened), communicator)
+      return try tuning.help(opened, communicator)
+    }
+    try run(tuning, model, communicator)
   }
 
-  private func run(_ tuning: AdapterTuning, _ path: String) throws {
+  private func run(_ tuning: AdapterTuning, _ path: String, _ communicator: any Communicator) throws {
     // Before anything that takes long.
     let isDry = data.printRows || outputs.plan
     let reportFile = isDry ? nil : try report.claimed(overwrites: outputs.overwrite)
     let lock = isDry ? nil : try tuning.output.claimed()
     let opened = try opening.open(path)
+    try RankSession.check("the model", ModelFingerprint.of(opened), communicator)
     let dataset = try tuning.dataset(opened)
     TuneText.remark(dataset.report)
     if data.printRows { return try TuneText.printRows(dataset) }
@@ -106,7 +118,8 @@ struct Tune: ParsableCommand {
     guard let lock else { return }
     let progress = TuneProgress(plan: plan)
     let outcome = try tuning.run(
-      prepared, lock: lock, observer: progress, shouldStop: Stop.watch(progress))
+      prepared, lock: lock, observer: progress, communicator: communicator,
+      shouldStop: communicator.isAlone ? Stop.watch(progress) : { false })
     if let note = TuneText.warning(outcome.result) { Output.warn(note) }
     try reportFile?.write(
       TunePage(tuning, prepared, outcome, model: path, plan: plan, language: report.reportLanguage).report())

@@ -211,6 +211,13 @@ struct TrainingArguments: ParsableArguments {
   var accumulation: Int?
 
   @Option(
+    help: ArgumentHelp(
+      "Cut the batches of a step into n consecutive shards, compute the gradient of each alone, and add them in order. As many processes "
+        + "can share the work under mpirun, with the result of one process with the same n; see Docs/cluster.md. At most --accumulation.",
+      valueName: "n"))
+  var shards = 1
+
+  @Option(
     help: ArgumentHelp("The learning rate after the warm-up (default: as the preset has it).", valueName: "x")
   )
   var learningRate: Double?
@@ -278,6 +285,7 @@ struct TrainingArguments: ParsableArguments {
     try OptionRange.check("--steps", steps, 1...1_000_000_000)
     try OptionRange.check("--batch-size", batchSize, 1...65_536)
     try OptionRange.check("--accumulation", accumulation, 1...1_000_000)
+    try OptionRange.check("--shards", shards, 1...(accumulation ?? 1))
     try OptionRange.check("--learning-rate", learningRate, 0...100)
     try OptionRange.check("--warm-up-ratio", warmUpRatio, 0...1)
     try OptionRange.check("--warm-up-steps", warmUpSteps, 0...1_000_000_000)
@@ -302,6 +310,7 @@ struct TrainingArguments: ParsableArguments {
     recipe.steps = steps
     if let batchSize { recipe.batchSize = batchSize }
     if let accumulation { recipe.accumulation = accumulation }
+    recipe.shards = shards
     if let learningRate { recipe.learningRate = learningRate }
     if let schedule { recipe.schedule = schedule }
     if let warmUpRatio { recipe.warmUpRatio = warmUpRatio }

@@ -1,5 +1,7 @@
 import ArgumentParser
+import Distribution
 import Evaluation
+import Files
 import Foundation
 import JSON
 import Models
@@ -56,7 +58,7 @@ struct CompareCommand: ParsableCommand {
   func validate() throws { try OptionRange.check("--worst", worst, 0...Self.mostWorst) }
 
   func run() throws {
-    compute.apply()
+    let communicator = try compute.join()
     let start = Date()
     let (a, b) = (
       try opening.open(reference, accepting: .all), try opening.open(candidate, accepting: .all)
@@ -64,17 +66,26 @@ struct CompareCommand: ParsableCommand {
     guard a.configuration.family == b.configuration.family || a.configuration.encoder == nil else {
       throw ValidationError("\(reference) is an encoder, \(candidate) is not.")
     }
-    if a.configuration.encoder != nil { return try compareEncoders(a, b, start: start) }
+    if a.configuration.encoder != nil {
+      try RankSession.refuseRanks("a comparison of encoders")
+      return try compareEncoders(a, b, start: start)
+    }
     if b.configuration.encoder != nil {
       throw ValidationError("\(candidate) is an encoder, \(reference) is not.")
     }
     let tokenizer = try tokenizer(of: a)
     let ids = try text.load(for: a, tokenizer: tokenizer)
+    if !communicator.isAlone {
+      let models = try [a, b].map(ModelFingerprint.of).joined(separator: ", ")
+      let digest = ids.withUnsafeBytes { Checksum.sha256($0) }
+      try RankSession.check("the models or the text", "\(models), text \(digest)", communicator)
+    }
     let bar = ProgressReporter("compare", unit: "windows")
     let result = try Comparison.measure(
       reference: a.decoder(),
       candidate: adapters.decoder(of: b, arithmetic: arithmetic.arithmetic ?? .exact), ids: ids,
-      protocol: text.windowing, texts: tokenizer.map(TokenTexts.init), worst: worst ?? 20
+      protocol: text.windowing, texts: tokenizer.map(TokenTexts.init), worst: worst ?? 20,
+      communicator: communicator
     ) { bar.update($0, of: $1) }
     var json = result.json.objectValue ?? JSONObject()
     json["reference"] = .string(reference)

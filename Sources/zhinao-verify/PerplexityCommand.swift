@@ -1,7 +1,10 @@
 import ArgumentParser
+import Distribution
 import Evaluation
+import Files
 import Foundation
 import JSON
+import Models
 import ToolSupport
 import Transformer
 
@@ -30,14 +33,21 @@ struct PerplexityCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    compute.apply()
+    let communicator = try compute.join()
     let start = Date()
     let opened = try opening.open(model)
     let ids = try text.load(for: opened)
+    if !communicator.isAlone {
+      let digest = ids.withUnsafeBytes { Checksum.sha256($0) }
+      try RankSession.check(
+        "the model or the text", "\(try ModelFingerprint.of(opened)), text \(digest)", communicator)
+    }
     let decoder = try adapters.decoder(of: opened, arithmetic: arithmetic.arithmetic ?? .exact)
     let cacheType = cache.kvCache ?? .f32
     let bar = ProgressReporter("perplexity", unit: "windows")
-    let result = try Perplexity.measure(decoder, ids: ids, protocol: text.windowing, cacheType: cacheType) {
+    let result = try Perplexity.measure(
+      decoder, ids: ids, protocol: text.windowing, cacheType: cacheType, communicator: communicator
+    ) {
       bar.update($0, of: $1)
     }
     let seconds = Date().timeIntervalSince(start)

@@ -23,6 +23,8 @@ package final class EvaluatedModel {
   package let fingerprint: String
   /// Bytes of the other models of the job, which stay in memory beside this one.
   package var otherBytes = 0
+  /// The ranks that score choices together; nil: this process scores them.
+  package var scoring: RankedScoring?
   private var loaded: Decoder?
 
   /// What results depend on beside the model, and the memory they may take.

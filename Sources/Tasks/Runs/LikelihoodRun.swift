@@ -56,6 +56,13 @@ package struct LikelihoodRun {
     let work = PreparedRun.work(waiting.map { $0.sequences.map(\.ids) })
     context.progress(done, questions.count, 0)
     var first = 0
+    if let scoring = model.scoring {
+      try score(waiting, with: scoring, scorer, capacity: longest, questions: questions.count, context)
+      first = waiting.count
+      for question in waiting { outcome.tokensAsked += question.sequences.reduce(0) { $0 + $1.ids.count } }
+      // What of it ran differs by rank.
+      outcome.tokensRun = outcome.tokensAsked
+    }
     while first < waiting.count {
       let sequences = waiting[first...].prefix(64).map(\.sequences)
       let count = scorer.batchSize(sequences[...])
@@ -71,7 +78,36 @@ package struct LikelihoodRun {
     outcome.records = questions.compactMap { journal.record($0.id) }
     outcome.seconds = Date().timeIntervalSince(start)
     outcome.itemsRun = waiting.count
-    (outcome.tokensRun, outcome.tokensAsked) = (scorer.tokensRun, scorer.tokensAsked)
+    if model.scoring == nil {
+      (outcome.tokensRun, outcome.tokensAsked) = (scorer.tokensRun, scorer.tokensAsked)
+    }
     return outcome
+  }
+
+  /// Scores the questions on all ranks, a batch on each at a time.
+  private func score(
+    _ waiting: [Question], with scoring: RankedScoring, _ scorer: ChoiceScorer, capacity: Int, questions: Int,
+    _ context: RunContext
+  ) throws {
+    let work = PreparedRun.work(waiting.map { $0.sequences.map(\.ids) })
+    let run = scoring.startRun()
+    var first = 0
+    while first < waiting.count {
+      var batches: [Range<Int>] = []
+      var next = first
+      while batches.count < scoring.ranks, next < waiting.count {
+        let sequences = waiting[next...].prefix(64).map(\.sequences)
+        let count = scorer.batchSize(sequences[...])
+        batches.append(next..<next + count)
+        next += count
+      }
+      let scores = try scoring.score(
+        batches.map { waiting[$0].map(\.sequences) }, model: model, run: run, capacity: capacity, task: task)
+      for (question, scores) in zip(waiting[first..<next], scores.joined()) {
+        try journal.append(question.finish(scores))
+      }
+      first = next
+      context.progress(questions - waiting.count + first, questions, work[first])
+    }
   }
 }

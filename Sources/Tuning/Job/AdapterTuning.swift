@@ -1,5 +1,6 @@
 import Architecture
 import Compute
+import Distribution
 import Files
 import Foundation
 import JSON
@@ -191,10 +192,20 @@ package struct AdapterTuning {
   /// - Throws: ``TuningError``, also when it was told to stop; `FileError`.
   package func run(
     _ prepared: Prepared, lock: OutputLock, observer: some TuningObserver,
-    pool: WorkerPool = .shared, shouldStop: @escaping () -> Bool = { false }
+    communicator: any Communicator = SingleProcess(), pool: WorkerPool = .shared,
+    shouldStop: @escaping () -> Bool = { false }
   ) throws -> Outcome {
     defer { withExtendedLifetime(lock) {} }
-    let engine = PassEngine(prepared.pass, shouldStop: shouldStop)
+    let pass = PassEngine(prepared.pass, shouldStop: shouldStop)
+    let ranked = communicator.isAlone ? nil : RankedEngine(pass, communicator)
+    let engine: any TrainingEngine = ranked ?? pass
+    if !communicator.isAlone {
+      guard recipe.shards >= communicator.count else {
+        throw DistributionError.tooFewShards(
+          option: "--shards", shards: recipe.shards, ranks: communicator.count)
+      }
+      _ = try communicator.broadcast([prepared.plan.tokens, prepared.plan.longest])
+    }
     let job = TuningJob(
       engine: engine, data: prepared.data,
       settings: TuningJob.Settings(
@@ -202,9 +213,21 @@ package struct AdapterTuning {
         checkpointInterval: checkpointInterval, dataName: dataName), pool: pool)
     let events = EventObserver(observer, folder: tensorBoard)
     let (result, checkpoints) = try job.run(observer: events, shouldStop: shouldStop)
+    try ranked?.finish()
     try write(prepared, result)
     checkpoints.remove()
     return Outcome(result: result, folder: output.folder, eventFile: try events.finish())
+  }
+
+  /// The part of another rank than 0, which needs the model and no data.
+  package func help(_ model: OpenedModel, _ communicator: any Communicator, pool: WorkerPool = .shared) throws
+  {
+    let sizes = try communicator.broadcast(nil as [Int]?)
+    let builder = model.builder()
+    let pass = try TrainingPass(
+      builder: builder, adapter: TrainedAdapter(builder: builder, options: options), settings: settings,
+      tokens: sizes[0], longest: sizes[1], residentBytes: model.store.residentBytes, pool: pool)
+    try RankedEngine(PassEngine(pass, shouldStop: { false }), communicator).serve()
   }
 
   private func write(_ prepared: Prepared, _ result: TuningJob.Result) throws {

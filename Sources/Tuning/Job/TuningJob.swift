@@ -157,21 +157,22 @@ package final class TuningJob {
       throw TuningError(
         .nothingCounted(step: state.step + 1, rows: Array(batches.joined())), path: settings.dataName)
     }
-    for parameter in engine.parameters {
-      parameter.gradient.pointer.update(repeating: 0, count: parameter.count)
-    }
-    var (loss, item, done) = (0.0, 0, 0)
-    for (index, some) in micro.enumerated() {
+    var (loss, done) = (0.0, 0)
+    let losses = try engine.accumulate(
+      batches: micro, shards: recipe.shards, divisor: Double(labels), step: state.step
+    ) { _ in
       if shouldStop() { throw TuningStopped() }
-      let found = try engine.accumulate(some, divisor: Double(labels), step: state.step, item: item)
+    } didRun: { index in
+      done += micro[index].reduce(0) { $0 + $1.tokens.count }
+      observer.batchFinished(step: state.step + 1, batch: index + 1, of: micro.count, tokens: done)
+    }
+    for (index, found) in losses.enumerated() {
       guard found.sum.isFinite else {
         throw TuningError(.notFinite(step: state.step + 1, rows: batches[index]), path: settings.dataName)
       }
-      precondition(found.count == some.reduce(0) { $0 + $1.countedLabels }, "the engine counts other tokens")
+      precondition(
+        found.count == micro[index].reduce(0) { $0 + $1.countedLabels }, "the engine counts other tokens")
       loss += found.sum
-      item += some.count
-      done += some.reduce(0) { $0 + $1.tokens.count }
-      observer.batchFinished(step: state.step + 1, batch: index + 1, of: micro.count, tokens: done)
     }
     let norm = GradientNorm.of(engine.parameters, pool: pool)
     guard norm.isFinite else {
@@ -202,9 +203,11 @@ package final class TuningJob {
   ) throws {
     var (sum, count) = (0.0, 0)
     let validation = data.validationRows
-    for first in stride(from: 0, to: validation.count, by: recipe.batchSize) {
-      if shouldStop() { throw TuningStopped() }
-      let found = try engine.loss(Array(validation[first..<min(validation.count, first + recipe.batchSize)]))
+    let batches = stride(from: 0, to: validation.count, by: recipe.batchSize).map {
+      Array(validation[$0..<min(validation.count, $0 + recipe.batchSize)])
+    }
+    let losses = try engine.losses(batches: batches) { _ in if shouldStop() { throw TuningStopped() } }
+    for found in losses {
       sum += found.sum
       count += found.count
     }

@@ -22,6 +22,9 @@ package struct TuningRecipe: Equatable, Sendable {
   package var batchSize = 4
   /// Micro-batches of an optimizer step.
   package var accumulation = 1
+  /// Consecutive parts of a step's micro-batches whose gradients are computed each alone and then added in order: as many ranks can
+  /// share the work.
+  package var shards = 1
   /// Passes over the rows; a part of one is possible.
   package var epochs = 3.0
   /// Optimizer steps; nil: as many as the epochs have.
@@ -60,17 +63,18 @@ package struct TuningRecipe: Equatable, Sendable {
 
   /// What decides about the result, by the names of the command's options.
   package var identity: JSONObject {
-    JSONObject([
-      ("batch_size", .init(batchSize)), ("accumulation", .init(accumulation)), ("epochs", .init(epochs)),
-      ("steps", steps.map { .init($0) } ?? nil), ("learning_rate", .init(learningRate)),
-      ("schedule", .string(schedule.rawValue)), ("warm_up_ratio", .init(warmUpRatio)),
-      ("warm_up_steps", warmUpSteps.map { .init($0) } ?? nil), ("beta1", .init(optimizer.beta1)),
-      ("beta2", .init(optimizer.beta2)), ("epsilon", .init(optimizer.epsilon)),
-      ("weight_decay", .init(optimizer.weightDecay)),
-      ("max_gradient_norm", .init(maximumGradientNorm)), ("seed", .number(String(seed))),
-      ("validate_every", validationInterval.map { .init($0) } ?? nil),
-      ("patience", patience.map { .init($0) } ?? nil), ("keep", .string(kept.rawValue)),
-    ])
+    JSONObject(
+      [
+        ("batch_size", .init(batchSize)), ("accumulation", .init(accumulation)), ("epochs", .init(epochs)),
+        ("steps", steps.map { .init($0) } ?? nil), ("learning_rate", .init(learningRate)),
+        ("schedule", .string(schedule.rawValue)), ("warm_up_ratio", .init(warmUpRatio)),
+        ("warm_up_steps", warmUpSteps.map { .init($0) } ?? nil), ("beta1", .init(optimizer.beta1)),
+        ("beta2", .init(optimizer.beta2)), ("epsilon", .init(optimizer.epsilon)),
+        ("weight_decay", .init(optimizer.weightDecay)),
+        ("max_gradient_norm", .init(maximumGradientNorm)), ("seed", .number(String(seed))),
+        ("validate_every", validationInterval.map { .init($0) } ?? nil),
+        ("patience", patience.map { .init($0) } ?? nil), ("keep", .string(kept.rawValue)),
+      ] + (shards == 1 ? [] : [("shards", .init(shards))]))
   }
 }
 
