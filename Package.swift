@@ -58,6 +58,11 @@ let libraries: [Target] = [
       "Models",
     ]),
   .target(
+    name: "Contexts",
+    dependencies: [
+      "Files", "JSON", "Compute", "Tensors", "Architecture", "Transformer", "Models", "Adapters",
+    ]),
+  .target(
     name: "Conversion",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "PackedModel", "Tokenization",
@@ -94,7 +99,7 @@ let libraries: [Target] = [
     ]),
   .target(
     name: "Generation",
-    dependencies: ["Files", "Compute", "Architecture", "Transformer", "Tokenization"]),
+    dependencies: ["Files", "Compute", "Architecture", "Contexts", "Transformer", "Tokenization"]),
   .target(
     name: "Retrieval",
     dependencies: [
@@ -114,7 +119,7 @@ let libraries: [Target] = [
     name: "Serving",
     dependencies: [
       "Files", "JSON", "Compute", "Tensors", "Architecture", "Transformer", "Models", "Adapters",
-      "Tokenization", "Generation", "Retrieval",
+      "Contexts", "Tokenization", "Generation", "Retrieval",
       .product(name: "Crypto", package: "swift-crypto"),
       .product(name: "Hummingbird", package: "hummingbird"),
       .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -129,7 +134,8 @@ let libraries: [Target] = [
       .embedInCode("Page/search.js"), .embedInCode("Page/script.js"),
     ]),
   .target(
-    name: "Dialogue", dependencies: ["Files", "JSON", "Generation", "Tokenization", "Transformer"]),
+    name: "Dialogue",
+    dependencies: ["Files", "JSON", "Contexts", "Generation", "Tokenization", "Transformer"]),
   .target(
     name: "ToolSupport",
     dependencies: [
@@ -163,19 +169,19 @@ let tools: [Target] = [
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Compute", "Tensors", "Safetensors", "GGUF",
       "PackedModel", "Templates",
-      "Tokenization", "Transformer", "Models", "Audit", "Distribution", "Evaluation", "Retrieval",
+      "Tokenization", "Transformer", "Models", "Contexts", "Audit", "Distribution", "Evaluation", "Retrieval",
     ]),
   .executableTarget(
     name: "zhinao-chat",
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Transformer",
-      "Models", "Generation", "Dialogue",
+      "Models", "Adapters", "Contexts", "Generation", "Dialogue",
     ]),
   .executableTarget(
     name: "zhinao-serve",
     dependencies: [
       argumentParser, "ToolSupport", "Files", "JSON", "Tensors", "Terminal", "Tokenization", "Models",
-      "Adapters",
+      "Adapters", "Contexts",
       "Generation", "Retrieval", "Serving",
       .product(name: "Logging", package: "swift-log"),
     ]),
@@ -230,6 +236,7 @@ let testDependencies: [String: [Target.Dependency]] = [
   "Models": ["Conversion"],
   "Training": ["Safetensors"],
   "Retrieval": ["Conversion"],
+  "Transformer": ["JSON"],
   "Serving": [.product(name: "HummingbirdTesting", package: "hummingbird")],
 ]
 let tests: [Target] =
@@ -269,7 +276,7 @@ let fuzzing: [Target] = [
     dependencies: [
       "Files", "JSON", "Tensors", "Safetensors", "AutoGPTQ", "GGUF", "Architecture", "Calibration", "Models",
       "Adapters", "Conversion", "Audit", "PackedModel", "Templates", "Tokenization", "Transformer",
-      "Retrieval", "Evaluation", "Tasks", "Tuning",
+      "Contexts", "Retrieval", "Evaluation", "Tasks", "Tuning",
     ],
     path: "Tests/External/Fuzz", exclude: ["Regressions", "make_seeds.py", "run", "template.dict"])
 ]

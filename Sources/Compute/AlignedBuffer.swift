@@ -75,6 +75,30 @@ package enum HugePages {
     memset(pointer, 0, bytes)
   }
 
+  /// Zeros of which memory is taken page by page as they are touched, in small pages. Large ones begin at a page's boundary and
+  /// belong to nobody else, so that pages of a file may take the place of their own.
+  package init(reserving count: Int) {
+    precondition(count >= 0)
+    self.count = count
+    let bytes = count * MemoryLayout<Element>.stride
+    if bytes >= Self.leastReserved {
+      let base = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0)
+      guard let base, base != MAP_FAILED else { preconditionFailure("out of memory: \(bytes) bytes") }
+      mappedByteCount = bytes
+      pointer = base.bindMemory(to: Element.self, capacity: count)
+      return
+    }
+    mappedByteCount = 0
+    pointer = Self.allocate(count, isSparse: true)
+    memset(pointer, 0, bytes)
+  }
+
+  /// Less is not worth a mapping of its own.
+  private static var leastReserved: Int { 1 << 20 }
+
+  /// Whether the memory is made of pages of its own (``init(reserving:)``, ``init(zeros:)``).
+  package var ownsItsPages: Bool { mappedByteCount > 0 }
+
   /// From so many bytes on glibc takes memory from the system for every allocation (its DEFAULT_MMAP_THRESHOLD_MAX); less is
   /// likely to be at hand.
   private static var leastFresh: Int { 32 << 20 }

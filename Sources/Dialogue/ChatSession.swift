@@ -1,3 +1,4 @@
+import Contexts
 import Generation
 import Tokenization
 import Transformer
@@ -30,7 +31,7 @@ package final class ChatSession {
   }
 
   /// Prompt tokens between two looks at whether to stop: on a large model 512 take half a minute.
-  private static let promptChunk = 128
+  package static let promptChunk = 128
 
   package private(set) var conversation: Conversation
   /// Turns before this one are no longer in the context.
@@ -41,6 +42,9 @@ package final class ChatSession {
   /// Tokens of the conversation that the model holds. After another conversation began they are not its own, even if it will use
   /// some of them.
   package var contextTokens: Int { lastAnswer == nil ? 0 : caches.latestTokens }
+
+  /// Keys and values in a file, used for prompts that begin as it does.
+  package var savedContext: SavedContext?
 
   private let generator: TextGenerator
   private let template: ChatTemplate?
@@ -85,14 +89,16 @@ package final class ChatSession {
 
   /// Says `text` and gets an answer. When there is none, because of an error or because it was cancelled before its first token, the
   /// text is taken back.
+  /// - Parameters: see ``TextGenerator/generate(_:in:onPrompt:onText:isCancelled:)``; `onPrompt` also gets the prompt.
   package func ask(
     _ text: String, settings: Settings, isCancelled: () -> Bool = { false },
+    onPrompt: ([Int], Int) -> Void = { _, _ in },
     onText: (String) -> Void = { _ in }
   ) throws -> Answer {
     if template == nil { restart(with: Conversation()) }
     return try keepingConversationOnFailure {
       conversation.turns.append(ChatMessage(role: "user", content: text))
-      return try answer(settings, isCancelled: isCancelled, onText: onText)
+      return try answer(settings, isCancelled: isCancelled, onPrompt: onPrompt, onText: onText)
     }
   }
 
@@ -101,14 +107,15 @@ package final class ChatSession {
 
   /// Answers the last message of the user again. The old answer comes back when there is no new one.
   package func regenerate(
-    settings: Settings, isCancelled: () -> Bool = { false }, onText: (String) -> Void = { _ in }
+    settings: Settings, isCancelled: () -> Bool = { false }, onPrompt: ([Int], Int) -> Void = { _, _ in },
+    onText: (String) -> Void = { _ in }
   ) throws -> Answer {
     guard let last = conversation.userTurns.last else {
       throw GenerationError.nothingToAnswer
     }
     return try keepingConversationOnFailure {
       conversation.turns.removeSubrange((last + 1)...)
-      return try answer(settings, isCancelled: isCancelled, onText: onText)
+      return try answer(settings, isCancelled: isCancelled, onPrompt: onPrompt, onText: onText)
     }
   }
 
@@ -124,9 +131,9 @@ package final class ChatSession {
     }
   }
 
-  private func answer(_ settings: Settings, isCancelled: () -> Bool, onText: (String) -> Void) throws
-    -> Answer
-  {
+  private func answer(
+    _ settings: Settings, isCancelled: () -> Bool, onPrompt: ([Int], Int) -> Void, onText: (String) -> Void
+  ) throws -> Answer {
     let firstBefore = firstTurn
     let ids = try fittingPrompt(reserve: min(settings.maximumNewTokens, capacity / 4))
     let request = GenerationRequest(
@@ -136,9 +143,10 @@ package final class ChatSession {
       preconditionFailure("the only cache is in use: a session answers one message at a time")
     }
     defer { caches.release(sequence) }
+    try load(ids, into: sequence)
     let reused = sequence.tokens.count
     let result = try generator.generate(
-      request, in: sequence,
+      request, in: sequence, onPrompt: { onPrompt(ids, $0) },
       onText: { piece in
         onText(piece)
         return true
@@ -152,6 +160,21 @@ package final class ChatSession {
   }
 
   // MARK: Context
+
+  /// Fills the cache with what the saved context has of a prompt, if that is more than the cache has.
+  private func load(_ ids: [Int], into sequence: CachedSequence) throws {
+    guard let context = savedContext else { return }
+    do {
+      try sequence.load(context, prompt: ids)
+    } catch {
+      // It is damaged: the next answer does without it.
+      savedContext = nil
+      throw error
+    }
+  }
+
+  /// What the model holds, for a file: the tokens of its cache, and the cache.
+  package var held: (tokens: [Int], cache: KVCache)? { caches.latest.map { ($0.tokens, $0.cache) } }
 
   /// Ids of the prompt, the oldest turns left out when they and `reserve` tokens of answer do not fit.
   private func fittingPrompt(reserve: Int) throws -> [Int] {

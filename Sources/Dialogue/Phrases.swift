@@ -42,9 +42,23 @@ package struct Phrases: Sendable {
   package func streaming(_ isOn: Bool) -> String {
     say("Streaming is \(isOn ? "on" : "off").", isOn ? "流式输出已开启。" : "流式输出已关闭。")
   }
+  /// What a long prompt takes, before it is read.
+  package func longPrompt(tokens: Int, known: Int, time: String, memory: String, cache: String) -> String {
+    say(
+      "Reading \(tokens) tokens" + (known > 0 ? " (\(known) more are known)" : "")
+        + " takes about \(time); memory \(memory), of it \(cache) for keys and values. Ctrl-C stops.",
+      "将读取 \(tokens) 个 token" + (known > 0 ? "（另有 \(known) 个已在缓存中）" : "")
+        + "，约需 \(time)；内存 \(memory)，其中键值缓存 \(cache)。按 Ctrl-C 停止。")
+  }
+  package var reading: String { say("reading", "读取") }
+  package func contextUsed(_ tokens: Int, _ path: String) -> String {
+    say("\(path): a saved context of \(tokens) tokens.", "\(path)：已保存的上下文，\(tokens) 个 token。")
+  }
   package var stopped: String { say("[stopped]", "[已停止]") }
   package var takenBack: String {
-    say("[stopped before the answer began; the message is withdrawn]", "[回答开始前已停止：该消息已撤回]")
+    say(
+      "[stopped before the answer began; the message is withdrawn, what was read of it is kept]",
+      "[回答开始前已停止：该消息已撤回，已读部分保留在缓存中]")
   }
   package func limitReached(_ tokens: Int) -> String {
     say("[limit of \(tokens) new tokens reached]", "[已达到 \(tokens) 个新 token 的上限]")

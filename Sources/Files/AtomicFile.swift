@@ -15,9 +15,11 @@ package final class AtomicFile {
   /// Writes pieces behind the caller's back, so that making the next piece and writing this one overlap.
   private let writer: BackgroundWriter
 
-  /// - Parameter expectedByteCount: when known, refused at once if the disk has less room.
+  /// - Parameters:
+  ///   - expectedByteCount: when known, refused at once if the disk has less room.
+  ///   - staysCached: the file will be read soon: its bytes go through the system's page cache.
   /// - Throws: ``FileError/Reason/cannotWrite``, also when another process is writing the same file.
-  package init(path: String, expectedByteCount: Int? = nil) throws {
+  package init(path: String, expectedByteCount: Int? = nil, staysCached: Bool = false) throws {
     self.path = path
     let parts = PathParts(path)
     let temporaryPath = "\(path).\(getpid()).tmp"
@@ -36,7 +38,8 @@ package final class AtomicFile {
       close(descriptor)
       throw error
     }
-    writer = BackgroundWriter(descriptor: descriptor, filePath: temporaryPath, path: path)
+    writer = BackgroundWriter(
+      descriptor: descriptor, filePath: staysCached ? nil : temporaryPath, path: path)
     PendingOutputs.add(temporaryPath)
   }
 

@@ -35,13 +35,13 @@ final class BackgroundWriter: @unchecked Sendable {
 
   /// - Parameters:
   ///   - descriptor: stays the caller's, and must be open as long as this object.
-  ///   - filePath: of the open file.
+  ///   - filePath: of the open file; nil: write through the page cache.
   ///   - path: the file's final name, for messages.
-  init(descriptor: Int32, filePath: String, path: String) {
+  init(descriptor: Int32, filePath: String?, path: String) {
     self.descriptor = descriptor
     self.path = path
     #if os(Linux)
-      direct = open(filePath, O_WRONLY | O_CLOEXEC | BackgroundWriter.pastTheCache)
+      direct = filePath.map { open($0, O_WRONLY | O_CLOEXEC | BackgroundWriter.pastTheCache) } ?? -1
     #else
       direct = -1
     #endif

@@ -9,6 +9,8 @@ package final class MappedFile: @unchecked Sendable {
   package let path: String
   /// The file's content. Empty files give an empty buffer.
   package let bytes: UnsafeRawBufferPointer
+  /// Which file it is, whatever name it has by now; nil for memory.
+  private let identity: (device: UInt64, inode: UInt64)?
 
   package var byteCount: Int { bytes.count }
 
@@ -26,6 +28,7 @@ package final class MappedFile: @unchecked Sendable {
     guard info.st_mode & S_IFMT == S_IFREG else {
       throw FileError(.cannotOpen, path: path, reason: .notAnOrdinaryFile)
     }
+    identity = (UInt64(info.st_dev), UInt64(info.st_ino))
     let count = Int(info.st_size)
     guard count > 0 else {
       bytes = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -43,6 +46,7 @@ package final class MappedFile: @unchecked Sendable {
   /// - Throws: ``FileError`` when there is no memory for it.
   package init(contents: [UInt8], path: String) throws {
     self.path = path
+    identity = nil
     guard !contents.isEmpty else {
       bytes = UnsafeRawBufferPointer(start: nil, count: 0)
       return
@@ -54,6 +58,13 @@ package final class MappedFile: @unchecked Sendable {
     }
     contents.withUnsafeBytes { base.copyMemory(from: $0.baseAddress!, byteCount: contents.count) }
     bytes = UnsafeRawBufferPointer(start: base, count: contents.count)
+  }
+
+  /// Whether a descriptor is of the same file.
+  package func isSameFile(_ descriptor: Int32) -> Bool {
+    var info = stat()
+    guard let identity, fstat(descriptor, &info) == 0 else { return false }
+    return identity == (UInt64(info.st_dev), UInt64(info.st_ino))
   }
 
   deinit {

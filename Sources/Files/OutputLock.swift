@@ -110,7 +110,7 @@ package final class OutputLock: Sendable {
   }
 
   /// Deletes `PREFIX.PID.tmp` in `folder`, files and folders that no living process holds.
-  static func removeAbandoned(prefix: String, inFolder folder: String) {
+  package static func removeAbandoned(prefix: String, inFolder folder: String) {
     for name in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] {
       guard let process = name.bytes.dropping(prefix: prefix + ".")?.bytes.dropping(suffix: ".tmp"),
         !process.isEmpty, process.utf8.allSatisfy((UInt8(ascii: "0")...UInt8(ascii: "9")).contains)

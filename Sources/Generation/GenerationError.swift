@@ -46,7 +46,7 @@ package enum GenerationError: DiagnosedError, Equatable {
     case .shuttingDown: "the server is shutting down"
     case .timedOut: "the request waited longer than its time limit"
     case .memoryLimitTooSmall(let limit, let needed, let weights, let work, let token):
-      "the memory limit of \(limit) bytes leaves no room for a conversation: at least \(needed) bytes are needed "
+      "the memory limit of \(limit) bytes is too small: at least \(needed) bytes are needed "
         + "(weights \(weights), work \(work), \(token) a token)"
     }
   }

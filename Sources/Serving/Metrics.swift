@@ -1,3 +1,4 @@
+import Contexts
 import Foundation
 import Generation
 import Synchronization
@@ -77,7 +78,26 @@ final class Metrics: Sendable {
       page.histogram("zhinao_time_per_token_seconds", model.name, statistics.timePerToken)
     }
     Metrics.add(batches, to: &page)
+    // All models share one folder.
+    if let folder = all.lazy.compactMap({ $0.model.engine.saved?.folder }).first {
+      Metrics.add(folder.statistics, to: &page)
+    }
     return page.text
+  }
+
+  private static func add(_ saved: ContextFolder.Statistics, to page: inout PrometheusPage) {
+    func family(_ name: String, _ kind: String, _ help: String, _ value: Int) {
+      page.family("zhinao_context_cache_" + name, kind, help)
+      page.sample("zhinao_context_cache_" + name, [:], value)
+    }
+    family("files", "gauge", "Saved contexts in the folder.", saved.files)
+    family("bytes", "gauge", "Size of these files.", saved.bytes)
+    family("bytes_limit", "gauge", "Maximum size of these files.", saved.limitBytes)
+    family("hits_total", "counter", "Prompts that began with a saved context.", saved.hits)
+    family("loaded_tokens_total", "counter", "Tokens of prompts that came from files.", saved.loadedTokens)
+    family("saved_total", "counter", "Files written.", saved.saved)
+    family("evicted_total", "counter", "Files removed for the limit.", saved.evicted)
+    family("skipped_total", "counter", "Files that could not be used.", saved.skipped)
   }
 
   private typealias Batches = (name: String, task: ModelTask, statistics: BatchStatistics)

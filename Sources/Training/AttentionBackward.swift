@@ -60,7 +60,7 @@ extension BackwardSteps {
   private func rotationBack(positions: Int) -> AlignedBuffer<Float> {
     let half = configuration.rotary.rotaryDim / 2
     let angles = AlignedBuffer<Float>(count: max(1, 2 * positions * half))
-    forward.rotary.prepare(positions: positions)
+    forward.rotary.prepare(0..<positions)
     for position in 0..<positions {
       let (cosines, sines) = forward.rotary.angles(at: position)
       for index in 0..<half {

@@ -39,7 +39,7 @@ extension LayerSteps {
   /// Also makes the tables of rotation long enough.
   private func storedRows(_ sequences: [SequenceSlice], layer: Int) -> [StoredRows] {
     for sequence in sequences {
-      rotary.prepare(positions: sequence.firstPosition + sequence.rowCount)
+      rotary.prepare(sequence.firstPosition..<sequence.firstPosition + sequence.rowCount)
     }
     return sequences.map {
       StoredRows(

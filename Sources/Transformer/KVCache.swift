@@ -41,6 +41,8 @@ package final class KVCache: @unchecked Sendable {
     didSet { precondition(variant == oldValue || count == 0, "the cache holds tokens of other weights") }
   }
   let layers: [LayerCache]
+  /// Lives as long as the memory: what a file's pages in it need.
+  package var companions: [any AnyObject & Sendable] = []
 
   /// - Parameter retaining: false makes one layer's memory serve all of them in turn: enough to run a window once from
   ///   its start to its end, not to continue it.
@@ -52,10 +54,10 @@ package final class KVCache: @unchecked Sendable {
     self.type = type
     if retaining {
       layers = (0..<configuration.layerCount).map { _ in
-        LayerCache(configuration, capacity: capacity, type: type)
+        LayerCache(configuration, capacity: capacity, type: type, retaining: true)
       }
     } else {
-      let one = LayerCache(configuration, capacity: capacity, type: type)
+      let one = LayerCache(configuration, capacity: capacity, type: type, retaining: false)
       layers = Array(repeating: one, count: configuration.layerCount)
     }
   }
@@ -92,7 +94,7 @@ package final class KVCache: @unchecked Sendable {
     layers[layer].view.copyTokens(other.count, from: other.layers[layer].view)
   }
 
-  /// Counts tokens as held; for stand-ins of a decoder.
+  /// Counts tokens as held: those that were put into the planes (``plane(_:number:layer:)``), or those of stand-ins of a decoder.
   package func advance(by tokens: Int) {
     precondition(count + tokens <= capacity)
     count += tokens
@@ -116,25 +118,30 @@ package final class KVCache: @unchecked Sendable {
 final class LayerCache: Sendable {
   /// Where everything is; valid while the cache exists.
   let view: LayerCacheView
-  private let keys: AlignedBuffer<UInt8>
-  private let values: AlignedBuffer<UInt8>
+  let keys: AlignedBuffer<UInt8>
+  let values: AlignedBuffer<UInt8>
   /// `[2 · kvHeads][roundedCapacity]`, keys' then values'; empty unless the type is int8.
-  private let scales: AlignedBuffer<Float>
+  let scales: AlignedBuffer<Float>
 
-  init(_ c: DecoderConfiguration, capacity: Int, type: KVCacheType) {
+  init(_ c: DecoderConfiguration, capacity: Int, type: KVCacheType, retaining: Bool) {
     let paddedHeadDim = LayerCache.paddedHeadDim(c)
     let roundedCapacity = LayerCache.rounded(capacity)
-    keys = AlignedBuffer(count: c.kvHeads * roundedCapacity * c.headDim * type.byteCount, isSparse: true)
-    values = AlignedBuffer(
-      count: c.kvHeads * roundedCapacity * paddedHeadDim * type.byteCount, isSparse: true)
-    scales = AlignedBuffer(count: type == .int8 ? 2 * c.kvHeads * roundedCapacity : 0, isSparse: true)
+    func memory<Element>(_ count: Int) -> AlignedBuffer<Element> {
+      // A cache that is kept may be saved: its unused elements are zeros, and large ones can hold pages of files.
+      retaining ? AlignedBuffer(reserving: count) : AlignedBuffer(count: count, isSparse: true)
+    }
+    keys = memory(c.kvHeads * roundedCapacity * c.headDim * type.byteCount)
+    values = memory(c.kvHeads * roundedCapacity * paddedHeadDim * type.byteCount)
+    scales = memory(type == .int8 ? 2 * c.kvHeads * roundedCapacity : 0)
     view = LayerCacheView(
       type: type, roundedCapacity: roundedCapacity, headDim: c.headDim, paddedHeadDim: paddedHeadDim,
       kvHeads: c.kvHeads, keys: keys.pointer, values: values.pointer, scales: scales.pointer)
   }
 
+  /// Whole panels, and in large caches whole pages of every plane, into which pages of a file can be mapped.
   private static func rounded(_ capacity: Int) -> Int {
-    (capacity + panelWidth - 1) / panelWidth * panelWidth
+    let unit = capacity < 4096 ? panelWidth : 256
+    return (capacity + unit - 1) / unit * unit
   }
 
   static func paddedHeadDim(_ c: DecoderConfiguration) -> Int {

@@ -6,8 +6,10 @@ import Synchronization
 /// Cosines and sines of neox rotary embedding: pair `e` is elements `e` and `e + rotaryDim / 2` of a head, its angle at
 /// position `p` is `p · θ^(−2e / rotaryDim)`.
 ///
-/// Frequencies and angles are rounded to 32 bits, as the reference computes them (the technical report stresses FP32
-/// inverse frequencies); the cosine and sine of that angle are then correctly rounded.
+/// Frequencies are rounded to 32 bits, as the models were trained with them (the technical report stresses FP32 inverse
+/// frequencies). The angle is the exact product of position and frequency: it has at most 26 + 24 bits, which a double holds.
+/// Rounded to 32 bits, as other programs do it, an angle of 360,000 would be off by up to 0.016. Its cosine and sine are computed
+/// in double precision and rounded once.
 package final class RotaryEmbedding: Sendable {
   package let parameters: RotaryParameters
   package let inverseFrequencies: [Float]
@@ -41,51 +43,75 @@ package final class RotaryEmbedding: Sendable {
   }
 
   private struct Pages {
-    var cosines: [AlignedBuffer<Float>] = []
-    var sines: [AlignedBuffer<Float>] = []
+    /// By page; nil until a position of it is needed.
+    var cosines: [AlignedBuffer<Float>?] = []
+    var sines: [AlignedBuffer<Float>?] = []
     var tables: Tables
   }
 
-  /// Tables for positions below `count`, then valid for ``Tables/cosines(at:)`` and ``Tables/sines(at:)`` from any thread.
-  package func prepare(positions count: Int) {
-    let half = inverseFrequencies.count
+  /// Tabulates positions, then valid for ``Tables/cosines(at:)`` and ``Tables/sines(at:)`` from any thread. Positions that nobody
+  /// asks for, as those of a saved context, cost nothing.
+  package func prepare(_ positions: Range<Int>) {
+    guard !positions.isEmpty else { return }
+    let page = RotaryEmbedding.page
     pages.withLock { pages in
-      while pages.cosines.count * RotaryEmbedding.page < count {
-        let first = pages.cosines.count * RotaryEmbedding.page
-        let c = AlignedBuffer<Float>(count: RotaryEmbedding.page * half)
-        let s = AlignedBuffer<Float>(count: RotaryEmbedding.page * half)
-        for position in 0..<RotaryEmbedding.page {
-          for index in 0..<half {
-            let angle = Double(Float(first + position) * inverseFrequencies[index])
-            c.pointer[position * half + index] = Float(cos(angle))
-            s.pointer[position * half + index] = Float(sin(angle))
-          }
-        }
-        pages.cosines.append(c)
-        pages.sines.append(s)
-        pages.tables = Tables(
-          cosines: pages.cosines.map { SharedPointer($0.pointer) },
-          sines: pages.sines.map { SharedPointer($0.pointer) }, half: half)
+      let needed = positions.lowerBound / page...(positions.upperBound - 1) / page
+      if pages.cosines.count <= needed.upperBound {
+        let missing = needed.upperBound + 1 - pages.cosines.count
+        pages.cosines += Array(repeating: nil, count: missing)
+        pages.sines += Array(repeating: nil, count: missing)
       }
+      var isChanged = false
+      for index in needed where pages.cosines[index] == nil {
+        (pages.cosines[index], pages.sines[index]) = table(from: index * page)
+        isChanged = true
+      }
+      guard isChanged else { return }
+      pages.tables = Tables(
+        cosines: pages.cosines.map { $0.map { SharedPointer($0.pointer) } },
+        sines: pages.sines.map { $0.map { SharedPointer($0.pointer) } }, half: inverseFrequencies.count)
     }
   }
 
-  /// The pages tabulated so far; take it once per layer, after ``prepare(positions:)``. Pages are never freed, so that
+  /// Cosines and sines of a page's positions: `[page, rotaryDim / 2]` each.
+  private func table(from first: Int) -> (AlignedBuffer<Float>, AlignedBuffer<Float>) {
+    let half = inverseFrequencies.count
+    let cosines = AlignedBuffer<Float>(count: RotaryEmbedding.page * half)
+    let sines = AlignedBuffer<Float>(count: RotaryEmbedding.page * half)
+    for position in 0..<RotaryEmbedding.page {
+      for index in 0..<half {
+        let angle = Double(first + position) * Double(inverseFrequencies[index])
+        cosines.pointer[position * half + index] = Float(cos(angle))
+        sines.pointer[position * half + index] = Float(sin(angle))
+      }
+    }
+    return (cosines, sines)
+  }
+
+  /// Bytes that the tables take for each position.
+  package static func bytesPerPosition(_ parameters: RotaryParameters) -> Int {
+    parameters.rotaryDim / 2 * 2 * MemoryLayout<Float>.size
+  }
+
+  /// The pages tabulated so far; take it once per layer, after ``prepare(_:)``. Pages are never freed, so that
   /// pointers to them will do: threads that count references to the same objects wait for each other.
   struct Tables: Sendable {
-    let cosines: [SharedPointer<Float>]
-    let sines: [SharedPointer<Float>]
+    let cosines: [SharedPointer<Float>?]
+    let sines: [SharedPointer<Float>?]
     let half: Int
-    func cosines(at position: Int) -> UnsafePointer<Float> {
-      cosines[position / page] + position % page * half
-    }
-    func sines(at position: Int) -> UnsafePointer<Float> {
-      sines[position / page] + position % page * half
+    func cosines(at position: Int) -> UnsafePointer<Float> { row(cosines, position) }
+    func sines(at position: Int) -> UnsafePointer<Float> { row(sines, position) }
+
+    private func row(_ pages: [SharedPointer<Float>?], _ position: Int) -> UnsafePointer<Float> {
+      guard let start = pages[position / RotaryEmbedding.page] else {
+        preconditionFailure("position \(position) is not prepared")
+      }
+      return start + position % RotaryEmbedding.page * half
     }
   }
   var tables: Tables { pages.withLock { $0.tables } }
 
-  /// Cosines and sines of a position, `[rotaryDim / 2]` each, after ``prepare(positions:)``; valid as long as this object.
+  /// Cosines and sines of a position, `[rotaryDim / 2]` each, after ``prepare(_:)``; valid as long as this object.
   package func angles(at position: Int) -> (cosines: UnsafePointer<Float>, sines: UnsafePointer<Float>) {
     let tables = tables
     return (tables.cosines(at: position), tables.sines(at: position))

@@ -6,15 +6,18 @@ import ToolSupport
 /// then ends the program.
 final class AnswerInterruption: Sendable {
   private let wasAsked = Atomic(false)
+  /// Whether it stops the program when it is asked for again before anything was reset.
+  private let endsAtSecond: Bool
 
   var isRequested: Bool { wasAsked.load(ordering: .relaxed) }
 
-  init() {
+  init(endsAtSecond: Bool = false) {
+    self.endsAtSecond = endsAtSecond
     Interruption.interceptor.withLock { interceptor in
       interceptor = { [weak self] in
         guard let self else { return false }
-        wasAsked.store(true, ordering: .relaxed)
-        return true
+        let isRepeated = wasAsked.exchange(true, ordering: .relaxed)
+        return !(isRepeated && endsAtSecond)
       }
     }
   }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Contexts
 import Foundation
 import Models
 import Tensors
@@ -32,6 +33,8 @@ struct Chat: ParsableCommand {
         zhinao-chat model.zhinao --prompt "讲个故事" --temperature 0.8 --seed 7
         zhinao-chat model.zhinao --json < question.txt
         zhinao-chat model-int4.zhinao --lora my-adapter
+        zhinao-chat model-int4.zhinao --save-context book.zhctx < book-and-question.txt
+        zhinao-chat model-int4.zhinao --context book.zhctx < book-and-another-question.txt
         zhinao-chat --generate-completion-script bash   (Docs/chat.md)
       """,
     version: ToolVersion.generator)
@@ -70,6 +73,14 @@ struct Chat: ParsableCommand {
       "Room for prompt and answer, in tokens, at most the model's (default: for one answer what it needs, in a "
         + "conversation what fits into the available memory).", valueName: "n"))
   var contextSize: Int?
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "Maximum memory of the process, for example 6GiB: bounds the default of --context-size, and refuses a prompt that "
+        + "needs more (default: four fifths of the available memory for a conversation, none for one answer).",
+      valueName: "size"))
+  var memoryLimit: String?
+  @OptionGroup(title: "Saved contexts") var contexts: ContextOptions
   @OptionGroup var adapters: AdapterOptions
   @OptionGroup var products: ArithmeticOptions
   @OptionGroup var keysAndValues: KVCacheOptions
@@ -92,10 +103,13 @@ struct Chat: ParsableCommand {
 
   func validate() throws {
     if let contextSize, contextSize < 2 { throw ValidationError("--context-size: expected at least 2.") }
+    _ = try memoryBytes()
     if noHistory && historyFile != nil {
       throw ValidationError("--no-history and --history-file cannot be combined.")
     }
   }
+
+  func memoryBytes() throws -> Int? { try OptionRange.byteCount("--memory-limit", memoryLimit) }
 
   func run() throws {
     if let prompt = try promptText() {
@@ -127,6 +141,10 @@ struct Chat: ParsableCommand {
       throw ModelError(.selfCheckFailed("\(failure)"), path: model)
     }
     return opened
+  }
+
+  func identity(_ opened: OpenedModel) throws -> ContextIdentity? {
+    try contexts.identity(opened, adapters: adapters, arithmetic: arithmetic, cacheType: cacheType)
   }
 
   func template(_ opened: OpenedModel, _ tokenizer: any Tokenizer) throws -> ChatTemplate? {

@@ -1,7 +1,9 @@
+import Contexts
 import Dialogue
 import Files
 import Foundation
 import Generation
+import Models
 import Terminal
 import ToolSupport
 
@@ -13,6 +15,10 @@ final class InteractiveChat {
   let session: ChatSession
   private let usesColor: Bool
   private let interruption: AnswerInterruption
+  private let contexts: ContextOptions
+  private let identity: ContextIdentity?
+  private let opened: OpenedModel
+  private var reading: PromptReading?
   private var settings: ChatSession.Settings
   private let reader: LineReader
   private var historyFile: HistoryFile?
@@ -21,12 +27,18 @@ final class InteractiveChat {
   /// Files this session wrote or read: it may write them again.
   var ownFiles: Set<String> = []
   var isStreaming = true
+  /// Whether the label of the answer that is being made stands on the screen.
+  private var hasLabel = false
 
   init(options: Chat, device: TerminalDevice) throws {
     self.device = device
     phrases = Phrases(Phrases.Language(environment: environment))
     usesColor = TextStyle.isWanted(environment: environment)
     let opened = try options.open()
+    self.opened = opened
+    contexts = options.contexts
+    identity = try options.identity(opened)
+    let saved = try options.contexts.opened(identity, for: opened)
     let tokenizer = try opened.tokenizer()
     let template = try options.template(opened, tokenizer)
     let decoder = try options.adapters.decoder(of: opened, arithmetic: options.arithmetic)
@@ -34,6 +46,7 @@ final class InteractiveChat {
     settings = ChatSession.Settings(
       sampling: options.sampling.parameters(defaults: defaults),
       maximumNewTokens: options.sampling.limit(defaults: defaults))
+    let memoryLimit = try options.memoryBytes() ?? MemoryPlan.defaultLimit()
     session = ChatSession(
       model: decoder, tokenizer: tokenizer, template: template,
       contents: options.specialTokens(default: .plain),
@@ -42,9 +55,11 @@ final class InteractiveChat {
         decoder.contextLength,
         options.contextSize
           ?? MemoryPlan.conversationContext(
-            decoder.configuration, weightBytes: opened.store.residentBytes + decoder.weights.updateByteCount,
+            decoder.configuration, limit: memoryLimit,
+            weightBytes: opened.store.residentBytes + decoder.weights.updateByteCount,
             bytesPerToken: MemoryPlan.bytesPerToken(decoder.configuration, type: options.cacheType))),
       cacheType: options.cacheType, system: options.system)
+    session.savedContext = saved
     // Until here Ctrl-C ends the program: a large model may take long to open.
     interruption = AnswerInterruption()
     var lines: [String] = []
@@ -63,6 +78,17 @@ final class InteractiveChat {
     let name = PathParts(opened.path).name
     remarks.insert(phrases.welcome(model: name, capacity: session.capacity), at: 0)
     if template == nil { remarks.append(phrases.noTemplate) }
+    if let saved { remarks.append(phrases.contextUsed(saved.tokens.count, saved.path)) }
+    reading = PromptReading(
+      decoder: decoder, cacheType: options.cacheType,
+      weightBytes: opened.store.residentBytes + decoder.weights.updateByteCount,
+      passTokens: ChatSession.promptChunk, phrases: phrases
+    ) { [unowned self] in
+      // The label of the answer is on the line already; it comes again with the answer.
+      self.device.write("\r\u{1B}[K")
+      self.say($0)
+      self.hasLabel = false
+    }
   }
 
   // MARK: The loop
@@ -77,6 +103,11 @@ final class InteractiveChat {
     }
     defer { device.restore() }
     for remark in remarks { say(remark) }
+    try converse()
+    if let text = try contexts.save(session.held, identity: identity, model: opened) { say(text) }
+  }
+
+  private func converse() throws {
     while true {
       switch reader.readLine(prompt: phrases.user, style: style(.green)) {
       case .ended:
@@ -102,19 +133,37 @@ final class InteractiveChat {
   // MARK: Answers
 
   func answer(_ text: String) {
-    produce { try session.ask(text, settings: settings, isCancelled: $0, onText: $1) }
+    produce {
+      try session.ask(text, settings: settings, isCancelled: $0, onPrompt: showReading, onText: $1)
+    }
   }
 
   func regenerate() {
     guard session.canRegenerate else { return say(phrases.nothingToRegenerate) }
     if settings.sampling.temperature == 0 { say(phrases.alwaysTheSame) }
-    produce { try session.regenerate(settings: settings, isCancelled: $0, onText: $1) }
+    produce {
+      try session.regenerate(settings: settings, isCancelled: $0, onPrompt: showReading, onText: $1)
+    }
+  }
+
+  private func showReading(_ prompt: [Int], done: Int) {
+    reading?.update(prompt, done: done)
+    if done >= prompt.count { showLabel() }
+  }
+
+  private func showLabel() {
+    guard !hasLabel else { return }
+    hasLabel = true
+    ProgressReporter.clearCurrentLine()
+    device.write(style(.blue).applied(to: phrases.assistant))
   }
 
   private func produce(
     _ body: (_ isCancelled: () -> Bool, _ onText: (String) -> Void) throws -> ChatSession.Answer
   ) {
-    device.write(style(.blue).applied(to: phrases.assistant))
+    hasLabel = false
+    showLabel()
+    reading?.reset()
     var endsLine = false
     var held = ""
     func show(_ text: String) {
@@ -128,6 +177,8 @@ final class InteractiveChat {
         if isStreaming { show(piece) } else { held += piece }
       }
     }
+    // Also after an answer that was stopped before it began.
+    showLabel()
     show(held)
     if !endsLine { device.write("\n") }
     // Each answer chooses anew, and the whole session again by the same seed.

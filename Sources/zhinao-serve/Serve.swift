@@ -1,5 +1,6 @@
 import Adapters
 import ArgumentParser
+import Contexts
 import Files
 import Foundation
 import Generation
@@ -138,12 +139,13 @@ struct Serve: ParsableCommand {
     }
     let generators = try load(opened, tasks, adapters)
     let share = try generatorShare(opened, tasks, generators, limit: limit)
-    return try zip(opened.indices, zip(names, tasks)).flatMap { index, named -> [any ServedEntry] in
+    let contexts = try resources.contextFolder()
+    let served = try zip(opened.indices, zip(names, tasks)).flatMap { index, named -> [any ServedEntry] in
       let (model, (name, task)) = (opened[index], named)
       switch task {
       case .generate:
         return try generators[index].map {
-          try startGenerator(model, $0, name, limit: limit, share: share)
+          try startGenerator(model, $0, name, limit: limit, share: share, contexts: contexts)
         } ?? []
       case .embed:
         let (served, notes) = try ServedEmbedder.start(
@@ -162,6 +164,15 @@ struct Serve: ParsableCommand {
         return [served]
       }
     }
+    if let contexts {
+      contexts.reportStrangers(
+        beside: served.compactMap { $0 as? ServedModel }.flatMap { $0.engine.saved?.identities ?? [] })
+      let held = contexts.statistics
+      Output.remark(
+        "\(contexts.path): \(held.files) saved contexts, \(Format.bytes(held.bytes)) of a limit of "
+          + Format.bytes(contexts.limitBytes))
+    }
+    return served
   }
 
   /// The decoders that generate text, by their place among the models; the adapters belong to the only one.
@@ -229,10 +240,11 @@ struct Serve: ParsableCommand {
   }
 
   private func startGenerator(
-    _ model: OpenedModel, _ loaded: LoadedGenerator, _ name: String, limit: Int, share: Int
+    _ model: OpenedModel, _ loaded: LoadedGenerator, _ name: String, limit: Int, share: Int,
+    contexts: ContextFolder?
   ) throws -> [any ServedEntry] {
     let (all, plan) = try ServedModel.start(
-      loaded, name: name, resources: resources.forModel(memoryLimit: limit),
+      loaded, name: name, resources: resources.forModel(memoryLimit: limit, contexts: contexts),
       otherBytes: limit - loaded.residentBytes - share)
     let served = all[0]
     Output.warn(served.tokenizer.discrepancies)

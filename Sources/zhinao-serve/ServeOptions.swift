@@ -1,4 +1,5 @@
 import ArgumentParser
+import Contexts
 import Files
 import Foundation
 import Serving
@@ -46,6 +47,17 @@ struct ResourceOptions: ParsableArguments {
   var maxBody = "4MiB"
   @Option(parsing: .unconditional, help: ArgumentHelp("Maximum number of connections.", valueName: "n"))
   var connections = 1024
+  @Option(
+    help: ArgumentHelp(
+      "Save the keys and values of long prompts in this folder, and use them for prompts that begin with the same tokens, also "
+        + "after a restart. The files hold what people asked.", valueName: "folder"),
+    completion: .directory)
+  var contextCache: String?
+  @Option(
+    help: ArgumentHelp(
+      "Maximum size of the files in --context-cache (default: 16GiB). The files used least recently are removed.",
+      valueName: "size"))
+  var contextCacheLimit: String?
   @OptionGroup var products: ArithmeticOptions
   @OptionGroup var keysAndValues: KVCacheOptions
 
@@ -62,6 +74,10 @@ struct ResourceOptions: ParsableArguments {
       throw ValidationError("\(name): expected 0.1 to 1000000 seconds.")
     }
     _ = try memoryBytes()
+    _ = try OptionRange.byteCount("--context-cache-limit", contextCacheLimit)
+    guard contextCacheLimit == nil || contextCache != nil else {
+      throw ValidationError("--context-cache-limit: give --context-cache as well.")
+    }
     guard Format.byteCount(maxBody) != nil else {
       throw ValidationError("--max-body: expected a size like 4MiB.")
     }
@@ -71,19 +87,22 @@ struct ResourceOptions: ParsableArguments {
   /// Of vectors and scores: as in zhinao-search, whose indexes are compared with them.
   var retrievalArithmetic: Int4Arithmetic { products.arithmetic ?? .exact }
 
-  func memoryBytes() throws -> Int? {
-    guard let memoryLimit else { return nil }
-    guard let bytes = Format.byteCount(memoryLimit) else {
-      throw ValidationError("--memory-limit: expected a size like 6GiB.")
+  func memoryBytes() throws -> Int? { try OptionRange.byteCount("--memory-limit", memoryLimit) }
+
+  /// The folder of saved contexts, opened; nil: none was asked for.
+  func contextFolder() throws -> ContextFolder? {
+    let limit = try OptionRange.byteCount("--context-cache-limit", contextCacheLimit) ?? 16 << 30
+    return try contextCache.map {
+      try ContextFolder(path: $0, limitBytes: limit) { Output.remark($0) }
     }
-    return bytes
   }
 
-  func forModel(memoryLimit: Int) -> ServedModel.Resources {
+  func forModel(memoryLimit: Int, contexts: ContextFolder?) -> ServedModel.Resources {
     ServedModel.Resources(
       memoryLimit: memoryLimit, context: contextSize, parallel: parallel, queue: queue,
       arithmetic: arithmetic,
-      cacheType: keysAndValues.type(beside: arithmetic))
+      cacheType: keysAndValues.type(beside: arithmetic), contexts: contexts,
+      generator: ToolVersion.generator, log: { Output.remark($0) })
   }
 
   func limits() -> ServerLimits {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Audit
+import Contexts
 import Files
 import Foundation
 import JSON
@@ -15,12 +16,15 @@ struct IntegrityCommand: ParsableCommand {
       and group numbers of AutoGPTQ tensors, and that no weight is NaN or infinite. The exit code is 65 if \
       there is a problem.
 
+      In a saved context (.zhctx), checks header, tokens, padding, and the checksum of every block.
+
       EXAMPLE
         zhinao-verify integrity model-int4.zhinao
         zhinao-verify integrity model.zhinao --provenance MODEL_DIR
+        zhinao-verify integrity document.zhctx
       """)
 
-  @Argument(help: "Hugging Face or AutoGPTQ folder, .zhinao or .gguf file.")
+  @Argument(help: "Hugging Face or AutoGPTQ folder, .zhinao or .gguf file, or saved context.")
   var model: String
   @Option(
     help: ArgumentHelp(
@@ -34,6 +38,7 @@ struct IntegrityCommand: ParsableCommand {
   func run() throws {
     compute.apply()
     let bar = ProgressReporter("integrity", unit: "bytes")
+    if SavedContext.isSavedContext(path: model) { return try checkContext(bar) }
     var report = try IntegrityReport.check(path: model, preTokenizer: preTokenizer.preTokenizer) {
       bar.update($0, of: $1)
     }
@@ -53,5 +58,29 @@ struct IntegrityCommand: ParsableCommand {
         + ["\(report.tensors) tensors, \(Format.bytes(report.bytes))"]).joined(separator: "\n")
     }
     if !report.problems.isEmpty { throw ExitCode(FailureCategory.badInput.exitCode) }
+  }
+
+  private func checkContext(_ bar: ProgressReporter) throws {
+    guard provenance == nil else {
+      throw ValidationError("--provenance: \(model) is a saved context, not a model.")
+    }
+    let context = try SavedContext(path: model)
+    let problems = context.problems { bar.update($0, of: $1) }
+    let identity = context.header.identity
+    let json: JSONValue = [
+      "path": .string(model), "problems": .array(problems.map { .string($0.description) }),
+      "tokens": .init(context.tokens.count), "bytes": .init(context.byteCount),
+      "model": .string(identity.modelName), "adapters": .init(identity.adapters.count),
+      "arithmetic": .string(identity.arithmetic), "kv_cache": .string(identity.encoding),
+    ]
+    try output.show(json) {
+      ((problems.isEmpty ? ["\(model): intact"] : problems.map(\.description))
+        + [
+          "\(context.tokens.count) tokens of \(identity.modelName), --arithmetic \(identity.arithmetic), "
+            + "--kv-cache \(identity.encoding), \(identity.adapters.count) adapters; "
+            + Format.bytes(context.byteCount)
+        ]).joined(separator: "\n")
+    }
+    if !problems.isEmpty { throw ExitCode(FailureCategory.badInput.exitCode) }
   }
 }

@@ -1,6 +1,7 @@
 import Architecture
 import Compute
 import Foundation
+import JSON
 import TestSupport
 import Testing
 import Transformer
@@ -141,6 +142,51 @@ import Transformer
 }
 
 @Suite struct RotaryEmbeddingTests {
+  /// `golden/rotary.json`: 50 digits, at positions up to 360,000, for the bases of the family.
+  @Test func anglesAreExactAtEveryPosition() throws {
+    let golden = try JSONValue.parse(Array(Fixture.data("golden/rotary.json")))
+    let width = try #require(golden["rotary_dim"]?.intValue)
+    let pairs = try #require(golden["pairs"]?.arrayValue).compactMap(\.intValue)
+    let cases = try #require(golden["cases"]?.arrayValue)
+    #expect(cases.count == 39 && pairs.count == 12)
+    var largest: Float = 0
+    var embeddings: [Double: RotaryEmbedding] = [:]
+    for one in cases {
+      let theta = try #require(one["theta"]?.doubleValue)
+      let position = try #require(one["position"]?.intValue)
+      let rotary =
+        embeddings[theta] ?? RotaryEmbedding(RotaryParameters(theta: theta, rotaryDim: width))
+      embeddings[theta] = rotary
+      rotary.prepare(position..<position + 1)
+      let (cosines, sines) = rotary.angles(at: position)
+      for (name, found) in [("cosines", cosines), ("sines", sines)] {
+        let expected = try #require(one[name]?.arrayValue).compactMap(\.doubleValue)
+        for (pair, reference) in zip(pairs, expected) {
+          // Rounded to the nearest: half a unit in the last place, and the rounding of the double before it.
+          let error = Float(abs(Double(found[pair]) - reference) / Double(Float(reference).ulp))
+          largest = max(largest, error)
+          #expect(error <= 0.51, "θ \(theta), position \(position), pair \(pair), \(name): \(error) ulp")
+        }
+      }
+    }
+    #expect(largest > 0)
+  }
+
+  /// Pages are made where they are needed, in any order, and stay.
+  @Test func positionsArePreparedInAnyOrder() {
+    let parameters = RotaryParameters(theta: 5e7, rotaryDim: 32)
+    let (forward, backward) = (RotaryEmbedding(parameters), RotaryEmbedding(parameters))
+    forward.prepare(0..<5000)
+    backward.prepare(4990..<5000)
+    backward.prepare(1000..<1100)
+    for position in [1000, 1023, 1024, 1099, 4990, 4999] {
+      let (a, b) = (forward.angles(at: position), backward.angles(at: position))
+      for pair in 0..<16 {
+        #expect(a.cosines[pair] == b.cosines[pair] && a.sines[pair] == b.sines[pair])
+      }
+    }
+  }
+
   /// The rule of transformers' `_compute_llama3_parameters` at θ 500,000, head 128, factor 8, 1, 4, context 8192.
   @Test func llama3ScalingKeepsShortAndStretchesLongWavelengths() {
     let scaling = RotaryParameters.Scaling.llama3(

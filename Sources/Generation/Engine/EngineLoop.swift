@@ -1,3 +1,4 @@
+import Files
 import Tokenization
 import Transformer
 
@@ -10,18 +11,24 @@ struct EngineLoop {
   private var queue = FairQueue<GenerationEngine.Submission>()
   private var running: [RunningRequest] = []
   private var pace = PromptPace()
+  private let saved: SavedPrefixes?
+  private let cacheType: KVCacheType
+  /// Measured when the first long prompt comes.
+  private var promptSpeed: PromptSpeed?
 
   init(
-    engine: GenerationEngine, model: any LanguageModel, tokenizer: any Tokenizer,
+    engine: GenerationEngine, model: any LanguageModel, tokenizer: any Tokenizer, cacheType: KVCacheType,
     makeCache: @escaping () -> KVCache
   ) {
     self.engine = engine
     self.model = model
     self.tokenizer = tokenizer
+    self.cacheType = cacheType
+    saved = engine.saved
     let limits = engine.limits
     caches = CachePool(
       contextLimit: limits.contextLimit, budgetTokens: limits.budgetTokens, maximumCount: limits.caches,
-      make: makeCache)
+      saved: saved, make: makeCache)
   }
 
   /// Returns when the engine is drained.
@@ -34,7 +41,10 @@ struct EngineLoop {
       drop(now)
       admit()
       if running.isEmpty {
-        if queue.isEmpty && drainDeadline != nil { return }
+        if queue.isEmpty && drainDeadline != nil {
+          saved?.finish()
+          return
+        }
         continue
       }
       step()
@@ -76,9 +86,28 @@ struct EngineLoop {
         $0.reusedTokens += stepper.reusedTokens
         $0.cachedTokens = caches.chargedTokens
       }
+      logPlan(stepper)
       running[running.count - 1].reportPrompt()
       if !stepper.hasWork { end([(running.count - 1, .finished(.length))]) }
     }
+  }
+
+  /// Says what a long prompt takes before it is read.
+  private mutating func logPlan(_ stepper: SequenceStepper) {
+    let prompt = stepper.request.prompt
+    let positions = stepper.reusedTokens..<prompt.count
+    guard let log = engine.log, positions.count >= PromptSpeed.leastTokens, let decoder = model as? Decoder
+    else { return }
+    let speed = promptSpeed ?? .measured(decoder, tokens: prompt, type: cacheType)
+    promptSpeed = speed
+    let seconds = speed.seconds(positions)
+    guard seconds >= PromptSpeed.longSeconds else { return }
+    let bytes = KVCache.byteCount(
+      configuration: decoder.configuration, capacity: prompt.count, type: cacheType)
+    log(
+      "a prompt of \(prompt.count) tokens, \(stepper.reusedTokens) of them known, takes about "
+        + "\(Int(seconds.rounded())) s and \(ByteCount.text(bytes)) of keys and values"
+        + (running.count > 1 ? "; other answers run meanwhile and make it longer" : ""))
   }
 
   private mutating func end(_ endings: [(index: Int, ending: RunningRequest.Ending)]) {
@@ -87,6 +116,10 @@ struct EngineLoop {
     let gone = Set(endings.map(\.index))
     running = running.enumerated().filter { !gone.contains($0.offset) }.map(\.element)
     for (one, ending) in ended {
+      // Of a prompt that nobody waits for any more, what was read is worth as much.
+      if !one.stepper.isGenerating {
+        saved?.save(one.stepper.sequence, promptTokens: one.stepper.request.prompt.count)
+      }
       caches.release(one.stepper.sequence)
       engine.report {
         $0.running -= 1
@@ -148,6 +181,10 @@ struct EngineLoop {
     for (index, step) in steps {
       running[index].reportPrompt()
       if let piece = step.piece {
+        if running[index].lastTokenTime == nil {
+          let stepper = running[index].stepper
+          saved?.save(stepper.sequence, promptTokens: stepper.request.prompt.count)
+        }
         running[index].lastTokenTime = now
         running[index].submission.post(.piece(piece))
       }

@@ -9,6 +9,8 @@ import Transformer
 package final class GenerationEngine: @unchecked Sendable {
   // Unchecked: everything that changes is guarded by `condition`.
   package let limits: SchedulerLimits
+  package let saved: SavedPrefixes?
+  let log: (@Sendable (String) -> Void)?
   private let tokenizer: any Tokenizer
   /// Of the model's embedding.
   private let rows: Int
@@ -34,17 +36,23 @@ package final class GenerationEngine: @unchecked Sendable {
 
   /// - Parameters:
   ///   - cacheType: how keys and values are stored.
+  ///   - saved: contexts in files, of the same model and type; nil: none are used or made.
+  ///   - log: called with what a person who runs a server wants to know; nil: nobody does.
   ///   - now: the time; tests give their own.
   package init(
     model: any LanguageModel, tokenizer: any Tokenizer, limits: SchedulerLimits,
-    cacheType: KVCacheType = .f32, now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
+    cacheType: KVCacheType = .f32, saved: SavedPrefixes? = nil,
+    log: (@Sendable (String) -> Void)? = nil,
+    now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
   ) {
     self.limits = limits
+    self.saved = saved
+    self.log = log
     self.tokenizer = tokenizer
     rows = model.vocabularySize
     self.now = now
     let thread = Thread { [self] in
-      var loop = EngineLoop(engine: self, model: model, tokenizer: tokenizer) {
+      var loop = EngineLoop(engine: self, model: model, tokenizer: tokenizer, cacheType: cacheType) {
         model.makeCache(capacity: limits.contextLimit, type: cacheType)
       }
       loop.run()

@@ -15,16 +15,22 @@ package struct CachePool {
   package let contextLimit: Int
   let maximumCount: Int
   private let make: () -> KVCache
+  /// Where prompts find beginnings that no cache holds.
+  private let saved: SavedPrefixes?
   private var idle: [CachedSequence] = []
   private var busy: [CachedSequence] = []
   private var clock = 0
 
   /// - Precondition: `contextLimit <= budgetTokens`, so that one request always fits.
-  init(contextLimit: Int, budgetTokens: Int, maximumCount: Int, make: @escaping () -> KVCache) {
+  init(
+    contextLimit: Int, budgetTokens: Int, maximumCount: Int, saved: SavedPrefixes? = nil,
+    make: @escaping () -> KVCache
+  ) {
     precondition(contextLimit <= budgetTokens && maximumCount > 0)
     self.contextLimit = contextLimit
     self.budgetTokens = budgetTokens
     self.maximumCount = maximumCount
+    self.saved = saved
     self.make = make
   }
 
@@ -39,7 +45,10 @@ package struct CachePool {
   var chargedTokens: Int { (idle + busy).reduce(0) { $0 + charge($1) } }
 
   /// Tokens in the cache that was used last.
-  package var latestTokens: Int { (idle + busy).max { $0.lastUse < $1.lastUse }?.tokens.count ?? 0 }
+  package var latestTokens: Int { latest?.tokens.count ?? 0 }
+
+  /// The sequence that was used last.
+  package var latest: CachedSequence? { (idle + busy).max { $0.lastUse < $1.lastUse } }
 
   /// A cache for a request's prompt and answer, with as much of the prompt in it as a cache had; the last token of the prompt
   /// is never in it, since its logits are still to be computed. Tokens that other weights computed are not used. It is empty when
@@ -59,6 +68,7 @@ package struct CachePool {
       return start(chosen, prompt: reusable, needed: needed)
     }
     // Every idle cache is larger than what is left: a new one is not.
+    for sequence in idle { sequence.stopSaving() }
     idle.removeAll()
     let new = CachedSequence(make())
     new.use(variant: request.variant)
@@ -87,8 +97,11 @@ package struct CachePool {
     chosen.reservedTokens = needed
     busy.append(chosen)
     while chargedTokens > budgetTokens, let victim = leastRecentlyUsed(idle) {
+      // Its memory is promised to somebody else.
+      victim.stopSaving()
       idle.removeAll { $0 === victim }
     }
+    if !prompt.isEmpty { saved?.extend(chosen, with: prompt, variant: chosen.cache.variant) }
     return chosen
   }
 

@@ -1,3 +1,4 @@
+import Contexts
 import Transformer
 
 /// A cache with the tokens it holds. Between requests it waits for one that begins with the same tokens.
@@ -10,6 +11,8 @@ package final class CachedSequence {
   var reservedTokens = 0
   /// When it was used last, counted in uses of the pool.
   var lastUse = 0
+  /// What is being written of it to a file.
+  var saving: SaveJob?
 
   /// - Parameter cache: empty.
   package init(_ cache: KVCache) { self.cache = cache }
@@ -22,6 +25,7 @@ package final class CachedSequence {
 
   /// Forgets all tokens from position `count` on.
   package func truncate(to count: Int) {
+    if let saving, count < saving.tokenCount { stopSaving() }
     cache.truncate(to: count)
     tokens.removeSubrange(count...)
   }
@@ -36,6 +40,30 @@ package final class CachedSequence {
   /// Forgets what `prompt` does not begin with, and its last token: that one's logits are still to be computed.
   func keepPrefix(of prompt: [Int]) {
     truncate(to: max(0, min(commonPrefix(with: prompt), prompt.count - 1)))
+  }
+
+  /// A file that is being written and still needs the cache is given up.
+  func stopSaving() {
+    saving?.cancel()
+    saving = nil
+  }
+
+  /// Takes the first `count` tokens of a saved context in the place of its own.
+  /// - Parameter count: what ``SavedContext/loadable(_:)`` gave, within the cache's capacity.
+  /// - Throws: ``SavedContextError`` when the file is damaged; it then holds no tokens.
+  package func load(_ context: SavedContext, count: Int) throws {
+    truncate(to: 0)
+    try context.load(count, into: cache)
+    append(context.tokens[..<count].lazy.map { Int($0) })
+  }
+
+  /// Takes from a saved context what a prompt begins with, unless it holds nearly as much of it. The prompt's last token is left
+  /// out: its logits are still to be computed.
+  /// - Throws: see ``load(_:count:)``.
+  package func load(_ context: SavedContext, prompt: [Int]) throws {
+    let shared = min(context.commonPrefix(with: prompt), prompt.count - 1, cache.capacity)
+    let count = context.loadable(max(0, shared))
+    if count > tokens.count { try load(context, count: count) }
   }
 
   func commonPrefix(with prompt: [Int]) -> Int { zip(tokens, prompt).prefix { $0 == $1 }.count }

@@ -33,7 +33,8 @@ package struct MemoryPlan: Equatable, Sendable {
     limitBytes = limit
     let wanted = min(context ?? c.contextLength, c.contextLength)
     let fixedBytes = otherBytes + weightBytes + workBytes
-    let affordable = MemoryPlan.tokens(in: limit - fixedBytes, bytesPerToken: bytesPerToken)
+    let affordable = MemoryPlan.tokens(
+      in: limit - fixedBytes, bytesPerToken: bytesPerToken + RotaryEmbedding.bytesPerPosition(c.rotary))
     let least = min(wanted, MemoryPlan.leastContext)
     guard affordable >= least else {
       throw .memoryLimitTooSmall(
@@ -51,8 +52,16 @@ package struct MemoryPlan: Equatable, Sendable {
     _ c: DecoderConfiguration, limit: Int = defaultLimit(), weightBytes: Int, bytesPerToken: Int
   ) -> Int {
     let bytes = limit - weightBytes - workBytes(c, parallel: 1, logitRows: 1)
-    let affordable = tokens(in: bytes, bytesPerToken: bytesPerToken)
+    let affordable = tokens(
+      in: bytes, bytesPerToken: bytesPerToken + RotaryEmbedding.bytesPerPosition(c.rotary))
     return min(c.contextLength, max(2 * leastContext, affordable))
+  }
+
+  /// Bytes that one sequence of `tokens` tokens takes beside the weights: keys and values, tables of rotation, and the activations
+  /// of one pass, which do not grow with the prompt.
+  package static func sequenceBytes(_ c: DecoderConfiguration, tokens: Int, type: KVCacheType) -> Int {
+    KVCache.byteCount(configuration: c, capacity: max(1, tokens), type: type)
+      + tokens * RotaryEmbedding.bytesPerPosition(c.rotary) + workBytes(c, parallel: 1, logitRows: 1)
   }
 
   /// Bytes that a token takes in the caches of all layers.

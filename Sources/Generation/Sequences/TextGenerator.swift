@@ -6,7 +6,7 @@ package struct GenerationResult: Equatable, Sendable {
   package var tokens: [Int]
   package var text: String
   package var finishReason: FinishReason
-  /// Tokens of the prompt that ran; those that were in the cache are not counted.
+  /// Tokens of the prompt that ran, all of them unless it was cancelled; those that were in the cache are not counted.
   package var promptTokens: Int
   package var promptSeconds: Double
   package var generationSeconds: Double
@@ -31,13 +31,15 @@ package struct TextGenerator: Sendable {
   /// - Parameters:
   ///   - sequence: what a ``CachePool`` gave for the request, or an empty one. It holds prompt and new tokens afterwards, as far
   ///     as they ran: the last new token has not.
+  ///   - onPrompt: gets the number of the prompt's tokens that have run, before the first run of the model and after each one up to
+  ///     the last of the prompt's.
   ///   - onText: gets each piece of text as it is certain; returning false ends the generation.
   ///   - isCancelled: asked before every run of the model; true ends the generation.
   /// - Returns: the new tokens, without the stop token.
   /// - Throws: ``GenerationError`` when the prompt is empty or too long or has unknown tokens, or a weight is not finite; what
   ///   `onText` throws.
   package func generate(
-    _ request: GenerationRequest, in sequence: CachedSequence,
+    _ request: GenerationRequest, in sequence: CachedSequence, onPrompt: (Int) -> Void = { _ in },
     onText: (String) throws -> Bool = { _ in true }, isCancelled: () -> Bool = { false }
   ) throws -> GenerationResult {
     try request.validate(
@@ -48,6 +50,7 @@ package struct TextGenerator: Sendable {
       text += piece
       return piece.isEmpty ? true : try onText(piece)
     }
+    if stepper.hasWork { onPrompt(stepper.reusedTokens) }
     let start = ContinuousClock.now
     var promptEnd: ContinuousClock.Instant?
     var reason = stepper.hasWork ? nil : FinishReason.length
@@ -57,6 +60,7 @@ package struct TextGenerator: Sendable {
         break
       }
       let steps = ForwardPass([stepper], promptTokens: promptChunk).run(on: model)
+      if promptEnd == nil { onPrompt(min(sequence.tokens.count, request.prompt.count)) }
       guard let step = steps.first?.step else { continue }
       promptEnd = promptEnd ?? .now
       switch step {
@@ -70,7 +74,7 @@ package struct TextGenerator: Sendable {
     let end = ContinuousClock.now
     return GenerationResult(
       tokens: Array(stepper.newTokens), text: text, finishReason: reason ?? .length,
-      promptTokens: request.prompt.count - stepper.reusedTokens,
+      promptTokens: min(sequence.tokens.count, request.prompt.count) - stepper.reusedTokens,
       promptSeconds: ((promptEnd ?? end) - start).seconds,
       generationSeconds: (end - (promptEnd ?? end)).seconds)
   }

@@ -1,4 +1,5 @@
 import Adapters
+import Contexts
 import Generation
 import Models
 import Tensors
@@ -15,10 +16,17 @@ extension ServedModel {
     package var arithmetic: Int4Arithmetic
     /// How keys and values are stored.
     package var cacheType: KVCacheType
+    /// Saved contexts of all models; nil: none are used or made.
+    package var contexts: ContextFolder?
+    /// The program's name and version, for files.
+    package var generator: String
+    /// Called from any thread with what a person who runs the server wants to know.
+    package var log: (@Sendable (String) -> Void)?
 
     package init(
       memoryLimit: Int, context: Int?, parallel: Int, queue: Int, arithmetic: Int4Arithmetic,
-      cacheType: KVCacheType
+      cacheType: KVCacheType, contexts: ContextFolder? = nil, generator: String = "",
+      log: (@Sendable (String) -> Void)? = nil
     ) {
       self.memoryLimit = memoryLimit
       self.context = context
@@ -26,6 +34,9 @@ extension ServedModel {
       self.queue = queue
       self.arithmetic = arithmetic
       self.cacheType = cacheType
+      self.contexts = contexts
+      self.generator = generator
+      self.log = log
     }
   }
 
@@ -54,11 +65,22 @@ extension ServedModel {
       opened.decoderConfiguration, limit: resources.memoryLimit, weightBytes: loaded.residentBytes,
       otherBytes: otherBytes, context: resources.context, parallel: resources.parallel,
       bytesPerToken: MemoryPlan.bytesPerToken(opened.decoderConfiguration, type: resources.cacheType))
+    let saved = try resources.contexts.map { folder in
+      SavedPrefixes(
+        folder: folder,
+        identities: try ([[]] + loaded.adapters.map { [$0] }).map {
+          try ContextIdentity(
+            opened, adapters: $0, arithmetic: resources.arithmetic, cacheType: resources.cacheType)
+        },
+        configuration: opened.decoderConfiguration, type: resources.cacheType, generator: resources.generator)
+    }
+    let log = resources.log.map { log in { @Sendable (text: String) in log("\(name): \(text)") } }
     let engine = GenerationEngine(
       model: loaded.decoder, tokenizer: tokenizer,
       limits: SchedulerLimits(
         parallel: resources.parallel, queue: resources.queue, contextLimit: plan.contextLimit,
-        budgetTokens: plan.budgetTokens), cacheType: resources.cacheType)
+        budgetTokens: plan.budgetTokens), cacheType: resources.cacheType, saved: saved,
+      log: log)
     let base = ServedModel(
       name: name, engine: engine, tokenizer: tokenizer, template: template,
       stopTokens: try opened.stopTokens(tokenizer: tokenizer, template: template),
@@ -76,6 +98,8 @@ package struct LoadedGenerator: Sendable {
   let decoder: Decoder
   /// What requests call the adapters, in the order of the decoder's variants.
   let adapterNames: [String]
+  /// In the same order.
+  let adapters: [AppliedAdapter]
   /// Bytes of the adapters.
   package let adapterBytes: Int
   /// What whoever starts the server must know.
@@ -94,6 +118,7 @@ package struct LoadedGenerator: Sendable {
     self.opened = opened
     decoder = variants.isEmpty ? base : base.replacing(variants: variants)
     adapterNames = adapters.map(\.name)
+    self.adapters = adapters.map(\.adapter)
     self.notes = notes
     adapterBytes = zip(variants, adapters).reduce(0) {
       $0 + $1.0.updateByteCount + $1.1.adapter.adapter.replacementByteCount

@@ -2,6 +2,7 @@ import Adapters
 import Architecture
 import AutoGPTQ
 import Calibration
+import Contexts
 import Conversion
 import Evaluation
 import Files
@@ -16,6 +17,7 @@ import Tasks
 import Templates
 import Tensors
 import Tokenization
+import Transformer
 import Tuning
 
 /// Readers of files from strangers, each as a function of the file's bytes. A thrown error is the right answer to a bad
@@ -23,7 +25,7 @@ import Tuning
 enum FuzzTarget: String, CaseIterable {
   case safetensors, packed, gguf, tokenizer, wordpiece, config, calibration, template, corpus, index
   case tuningData = "tuning-data"
-  case embedding, task, adapter
+  case embedding, task, adapter, context
 
   func run(_ bytes: UnsafeRawBufferPointer) {
     do {
@@ -42,6 +44,7 @@ enum FuzzTarget: String, CaseIterable {
       case .task: try FuzzTarget.task(bytes)
       case .tuningData: try FuzzTarget.tuningData(bytes)
       case .adapter: try FuzzTarget.adapter(bytes)
+      case .context: try FuzzTarget.context(bytes)
       }
     } catch {
       // Every error must be able to say what is wrong.
@@ -401,6 +404,65 @@ enum FuzzTarget: String, CaseIterable {
     }
     let merged = try ModelContents(model).merging(adapter)
     for entry in merged.entries { _ = try entry.rowMajorBytes() }
+  }
+
+  /// A saved context, whose checksums are made right first: read in full, and used by a small model if it fits it.
+  private static func context(_ bytes: UnsafeRawBufferPointer) throws {
+    var content = Array(bytes)
+    func put<T: FixedWidthInteger>(_ value: T, at offset: Int) {
+      withUnsafeBytes(of: value.littleEndian) {
+        for (i, byte) in $0.enumerated() { content[offset + i] = byte }
+      }
+    }
+    func crc(_ range: Range<Int>) -> UInt32 { content[range].withUnsafeBytes { Checksum.crc32($0) } }
+    func putDigits(_ crc: UInt32, after name: String, in header: Range<Int>) {
+      guard let place = content[header].firstRange(of: Array("\"\(name)\":\"".utf8))?.upperBound,
+        place + 8 <= header.upperBound
+      else { return }
+      let digits = String(crc, radix: 16)
+      content.replaceSubrange(
+        place..<place + 8, with: Array((String(repeating: "0", count: 8 - digits.utf8.count) + digits).utf8))
+    }
+    func padded(_ count: Int) -> Int { (count + 4095) / 4096 * 4096 }
+    if content.count > 64 {
+      let end = 64 + (Int(content[12]) | Int(content[13]) << 8 | Int(content[14]) << 16)
+      if end <= content.count {
+        let json = try? JSONValue.parse(Array(content[64..<end]))
+        // The table of a file of the fuzzer's sizes is one page.
+        if let tokens = json?["tokens"]?.intValue, tokens > 0, tokens < 1 << 20 {
+          let table = end + padded(4 * tokens)
+          let data = table + 4096
+          if data <= content.count {
+            for (block, start) in stride(from: data, to: content.count, by: 1 << 20).enumerated() {
+              put(crc(start..<min(content.count, start + (1 << 20))), at: table + 4 * block)
+            }
+            let blocks = (content.count - data + (1 << 20) - 1) >> 20
+            putDigits(crc(end..<end + 4 * tokens), after: "tokens_crc32", in: 64..<end)
+            putDigits(crc(table..<table + 4 * min(blocks, 1024)), after: "checksums_crc32", in: 64..<end)
+          }
+        }
+        put(crc(64..<end), at: 24)
+      }
+      put(UInt64(content.count), at: 16)
+      put(crc(0..<28), at: 28)
+    }
+    let path = content.withUnsafeBytes { file("context.zhctx", $0) }
+    let context = try SavedContext(path: path)
+    _ = context.problems()
+    let model = try adaptedModel.get()
+    try context.check(
+      ContextIdentity(
+        modelName: "m", fingerprint: context.header.identity.fingerprint,
+        adapters: context.header.identity.adapters, arithmetic: context.header.identity.arithmetic,
+        encoding: context.header.identity.encoding), configuration: model.decoderConfiguration)
+    guard let type = KVCacheType(rawValue: context.header.identity.encoding) else { return }
+    let decoder = try model.decoder()
+    let count = context.loadable(48)
+    guard count > 0 else { return }
+    let cache = decoder.makeCache(capacity: 64, type: type)
+    try context.load(count, into: cache)
+    let hidden = decoder.hiddenStates([0, 299], cache: cache)
+    _ = decoder.logits(hidden, rows: 1..<2)
   }
 
   /// A Zhinao model of one layer.

@@ -1,7 +1,7 @@
 """Makes the first inputs of the fuzzers, which are valid files of every kind: make_seeds.py FOLDER CONVERT. CONVERT is the
 built zhinao-convert, which makes .zhinao files."""
 
-import base64, gzip, json, os, random, struct, subprocess, sys
+import base64, gzip, json, os, random, struct, subprocess, sys, zlib
 
 folder, convert = sys.argv[1], sys.argv[2]
 random.seed(1)
@@ -262,3 +262,34 @@ for number, pooling in enumerate([
     put("embedding", f"{number}", "\x1e".join([
         modules, json.dumps(pooling), json.dumps({"prompts": {"query": "q: "}, "default_prompt_name": "query"}),
         json.dumps({"max_seq_length": 48, "do_lower_case": False})]).encode())
+
+
+def padded(content, size=4096):
+    return content + b"\0" * (-len(content) % size)
+
+
+def context(encoding, planes, layers=1, tokens=32):
+    """A saved context (Formats/saved-context.md) of the fuzzer's model of one layer; planes: (name, count, unit_bytes)."""
+    data = b"".join(
+        padded(os.urandom(tokens // 16 * size)) for _ in range(layers) for _, count, size in planes for _ in range(count))
+    ids = struct.pack(f"<{tokens}I", *range(tokens))
+    table = b"".join(struct.pack("<I", zlib.crc32(data[i:i + (1 << 20)])) for i in range(0, len(data), 1 << 20))
+    header = json.dumps({
+        "format": "zhinao-context", "generator": "g", "model": {"name": "m", "fingerprint": "f"},
+        "adapters": [{"digest": "d", "factor": 1}], "arithmetic": "exact",
+        "cache": {"encoding": encoding, "layers": layers, "planes": [
+            {"name": n, "count": c, "unit_tokens": 16, "unit_bytes": b} for n, c, b in planes]},
+        "tokens": tokens, "tokens_crc32": f"{zlib.crc32(ids):08x}", "block_bytes": 1 << 20,
+        "checksums_crc32": f"{zlib.crc32(table):08x}"}, separators=(",", ":")).encode()
+    header += b" " * (-(64 + len(header) + 1) % 4096) + b"\n"
+    body = header + padded(ids) + padded(table) + data
+    preamble = b"\x89ZHC\r\n\x1a\n" + struct.pack("<HHIQI", 1, 0, len(header), 64 + len(body), zlib.crc32(header))
+    return (preamble + struct.pack("<I", zlib.crc32(preamble))).ljust(64, b"\0") + body
+
+
+for encoding, size in [("f32", 4), ("f16", 2), ("int8", 1)]:
+    planes = [("keys", 1, 256 * size), ("values", 1, 256 * size)]
+    if size == 1:
+        planes += [("key_scales", 1, 64), ("value_scales", 1, 64)]
+    put("context", encoding, context(encoding, planes))
+put("context", "layers", context("f16", [("keys", 2, 512), ("values", 3, 512)], layers=2, tokens=16))
