@@ -143,18 +143,23 @@ static void attention_product(int64_t rows, int64_t panels, int64_t words, const
 
 // ---- the right sides -------------------------------------------------------------------------------------------------
 
-// A panel [count][16] of floats, halves or bytes; what fills the last word is zero.
-ZN_INLINE void load_right_typed(zn_right *right, const void *panel, const zn_float_type type, int64_t count) {
+// A panel [count][16] of floats, halves or bytes; what fills the last word is zero. What lies `ahead` bytes further is asked for:
+// generations read caches from memory, where the processor's own prefetching begins again at every page and every panel.
+ZN_INLINE void load_right_typed(zn_right *right, const void *panel, const zn_float_type type, int64_t count, int64_t ahead) {
+    const int64_t word_bytes = type == ZN_F32 ? 128 : type == ZN_I8 ? 32 : 64;
     int64_t w = 0;
     for (; 2 * w + 1 < count; w++) {
+        __builtin_prefetch((const char *)panel + w * word_bytes + ahead);
+        if (type == ZN_F32) __builtin_prefetch((const char *)panel + w * word_bytes + 64 + ahead);
         store_right(right + w * RIGHT_WORD, load_typed(panel, type, 32 * w), load_typed(panel, type, 32 * w + 16));
     }
     if (2 * w < count) store_right(right + w * RIGHT_WORD, load_typed(panel, type, 32 * w), v_set(0));
 }
 
 // 128 + code of `words` pairs of codes: of 16 bytes the lower halves are the even k.
-static void load_right_codes(zn_right *right, const uint8_t *codes, int64_t words) {
+static void load_right_codes(zn_right *right, const uint8_t *codes, int64_t words, int64_t ahead) {
     for (int64_t w = 0; w < words; w++) {
+        if (w % 4 == 0) __builtin_prefetch(codes + 16 * w + ahead);
         const v16i bytes = vi_load_u8(codes + 16 * w);
 #ifdef NATIVE_PAIRS
         vi_store(right + w * RIGHT_WORD, vi_words_of_codes(bytes));
@@ -165,12 +170,12 @@ static void load_right_codes(zn_right *right, const uint8_t *codes, int64_t word
     }
 }
 
-static void load_right(zn_right *right, const void *panel, zn_float_type type, int64_t count) {
+static void load_right(zn_right *right, const void *panel, zn_float_type type, int64_t count, int64_t ahead) {
     switch (type) {
-    case ZN_F32: load_right_typed(right, panel, ZN_F32, count); return;
-    case ZN_F16: load_right_typed(right, panel, ZN_F16, count); return;
-    case ZN_BF16: load_right_typed(right, panel, ZN_BF16, count); return;
-    case ZN_I8: load_right_typed(right, panel, ZN_I8, count); return;
+    case ZN_F32: load_right_typed(right, panel, ZN_F32, count, ahead); return;
+    case ZN_F16: load_right_typed(right, panel, ZN_F16, count, ahead); return;
+    case ZN_BF16: load_right_typed(right, panel, ZN_BF16, count, ahead); return;
+    case ZN_I8: load_right_typed(right, panel, ZN_I8, count, ahead); return;
     }
 }
 
@@ -273,6 +278,11 @@ typedef struct attention_block {
     int64_t block_bytes, scales_offset;
 } attention_block;
 
+// Bytes, measured on Zen 5: generations from caches in half precision are 1.4 times as fast as without, from codes 1.9 times.
+#ifndef KEYS_AHEAD
+#define KEYS_AHEAD 4096
+#define VALUES_AHEAD 4096
+#endif
 #define VALUE_STRIDE (ZN_ATTENTION_KEYS / 2 * RIGHT_WORD)
 
 ZN_INLINE const uint16_t *halves_of_codes(const attention_block *block, int64_t key) {
@@ -285,26 +295,32 @@ static void load_keys(zn_right *right, const attention_block *block, int64_t fro
     for (int64_t key = from; key < to; key += 16, right += words * RIGHT_WORD) {
         if (block->codes) {
             const uint8_t *codes = block->codes + key / ZN_KV_BLOCK * block->block_bytes;
-            load_right_codes(right, codes + key % ZN_KV_BLOCK / 16 * words * 16, words);
+            // The values of the same block come next.
+            load_right_codes(right, codes + key % ZN_KV_BLOCK / 16 * words * 16, words, zn_kv_values_offset(dim));
         } else {
             const uint8_t *keys = block->segment->keys;
-            load_right(right, keys + (block->first + key) * dim * block->element_bytes, block->segment->type, dim);
+            load_right(right, keys + (block->first + key) * dim * block->element_bytes, block->segment->type, dim,
+                       KEYS_AHEAD);
         }
     }
 }
 
 // The values of the same positions, panels VALUE_STRIDE apart.
 static void load_values(zn_right *right, const attention_block *block, int64_t from, int64_t to) {
+    // With codes, the keys that are taken next.
+    const int64_t ahead = ZN_ATTENTION_KEYS / ZN_KV_BLOCK * block->block_bytes - zn_kv_values_offset(block->head_dim);
     for (int64_t p = 0; p < block->panels; p++, right += VALUE_STRIDE) {
         if (!block->codes) {
             const uint8_t *values = block->segment->values;
             const int64_t at = p * block->segment->value_panel_stride + (block->first + from) * 16;
-            load_right(right, values + at * block->element_bytes, block->segment->type, to - from);
+            load_right(right, values + at * block->element_bytes, block->segment->type, to - from,
+                       VALUES_AHEAD);
             continue;
         }
         for (int64_t key = from; key < to; key += ZN_KV_BLOCK) {
             const uint8_t *codes = block->codes + key / ZN_KV_BLOCK * block->block_bytes + zn_kv_values_offset(block->head_dim);
-            load_right_codes(right + (key - from) / 2 * RIGHT_WORD, codes + p * (ZN_KV_BLOCK / 2 * 16), ZN_KV_BLOCK / 2);
+            load_right_codes(right + (key - from) / 2 * RIGHT_WORD, codes + p * (ZN_KV_BLOCK / 2 * 16), ZN_KV_BLOCK / 2,
+                             ahead);
         }
     }
 }
