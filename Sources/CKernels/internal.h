@@ -61,6 +61,10 @@ extern const zn_kernels zn_table_avx512;
 // gemm_bf16() where the processor multiplies pairs of bf16 faster than floats; false, with nothing done, where it does not.
 bool zn_gemm_bf16_avx512(int64_t m, int64_t n_count, int64_t words, const uint32_t *packed_a, const uint32_t *b,
                          int64_t b_panel_stride, float *c, int64_t c_row_stride, bool add);
+// attend() likewise.
+bool zn_attend_avx512(const zn_attention *job, float *scratch);
+// burn_pairs() likewise; 0.
+double zn_burn_pairs_avx512(int64_t rounds, float *result);
 #elif defined(__aarch64__)
 extern const zn_kernels zn_table_neon;
 #endif

@@ -226,6 +226,12 @@ extension Kernels {
     return table.pointee.burn(Int64(rounds), &sink)
   }
 
+  /// The same for products of pairs of bf16, or of floats where ``attend(_:to:)`` multiplies these.
+  package func burnPairs(rounds: Int) -> Double {
+    var sink = [Float](repeating: 0, count: panelWidth)
+    return table.pointee.burn_pairs(Int64(rounds), &sink)
+  }
+
   /// The same for the byte products of ``gemmInt8``.
   package func burnBytes(rounds: Int) -> Double {
     var sink = [Int32](repeating: 0, count: panelWidth)

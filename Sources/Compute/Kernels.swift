@@ -80,6 +80,14 @@ package enum KernelType: Sendable {
     case .int8: ZN_I8
     }
   }
+
+  package var byteCount: Int {
+    switch self {
+    case .f32: 4
+    case .f16, .bf16: 2
+    case .int8: 1
+    }
+  }
 }
 
 /// What a product does to C.

@@ -34,9 +34,13 @@ package struct ContextIdentity: Equatable, Hashable, Sendable {
   }
 
   /// Reads pieces of the model and all of the adapters.
+  /// - Throws: ``SavedContextError/Reason/encodingIsNotSaved(_:)``; errors of files.
   package init(
     _ model: OpenedModel, adapters: [AppliedAdapter] = [], arithmetic: Int4Arithmetic, cacheType: KVCacheType
   ) throws {
+    guard !cacheType.planes(model.decoderConfiguration).isEmpty else {
+      throw SavedContextError(.encodingIsNotSaved(cacheType.rawValue), path: model.path)
+    }
     self.init(
       modelName: PathParts(PathParts.withoutTrailingSlashes(model.path)).name,
       fingerprint: try ModelFingerprint.of(model),

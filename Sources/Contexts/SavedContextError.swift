@@ -42,6 +42,8 @@ package struct SavedContextError: DiagnosedError, Equatable {
     case otherEncoding(saved: String, used: String)
     /// C11: planes that the encoding does not have for this model.
     case otherPlanes
+    /// Caches of this encoding have no planes.
+    case encodingIsNotSaved(String)
   }
   package let reason: Reason
   package let path: String
@@ -95,6 +97,8 @@ package struct SavedContextError: DiagnosedError, Equatable {
       return "holds keys and values in \(saved), not in \(used); use --kv-cache \(saved), or \(again)"
     case .otherPlanes:
       return "holds keys and values of another layout than this program gives the model; \(again)"
+    case .encodingIsNotSaved(let name):
+      return "keys and values in \(name) cannot be saved; use --kv-cache f16, int8 or f32 with saved contexts"
     }
   }
 

@@ -219,10 +219,12 @@ package final class ChoiceScorer {
     }
   }
 
+  /// Forgets the shared tokens from `count` on, and some before it if the cache must (``KVCache/truncate(to:)``).
   private func truncatePrefix(to count: Int) {
-    prefix.truncate(to: max(0, count - 1))
-    prefixIDs.removeLast(prefixIDs.count - count)
-    prefixScores.removeLast(prefixScores.count - max(0, count - 1))
+    let asked = max(0, count - 1)
+    prefix.truncate(to: asked)
+    prefixIDs.removeLast(prefixIDs.count - (prefix.count == asked ? count : prefix.count + 1))
+    prefixScores.removeLast(prefixScores.count - prefix.count)
   }
 
   // MARK: Scores

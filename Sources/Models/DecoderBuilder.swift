@@ -72,10 +72,12 @@ package struct DecoderBuilder {
     try weights.requiredVector(TensorID(.finalNorm), count: configuration.hiddenSize)
   }
 
+  /// In `fast` arithmetic attention is `fast`, too, if the model has integer weights; otherwise the arithmetic has no effect.
   package func decoder(pool: WorkerPool = .shared) throws -> Decoder {
-    Decoder(
-      configuration: configuration, embedding: try embedding(),
-      layers: try (0..<configuration.layerCount).map(layer), finalNorm: try finalNorm(), head: try head(),
-      pool: pool)
+    let layers = try (0..<configuration.layerCount).map(layer)
+    let isFast = arithmetic == .fast && layers.contains(where: \.hasIntegers)
+    return Decoder(
+      configuration: configuration, embedding: try embedding(), layers: layers, finalNorm: try finalNorm(),
+      head: try head(), attention: isFast ? .fast : .exact, pool: pool)
   }
 }

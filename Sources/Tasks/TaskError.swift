@@ -59,7 +59,7 @@ package struct TaskError: DiagnosedError, Equatable {
       "\(path), \(item): a choice has \(tokens) tokens, more than the \(limit) that the model takes"
     case .memory(let tokens, let affordable, let limit):
       "\(path): needs room for \(tokens) tokens, but \(ByteCount.text(limit)) of memory have room for \(affordable); choose a larger "
-        + "--memory-limit, a smaller --context, or --kv-cache int8"
+        + "--memory-limit, a smaller --context, or --kv-cache int4"
     case .emptyChoice(let item): "\(path), \(item): a choice has no tokens to score"
     case .unknownToken(let item, let id, let rows):
       "\(path), \(item): the text has a token with id \(id), but the model's embedding has \(rows) rows"

@@ -6,7 +6,7 @@ import Transformer
 package struct KVCacheOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The type in which the cache keeps keys and values: f32, f16 or int8. The default is f32 for perplexity and with "
+      "The type in which the cache keeps keys and values: f32, f16, int8 or int4. The default is f32 for perplexity and with "
         + "--arithmetic exact, and f16 otherwise.", valueName: "type"))
   package var kvCache: KVCacheType?
 

@@ -1,11 +1,23 @@
 import Compute
 
+/// How attention is computed.
+package enum AttentionArithmetic: Sendable {
+  /// In fp32: scores, probabilities and their products with values.
+  case exact
+  /// Queries, keys, probabilities and values rounded to bf16, sums in fp32: twice as fast on processors that multiply pairs of
+  /// bf16, and the same bits on all.
+  case fast
+}
+
 extension LayerSteps {
   /// Rows of queries and columns of keys of one block of scores. Key blocks start at fixed positions, so a token's result
   /// does not depend on how many tokens are processed with it. 48 is a whole number of tiles on every instruction set. A
   /// larger block would widen a half-precision cache less often, but multiply more keys that the mask discards.
   static let queryBlock = 48
   static let keyBlock = 512
+  /// Rows of queries that share the copies of keys and values of a block in `fast` arithmetic. More would leave too little of a
+  /// second-level cache of 512 KB to them.
+  static let fastRows = 192
 
   /// Rotates queries and keys, stores keys and values in the caches and attends, causally, within each sequence.
   ///
@@ -34,6 +46,16 @@ extension LayerSteps {
   struct StoredRows: Sendable {
     let firstRow, rowCount, firstPosition: Int
     let cache: LayerCacheView
+
+    func prefix(_ count: Int) -> StoredRows {
+      StoredRows(
+        firstRow: firstRow, rowCount: min(count, rowCount), firstPosition: firstPosition, cache: cache)
+    }
+    func dropFirst(_ count: Int) -> StoredRows {
+      StoredRows(
+        firstRow: firstRow + count, rowCount: rowCount - count, firstPosition: firstPosition + count,
+        cache: cache)
+    }
   }
 
   /// Also makes the tables of rotation long enough.
@@ -55,6 +77,7 @@ extension LayerSteps {
     return rows
   }
 
+  /// Stores what can be attended to together, all of it but with ``KVCacheType/int4``.
   private func storeKeys(
     _ qkv: UnsafeMutablePointer<Float>, sequences: [StoredRows], tables: RotaryEmbedding.Tables
   ) {
@@ -76,38 +99,93 @@ extension LayerSteps {
     }
   }
 
-  /// ``attend(_:sequences:layer:into:)`` for prompts: all keys are stored, then blocks of queries of each head are tasks.
+  /// ``attend(_:sequences:layer:into:)`` for prompts: all keys are stored, then blocks of queries of each head are tasks. A cache
+  /// that has room for few tokens in half precision takes a part of a prompt after the other.
   private func attendBlocks(
     _ qkv: UnsafeMutablePointer<Float>, sequences: [StoredRows], tables: RotaryEmbedding.Tables,
     into out: UnsafeMutablePointer<Float>
   ) {
-    storeKeys(qkv, sequences: sequences, tables: tables)
+    var rest = sequences
+    while !rest.isEmpty {
+      let parts = rest.map { $0.prefix($0.cache.tokensAtOnce(from: $0.firstPosition)) }
+      storeKeys(qkv, sequences: parts, tables: tables)
+      encodeBlocks(of: parts)
+      attendParts(qkv, sequences: parts, into: out)
+      rest = zip(rest, parts).map { $0.dropFirst($1.rowCount) }.filter { $0.rowCount > 0 }
+    }
+  }
+
+  /// Makes codes of the blocks that have become whole.
+  private func encodeBlocks(of sequences: [StoredRows]) {
+    var tasks: [(sequence: Int, block: Int)] = []
+    for (index, sequence) in sequences.enumerated() {
+      let blocks = sequence.cache.completedBlocks(
+        from: sequence.firstPosition, to: sequence.firstPosition + sequence.rowCount)
+      tasks += blocks.map { (index, $0) }
+    }
+    let heads = configuration.kvHeads
+    pool.run(tasks.count * heads) { [tasks] index in
+      let (sequence, block) = tasks[index / heads]
+      sequences[sequence].cache.encode(head: index % heads, block: block, kernels: pool.kernels)
+    }
+  }
+
+  private func attendParts(
+    _ qkv: UnsafeMutablePointer<Float>, sequences: [StoredRows], into out: UnsafeMutablePointer<Float>
+  ) {
     let (qkv, out) = (DisjointWrites(qkv), DisjointWrites(out))
-    // One task for each block of queries of each head; the longest (last) blocks first.
+    // One task for each block of queries of each head, of all heads that share keys in `fast` arithmetic; the longest (last) blocks
+    // first.
     struct Task {
-      var sequence: Int, head: Int, firstRow: Int
+      var sequence: Int, head: Int, rows: Range<Int>
     }
     let c = configuration
+    let isFast = arithmetic == .fast
+    let heads = isFast ? c.kvHeads : c.attentionHeads
     var tasks: [Task] = []
     for (index, sequence) in sequences.enumerated() {
-      for firstRow in stride(from: 0, to: sequence.rowCount, by: LayerSteps.queryBlock).reversed() {
-        for head in 0..<configuration.attentionHeads {
-          tasks.append(Task(sequence: index, head: head, firstRow: firstRow))
-        }
+      for rows in queryBlocks(of: sequence).reversed() {
+        for head in 0..<heads { tasks.append(Task(sequence: index, head: head, rows: rows)) }
       }
     }
     pool.run(tasks.count) { [tasks] index in
       let task = tasks[index]
       let sequence = sequences[task.sequence]
-      let row = sequence.firstRow + task.firstRow
+      let row = sequence.firstRow + task.rows.lowerBound
+      let position = sequence.firstPosition + task.rows.lowerBound
+      let group = isFast ? c.queriesPerKV : 1
+      let head = task.head * group
       attendBlock(
         QueryBlock(
-          queries: qkv + (row * c.qkvWidth + c.queryOffset(task.head)),
-          rows: min(LayerSteps.queryBlock, sequence.rowCount - task.firstRow), rowStride: c.qkvWidth,
-          firstPosition: sequence.firstPosition + task.firstRow, isOneToken: false,
-          out: out + (row * c.attentionWidth + task.head * c.headDim), outStride: c.attentionWidth),
-        head: task.head / c.queriesPerKV, of: sequence.cache)
+          queries: qkv + (row * c.qkvWidth + c.queryOffset(head)), rows: task.rows.count * group,
+          group: group,
+          tokenStride: c.qkvWidth, headStride: c.headDim, firstPosition: position,
+          out: out + (row * c.attentionWidth + head * c.headDim), outTokenStride: c.attentionWidth,
+          outHeadStride: c.headDim),
+        head: head / c.queriesPerKV, of: sequence.cache)
     }
+  }
+
+  /// The rows of a sequence in blocks. Those of a cache with blocks see the same of it.
+  private func queryBlocks(of sequence: StoredRows) -> [Range<Int>] {
+    var step = LayerSteps.queryBlock
+    if arithmetic == .fast {
+      step = max(1, LayerSteps.fastRows / configuration.queriesPerKV)
+      // Enough tasks for all threads.
+      let share = sequence.rowCount * configuration.kvHeads / (4 * pool.threadCount)
+      step = max(min(step, 16), min(step, share))
+    }
+    var blocks: [Range<Int>] = []
+    var row = 0
+    while row < sequence.rowCount {
+      var end = min(row + step, sequence.rowCount)
+      if sequence.cache.type.hasBlocks {
+        end = min(end, row + keyValueBlock - (sequence.firstPosition + row) % keyValueBlock)
+      }
+      blocks.append(row..<end)
+      row = end
+    }
+    return blocks
   }
 
   /// Multiplications of one token's attention up to which one thread is done before another would have joined it.
@@ -127,7 +205,11 @@ extension LayerSteps {
     let sequences = SharedPointer(first)
     let (qkv, out) = (DisjointWrites(qkv), DisjointWrites(out))
     @Sendable func store(_ sequence: Int, head: Int) {
-      rotateAndStore(qkv.pointer, row: 0, kvHead: head, of: sequences[sequence], tables: tables)
+      let rows = sequences[sequence]
+      rotateAndStore(qkv.pointer, row: 0, kvHead: head, of: rows, tables: tables)
+      for block in rows.cache.completedBlocks(from: rows.firstPosition, to: rows.firstPosition + 1) {
+        rows.cache.encode(head: head, block: block, kernels: pool.kernels)
+      }
     }
     @Sendable func attend(_ sequence: Int, head: Int, queries: Range<Int>) {
       let sequence = sequences[sequence]
@@ -135,8 +217,9 @@ extension LayerSteps {
       attendBlock(
         QueryBlock(
           queries: qkv + (sequence.firstRow * c.qkvWidth + c.queryOffset(first)), rows: queries.count,
-          rowStride: c.headDim, firstPosition: sequence.firstPosition, isOneToken: true,
-          out: out + (sequence.firstRow * c.attentionWidth + first * c.headDim), outStride: c.headDim),
+          group: queries.count, tokenStride: 0, headStride: c.headDim, firstPosition: sequence.firstPosition,
+          out: out + (sequence.firstRow * c.attentionWidth + first * c.headDim), outTokenStride: 0,
+          outHeadStride: c.headDim),
         head: head, of: sequence.cache)
     }
     if 2 * keys * c.attentionWidth <= LayerSteps.fewProducts {
@@ -189,35 +272,50 @@ extension LayerSteps {
       kernels: kernels)
   }
 
-  /// Queries that see keys of the same head: of one head and tokens that follow each other, or of one token and the heads
-  /// that share the keys.
+  /// Queries that see keys of the same head: of tokens that follow each other, `group` heads of each.
   private struct QueryBlock {
-    /// `rows` queries, `rowStride` floats apart.
+    /// `rows` queries; that of row r is at `r / group * tokenStride + r % group * headStride`.
     let queries: UnsafePointer<Float>
-    let rows, rowStride: Int
+    let rows, group, tokenStride, headStride: Int
     /// Of the first query's token.
     let firstPosition: Int
-    /// Whether all are at that position.
-    let isOneToken: Bool
     let out: UnsafeMutablePointer<Float>
-    let outStride: Int
+    let outTokenStride, outHeadStride: Int
 
     /// How many keys a query sees: its own token's and those before.
-    func visible(_ row: Int) -> Int { firstPosition + (isOneToken ? 0 : row) + 1 }
+    func visible(_ row: Int) -> Int { firstPosition + row / group + 1 }
+
+    /// The distance of rows, which are of one token or of one head.
+    var rowStride: Int { group == rows ? headStride : tokenStride }
+    var outStride: Int { group == rows ? outHeadStride : outTokenStride }
   }
 
   /// - Parameter head: of the keys.
   private func attendBlock(_ query: QueryBlock, head: Int, of cache: LayerCacheView) {
+    let segments = cache.segments(
+      head: head, position: query.firstPosition, end: query.visible(query.rows - 1))
+    guard arithmetic == .fast else {
+      attendExactly(query, to: segments, type: cache.type)
+      return
+    }
+    pool.kernels.attend(
+      AttentionJob(
+        rows: query.rows, group: query.group, firstVisible: query.firstPosition + 1,
+        headDim: configuration.headDim, paddedHeadDim: cache.paddedHeadDim, queries: query.queries,
+        tokenStride: query.tokenStride, headStride: query.headStride, out: query.out,
+        outTokenStride: query.outTokenStride, outHeadStride: query.outHeadStride), to: segments)
+  }
+
+  private func attendExactly(_ query: QueryBlock, to segments: KeyValueSegments, type: KVCacheType) {
     let c = configuration
     let kernels = pool.kernels
     let rows = query.rows
-    let reader = CacheReader(cache: cache, head: head, configuration: c, kernels: kernels)
-    let keyCount = query.visible(rows - 1)
     let scale = 1 / Float(c.headDim).squareRoot()
     let sumWidth = LayerCache.paddedHeadDim(c)
     let block = LayerSteps.keyBlock
+    let scratchFloats = CacheReader.scratchFloats(rows: rows, type: type, configuration: c)
 
-    Scratch.withFloats(rows * (block + sumWidth + 2) + reader.scratchFloats(rows: rows)) { memory in
+    Scratch.withFloats(rows * (block + sumWidth + 2) + scratchFloats) { memory in
       let scores = memory
       let sums = scores + rows * block
       let highest = sums + rows * sumWidth
@@ -228,36 +326,40 @@ extension LayerSteps {
         highest[row] = -.infinity
         total[row] = 0
       }
-      for firstKey in stride(from: 0, to: keyCount, by: block) {
-        let count = min(block, keyCount - firstKey)
-        reader.scores(
-          query.queries, rows: rows, rowStride: query.rowStride, firstKey: firstKey, count: count,
-          into: scores, scratch: scratch)
-        for row in 0..<rows {
-          let line = scores + row * block
-          // Causal: a token sees itself and what came before.
-          let visible = min(count, query.visible(row) - firstKey)
-          guard visible > 0 else {
-            for index in 0..<count { line[index] = 0 }
-            continue
-          }
-          kernels.scale(line, by: scale, count: visible)
-          let most = kernels.maximum(line, count: visible)
-          if most > highest[row] {
-            if highest[row] > -.infinity {
-              var correction: Float = highest[row]
-              _ = kernels.expSum(&correction, shift: most, count: 1)
-              kernels.scale(sums + row * sumWidth, by: correction, count: sumWidth)
-              total[row] *= correction
+      for index in 0..<segments.count {
+        let segment = segments[index]
+        let reader = CacheReader(segment: segment, configuration: c, kernels: kernels)
+        for firstKey in stride(from: 0, to: segment.count, by: block) {
+          let count = min(block, segment.count - firstKey)
+          reader.scores(
+            query.queries, rows: rows, rowStride: query.rowStride, firstKey: firstKey, count: count,
+            into: scores, scratch: scratch)
+          for row in 0..<rows {
+            let line = scores + row * block
+            // Causal: a token sees itself and what came before.
+            let visible = min(count, query.visible(row) - segment.first - firstKey)
+            guard visible > 0 else {
+              for index in 0..<count { line[index] = 0 }
+              continue
             }
-            highest[row] = most
+            kernels.scale(line, by: scale, count: visible)
+            let most = kernels.maximum(line, count: visible)
+            if most > highest[row] {
+              if highest[row] > -.infinity {
+                var correction: Float = highest[row]
+                _ = kernels.expSum(&correction, shift: most, count: 1)
+                kernels.scale(sums + row * sumWidth, by: correction, count: sumWidth)
+                total[row] *= correction
+              }
+              highest[row] = most
+            }
+            total[row] += kernels.expSum(line, shift: highest[row], count: visible)
+            for index in visible..<max(visible, count) { line[index] = 0 }
           }
-          total[row] += kernels.expSum(line, shift: highest[row], count: visible)
-          for index in visible..<max(visible, count) { line[index] = 0 }
+          reader.addValues(
+            scores, rows: rows, firstKey: firstKey, count: count, into: sums, sumWidth: sumWidth,
+            scratch: scratch)
         }
-        reader.addValues(
-          scores, rows: rows, firstKey: firstKey, count: count, into: sums, sumWidth: sumWidth,
-          scratch: scratch)
       }
       for row in 0..<rows {
         let line = query.out + row * query.outStride

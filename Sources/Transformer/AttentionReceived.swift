@@ -36,11 +36,16 @@ extension LayerSteps {
   ) {
     let c = configuration
     let kernels = pool.kernels
-    let reader = CacheReader(cache: sequence.cache, head: kvHead, configuration: c, kernels: kernels)
+    let type = sequence.cache.type
+    precondition(!type.hasBlocks, "a query of another block sees other forms of keys")
+    let segments = sequence.cache.segments(head: kvHead, position: 0, end: sequence.rowCount)
+    let reader = CacheReader(segment: segments[0], configuration: c, kernels: kernels)
     let block = LayerSteps.keyBlock
     let most = LayerSteps.queryBlock
     let scale = 1 / Float(c.headDim).squareRoot()
-    Scratch.withFloats(most * (block + 2) + reader.scratchFloats(rows: most)) { memory in
+    Scratch.withFloats(
+      most * (block + 2) + CacheReader.scratchFloats(rows: most, type: type, configuration: c)
+    ) { memory in
       let (scores, highest) = (memory, memory + most * block)
       let (total, scratch) = (highest + most, highest + 2 * most)
       for firstRow in stride(from: 0, to: sequence.rowCount, by: most) {

@@ -17,8 +17,10 @@ package struct CachePlane: Equatable, Sendable {
 
 extension KVCacheType {
   /// The planes of a layer, in the order of ``KVCache/plane(_:number:layer:)``: keys by head, values by head and panel, and of
-  /// `int8` the scales of keys and of values by head.
+  /// `int8` the scales of keys and of values by head. Empty: of `int4`, whose memory does not
+  /// grow by planes: the first block and the latest ones are kept in another form.
   package func planes(_ c: DecoderConfiguration) -> [CachePlane] {
+    guard !hasBlocks else { return [] }
     let panels = LayerCache.paddedHeadDim(c) / panelWidth
     func plane(_ name: String, _ count: Int, _ elements: Int, _ size: Int) -> CachePlane {
       CachePlane(name: name, count: count, unitTokens: panelWidth, unitBytes: panelWidth * elements * size)
@@ -71,6 +73,7 @@ extension KVCache {
       layer.keys.buffer.update(repeating: 0)
       layer.values.buffer.update(repeating: 0)
       layer.scales.buffer.update(repeating: 0)
+      layer.codes.buffer.update(repeating: 0)
     }
   }
 }

@@ -21,7 +21,8 @@ package final class Decoder: LanguageModel {
 
   package init(
     configuration: DecoderConfiguration, embedding: WeightMatrix, layers: [DecoderLayer],
-    finalNorm: AlignedBuffer<Float>, head: Linear, variants: [DecoderWeights] = [], pool: WorkerPool = .shared
+    finalNorm: AlignedBuffer<Float>, head: Linear, variants: [DecoderWeights] = [],
+    attention: AttentionArithmetic = .exact, pool: WorkerPool = .shared
   ) {
     precondition(layers.count == configuration.layerCount)
     precondition(variants.allSatisfy { $0.layers.count == configuration.layerCount })
@@ -32,7 +33,8 @@ package final class Decoder: LanguageModel {
     self.finalNorm = finalNorm
     self.head = head
     steps = LayerSteps(
-      configuration: configuration, rotary: RotaryEmbedding(configuration.rotary), pool: pool)
+      configuration: configuration, rotary: RotaryEmbedding(configuration.rotary), pool: pool,
+      arithmetic: attention)
   }
 
   package var vocabularySize: Int { configuration.vocabularySize }
@@ -69,7 +71,7 @@ package final class Decoder: LanguageModel {
         Linear.announce(head, outputs: head.outFeatures, pool: steps.pool)
       }
     }
-    for (tokens, cache) in batch { cache.count += tokens.count }
+    for (tokens, cache) in batch { cache.append(tokens.count) }
     let width = configuration.hiddenSize
     for part in parts {
       let first = x.pointer + part.rows.lowerBound * width
@@ -189,7 +191,8 @@ extension Decoder {
     let weights = weights ?? self.weights
     return Decoder(
       configuration: configuration, embedding: embedding, layers: weights.layers,
-      finalNorm: weights.finalNorm, head: weights.head, variants: variants, pool: steps.pool)
+      finalNorm: weights.finalNorm, head: weights.head, variants: variants, attention: steps.arithmetic,
+      pool: steps.pool)
   }
 }
 

@@ -51,6 +51,13 @@ package struct DecoderLayer: Sendable {
 }
 
 extension DecoderLayer {
+  /// Whether a projection has integer weights.
+  package var hasIntegers: Bool {
+    (qkv.linears + [o, gate, up, down]).contains {
+      if case .intPanels = $0.weight { true } else { false }
+    }
+  }
+
   /// How the layer's products with floats are computed.
   package mutating func setFloatArithmetic(_ arithmetic: FloatArithmetic) {
     func set(_ linear: inout Linear) { linear.floatArithmetic = arithmetic }
@@ -126,8 +133,14 @@ package struct LayerSteps: Sendable {
   package let configuration: DecoderConfiguration
   package let rotary: RotaryEmbedding
   package let pool: WorkerPool
+  /// Of attention.
+  package let arithmetic: AttentionArithmetic
 
-  package init(configuration: DecoderConfiguration, rotary: RotaryEmbedding, pool: WorkerPool) {
+  package init(
+    configuration: DecoderConfiguration, rotary: RotaryEmbedding, pool: WorkerPool,
+    arithmetic: AttentionArithmetic = .exact
+  ) {
+    self.arithmetic = arithmetic
     self.configuration = configuration
     self.rotary = rotary
     self.pool = pool

@@ -9,21 +9,24 @@ package enum KVCacheType: String, CaseIterable, Sendable {
   case f16
   /// Whole numbers −127…127 with one fp32 scale, `max|x| / 127`, for each token's key (and value) of each head: a quarter.
   case int8
+  /// Whole numbers 0…15 in blocks of 64 tokens, with a scale and a minimum for each element of the keys in a block and for each
+  /// token's value. The first block, and for its own queries the block that a token belongs to, are in half precision: what a
+  /// query sees depends on its position alone, not on how many tokens are read together.
+  case int4
 
+  /// Of panels; of `int4`, those of the tokens in half precision.
   var kernelType: KernelType {
     switch self {
     case .f32: .f32
-    case .f16: .f16
+    case .f16, .int4: .f16
     case .int8: .int8
     }
   }
-  var byteCount: Int {
-    switch self {
-    case .f32: 4
-    case .f16: 2
-    case .int8: 1
-    }
-  }
+  /// Of an element of ``kernelType``.
+  var byteCount: Int { kernelType.byteCount }
+
+  /// Whether a query sees other forms of keys than one of another block does.
+  var hasBlocks: Bool { self == .int4 }
 }
 
 /// Keys and values of the tokens a decoder has seen, for every layer.
@@ -32,7 +35,7 @@ package enum KVCacheType: String, CaseIterable, Sendable {
 package final class KVCache: @unchecked Sendable {
   // Unchecked: one thread at a time runs a decoder with a cache; its tasks write different heads or positions.
   /// Tokens held.
-  package internal(set) var count = 0
+  package private(set) var count = 0
   /// Tokens there is room for.
   package let capacity: Int
   package let type: KVCacheType
@@ -43,6 +46,8 @@ package final class KVCache: @unchecked Sendable {
   let layers: [LayerCache]
   /// Lives as long as the memory: what a file's pages in it need.
   package var companions: [any AnyObject & Sendable] = []
+  /// Of ``KVCacheType/int4``: which block each place for recent ones holds whole, or as far as there are tokens; −1: none.
+  private var recentBlocks = [Int](repeating: -1, count: LayerCache.recentBlocks)
 
   /// - Parameter retaining: false makes one layer's memory serve all of them in turn: enough to run a window once from
   ///   its start to its end, not to continue it.
@@ -69,10 +74,26 @@ package final class KVCache: @unchecked Sendable {
     layers = []
   }
 
-  /// Forgets all tokens from position `newCount` on.
+  /// Forgets all tokens from position `newCount` on, and with ``KVCacheType/int4`` possibly some before it: those of a block of
+  /// which only codes are left, because further queries of that block would see them as they were. ``count`` says what is left.
   package func truncate(to newCount: Int) {
     precondition(newCount >= 0 && newCount <= count)
     count = newCount
+    guard type.hasBlocks else { return }
+    let block = count / keyValueBlock
+    if block > 0 && recentBlocks[LayerCache.recentPlace(of: block)] != block { count = block * keyValueBlock }
+  }
+
+  /// Takes note that the decoder has stored the keys and values of so many tokens.
+  func append(_ tokens: Int) {
+    precondition(count + tokens <= capacity)
+    if type.hasBlocks && tokens > 0 {
+      let blocks = count / keyValueBlock...(count + tokens - 1) / keyValueBlock
+      for block in blocks.suffix(recentBlocks.count) where block > 0 {
+        recentBlocks[LayerCache.recentPlace(of: block)] = block
+      }
+    }
+    count += tokens
   }
 
   /// A copy with the tokens held, and room for `capacity`.
@@ -83,6 +104,7 @@ package final class KVCache: @unchecked Sendable {
     pool.run(layers.count) { other.copyLayer($0, from: self) }
     other.variant = variant
     other.count = count
+    other.recentBlocks = recentBlocks
     return other
   }
 
@@ -115,6 +137,9 @@ package final class KVCache: @unchecked Sendable {
 /// Keys: per head panels of 16 positions, `[headDim][16]` each, the right-hand side of Q·Kᵀ. Values: per head panels of
 /// 16 elements of the head, `[position][16]` each, the right-hand side of P·V. Scales of ``KVCacheType/int8``: per head
 /// one for each position.
+///
+/// ``KVCacheType/int4`` has panels for the first block and the ``recentBlocks`` latest only, the first in place 0 and
+/// block b in place 1 + (b − 1) mod ``recentBlocks``, and codes of all whole blocks but the first.
 final class LayerCache: Sendable {
   /// Where everything is; valid while the cache exists.
   let view: LayerCacheView
@@ -122,10 +147,18 @@ final class LayerCache: Sendable {
   let values: AlignedBuffer<UInt8>
   /// `[2 · kvHeads][roundedCapacity]`, keys' then values'; empty unless the type is int8.
   let scales: AlignedBuffer<Float>
+  /// `[kvHeads][blocks]`, a place for the first block included; empty unless the type is int4.
+  let codes: AlignedBuffer<UInt8>
+
+  /// Places for blocks in half precision: so many tokens can be read together. More take more memory, fewer share the work of
+  /// a pass among threads less evenly.
+  static let recentBlocks = 4
+  /// Of a block after the first one.
+  static func recentPlace(of block: Int) -> Int { (block - 1) % recentBlocks }
 
   init(_ c: DecoderConfiguration, capacity: Int, type: KVCacheType, retaining: Bool) {
     let paddedHeadDim = LayerCache.paddedHeadDim(c)
-    let roundedCapacity = LayerCache.rounded(capacity)
+    let roundedCapacity = LayerCache.panelTokens(capacity, type: type)
     func memory<Element>(_ count: Int) -> AlignedBuffer<Element> {
       // A cache that is kept may be saved: its unused elements are zeros, and large ones can hold pages of files.
       retaining ? AlignedBuffer(reserving: count) : AlignedBuffer(count: count, isSparse: true)
@@ -133,9 +166,26 @@ final class LayerCache: Sendable {
     keys = memory(c.kvHeads * roundedCapacity * c.headDim * type.byteCount)
     values = memory(c.kvHeads * roundedCapacity * paddedHeadDim * type.byteCount)
     scales = memory(type == .int8 ? 2 * c.kvHeads * roundedCapacity : 0)
+    let codeBytes = LayerCache.codeBytes(c, capacity: capacity, type: type)
+    codes = memory(c.kvHeads * codeBytes)
     view = LayerCacheView(
       type: type, roundedCapacity: roundedCapacity, headDim: c.headDim, paddedHeadDim: paddedHeadDim,
-      kvHeads: c.kvHeads, keys: keys.pointer, values: values.pointer, scales: scales.pointer)
+      kvHeads: c.kvHeads, codeBytes: codeBytes, keys: keys.pointer, values: values.pointer,
+      scales: scales.pointer, codes: codes.pointer)
+  }
+
+  /// Tokens there are panels for.
+  private static func panelTokens(_ capacity: Int, type: KVCacheType) -> Int {
+    type.hasBlocks ? min(1 + recentBlocks, blocks(capacity)) * keyValueBlock : rounded(capacity)
+  }
+
+  private static func blocks(_ capacity: Int) -> Int { (capacity + keyValueBlock - 1) / keyValueBlock }
+
+  /// Bytes of the codes of a head.
+  private static func codeBytes(_ c: DecoderConfiguration, capacity: Int, type: KVCacheType) -> Int {
+    guard type.hasBlocks else { return 0 }
+    return blocks(capacity)
+      * Kernels.keyValueBlockBytes(headDim: c.headDim, paddedHeadDim: paddedHeadDim(c))
   }
 
   /// Whole panels, and in large caches whole pages of every plane, into which pages of a file can be mapped.
@@ -150,23 +200,30 @@ final class LayerCache: Sendable {
 
   static func byteCount(_ c: DecoderConfiguration, capacity: Int, type: KVCacheType) -> Int {
     let elements = (c.headDim + paddedHeadDim(c)) * type.byteCount
-    return c.kvHeads * rounded(capacity) * (elements + (type == .int8 ? 2 * MemoryLayout<Float>.size : 0))
+    let panels =
+      panelTokens(capacity, type: type) * (elements + (type == .int8 ? 2 * MemoryLayout<Float>.size : 0))
+    return c.kvHeads * (panels + codeBytes(c, capacity: capacity, type: type))
   }
 }
 
 /// Pointers into a ``LayerCache``: threads that count references to the same objects wait for each other.
 struct LayerCacheView: Sendable {
   let type: KVCacheType
+  /// Positions there are panels for.
   let roundedCapacity: Int
   let headDim, paddedHeadDim, kvHeads: Int
-  fileprivate let keys, values: DisjointWrites<UInt8>
+  /// Of a head.
+  fileprivate let codeBytes: Int
+  fileprivate let keys, values, codes: DisjointWrites<UInt8>
   fileprivate let scales: DisjointWrites<Float>
 
   fileprivate init(
-    type: KVCacheType, roundedCapacity: Int, headDim: Int, paddedHeadDim: Int, kvHeads: Int,
+    type: KVCacheType, roundedCapacity: Int, headDim: Int, paddedHeadDim: Int, kvHeads: Int, codeBytes: Int,
     keys: UnsafeMutablePointer<UInt8>, values: UnsafeMutablePointer<UInt8>,
-    scales: UnsafeMutablePointer<Float>
+    scales: UnsafeMutablePointer<Float>, codes: UnsafeMutablePointer<UInt8>
   ) {
+    self.codeBytes = codeBytes
+    self.codes = DisjointWrites(codes)
     (self.type, self.roundedCapacity) = (type, roundedCapacity)
     (self.headDim, self.paddedHeadDim, self.kvHeads) = (headDim, paddedHeadDim, kvHeads)
     self.keys = DisjointWrites(keys)
@@ -174,12 +231,77 @@ struct LayerCacheView: Sendable {
     self.scales = DisjointWrites(scales)
   }
 
-  /// Panels of keys from position `position`, a multiple of 16, on: 16 · headDim elements each, back to back.
+  /// Tokens that can be stored and attended to together from `position` on.
+  func tokensAtOnce(from position: Int) -> Int {
+    type.hasBlocks ? LayerCache.recentBlocks * keyValueBlock - position % keyValueBlock : Int.max
+  }
+
+  /// Where the panels of a position are: the position itself, but with ``KVCacheType/int4``.
+  func place(of position: Int) -> Int {
+    guard type.hasBlocks else { return position }
+    let block = position / keyValueBlock
+    let place = block == 0 ? 0 : 1 + LayerCache.recentPlace(of: block)
+    return place * keyValueBlock + position % keyValueBlock
+  }
+
+  /// The codes of a block of one head.
+  func codes(head: Int, block: Int) -> UnsafeMutablePointer<UInt8> {
+    let bytes = Kernels.keyValueBlockBytes(headDim: headDim, paddedHeadDim: paddedHeadDim)
+    return codes + (head * codeBytes + block * bytes)
+  }
+
+  /// The blocks of which codes are made when the tokens up to `end` are stored: those that become whole, but the first.
+  func completedBlocks(from first: Int, to end: Int) -> Range<Int> {
+    let bounds = (max(1, first / keyValueBlock), end / keyValueBlock)
+    return type.hasBlocks && bounds.0 < bounds.1 ? bounds.0..<bounds.1 : 0..<0
+  }
+
+  func encode(head: Int, block: Int, kernels: Kernels) {
+    let place = place(of: block * keyValueBlock)
+    kernels.encodeKeyValueBlock(
+      codes(head: head, block: block), keys: keyPanels(head: head, from: place),
+      values: valuePanels(head: head, from: place), valuePanelStride: roundedCapacity * panelWidth,
+      headDim: headDim, paddedHeadDim: paddedHeadDim)
+  }
+
+  /// What a query at `position` and those after it up to position `end` − 1, which are of the same block with
+  /// ``KVCacheType/int4``, see of a head.
+  func segments(head: Int, position: Int, end: Int) -> KeyValueSegments {
+    var segments = KeyValueSegments()
+    func panels(_ first: Int, _ count: Int) {
+      let place = place(of: first)
+      let hasScales = type == .int8
+      segments.append(
+        KeyValueSegment(
+          first: first, count: count,
+          storage: .panels(
+            type.kernelType, keys: keyPanels(head: head, from: place),
+            values: valuePanels(head: head, from: place), valuePanelStride: roundedCapacity * panelWidth,
+            keyScales: hasScales ? UnsafePointer(keyScales(head: head)) : nil,
+            valueScales: hasScales ? UnsafePointer(valueScales(head: head)) : nil)))
+    }
+    let start = position / keyValueBlock * keyValueBlock
+    guard type.hasBlocks && start > 0 else {
+      panels(0, end)
+      return segments
+    }
+    panels(0, keyValueBlock)
+    if start > keyValueBlock {
+      segments.append(
+        KeyValueSegment(
+          first: keyValueBlock, count: start - keyValueBlock,
+          storage: .codes(UnsafePointer(codes(head: head, block: 1)))))
+    }
+    panels(start, end - start)
+    return segments
+  }
+
+  /// Panels of keys from place `position`, a multiple of 16, on: 16 · headDim elements each, back to back.
   func keyPanels(head: Int, from position: Int) -> UnsafeRawPointer {
     UnsafeRawPointer(keys + (head * roundedCapacity + position) * headDim * type.byteCount)
   }
 
-  /// The first panel of values from position `position` on; the next is `roundedCapacity * 16` elements further.
+  /// The first panel of values from place `position` on; the next is `roundedCapacity * 16` elements further.
   func valuePanels(head: Int, from position: Int) -> UnsafeRawPointer {
     UnsafeRawPointer(
       values + (head * roundedCapacity * paddedHeadDim + position * panelWidth) * type.byteCount)
@@ -194,9 +316,10 @@ struct LayerCacheView: Sendable {
   func store(
     head: Int, position: Int, key: UnsafePointer<Float>, value: UnsafePointer<Float>, kernels: Kernels
   ) {
+    let position = place(of: position)
     switch type {
     case .f32: scatter(key, value, head: head, position: position)
-    case .f16:
+    case .f16, .int4:
       narrowed(headDim * 2) { (k: UnsafeMutablePointer<UInt16>) in
         kernels.narrow(k, from: key, type: .f16, count: headDim)
         kernels.narrow(k + headDim, from: value, type: .f16, count: headDim)
@@ -214,6 +337,10 @@ struct LayerCacheView: Sendable {
   /// The first `count` tokens of another cache of the same model.
   func copyTokens(_ count: Int, from other: LayerCacheView) {
     let size = type.byteCount
+    if type.hasBlocks {
+      copyBlocks(count, from: other)
+      return
+    }
     let keyBytes = (count + panelWidth - 1) / panelWidth * panelWidth * headDim * size
     for head in 0..<kvHeads {
       UnsafeMutableRawPointer(mutating: keyPanels(head: head, from: 0)).copyMemory(
@@ -228,6 +355,36 @@ struct LayerCacheView: Sendable {
       guard type == .int8 else { continue }
       keyScales(head: head).update(from: other.keyScales(head: head), count: count)
       valueScales(head: head).update(from: other.valueScales(head: head), count: count)
+    }
+  }
+
+  /// Codes of whole blocks, and the first block and the recent ones in half precision.
+  private func copyBlocks(_ count: Int, from other: LayerCacheView) {
+    let blocks = (count + keyValueBlock - 1) / keyValueBlock
+    for block in max(1, blocks - LayerCache.recentBlocks)..<max(1, blocks) { copyPanels(block, from: other) }
+    if blocks > 0 { copyPanels(0, from: other) }
+    let bytes = Kernels.keyValueBlockBytes(headDim: headDim, paddedHeadDim: paddedHeadDim)
+    let whole = count / keyValueBlock
+    guard whole > 1 else { return }
+    for head in 0..<kvHeads {
+      codes(head: head, block: 1).update(
+        from: other.codes(head: head, block: 1), count: (whole - 1) * bytes)
+    }
+  }
+
+  private func copyPanels(_ block: Int, from other: LayerCacheView) {
+    let size = type.byteCount
+    let (place, from) = (place(of: block * keyValueBlock), other.place(of: block * keyValueBlock))
+    for head in 0..<kvHeads {
+      UnsafeMutableRawPointer(mutating: keyPanels(head: head, from: place)).copyMemory(
+        from: other.keyPanels(head: head, from: from), byteCount: keyValueBlock * headDim * size)
+      for panel in 0..<paddedHeadDim / panelWidth {
+        UnsafeMutableRawPointer(
+          mutating: valuePanels(head: head, from: place) + panel * roundedCapacity * panelWidth * size
+        ).copyMemory(
+          from: other.valuePanels(head: head, from: from) + panel * other.roundedCapacity * panelWidth * size,
+          byteCount: keyValueBlock * panelWidth * size)
+      }
     }
   }
 

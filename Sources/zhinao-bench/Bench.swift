@@ -17,13 +17,15 @@ struct Bench: ParsableCommand {
       EXAMPLES
         zhinao-bench model-int4.zhinao
         zhinao-bench encoder bge-small/
+        zhinao-bench attention --head-dim 64
         zhinao-bench kernels
         zhinao-bench make-model --shape 7b --encoding int4 -o random.zhinao
       """,
     version: ToolVersion.generator,
     subcommands: [
-      ModelCommand.self, EncoderCommand.self, KernelsCommand.self, QuantizeCommand.self, TokenizeCommand.self,
-      VerifyCommand.self, MakeModelCommand.self,
+      ModelCommand.self, EncoderCommand.self, AttentionCommand.self, KernelsCommand.self,
+      QuantizeCommand.self,
+      TokenizeCommand.self, VerifyCommand.self, MakeModelCommand.self,
     ],
     defaultSubcommand: ModelCommand.self)
 }

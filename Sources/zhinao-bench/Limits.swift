@@ -12,13 +12,18 @@ enum Limits {
   /// The same over about a tenth of a second, however the threads share it: what the cores give around a longer piece of work. On a
   /// virtual machine that is less than their best few milliseconds, and changes from one second to the next.
   static func sustainedFlops(pool: WorkerPool = .shared) -> Double {
+    sustained(pool) { pool.kernels.burn(rounds: 200_000) }
+  }
+
+  /// The same for products of pairs of bf16, or of floats where attention in `fast` arithmetic multiplies these.
+  static func sustainedPairs(pool: WorkerPool = .shared) -> Double {
+    sustained(pool) { pool.kernels.burnPairs(rounds: 200_000) }
+  }
+
+  private static func sustained(_ pool: WorkerPool, _ burst: @Sendable () -> Double) -> Double {
     let bursts = 128 * pool.threadCount
     let counts = AlignedBuffer<Double>(count: bursts)
-    let seconds = Timing.seconds {
-      pool.run(bursts) { burst in
-        counts[burst] = pool.kernels.burn(rounds: 200_000)
-      }
-    }
+    let seconds = Timing.seconds { pool.run(bursts) { counts[$0] = burst() } }
     return counts.buffer.reduce(0, +) / seconds
   }
 

@@ -43,6 +43,10 @@ struct MakeModelCommand: ParsableCommand {
     help: ArgumentHelp("Number of layers, instead of the number of the shape.", valueName: "n"))
   var layers: Int?
   @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Tokens of context that the model claims to be made for.", valueName: "n"))
+  var context = 4096
+  @Option(
     name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Output path.", valueName: "path")
   )
   var destination: String
@@ -50,6 +54,7 @@ struct MakeModelCommand: ParsableCommand {
 
   func validate() throws {
     try OptionRange.check("--layers", layers, 1...1000)
+    try OptionRange.check("--context", context, 1...1 << 20)
     guard [4, 8, 16].contains(headBits) else { throw ValidationError("--head-bits: expected 16, 8 or 4.") }
     if encoding == .int4 && !destination.bytes.hasSuffix(".zhinao") {
       throw ValidationError("--encoding int4 needs an output that ends in .zhinao.")
@@ -145,7 +150,8 @@ struct MakeModelCommand: ParsableCommand {
       "intermediate_size": .init(inner), "num_hidden_layers": .init(layers ?? layerCount),
       "num_attention_heads": .init(heads), "num_key_value_heads": .init(heads),
       "vocab_size": .init(vocabulary),
-      "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu",
+      "max_position_embeddings": .init(context), "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+      "hidden_act": "silu",
       "tie_word_embeddings": false, "torch_dtype": "bfloat16",
     ]
   }

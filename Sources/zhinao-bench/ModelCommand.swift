@@ -60,8 +60,9 @@ struct ModelCommand: ParsableCommand {
       throw ValidationError("\(most) tokens do not fit into the model's context of \(decoder.contextLength).")
     }
     let tokens = promptTokens + contextTokens + newTokens + 2
-    let each = KVCache.byteCount(configuration: decoder.configuration, capacity: 1024, type: cacheType) / 1024
-    try MemoryCheck.require(tokens * each, for: "a cache for \(tokens) tokens")
+    try MemoryCheck.require(
+      KVCache.byteCount(configuration: decoder.configuration, capacity: tokens, type: cacheType),
+      for: "a cache for \(tokens) tokens")
   }
 
   func run() throws {
@@ -114,6 +115,7 @@ struct ModelCommand: ParsableCommand {
       "peak_rss_bytes": .init(Limits.peakResidentBytes), "threads": .init(WorkerPool.shared.threadCount),
       "isa": .string(WorkerPool.shared.kernels.name), "arithmetic": .string(arithmetic.rawValue),
       "kv_cache": .string(cacheType.rawValue),
+      "kv_cache_bytes": .init(cacheBytes(decoder)),
       "repetitions": .init(repetitions.count),
     ]
     try page?.model(
@@ -143,12 +145,19 @@ struct ModelCommand: ParsableCommand {
         ["weights read a token", Format.bytes(bytesPerToken)],
         ["read bandwidth reached", Format.number(achieved / 1e9, digits: 1) + " GB/s"],
         ["read bandwidth of this memory", Format.number(measured / 1e9, digits: 1) + " GB/s"],
+        ["KV cache of the generation, \(cacheType.rawValue)", Format.bytes(cacheBytes(decoder))],
         ["load", Format.number(loadSeconds * 1000, digits: 1) + " ms"],
         ["anonymous memory after load", anonymous.map(Format.bytes) ?? "?"],
         ["peak resident memory", Format.bytes(Limits.peakResidentBytes)],
         ["threads, instructions", "\(WorkerPool.shared.threadCount), \(WorkerPool.shared.kernels.name)"],
       ])
     }
+  }
+
+  /// Bytes of the cache that a generation continues.
+  private func cacheBytes(_ decoder: Decoder) -> Int {
+    KVCache.byteCount(
+      configuration: decoder.configuration, capacity: contextTokens + newTokens + 1, type: cacheType)
   }
 
   /// Multiplications and additions for each token of a prompt, the head and attention left out, and whether they are

@@ -59,7 +59,9 @@ package struct SyntheticModel {
         owner: buffer))
   }
 
-  package func decoder(panels: Bool = false, pool: WorkerPool = .shared) -> Decoder {
+  package func decoder(
+    panels: Bool = false, attention: AttentionArithmetic = .exact, pool: WorkerPool = .shared
+  ) -> Decoder {
     let c = configuration
     let layers = (0..<c.layerCount).map { i in
       DecoderLayer(
@@ -80,7 +82,7 @@ package struct SyntheticModel {
       configuration: c, embedding: matrix("embed", out: c.vocabularySize, into: c.hiddenSize, panels: panels),
       layers: layers, finalNorm: AlignedBuffer(tensors["norm"]!),
       head: Linear(weight: matrix("head", out: c.vocabularySize, into: c.hiddenSize, panels: panels)),
-      pool: pool)
+      attention: attention, pool: pool)
   }
 
   /// Logits `[tokens][vocabulary]`, everything in double, attention over the full matrix of scores.

@@ -13,13 +13,21 @@ import Transformer
   func everyInstructionSetGivesTheSameBits(
     type: KVCacheType, shape: (heads: Int, kvHeads: Int, headDim: Int)
   ) throws {
+    for arithmetic in [AttentionArithmetic.exact, .fast] {
+      try everyInstructionSetGivesTheSameBits(type: type, shape: shape, arithmetic: arithmetic)
+    }
+  }
+
+  private func everyInstructionSetGivesTheSameBits(
+    type: KVCacheType, shape: (heads: Int, kvHeads: Int, headDim: Int), arithmetic: AttentionArithmetic
+  ) throws {
     let configuration = SyntheticModel(
       layout: .separate, heads: shape.heads, kvHeads: shape.kvHeads, headDim: shape.headDim
     ).configuration
     func attend(_ isa: InstructionSet, threads: Int) throws -> [UInt32] {
       let steps = LayerSteps(
         configuration: configuration, rotary: RotaryEmbedding(configuration.rotary),
-        pool: WorkerPool(threads: threads, kernels: try #require(Kernels(for: isa))))
+        pool: WorkerPool(threads: threads, kernels: try #require(Kernels(for: isa))), arithmetic: arithmetic)
       let lengths = [530, 61]
       let caches = lengths.map {
         KVCache(configuration: configuration, capacity: $0 + 1, type: type)

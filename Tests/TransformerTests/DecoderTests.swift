@@ -44,12 +44,13 @@ import Transformer
   }
 
   /// One token at a time, in pieces, beside other sequences, as panels or rows, on any number of threads: the same bits.
-  @Test(arguments: KVCacheType.allCases) func everyWayOfRunningGivesTheSameBits(type: KVCacheType) {
+  @Test(arguments: KVCacheType.allCases, [AttentionArithmetic.exact, .fast])
+  func everyWayOfRunningGivesTheSameBits(type: KVCacheType, attention: AttentionArithmetic) {
     let model = SyntheticModel(layout: .interleaved, heads: 4, kvHeads: 2)
     let tokens = DecoderTests.tokens(70)
-    let whole = DecoderTests.logits(model.decoder(), tokens, type)
+    let whole = DecoderTests.logits(model.decoder(attention: attention), tokens, type)
     for threads in 1...3 {
-      let decoder = model.decoder(panels: true, pool: WorkerPool(threads: threads))
+      let decoder = model.decoder(panels: true, attention: attention, pool: WorkerPool(threads: threads))
       #expect(DecoderTests.logits(decoder, tokens, type) == whole)
       for pieces in [[70], [33, 37], [1, 32, 1, 36], [3, 5, 2, 8, 52], Array(repeating: 1, count: 70)] {
         let cache = decoder.makeCache(capacity: 70, type: type)
@@ -68,9 +69,63 @@ import Transformer
     }
   }
 
+  /// Blocks of keys in 4 bits: pieces that end within a block, at its end and beyond the tokens kept in half precision; single
+  /// tokens; a cache that was copied; and one that was cut off, near its end and far before it.
+  @Test(arguments: [AttentionArithmetic.exact, .fast])
+  func blocksOfCodesDependOnPositionsAlone(attention: AttentionArithmetic) {
+    let model = SyntheticModel(layout: .separate, heads: 4, kvHeads: 2, headDim: 20)
+    let tokens = DecoderTests.tokens(700)
+    let decoder = model.decoder(attention: attention, pool: WorkerPool(threads: 2))
+    let whole = DecoderTests.logits(decoder, tokens, .int4)
+    #expect(whole != DecoderTests.logits(decoder, tokens, .f16))
+    func continued(_ cache: KVCache, _ pieces: [Int]) {
+      for piece in pieces {
+        let at = cache.count
+        let hidden = decoder.hiddenStates(Array(tokens[at..<at + piece]), cache: cache)
+        let found = decoder.logits(hidden, rows: 0..<piece).array
+        #expect(found == Array(whole[at * 70..<(at + piece) * 70]), "\(piece) tokens from \(at) on")
+      }
+    }
+    for pieces in [
+      [64, 64, 572], [1, 200, 55, 300, 144], [63, 1, 1, 63, 572], [400] + Array(repeating: 1, count: 300),
+    ] {
+      continued(decoder.makeCache(capacity: 700, type: .int4), pieces)
+    }
+    let cache = decoder.makeCache(capacity: 700, type: .int4)
+    continued(cache, [523])
+    let copy = cache.copy(configuration: model.configuration, capacity: 690, pool: decoder.steps.pool)
+    continued(copy, [5, 1, 40])
+    // Of the block of position 400 only codes are left, that of 470 is still there as it was, and so is the first one.
+    for (length, left) in [(470, 470), (400, 384), (200, 192), (20, 20)] {
+      cache.truncate(to: length)
+      #expect(cache.count == left)
+      continued(cache, [3, 1, 100])
+      cache.truncate(to: left)
+      continued(cache, [523 - left])
+    }
+    let prefix = decoder.makeCache(capacity: 300, type: .int4)
+    _ = decoder.hiddenStates(Array(tokens[..<270]), cache: prefix)
+    let states = decoder.hiddenStates([
+      (Array(tokens[270..<420]), prefix), (Array(tokens[270..<290]), prefix),
+    ])
+    #expect(decoder.logits(states, rows: 0..<150).array == Array(whole[270 * 70..<420 * 70]))
+    #expect(decoder.logits(states, rows: 150..<170).array == Array(whole[270 * 70..<290 * 70]))
+  }
+
+  /// bf16 keeps 8 bits of queries, keys, probabilities and values.
+  @Test func fastAttentionIsNearExact() {
+    let model = SyntheticModel(layout: .separate, heads: 6, kvHeads: 2, headDim: 24, seed: 5)
+    let tokens = DecoderTests.tokens(530)
+    let exact = DecoderTests.logits(model.decoder(), tokens)
+    let fast = DecoderTests.logits(model.decoder(attention: .fast), tokens)
+    let largest = exact.map { abs($0) }.max()!
+    let worst = zip(exact, fast).map { abs($0 - $1) }.max()!
+    #expect(worst > 0 && worst < largest * 1e-2, "largest difference \(worst) of \(largest)")
+  }
+
   /// Tokens far enough on that threads share their attention: one head of keys for all queries, whose queries are cut among
   /// threads, and fewer or more heads of keys than threads.
-  @Test(arguments: [(1, KVCacheType.f16), (1, .int8), (2, .f32), (3, .f16)])
+  @Test(arguments: [(1, KVCacheType.f16), (1, .int8), (2, .f32), (3, .f16), (2, .int4)])
   func queriesThatShareKeysGiveTheSameBitsOnAnyNumberOfThreads(kvHeads: Int, type: KVCacheType) {
     let model = SyntheticModel(layout: .separate, heads: 6, kvHeads: kvHeads, headDim: 64)
     let tokens = DecoderTests.tokens(523)
@@ -113,7 +168,7 @@ import Transformer
 
   /// Half precision keeps 11 bits of keys and values, bytes 7 of the largest in a head; heads that fill no panel, and a
   /// sequence over several blocks of keys.
-  @Test(arguments: [(KVCacheType.f16, 1.5e-3, 2), (.int8, 3e-2, 1)])
+  @Test(arguments: [(KVCacheType.f16, 1.5e-3, 2), (.int8, 3e-2, 1), (.int4, 0.2, 0)])
   func narrowCachesAreNearAndSmall(type: KVCacheType, tolerance: Double, bytesPerElement: Int) {
     let model = SyntheticModel(layout: .separate, heads: 2, kvHeads: 1, headDim: 24, seed: 5)
     let tokens = DecoderTests.tokens(530)
@@ -124,6 +179,15 @@ import Transformer
     let worst = zip(exact, found).map { Double(abs($0 - $1)) }.max()!
     #expect(worst > 0 && worst < largest * tolerance, "largest difference \(worst) of \(largest)")
     let c = decoder.configuration
+    guard type != .int4 else {
+      // Half a byte an element, two bytes for each of a key's scales and minima in a block and for those of each value; and five
+      // blocks in half precision.
+      let block = 64 * (24 + 32) / 2 + 2 * 2 * 24 + 2 * 2 * 64
+      #expect(
+        KVCache.byteCount(configuration: c, capacity: 640, type: type)
+          == c.layerCount * (10 * block + 5 * 64 * (24 + 32) * 2))
+      return
+    }
     let bytes = KVCache.byteCount(configuration: c, capacity: 64, type: type)
     #expect(bytes == c.layerCount * 64 * ((24 + 32) * bytesPerElement + (type == .int8 ? 8 : 0)))
   }

@@ -127,6 +127,36 @@ ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
     return sum;
 }
 
+ZN_INLINE v16i v_as_int(v16 v) {
+    v16i result;
+    for (int i = 0; i < 4; i++) result.q[i] = vreinterpretq_u32_f32(v.q[i]);
+    return result;
+}
+ZN_INLINE v16i vi_shift_left_23(v16i v) {
+    for (int i = 0; i < 4; i++) v.q[i] = vshlq_n_u32(v.q[i], 23);
+    return v;
+}
+ZN_INLINE v16i vi_load_u8(const uint8_t *p) {
+    const uint8x16_t bytes = vld1q_u8(p);
+    const uint16x8_t low = vmovl_u8(vget_low_u8(bytes)), high = vmovl_u8(vget_high_u8(bytes));
+    return (v16i){{vmovl_u16(vget_low_u16(low)), vmovl_u16(vget_high_u16(low)), vmovl_u16(vget_low_u16(high)),
+                   vmovl_u16(vget_high_u16(high))}};
+}
+// To the nearest bf16, subnormals to zero.
+ZN_INLINE v16 v_round_bf16(v16 v) {
+    for (int i = 0; i < 4; i++) {
+        const uint32x4_t bits = vreinterpretq_u32_f32(v.q[i]);
+        const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+        const uint32x4_t rounded = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7FFF)), odd);
+        const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+        // Of the bits alone: a comparison of floats would take subnormals for zero.
+        const uint32x4_t nan = vcgtq_u32(vandq_u32(bits, vdupq_n_u32(0x7FFFFFFF)), vdupq_n_u32(0x7F800000));
+        const uint32x4_t chosen = vandq_u32(vbslq_u32(nan, quiet, rounded), vdupq_n_u32(0xFFFF0000));
+        v.q[i] = vreinterpretq_f32_u32(vandq_u32(chosen, vtstq_u32(bits, vdupq_n_u32(0x7F800000))));
+    }
+    return v;
+}
+
 ZN_INLINE void v_transpose(v16 rows[16]) {
     for (int i = 0; i < 16; i += 4) {
         for (int j = 0; j < 4; j++) {

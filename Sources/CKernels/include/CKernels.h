@@ -61,6 +61,71 @@ typedef struct zn_outlier {
 // How many a row of k inputs may have: n inputs beyond L times the root mean square have n * L^2 < k.
 static inline int64_t zn_outlier_most(int64_t k) { return k / (ZN_OUTLIER_LIMIT * ZN_OUTLIER_LIMIT) + 1; }
 
+// ---- caches of keys and values --------------------------------------------------------------------------------
+// Keys of one head are panels of 16 positions, [head_dim][16] each; values are panels of 16 elements of the head,
+// [position][16] each, padded_dim / 16 of them.
+//
+// In 4 bits, ZN_KV_BLOCK positions of a head are one block. A key's element is code * scale + minimum with the scale and the
+// minimum of its element in the block, a value's with those of its position:
+//   codes of keys    [4 panels][(head_dim + 1) / 2][16] bytes, the lower half of an even element of the head, the upper one of
+//                    the odd element after it
+//   codes of values  [padded_dim / 16 panels][32][16] bytes, the lower half of an even position, the upper one of the odd one
+//   halves           scales of keys [head_dim], minima of keys [head_dim], scales of values [64], minima of values [64]
+#define ZN_KV_BLOCK 64
+static inline int64_t zn_kv_values_offset(int64_t head_dim) { return (head_dim + 1) / 2 * ZN_KV_BLOCK; }
+static inline int64_t zn_kv_scales_offset(int64_t head_dim, int64_t padded_dim) {
+    return zn_kv_values_offset(head_dim) + padded_dim * (ZN_KV_BLOCK / 2);
+}
+static inline int64_t zn_kv_block_bytes(int64_t head_dim, int64_t padded_dim) {
+    return zn_kv_scales_offset(head_dim, padded_dim) + 4 * head_dim + 4 * ZN_KV_BLOCK;
+}
+
+// Keys of a segment that `attend` takes at a time: where a running maximum may change. Part of the contract.
+#define ZN_ATTENTION_KEYS 256
+
+// Successive positions of a head that are stored alike.
+typedef struct zn_kv_segment {
+    // The first position; a multiple of 16, and of ZN_KV_BLOCK with codes.
+    int64_t first;
+    // Positions; a multiple of ZN_KV_BLOCK with codes.
+    int64_t count;
+    // Whether `keys` are blocks of codes, and hold the values as well.
+    bool is_codes;
+    // What keys and values are otherwise.
+    zn_float_type type;
+    const void *_Nonnull keys;
+    const void *_Nullable values;
+    // Elements.
+    int64_t value_panel_stride;
+    // Of bytes: one for each position.
+    const float *_Nullable key_scales;
+    const float *_Nullable value_scales;
+} zn_kv_segment;
+
+// Queries that see keys of the same head. Query r is of token r / group; the first token sees the keys at positions
+// 0 ..< first_visible, each further one sees one more.
+typedef struct zn_attention {
+    int64_t rows, group, first_visible;
+    int64_t head_dim, padded_dim;
+    // Query r is at queries + r / group * token_stride + r % group * head_stride, its result alike.
+    const float *_Nonnull queries;
+    int64_t token_stride, head_stride;
+    float *_Nonnull out;
+    int64_t out_token_stride, out_head_stride;
+    // What scores are multiplied with; log2 e is part of it.
+    float scale;
+    // Ascending and without gaps.
+    const zn_kv_segment *_Nonnull segments;
+    int64_t segment_count;
+} zn_attention;
+
+// Floats of scratch memory that `attend` needs.
+static inline int64_t zn_attention_scratch(int64_t rows, int64_t head_dim, int64_t padded_dim) {
+    const int64_t stride = (head_dim + 31) / 32 * 32;
+    return ZN_ATTENTION_KEYS * (head_dim + padded_dim + 1 + 2) + rows * (2 * stride + padded_dim + 33) +
+           6 * (stride + 2 * ZN_ATTENTION_KEYS + 48) + 2 * (ZN_ATTENTION_KEYS / ZN_KV_BLOCK) * stride + 16 * 16;
+}
+
 typedef struct zn_kernels {
     zn_isa isa;
     const char *_Nonnull name;
@@ -122,6 +187,25 @@ typedef struct zn_kernels {
     void (*_Nonnull gemv_panels)(int64_t rows, float *_Nonnull y, int64_t y_row_stride, const float *_Nonnull x,
                                  int64_t x_row_stride, const void *_Nonnull b, zn_float_type type,
                                  int64_t panel_stride, int64_t panels, int64_t k, bool add);
+
+    // ---- attention ---------------------------------------------------------------------------------------------
+    // Attention in `fast` arithmetic. Subnormal numbers count as zero; [x] is x rounded to the nearest bf16.
+    //   1. q' = q * scale. A score is the chain of gemm_bf16 of [q'] and [key]; with bytes it is multiplied with the key's scale;
+    //      with codes it is the chain of [q' * scale] and 128 + code, from sum(q' * minimum) - 128 * sum [q' * scale].
+    //   2. Keys come in blocks of ZN_ATTENTION_KEYS from the start of their segment. A block's maximum, if it is the highest so
+    //      far, replaces the row's, and what is summed so far is multiplied with 2^(old - new).
+    //   3. p = 2^(score - maximum) by a polynomial of our own. The sum of p has 16 lanes, as all sums over an array.
+    //   4. The values are added as the chain of gemm_bf16 of [p] and [value], p times the value's scale with bytes; with codes
+    //      the chain of [p * scale] and 128 + code, and beside it the sums of p * minimum and of -128 * [p * scale].
+    // A row's result does not depend on the other rows. scratch: zn_attention_scratch floats, aligned to 64 bytes.
+    void (*_Nonnull attend)(const zn_attention *_Nonnull job, float *_Nonnull scratch);
+    // One head's ZN_KV_BLOCK positions in half precision -> a block of codes, each the nearest to what it stands for. All are
+    // finite. `block` is aligned to 2 bytes.
+    void (*_Nonnull encode_kv_block)(uint8_t *_Nonnull block, const uint16_t *_Nonnull keys, const uint16_t *_Nonnull values,
+                                     int64_t value_panel_stride, int64_t head_dim, int64_t padded_dim);
+    // A block's panels as floats: code * scale + minimum, rounded once.
+    void (*_Nonnull decode_kv_block)(float *_Nullable keys, float *_Nullable values, int64_t value_panel_stride,
+                                     const uint8_t *_Nonnull block, int64_t head_dim, int64_t padded_dim);
 
     // ---- integer panels (Formats/packed-model.md) -------------------------------------------------------------
     // Panels of 16 outputs, fields of `bits` = 2, 4 or 8 bits. 64 bytes hold 16 outputs x 32 / bits inputs: byte
@@ -306,6 +390,8 @@ typedef struct zn_kernels {
     // registers of its own, as in a product; some cores do more of them when two operands are shared, which is of no use
     // to anybody. Returns how many multiplications and additions were done.
     double (*_Nonnull burn)(int64_t rounds, float *_Nonnull result);
+    // The same for products of pairs of bf16, or of floats where attend() multiplies these.
+    double (*_Nonnull burn_pairs)(int64_t rounds, float *_Nonnull result);
     // The same for the byte products of gemm_int8. `result` takes 16 whole numbers.
     double (*_Nonnull burn_bytes)(int64_t rounds, int32_t *_Nonnull result);
 } zn_kernels;

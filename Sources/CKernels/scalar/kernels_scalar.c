@@ -159,6 +159,34 @@ ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
     return sum;
 }
 
+ZN_INLINE v16i v_as_int(v16 v) {
+    v16i result;
+    memcpy(result.lane, v.lane, sizeof result.lane);
+    return result;
+}
+ZN_INLINE v16i vi_shift_left_23(v16i v) {
+    for (int i = 0; i < 16; i++) v.lane[i] <<= 23;
+    return v;
+}
+ZN_INLINE v16i vi_load_u8(const uint8_t *p) {
+    v16i result;
+    for (int i = 0; i < 16; i++) result.lane[i] = p[i];
+    return result;
+}
+// To the nearest bf16, subnormals to zero.
+ZN_INLINE v16 v_round_bf16(v16 v) {
+    for (int i = 0; i < 16; i++) {
+        uint32_t bits;
+        memcpy(&bits, &v.lane[i], sizeof bits);
+        const bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
+        if ((bits & 0x7F800000) == 0) bits = 0;
+        bits = nan ? bits | 0x400000 : bits + 0x7FFF + (bits >> 16 & 1);
+        bits &= 0xFFFF0000;
+        memcpy(&v.lane[i], &bits, sizeof bits);
+    }
+    return v;
+}
+
 ZN_INLINE void v_transpose(v16 rows[16]) {
     for (int i = 0; i < 16; i++) {
         for (int j = i + 1; j < 16; j++) {

@@ -79,3 +79,33 @@ static void gemm_bf16_tiles(int64_t m, int64_t n_count, int64_t words, const uin
         }
     }
 }
+
+// The register tile without its loads: what products of pairs can reach at most.
+static double burn_pairs(int64_t rounds, float *result) {
+    v16 sums[TILE_ROWS][TILE_PANELS];
+    v16i right[TILE_PANELS], left[2];
+    // Values the compiler cannot know, or it would do part of the work beforehand.
+    const volatile uint32_t seed = 0x3F803F80;
+#pragma clang loop unroll(full)
+    for (int i = 0; i < 2; i++) left[i] = _mm512_set1_epi32((int)(seed + (uint32_t)i));
+#pragma clang loop unroll(full)
+    for (int p = 0; p < TILE_PANELS; p++) right[p] = _mm512_set1_epi32((int)(seed + 2 + (uint32_t)p));
+#pragma clang loop unroll(full)
+    for (int i = 0; i < TILE_ROWS; i++) {
+#pragma clang loop unroll(full)
+        for (int p = 0; p < TILE_PANELS; p++) sums[i][p] = v_set(0);
+    }
+    for (int64_t round = 0; round < rounds; round++) {
+#pragma clang loop unroll(full)
+        for (int i = 0; i < TILE_ROWS; i++) {
+#pragma clang loop unroll(full)
+            for (int p = 0; p < TILE_PANELS; p++) sums[i][p] = v_dot_bf16(sums[i][p], left[i % 2], right[p]);
+        }
+    }
+    v16 total = v_set(0);
+    for (int i = 0; i < TILE_ROWS; i++) {
+        for (int p = 0; p < TILE_PANELS; p++) total = _mm512_add_ps(total, sums[i][p]);
+    }
+    v_store(result, total);
+    return (double)rounds * TILE_ROWS * TILE_PANELS * 16 * 4;
+}

@@ -473,3 +473,11 @@ static double burn(int64_t rounds, float *result) {
     v_store(result, total);
     return (double)rounds * TILE_ROWS * TILE_PANELS * 16 * 2;
 }
+
+static double burn_pairs(int64_t rounds, float *result) {
+#ifdef NATIVE_BURN_PAIRS
+    const double operations = NATIVE_BURN_PAIRS(rounds, result);
+    if (operations > 0) return operations;
+#endif
+    return burn(rounds, result);
+}

@@ -13,6 +13,8 @@
 #include "gptq.h"
 #include "refinement.h"
 #include "elementwise.h"
+#include "attention.h"
+#include "kv_codes.h"
 
 const zn_kernels TABLE = {
     .isa = TABLE_ISA,
@@ -32,6 +34,9 @@ const zn_kernels TABLE = {
     .transpose16 = transpose16,
     .widen_panel = widen_panel,
     .gemv_panels = gemv_panels,
+    .attend = attend,
+    .encode_kv_block = encode_kv_block,
+    .decode_kv_block = decode_kv_block,
     .dequantize_panel = dequantize_panel,
     .gemv_int_panels = gemv_int_panels,
     .quantize_rows = quantize_rows,
@@ -73,5 +78,6 @@ const zn_kernels TABLE = {
     .scale = scale,
     .crc32 = TABLE_CRC32,
     .burn = burn,
+    .burn_pairs = burn_pairs,
     .burn_bytes = burn_bytes,
 };

@@ -166,6 +166,26 @@ ZN_INLINE v16i vi_dot(v16i sum, v16i codes, v16i x) {
     return (v16i){dot8_wide(sum.a, codes.a, x.a), dot8_wide(sum.b, codes.b, x.b)};
 }
 
+ZN_INLINE v16i v_as_int(v16 v) { return (v16i){_mm256_castps_si256(v.a), _mm256_castps_si256(v.b)}; }
+ZN_INLINE v16i vi_shift_left_23(v16i v) { return (v16i){_mm256_slli_epi32(v.a, 23), _mm256_slli_epi32(v.b, 23)}; }
+ZN_INLINE v16i vi_load_u8(const uint8_t *p) {
+    return (v16i){_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)),
+                  _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)))};
+}
+// To the nearest bf16, subnormals to zero.
+ZN_INLINE __m256 round_bf16(__m256 v) {
+    const __m256i bits = _mm256_castps_si256(v);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i chosen = _mm256_and_si256(_mm256_blendv_epi8(rounded, quiet, nan), _mm256_set1_epi32((int)0xFFFF0000));
+    const __m256i small =
+        _mm256_cmpeq_epi32(_mm256_and_si256(bits, _mm256_set1_epi32(0x7F800000)), _mm256_setzero_si256());
+    return _mm256_castsi256_ps(_mm256_andnot_si256(small, chosen));
+}
+ZN_INLINE v16 v_round_bf16(v16 v) { return (v16){round_bf16(v.a), round_bf16(v.b)}; }
+
 ZN_INLINE void v_transpose(v16 rows[16]) {
     __m256 quarter[4][8];
     for (int i = 0; i < 8; i++) {

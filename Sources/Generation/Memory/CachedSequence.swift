@@ -23,11 +23,11 @@ package final class CachedSequence {
     touchedTokens = max(touchedTokens, tokens.count)
   }
 
-  /// Forgets all tokens from position `count` on.
+  /// Forgets all tokens from position `count` on, and some before it if the cache must (``KVCache/truncate(to:)``).
   package func truncate(to count: Int) {
     if let saving, count < saving.tokenCount { stopSaving() }
     cache.truncate(to: count)
-    tokens.removeSubrange(count...)
+    tokens.removeSubrange(cache.count...)
   }
 
   /// Forgets all tokens unless they were computed with the same weights.

@@ -64,9 +64,9 @@ package struct MemoryPlan: Equatable, Sendable {
       + tokens * RotaryEmbedding.bytesPerPosition(c.rotary) + workBytes(c, parallel: 1, logitRows: 1)
   }
 
-  /// Bytes that a token takes in the caches of all layers.
+  /// Bytes that a token takes in the caches of all layers, with its share of what a cache takes for tokens in half precision.
   package static func bytesPerToken(_ c: DecoderConfiguration, type: KVCacheType) -> Int {
-    let capacity = 1024
+    let capacity = 16384
     return max(1, KVCache.byteCount(configuration: c, capacity: capacity, type: type) / capacity)
   }
 

@@ -375,6 +375,91 @@ static void compare(const zn_kernels *s, const zn_kernels *t) {
     compare_gptq_rows(s, t);
 }
 
+// Attention over keys and values of every type: several tiles of rows and one, a block of keys and parts of one, rows that see
+// less than others, and against probabilities in double precision.
+static void compare_attention(const zn_kernels *s, const zn_kernels *t, int64_t dim, int64_t group, int64_t tokens, int64_t before) {
+    const int64_t padded = (dim + 15) / 16 * 16, rows = tokens * group, positions = (before + tokens + 63) / 64 * 64;
+    const int64_t block_bytes = zn_kv_block_bytes(dim, padded), blocks = positions / 64;
+    float *queries = floats(rows * dim, 3), *keys = floats(positions * dim, 2), *values = floats(positions * padded, 2);
+    float *scales = floats(2 * positions, 0.02f);
+    for (int64_t i = 0; i < 2 * positions; i++) scales[i] = fabsf(scales[i]);
+    for (int64_t i = 0; i < positions * padded; i++) {
+        if (i / 16 / positions * 16 + i % 16 >= dim) values[i] = 0;
+    }
+    // Products that are subnormal count as zero.
+    for (int64_t i = 0; i < positions; i += 3) values[i * 16] = 1e-38f;
+    uint16_t *half_keys = malloc((size_t)(positions * dim) * 2), *half_values = malloc((size_t)(positions * padded) * 2);
+    s->narrow(half_keys, keys, ZN_F16, positions * dim);
+    s->narrow(half_values, values, ZN_F16, positions * padded);
+    uint8_t *byte_keys = bytes(positions * dim), *byte_values = bytes(positions * padded);
+    uint8_t *codes = calloc((size_t)blocks, (size_t)block_bytes), *others = calloc((size_t)blocks, (size_t)block_bytes);
+    float *decoded_keys = malloc((size_t)(positions * dim) * 4), *decoded_values = malloc((size_t)(positions * padded) * 4);
+    float *again_keys = malloc((size_t)(positions * dim) * 4), *again_values = malloc((size_t)(positions * padded) * 4);
+    for (int64_t b = 0; b < blocks; b++) {
+        const uint16_t *of_keys = half_keys + b * 64 * dim, *of_values = half_values + b * 64 * 16;
+        s->encode_kv_block(codes + b * block_bytes, of_keys, of_values, positions * 16, dim, padded);
+        t->encode_kv_block(others + b * block_bytes, of_keys, of_values, positions * 16, dim, padded);
+        s->decode_kv_block(decoded_keys + b * 64 * dim, decoded_values + b * 1024, positions * 16, codes + b * block_bytes, dim, padded);
+        t->decode_kv_block(again_keys + b * 64 * dim, again_values + b * 1024, positions * 16, codes + b * block_bytes, dim, padded);
+    }
+    check("encode_kv_block", t->name, codes, others, blocks * block_bytes);
+    check("decode_kv_block, keys", t->name, decoded_keys, again_keys, positions * dim * 4);
+    check("decode_kv_block, values", t->name, decoded_values, again_values, positions * padded * 4);
+
+    const int64_t first = before / 64 * 64;
+    const zn_kv_segment whole[3] = {
+        {0, positions, false, ZN_F32, keys, values, positions * 16, NULL, NULL},
+        {0, positions, false, ZN_F16, half_keys, half_values, positions * 16, NULL, NULL},
+        {0, positions, false, ZN_I8, byte_keys, byte_values, positions * 16, scales, scales + positions},
+    };
+    // Codes, and what follows them in half precision.
+    const zn_kv_segment mixed[2] = {
+        {0, first, true, ZN_F16, codes, NULL, 0, NULL, NULL},
+        {first, positions - first, false, ZN_F16, half_keys + first * dim, half_values + first * 16, positions * 16, NULL, NULL},
+    };
+    float *y = malloc((size_t)(rows * dim) * 4), *z = malloc((size_t)(rows * dim) * 4);
+    const int64_t scratch_floats = zn_attention_scratch(rows, dim, padded) / 16 * 16 + 16;
+    float *scratch = aligned_alloc(64, (size_t)(scratch_floats + 16) * 4);
+    for (int kind = 0; kind < 4; kind++) {
+        zn_attention job = {rows, group, before + 1, dim, padded, queries, group * dim, dim, y, group * dim, dim,
+                            1.4426950408889634f / sqrtf((float)dim), kind < 3 ? whole + kind : mixed, kind < 3 ? 1 : 2};
+        if (kind == 3 && first == 0) job.segments = mixed + 1, job.segment_count = 1;
+        s->attend(&job, scratch);
+        job.out = z;
+        for (int64_t i = 0; i < 16; i++) scratch[scratch_floats + i] = 360;
+        t->attend(&job, scratch);
+        check("attend", t->name, y, z, rows * dim * 4);
+        for (int64_t i = 0; i < 16; i++) {
+            if (scratch[scratch_floats + i] != 360) failed++, printf("%s writes beyond its scratch memory\n", t->name);
+        }
+        // The last row: bf16 keeps 8 bits.
+        const int64_t row = rows - 1;
+        double most = -INFINITY, total = 0, *weight = malloc((size_t)positions * 8), *sum = calloc((size_t)dim, 8), worst = 0;
+        for (int64_t key = 0; key < before + tokens; key++) {
+            double score = 0;
+            for (int64_t e = 0; e < dim; e++) {
+                const int64_t at = key / 16 * 16 * dim + e * 16 + key % 16;
+                const double of_key = kind == 0 ? keys[at] : kind == 2 ? (int8_t)byte_keys[at] * (double)scales[key]
+                                      : kind == 1 || key >= first ? (double)(float)keys[at] : decoded_keys[at];
+                score += queries[row * dim + e] * of_key;
+            }
+            weight[key] = score / sqrt((double)dim);
+            most = weight[key] > most ? weight[key] : most;
+        }
+        for (int64_t key = 0; key < before + tokens; key++) {
+            total += weight[key] = exp(weight[key] - most);
+            for (int64_t e = 0; e < dim; e++) {
+                const int64_t at = e / 16 * positions * 16 + key * 16 + e % 16;
+                const double value = kind == 0 ? values[at] : kind == 2 ? (int8_t)byte_values[at] * (double)scales[positions + key]
+                                     : kind == 1 || key >= first ? (double)values[at] : decoded_values[at];
+                sum[e] += weight[key] * value;
+            }
+        }
+        for (int64_t e = 0; e < dim; e++) worst = fmax(worst, fabs(sum[e] / total - z[row * dim + e]));
+        if (!(worst < 0.05)) failed++, printf("%s: attention is off by %g, kind %d\n", t->name, worst, kind);
+    }
+}
+
 int main(void) {
     int tables = 0;
     for (int isa = ZN_ISA_AVX2; isa <= ZN_ISA_NEON; isa++) {
@@ -383,6 +468,13 @@ int main(void) {
         tables++;
         printf("comparing %s with scalar\n", table->name);
         compare(zn_kernels_for(ZN_ISA_SCALAR), table);
+        for (int64_t group = 1; group <= 3; group += 2) {
+            compare_attention(zn_kernels_for(ZN_ISA_SCALAR), table, 64, group, 37, 630);
+            compare_attention(zn_kernels_for(ZN_ISA_SCALAR), table, 128, group, 1, 700);
+            compare_attention(zn_kernels_for(ZN_ISA_SCALAR), table, 128, group, 64, 320);
+            compare_attention(zn_kernels_for(ZN_ISA_SCALAR), table, 20, group, 5, 0);
+            compare_attention(zn_kernels_for(ZN_ISA_SCALAR), table, 7, group, 50, 64);
+        }
     }
     printf("%d passed, %d failed\n", passed, failed);
     return failed > 0 || tables == 0;
