@@ -112,6 +112,50 @@ def same_results():
         check(all(values == results[0] for values in results), f"{command[0]} on 1, 2 and 4 ranks")
 
 
+def normalized(value):
+    """Without what tells runs apart: times, speeds, commands, and tokens that ran, which depend on what each rank has kept."""
+    if isinstance(value, dict):
+        drop = ("second", "time", "date", "rate", "per_s", "start", "end", "command", "tokens_run", "machine", "folder", "path")
+        return {key: normalized(item) for key, item in value.items() if not any(word in key for word in drop)}
+    return [normalized(item) for item in value] if isinstance(value, list) else value
+
+
+def same_items():
+    """Choices, vectors, an index, and an adapter of three steps."""
+    root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "Sources")
+    demo, search = f"{root}/zhinao-evaluate/Resources/demo", f"{root}/DemoModels/tiny-search"
+    texts = f"{scratch}/texts.txt"
+    with open(texts, "w") as file:
+        for line in open(f"{search}/corpus.jsonl"):
+            file.write(json.loads(line)["text"].replace("\n", " ") + "\n")
+    found = {}
+    for ranks in [0, 1, 2, 4]:
+        threads = ["--threads", "1"]
+        out = f"{scratch}/items-{ranks}"
+        os.makedirs(out)
+        run(launch(ranks) + [tool("zhinao-evaluate"), arguments.model, "--task", f"choices={demo}/choices/test.jsonl", "--examples",
+                             f"{demo}/choices/dev.jsonl", "--shots", "2", "--output", f"{out}/results.json",
+                             "--samples", f"{out}/samples.jsonl", *threads])
+        # Standard input reaches rank 0 only.
+        command = launch(ranks) + [tool("zhinao-search"), "embed", f"{search}/encoder", "-o", f"{out}/vectors.npy", *threads]
+        subprocess.run(command, stdin=open(texts), check=True, capture_output=True, timeout=300)
+        run(launch(ranks) + [tool("zhinao-search"), "index", f"{search}/encoder", "--corpus", f"{search}/corpus.jsonl", "-o",
+                             f"{out}/index", *threads])
+        run(launch(ranks) + [tool("zhinao-tune"), arguments.model, "--data", f"{root}/zhinao-tune/Resources/demo/conversations.jsonl",
+                             "--steps", "3", "--batch-size", "1", "--accumulation", "8", "--shards", "4", "--validation-fraction", "0.2",
+                             "--output", f"{out}/adapter", *threads])
+        result = json.load(open(f"{out}/results.json"))
+        found[ranks] = {
+            "choices": json.dumps(normalized(result.get("results", result)), sort_keys=True),
+            "choices, item by item": digest(f"{out}/samples.jsonl"),
+            "vectors of a corpus": digest(f"{out}/vectors.npy"),
+            "an index": digest(f"{out}/index/embeddings.safetensors"),
+            "an adapter of three steps": digest(f"{out}/adapter/adapter_model.safetensors"),
+        }
+    for what in found[0]:
+        check(all(values[what] == found[0][what] for values in found.values()), f"{what} on 1, 2 and 4 ranks")
+
+
 def killed():
     expected = f"{scratch}/one-0.zhinao"
     want = digest(expected)
@@ -222,6 +266,7 @@ def refused():
 same_files()
 if arguments.text:
     same_results()
+    same_items()
 refused()
 killed()
 if not arguments.quick:
