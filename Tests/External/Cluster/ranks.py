@@ -36,7 +36,8 @@ def launch(ranks):
     if ranks == 0:
         return []
     if arguments.launcher == "mpich":
-        return ["mpiexec.mpich", "-n", str(ranks)]
+        # Otherwise it kills the other ranks at once, before rank 0 can say why.
+        return ["mpiexec.mpich", "-disable-auto-cleanup", "-n", str(ranks)]
     return ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)]
 
 
