@@ -11,7 +11,7 @@ enum Sanitized {
     let watch = try RankWatch(communicator) { event in
       if case .failed(let rank, let message, let code) = event, isRoot {
         print("rank \(rank) says: \(message)")
-        fflush(stdout)
+        fflush(nil)
         _exit(code)
       }
       _exit(74)
