@@ -6,6 +6,7 @@
 #define OMPI_SKIP_MPICXX 1
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
+#include <stddef.h>
 
 // An operation under way.
 typedef struct zn_mpi_request {

@@ -77,9 +77,9 @@
           + text, to: socket)
       var byte: UInt8 = 0
       let start = Date()
-      while -start.timeIntervalSinceNow < 10, Self.waitForBytes(socket, seconds: 1) != nil,
-        recv(socket, &byte, 1, 0) != 0
-      {}
+      while -start.timeIntervalSinceNow < 10, let hasBytes = Self.waitForBytes(socket, seconds: 1) {
+        if hasBytes, recv(socket, &byte, 1, 0) <= 0 || byte == Self.farewell { return }
+      }
     }
 
     /// The work is done: connections that close from now on mean nothing. All ranks call it after a barrier.

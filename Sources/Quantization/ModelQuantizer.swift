@@ -229,17 +229,19 @@ package struct ModelQuantizer {
       sent += (communicator.traffic - before).sent
       let byteCount = shards.allRows * c.hiddenSize * 4 * streams.count
       let keepsHidden = try shared.ask { index + 1 < c.layerCount && $0.isHiddenDue(byteCount: byteCount) }
+      let collected =
+        keepsHidden && !communicator.isAlone
+        ? try shared.collect(hidden: streams, of: shards, width: c.hiddenSize, before: index + 1) : nil
       if let store {
+        // From here on only the side task uses it.
+        nonisolated(unsafe) let collected = collected
         try saving.start { [pool, isAlone = communicator.isAlone] in
           // In this order: activations are of use only with all layers before them.
           try store.save(layer: index, modules: modules, pool: pool)
           store.removeStatistics(ofLayer: index)
           if keepsHidden && isAlone { try store.save(hidden: streams, before: index + 1) }
+          if let collected { try store.commit(hidden: collected, before: index + 1) }
         }
-      }
-      if keepsHidden && !communicator.isAlone {
-        try saving.wait()
-        try shared.save(hidden: streams, of: shards, width: c.hiddenSize, before: index + 1)
       }
       observer.layerFinished(index, of: c.layerCount)
       // The layer's weights are not read again.

@@ -145,7 +145,7 @@ package struct QuantizationJob: Sendable {
   }
 
   /// Activations of other ranks come over the network, while all ranks wait.
-  private static let shareForHiddenOfRanks = 0.1
+  private static let shareForHiddenOfRanks = 0.03
 
   /// The part of another rank than 0.
   private func helpRankZero() throws {

@@ -56,8 +56,8 @@ package struct QuantizationPlan: Equatable, Sendable {
     let tokens = windowLengths.reduce(0, +)
     let longest = shards.lengths.max() ?? 0
     let chunk = min(tokens, max(longest, CalibrationActivations.chunkRows))
+    // By all ranks, for a layer.
     var sent = 0
-    var transport = 0
     let wide = max(c.attentionWidth, c.intermediateSize)
     // The float model's tokens pass beside the quantized one's.
     let streams = recipe.propagatesErrors ? 2 : 1
@@ -87,6 +87,7 @@ package struct QuantizationPlan: Equatable, Sendable {
         index, recipe: recipe, tokens: tokens, squares: squares, longest: longest, chunk: chunk, pool: pool)
       : nil
     if let statistics {
+      sent += statistics.sentBytes(of: shards)
       products += statistics.products
       forward += statistics.forward
     }
@@ -122,8 +123,8 @@ package struct QuantizationPlan: Equatable, Sendable {
         output +=
           c.layerCount
           * (shape.out * shape.in * bits / 8 + groups * shape.out * 2)
-        if !recipe.roundsBothSides {
-          sent += (ranks - 1) * (shape.out * shape.in * bits / 8 + groups * shape.out * 2) / ranks
+        if ranks > 1 && !recipe.roundsBothSides {
+          sent += SpreadSolver.sentByteCount(out: shape.out, in: shape.in, recipe: recipe, ranks: ranks)
         }
       }
       let k = inFeatures
@@ -137,24 +138,9 @@ package struct QuantizationPlan: Equatable, Sendable {
       // Each module may have a Hessian of its own; all wait for the last.
       let hessians = isGPTQ && recipe.tokenWeights == .fisher ? modules.count : 1
       // Of each sum the shard's and the whole.
-      var wholes = 0
-      if isGPTQ && shards.count > 1 {
-        let heldOut = recipe.keepsWindowsOut && HeldOutWindows.count(of: shards.lengths.count) > 0
-        let shapes: [OrderedSum.Shape] =
-          [.upperTriangle] + (heldOut ? [.upperTriangle] : [])
-          + (recipe.propagatesErrors ? (heldOut ? [.square, .square] : [.square]) : [])
-        for shape in shapes {
-          wholes += hessians * OrderedSum.byteCount(order: k, shape: shape, ranks: ranks)
-          sent +=
-            hessians
-            * (0..<ranks).reduce(0) {
-              $0
-                + OrderedSum.sentByteCount(
-                  order: k, shape: shape, shards: shards.count, rank: $1, ranks: ranks)
-            } / ranks
-        }
-        transport = OrderedSum.transportByteCount(ranks: ranks)
-      }
+      let wholes =
+        isGPTQ ? hessians * StageSums.byteCount(order: k, shards: shards, recipe: recipe) : 0
+      if isGPTQ { sent += hessians * StageSums.sentByteCount(order: k, shards: shards, recipe: recipe) }
       // Rows in another order, W − Q, and codes in another order.
       let bothSides = widestBlock * 9 + (statistics == nil ? 0 : 4 * widest * k)
       // C and the same of what judges beside each Hessian, the widest W′, and another part of it than the solver's.
@@ -175,8 +161,11 @@ package struct QuantizationPlan: Equatable, Sendable {
       4 * min(chunk, 2048) * wide
       + (recipe.calibrationArithmetic == .bf16 ? LinearAlgebra.roundedByteCount : 0)
     let fixed = 48 << 20
+    let transport = shards.count == 1 ? 0 : OrderedSum.transportByteCount(ranks: ranks)
     let quantizing = work + solving + codes + (statistics?.layerBytes ?? 0)
-    let learning = statistics.map { work + $0.memory } ?? 0
+    // Sums over shards are triangles, of which each rank has a part.
+    let learning =
+      statistics.map { work + $0.memory + (shards.count > 1 ? $0.blockBytes / 2 / ranks : 0) } ?? 0
     let common = caches + packing + fixed + transport
     peakWithScratchBytes = common + max(quantizing, learning)
     let kept = activations + (statistics?.activations ?? 0)
@@ -191,9 +180,9 @@ package struct QuantizationPlan: Equatable, Sendable {
         * (0.1 / flopsPerSecond + 1 / (forwardFlopsPerSecond ?? flopsPerSecond)))
       + (statistics?.headFlops ?? 0) * 1.1 / (forwardFlopsPerSecond ?? flopsPerSecond)
     if ranks > 1, let networkBytesPerSecond {
-      let wait = Double(c.layerCount * sent) / networkBytesPerSecond
+      let wait = Double(c.layerCount * sent / ranks) / networkBytesPerSecond
       network = Network(
-        ranks: ranks, sentBytesPerLayer: sent, bytesPerSecond: networkBytesPerSecond, seconds: wait)
+        ranks: ranks, sentBytesPerLayer: sent / ranks, bytesPerSecond: networkBytesPerSecond, seconds: wait)
       seconds += wait
     }
   }
@@ -232,6 +221,16 @@ package struct QuantizationPlan: Equatable, Sendable {
     var layerBytes = 0
     private let blockSize: Int
     private let isTwoSided: Bool
+    private var modules = 0
+    /// Of `layerBytes`, what does not grow with the tokens.
+    private(set) var blockBytes = 0
+
+    /// Bytes that rank 0 sends with the statistics of a layer: each rank the weights of its tokens, and all ranks the output Hessians.
+    func sentBytes(of shards: CalibrationShards) -> Int {
+      guard shards.ranks > 1 else { return 0 }
+      let others = shards.allRows - shards.seen(by: 0).rows
+      return modules * 4 * others + (shards.ranks - 1) * blockBytes
+    }
 
     /// Outputs that depend on each other; 0 when it is of no interest.
     func outputBlock(_ outputs: Int) -> Int { isTwoSided ? min(outputs, blockSize) : 0 }
@@ -252,6 +251,8 @@ package struct QuantizationPlan: Equatable, Sendable {
         let block = outputBlock(shape.out)
         products += Double(tokens) * Double(shape.out) * Double(block)
         layerBytes += 4 * (tokens + shape.out * block)
+        blockBytes += 4 * shape.out * block
+        modules += 1
       }
       // Forward, forward again without down, and backward.
       let down = c.hiddenSize * c.intermediateSize

@@ -51,12 +51,22 @@ struct SharedStore {
   func save(
     hidden: [AlignedBuffer<Float>], of shards: CalibrationShards, width: Int, before layer: Int
   ) throws {
+    if communicator.isAlone, let store { return try store.save(hidden: hidden, before: layer) }
+    let file = try collect(hidden: hidden, of: shards, width: width, before: layer)
+    if let file { try store?.commit(hidden: file, before: layer) }
+  }
+
+  /// Writes the activations that go into `layer`, of all ranks.
+  /// - Returns: on rank 0 the file, which the store has yet to commit.
+  func collect(
+    hidden: [AlignedBuffer<Float>], of shards: CalibrationShards, width: Int, before layer: Int
+  ) throws -> AtomicFile? {
     let file = try store?.hiddenFile(
       byteCount: shards.allRows * width * 4 * hidden.count, before: layer)
     for stream in hidden {
       try shards.collect(stream.pointer, width: width * 4, communicator) { try file?.write($0) }
     }
-    if let file { try store?.commit(hidden: file, before: layer) }
+    return file
   }
 
   // MARK: Statistics

@@ -43,6 +43,29 @@ struct SpreadSolver {
     return result
   }
 
+  /// Bytes that all ranks together send for a module, as ``solve(_:hessian:sums:refinement:outputs:module:)`` counts them.
+  static func sentByteCount(
+    out: Int, in inFeatures: Int, recipe: QuantizationRecipe, ranks: Int
+  ) -> Int {
+    let layout = IntPanelLayout(
+      bits: recipe.bits, groupSize: recipe.groupSize(forInputs: inFeatures), outFeatures: out,
+      inFeatures: inFeatures, isSymmetric: recipe.isSymmetric,
+      isPermuted: recipe.method == .gptq && recipe.descendingActivation && !recipe.staticGroups
+        && recipe.groupSize != -1)
+    // A gathering of values says first how many there are.
+    let length = MemoryLayout<Int>.size
+    var own = ranks * (length + 1) + ranks * (length + MemoryLayout<Summary>.stride)
+    own += ranks * length + MemoryLayout<Double>.size * out
+    own += layout.codeByteCount + layout.scalesByteCount + layout.zerosByteCount
+    own += layout.permutationByteCount
+    own += ranks * (length + 1)
+    if recipe.refinementRounds > 0 {
+      own += ranks * (length + length * (recipe.refinementRounds + 1))
+      own += ranks * length + MemoryLayout<RefinementReport.OutputLoss>.stride * out
+    }
+    return own * (ranks - 1)
+  }
+
   // MARK: Parts
 
   /// What a rank says of its part, beside codes and losses.

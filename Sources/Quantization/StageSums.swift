@@ -34,12 +34,44 @@ struct StageSums {
     heldOutDrift = recipe.propagatesErrors && heldOut != nil ? InputDrift(order: order) : nil
     self.windows = windows
     (self.shards, self.communicator, self.pool) = (shards, communicator, pool)
-    let shapes: [OrderedSum.Shape] =
-      [.upperTriangle] + (heldOut == nil ? [] : [.upperTriangle]) + (drift == nil ? [] : [.square])
-      + (heldOutDrift == nil ? [] : [.square])
+    let shapes = StageSums.shapes(recipe, windows: windows)
     totals =
       shards.count == 1
       ? [] : shapes.map { OrderedSum(order: order, shape: $0, communicator: communicator, pool: pool) }
+  }
+
+  /// Bytes that all ranks together send for a stage's sums.
+  static func sentByteCount(order: Int, shards: CalibrationShards, recipe: QuantizationRecipe) -> Int {
+    guard shards.count > 1, shards.ranks > 1 else { return 0 }
+    let shapes = shapes(recipe, windows: shards.lengths.count)
+    let hessians = shapes.count { $0 == .upperTriangle }
+    let counts =
+      (shards.ranks - 1) * hessians
+      * (shards.ranks * MemoryLayout<Int>.size + shards.count * MemoryLayout<Hessian.Counts>.stride)
+    return counts
+      + shapes.reduce(0) { sum, shape in
+        (0..<shards.ranks).reduce(sum) {
+          $0
+            + OrderedSum.sentByteCount(
+              order: order, shape: shape, shards: shards.count, rank: $1, ranks: shards.ranks)
+        }
+      }
+  }
+
+  /// Memory beside the sums of one shard.
+  static func byteCount(order: Int, shards: CalibrationShards, recipe: QuantizationRecipe) -> Int {
+    shards.count == 1
+      ? 0
+      : shapes(recipe, windows: shards.lengths.count).reduce(0) {
+        $0 + OrderedSum.byteCount(order: order, shape: $1, ranks: shards.ranks)
+      }
+  }
+
+  /// Of the matrices that are summed.
+  private static func shapes(_ recipe: QuantizationRecipe, windows: Int) -> [OrderedSum.Shape] {
+    let hessians = recipe.keepsWindowsOut && HeldOutWindows.count(of: windows) > 0 ? 2 : 1
+    return Array(repeating: .upperTriangle, count: hessians)
+      + Array(repeating: .square, count: recipe.propagatesErrors ? hessians : 0)
   }
 
   private var hessians: [Hessian] { [hessian] + (heldOut.map { [$0] } ?? []) }

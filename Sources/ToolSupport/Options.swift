@@ -30,7 +30,7 @@ package struct ComputeOptions: ParsableArguments {
   package func apply() {
     if let threads { WorkerPool.useShared(threads: threads) }
     ComputeOptions.isThreadCountGiven = threads != nil
-    ProgressReporter.isSilent = quiet || RankSession.isSilent
+    ProgressReporter.isSilent = quiet
   }
 
   /// As ``apply()``, and joins the other ranks, if a launcher started several.

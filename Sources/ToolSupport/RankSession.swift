@@ -17,8 +17,13 @@ package enum RankSession {
     #endif
   }
 
+  /// Whether a command that shares its work has begun, under a launcher.
+  private static let isSharing = Atomic<Bool>(false)
+
   /// Whether this process leaves speaking to rank 0.
-  package static var isSilent: Bool { (launcher?.rank ?? 0) > 0 }
+  package static var isSilent: Bool {
+    isSharing.load(ordering: .relaxed) && (launcher?.rank ?? 0) > 0
+  }
 
   static var isJoined: Bool { joined.withLock { $0 != nil } }
 
@@ -26,6 +31,8 @@ package enum RankSession {
   /// - Throws: ``DistributionError`` when there are several, and the program is built for one or the ranks do not reach each other.
   package static func join() throws -> any Communicator {
     guard let launcher, launcher.count > 1 else { return SingleProcess() }
+    isSharing.store(true, ordering: .relaxed)
+    if isSilent { ProgressReporter.isSilent = true }
     #if MPI && os(Linux)
       let communicator = try MPICommunicator()
       let watch = try RankWatch(communicator) { end(on: $0) }
@@ -77,7 +84,7 @@ package enum RankSession {
   /// Tells rank 0 that this rank fails.
   /// - Returns: whether rank 0 is there to say so.
   static func report(_ text: String, exitCode: Int32) -> Bool {
-    guard isSilent else { return false }
+    guard let launcher, launcher.rank > 0 else { return false }
     #if os(Linux)
       if let joined = joined.withLock({ $0 }) {
         joined.watch.report(text, exitCode: exitCode)

@@ -57,5 +57,6 @@ import Testing
     let slurm = try #require(Launcher(["SLURM_NTASKS": "8", "PMIX_RANK": "5"]))
     #expect((slurm.rank, slurm.count) == (5, 8))
     #expect(Launcher(["PMI_SIZE": "2", "PMI_RANK": "2"]) == nil)
+    #expect(Launcher(["PMI_SIZE": "2", "PMI_RANK": "0", "ZHINAO_RANKS": "alone"]) == nil)
   }
 }

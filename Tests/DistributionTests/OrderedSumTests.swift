@@ -11,18 +11,17 @@ import Testing
 
   /// What the documentation says, element by element.
   static func expected(_ shards: Int, order: Int, _ shape: OrderedSum.Shape) -> [Float?] {
-    (0..<order * order).map { place in
+    let matrices = (0..<shards).map { matrix($0, order: order).array }
+    return (0..<order * order).map { place in
       guard shape == .square || place % order >= place / order else { return nil }
-      return (1..<max(shards, 1)).reduce(matrix(0, order: order)[place]) {
-        $0 + matrix($1, order: order)[place]
-      }
+      return matrices.dropFirst().reduce(matrices[0][place]) { $0 + $1[place] }
     }
   }
 
   /// Any number of ranks gives the bits of one process. The largest order takes several steps.
   @Test(
     arguments: [
-      (1, 1, 5), (1, 3, 5), (2, 2, 5), (2, 3, 17), (3, 8, 40), (4, 4, 33), (4, 9, 1), (5, 7, 2), (4, 5, 300),
+      (1, 1, 5), (1, 3, 5), (2, 2, 5), (2, 3, 17), (3, 8, 40), (4, 4, 33), (4, 9, 1), (5, 7, 2), (4, 5, 3000),
     ], [OrderedSum.Shape.upperTriangle, .square])
   func ranksDoNotChangeABit(_ size: (ranks: Int, shards: Int, order: Int), _ shape: OrderedSum.Shape) throws {
     let (ranks, shards, order) = size
@@ -40,9 +39,8 @@ import Testing
     }
     let expected = Self.expected(shards, order: order, shape)
     for (rank, (values, traffic)) in results.enumerated() {
-      for (value, expected) in zip(values, expected) {
-        #expect(value.bitPattern == (expected ?? 0).bitPattern)
-      }
+      let same = zip(values, expected).count { $0.bitPattern == ($1 ?? 0).bitPattern }
+      #expect(same == order * order)
       #expect(
         traffic.sent
           == OrderedSum.sentByteCount(order: order, shape: shape, shards: shards, rank: rank, ranks: ranks))

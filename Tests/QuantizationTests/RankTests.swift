@@ -116,7 +116,7 @@ import Testing
   @Test func encodersToo() throws {
     let recipe = Self.recipe { $0.apply(.balanced) }.forEncoder()
     let folder = try TemporaryFolder()
-    func run(_ quantizer: ModelQuantizer, _ path: String, isRoot: Bool) throws {
+    @Sendable func run(_ quantizer: ModelQuantizer, _ path: String, isRoot: Bool) throws {
       try quantizer.run(into: isRoot ? PipelineTests.store(quantizer, path) : nil)
     }
     try run(

@@ -4,21 +4,21 @@ import Training
 
 /// Computes gradients and losses on all ranks. Rank 0 runs the job and asks; the others serve until it has finished. They get the
 /// parameters' values with each step, so that only rank 0 has an optimizer and checkpoints.
-final class RankedEngine: TrainingEngine {
+package final class RankedEngine: TrainingEngine {
   private let base: any TrainingEngine
   private let communicator: any Communicator
 
-  init(_ base: any TrainingEngine, _ communicator: any Communicator) {
+  package init(_ base: any TrainingEngine, _ communicator: any Communicator) {
     (self.base, self.communicator) = (base, communicator)
   }
 
-  var parameters: [Parameter] { base.parameters }
+  package var parameters: [Parameter] { base.parameters }
 
-  func accumulate(_ rows: [TrainingRow], divisor: Double, step: Int, item: Int) throws -> (
+  package func accumulate(_ rows: [TrainingRow], divisor: Double, step: Int, item: Int) throws -> (
     sum: Double, count: Int
   ) { try base.accumulate(rows, divisor: divisor, step: step, item: item) }
 
-  func loss(_ rows: [TrainingRow]) throws -> (sum: Double, count: Int) { try base.loss(rows) }
+  package func loss(_ rows: [TrainingRow]) throws -> (sum: Double, count: Int) { try base.loss(rows) }
 
   /// Floats of a gradient that are brought to rank 0 at a time.
   private static let piece = 1 << 20
@@ -27,7 +27,7 @@ final class RankedEngine: TrainingEngine {
 
   // MARK: Rank 0
 
-  func accumulate(
+  package func accumulate(
     batches: [[TrainingRow]], shards: Int, divisor: Double, step: Int, willRun: (Int) throws -> Void,
     didRun: (Int) -> Void
   ) throws -> [(sum: Double, count: Int)] {
@@ -37,13 +37,15 @@ final class RankedEngine: TrainingEngine {
       didRun: didRun)
   }
 
-  func losses(batches: [[TrainingRow]], willRun: (Int) throws -> Void) throws -> [(sum: Double, count: Int)] {
+  package func losses(batches: [[TrainingRow]], willRun: (Int) throws -> Void) throws -> [(
+    sum: Double, count: Int
+  )] {
     try ask(.losses, [], batches)
     return try losses(of: batches, willRun: willRun)
   }
 
   /// Ends ``serve()`` on the other ranks, when nothing more will be asked.
-  func finish() throws { _ = try communicator.broadcast([Task.finish.rawValue]) }
+  package func finish() throws { _ = try communicator.broadcast([Task.finish.rawValue]) }
 
   private func ask(_ task: Task, _ numbers: [Int], _ batches: [[TrainingRow]]) throws {
     _ = try communicator.broadcast([task.rawValue] + numbers)
@@ -60,7 +62,7 @@ final class RankedEngine: TrainingEngine {
 
   // MARK: Other ranks
 
-  func serve() throws {
+  package func serve() throws {
     while true {
       let numbers = try communicator.broadcast(nil as [Int]?)
       guard let task = Task(rawValue: numbers[0]), task != .finish else { return }

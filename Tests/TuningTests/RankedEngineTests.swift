@@ -1,0 +1,56 @@
+import Compute
+import Distribution
+import TestSupport
+import Testing
+import Training
+import Tuning
+
+@Suite struct RankedEngineTests {
+  static let batches = (0..<7).map { [ToyRows.row($0), ToyRows.row($0 + 3)] }
+
+  private struct Found: Equatable, Sendable {
+    var gradients: [UInt32]
+    var losses: [UInt64]
+    var held: [UInt64]
+  }
+
+  /// A step's gradient and losses, and losses without gradients.
+  private static func run(_ engine: any TrainingEngine, shards: Int) throws -> Found {
+    let losses = try engine.accumulate(
+      batches: batches, shards: shards, divisor: 42, step: 3, willRun: { _ in }, didRun: { _ in })
+    let held = try engine.losses(batches: batches) { _ in }
+    return Found(
+      gradients: engine.parameters.flatMap { $0.gradient.array.map(\.bitPattern) },
+      losses: losses.map { $0.sum.bitPattern }, held: held.map { $0.sum.bitPattern })
+  }
+
+  @Test(arguments: [1, 2, 3, 5], [5, 7])
+  func ranksDoNotChangeABit(ranks: Int, shards: Int) throws {
+    let expected = try Self.run(ToyEngine(), shards: shards)
+    let found = try LocalRank.run(ranks) { communicator -> Found? in
+      let toy = ToyEngine()
+      // Other ranks get rank 0's values.
+      if !communicator.isRoot { toy.matrix.values[0] = 77 }
+      let engine = RankedEngine(toy, communicator)
+      guard communicator.isRoot else {
+        try engine.serve()
+        return nil
+      }
+      let found = try Self.run(engine, shards: shards)
+      try engine.finish()
+      return found
+    }
+    #expect(found[0] == expected)
+  }
+
+  @Test func oneShardIsOneSum() throws {
+    let toy = ToyEngine()
+    for (number, rows) in Self.batches.enumerated() {
+      _ = try toy.accumulate(rows, divisor: 42, step: 3, item: 2 * number)
+    }
+    let found = try Self.run(ToyEngine(), shards: 1)
+    #expect(found.gradients == toy.parameters.flatMap { $0.gradient.array.map(\.bitPattern) })
+    // Other sums of the same numbers differ in their last bits.
+    #expect(try Self.run(ToyEngine(), shards: 7).gradients != found.gradients)
+  }
+}
