@@ -94,7 +94,7 @@ package enum HugePages {
   }
 
   /// Less is not worth a mapping of its own.
-  private static var leastReserved: Int { 1 << 20 }
+  private static var leastReserved: Int { 256 << 10 }
 
   /// Whether the memory is made of pages of its own (``init(reserving:)``, ``init(zeros:)``).
   package var ownsItsPages: Bool { mappedByteCount > 0 }

@@ -90,7 +90,7 @@ package struct SavedContextError: DiagnosedError, Equatable {
     case .otherAdapters(let saved, let used):
       return saved == used
         ? "was computed with other adapters (--lora) or other factors; use those, or \(again)"
-        : "was computed with \(SavedContextError.adapters(saved)), not with \(used); use the same --lora, or \(again)"
+        : "was computed with \(SavedContextError.adapters(saved)), not with \(SavedContextError.adapters(used)); use the same --lora, or \(again)"
     case .otherArithmetic(let saved, let used):
       return "was computed with --arithmetic \(saved), not \(used); use that arithmetic, or \(again)"
     case .otherEncoding(let saved, let used):

@@ -86,8 +86,8 @@ extension SavedContextHeader {
     let tokens = try root.requiredInteger("tokens", in: 1...SavedContextHeader.maximumTokens)
     var planes: [CachePlane] = []
     for plane in try cache.objects("planes") ?? [] {
-      let unit = try plane.requiredInteger("unit_tokens", in: 1...65536)
-      guard tokens % unit == 0 else {
+      let unit = try plane.requiredInteger("unit_tokens", in: 0...65536)
+      guard unit == 0 || tokens % unit == 0 else {
         throw plane.refusal("unit_tokens", "of \(unit) does not divide \(tokens) tokens")
       }
       planes.append(

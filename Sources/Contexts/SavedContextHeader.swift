@@ -34,7 +34,7 @@ package struct SavedContextHeader: Equatable, Sendable {
   static func padded(_ count: Int) -> Int { (count + pageByteCount - 1) / pageByteCount * pageByteCount }
 
   /// Bytes of a plane without its padding.
-  func planeBytes(_ plane: CachePlane) -> Int { tokenCount / plane.unitTokens * plane.unitBytes }
+  func planeBytes(_ plane: CachePlane) -> Int { plane.byteCount(tokenCount) }
 
   /// Bytes of all planes; nil when they exceed what a file can hold.
   var dataByteCount: Int? {

@@ -5,12 +5,6 @@ import Transformer
 
 /// Writes saved contexts.
 package enum SavedContextWriter {
-  /// Tokens are saved in multiples of it.
-  package static let unit = panelWidth
-
-  /// How many of a cache's tokens a file of its type takes: whole units of every plane.
-  package static func savable(_ count: Int) -> Int { count / panelWidth * panelWidth }
-
   /// Bytes of the file of so many tokens.
   package static func byteCount(
     tokens: Int, layers: Int, planes: [CachePlane], identity: ContextIdentity, generator: String
@@ -21,7 +15,7 @@ package enum SavedContextWriter {
   }
 
   /// - Parameters:
-  ///   - tokens: those that the cache begins with, as many as ``savable(_:)`` gave, one at least.
+  ///   - tokens: those that the cache begins with, whole units of all planes, one at least.
   ///   - cache: may get more tokens meanwhile, but must keep these.
   ///   - planes: of the cache's type for its model.
   ///   - isCancelled: asked before every block; nothing is left of a file that is not finished.
@@ -34,7 +28,7 @@ package enum SavedContextWriter {
     identity: ContextIdentity, generator: String, isCancelled: @escaping () -> Bool = { false },
     copied: () -> Void = {}
   ) throws -> Int? {
-    precondition(!tokens.isEmpty && savable(tokens.count) == tokens.count)
+    precondition(!tokens.isEmpty && planes.wholeTokens(tokens.count) == tokens.count)
     var header = SavedContextHeader(
       generator: generator, identity: identity, layers: cache.layerCount, planes: planes,
       tokenCount: tokens.count)

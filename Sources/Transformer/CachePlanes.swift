@@ -2,7 +2,7 @@ import Architecture
 import Compute
 
 /// One kind of a cache's memory, as saved contexts store it: in each layer `count` planes, each of which grows by a unit of
-/// `unitBytes` bytes with every `unitTokens` tokens.
+/// `unitBytes` bytes with every `unitTokens` tokens. When `unitTokens` is 0 it has one unit, whatever the number of tokens.
 package struct CachePlane: Equatable, Sendable {
   package var name: String
   /// Planes of a layer.
@@ -12,6 +12,11 @@ package struct CachePlane: Equatable, Sendable {
 
   package init(name: String, count: Int, unitTokens: Int, unitBytes: Int) {
     (self.name, self.count, self.unitTokens, self.unitBytes) = (name, count, unitTokens, unitBytes)
+  }
+
+  /// Bytes of a plane that holds so many tokens, whole units.
+  package func byteCount(_ tokens: Int) -> Int {
+    unitTokens == 0 ? unitBytes : tokens / unitTokens * unitBytes
   }
 }
 
@@ -29,8 +34,20 @@ extension KVCacheType {
       plane("keys", c.kvHeads, c.headDim, byteCount),
       plane("values", c.kvHeads * panels, panelWidth, byteCount),
     ]
-    guard self == .int8 else { return codes }
-    return codes + ["key_scales", "value_scales"].map { plane($0, c.kvHeads, 1, MemoryLayout<Float>.size) }
+    switch self {
+    case .f32, .f16: return codes
+    case .int8:
+      return codes + ["key_scales", "value_scales"].map { plane($0, c.kvHeads, 1, MemoryLayout<Float>.size) }
+    }
+  }
+}
+
+extension [CachePlane] {
+  /// The largest number of tokens up to `count` that fill whole units of all planes.
+  package func wholeTokens(_ count: Int) -> Int {
+    let unit = Swift.max(1, map(\.unitTokens).max() ?? 1)
+    let whole = count / unit * unit
+    return allSatisfy { $0.unitTokens == 0 || whole % $0.unitTokens == 0 } ? whole : 0
   }
 }
 

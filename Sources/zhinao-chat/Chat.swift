@@ -1,6 +1,7 @@
 import ArgumentParser
 import Contexts
 import Foundation
+import Generation
 import Models
 import Tensors
 import Terminal
@@ -110,6 +111,18 @@ struct Chat: ParsableCommand {
   }
 
   func memoryBytes() throws -> Int? { try OptionRange.byteCount("--memory-limit", memoryLimit) }
+
+  /// - Throws: ``GenerationError/memoryLimitTooSmall`` when a context of so many tokens needs more than `--memory-limit`.
+  func checkMemory(_ tokens: Int, of decoder: Decoder, weightBytes: Int) throws {
+    guard let limit = try memoryBytes() else { return }
+    let c = decoder.configuration
+    let sequence = MemoryPlan.sequenceBytes(c, tokens: tokens, type: cacheType)
+    guard weightBytes + sequence > limit else { return }
+    let token = MemoryPlan.bytesPerToken(c, type: cacheType)
+    throw GenerationError.memoryLimitTooSmall(
+      limit: limit, needed: weightBytes + sequence, weights: weightBytes, work: sequence - tokens * token,
+      token: token)
+  }
 
   func run() throws {
     if let prompt = try promptText() {

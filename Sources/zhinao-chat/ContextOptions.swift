@@ -40,6 +40,15 @@ struct ContextOptions: ParsableArguments {
       model, adapters: adapters.adapters(), arithmetic: arithmetic, cacheType: cacheType)
   }
 
+  /// Refuses to read what cannot be saved then.
+  /// - Parameter byteCount: of the keys and values.
+  func checkRoom(for byteCount: Int) throws {
+    guard let saveContext, let free = freeBytes(inFolder: PathParts(saveContext).folder),
+      free < UInt64(byteCount)
+    else { return }
+    throw FileError(.cannotWrite, path: saveContext, reason: .noRoom(needed: byteCount, free: free))
+  }
+
   /// The saved context, of which nothing but its head was read.
   /// - Throws: ``SavedContextError`` when it is not of this model, arithmetic, cache and adapters.
   func opened(_ identity: ContextIdentity?, for model: OpenedModel) throws -> SavedContext? {
@@ -55,14 +64,12 @@ struct ContextOptions: ParsableArguments {
     _ held: (tokens: [Int], cache: KVCache)?, identity: ContextIdentity?, model: OpenedModel
   ) throws -> String? {
     guard let saveContext, let identity else { return nil }
-    let count = SavedContextWriter.savable(held?.tokens.count ?? 0)
-    guard let held, count > 0 else {
-      return "\(saveContext) is not written: fewer than \(SavedContextWriter.unit) tokens were read"
-    }
+    let planes = held?.cache.type.planes(model.decoderConfiguration) ?? []
+    let count = planes.wholeTokens(held?.tokens.count ?? 0)
+    guard let held, count > 0 else { return "\(saveContext) is not written: too few tokens were read" }
     let bytes = try SavedContextWriter.write(
       to: saveContext, tokens: held.tokens[..<count], of: held.cache,
-      planes: held.cache.type.planes(model.decoderConfiguration), identity: identity,
-      generator: ToolVersion.generator)
+      planes: planes, identity: identity, generator: ToolVersion.generator)
     return "\(count) tokens saved to \(saveContext), \(Format.bytes(bytes ?? 0))"
   }
 }

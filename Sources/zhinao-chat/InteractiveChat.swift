@@ -59,6 +59,9 @@ final class InteractiveChat {
             weightBytes: opened.store.residentBytes + decoder.weights.updateByteCount,
             bytesPerToken: MemoryPlan.bytesPerToken(decoder.configuration, type: options.cacheType))),
       cacheType: options.cacheType, system: options.system)
+    try options.checkMemory(
+      session.capacity, of: decoder,
+      weightBytes: opened.store.residentBytes + decoder.weights.updateByteCount)
     session.savedContext = saved
     // Until here Ctrl-C ends the program: a large model may take long to open.
     interruption = AnswerInterruption()
@@ -103,8 +106,10 @@ final class InteractiveChat {
     }
     defer { device.restore() }
     for remark in remarks { say(remark) }
-    try converse()
+    // Also when the terminal has gone.
+    let end = Result { try converse() }
     if let text = try contexts.save(session.held, identity: identity, model: opened) { say(text) }
+    try end.get()
   }
 
   private func converse() throws {

@@ -33,7 +33,10 @@ struct SingleAnswer {
     let room = contextSize(request, of: decoder)
     try request.validate(contextLimit: room, tokenizer: tokenizer, rows: decoder.vocabularySize)
     let weightBytes = opened.store.residentBytes + decoder.weights.updateByteCount
-    try checkMemory(room, of: decoder, weightBytes: weightBytes)
+    try options.checkMemory(room, of: decoder, weightBytes: weightBytes)
+    try options.contexts.checkRoom(
+      for: KVCache.byteCount(
+        configuration: decoder.configuration, capacity: ids.count, type: options.cacheType))
     let cache = CachedSequence(decoder.makeCache(capacity: room, type: options.cacheType))
     if let saved { try cache.load(saved, prompt: ids) }
     let known = cache.tokens.count
@@ -77,18 +80,6 @@ struct SingleAnswer {
       "[\(result.promptTokens) prompt tokens, \(Format.rate(result.promptTokens, result.promptSeconds))/s; "
         + "\(result.tokens.count) new, \(Format.rate(count, result.generationSeconds))/s; "
         + "\(ending)]")
-  }
-
-  /// - Throws: ``GenerationError/memoryLimitTooSmall`` when prompt and answer need more than `--memory-limit`.
-  private func checkMemory(_ tokens: Int, of decoder: Decoder, weightBytes: Int) throws {
-    guard let limit = try options.memoryBytes() else { return }
-    let c = decoder.configuration
-    let sequence = MemoryPlan.sequenceBytes(c, tokens: tokens, type: options.cacheType)
-    guard weightBytes + sequence > limit else { return }
-    let cache = KVCache.byteCount(configuration: c, capacity: tokens, type: options.cacheType)
-    throw GenerationError.memoryLimitTooSmall(
-      limit: limit, needed: weightBytes + sequence, weights: weightBytes, work: sequence - cache,
-      token: MemoryPlan.bytesPerToken(c, type: options.cacheType))
   }
 
   /// What was asked for, or what prompt and answer need; at most what the model was made for.

@@ -213,7 +213,8 @@ import Transformer
   @Test(arguments: [
     ("\"layers\":2", "\"layers\":3"), ("\"layers\":2", "\"layers\":0"), ("\"tokens\":64", "\"tokens\":63"),
     ("\"tokens\":64", "\"tokens\":-1"), ("\"tokens\":64", "\"tokens\":1e18"),
-    ("\"unit_tokens\":16", "\"unit_tokens\":0"), ("\"count\":2", "\"count\":65537"),
+    ("\"unit_tokens\":16", "\"unit_tokens\":-1"),
+    ("\"count\":2", "\"count\":65537"),
     ("\"count\":2", "\"count\":65536"), ("\"unit_bytes\":", "\"unit_bytes\":9"),
     ("\"block_bytes\":1048576", "\"block_bytes\":1"), ("zhinao-context", "zhinao-contort"),
     ("\"adapters\":[]", "\"adapters\":[1]"), ("\"planes\":[", "\"planes\":7,\"x\":["), ("{", "["),

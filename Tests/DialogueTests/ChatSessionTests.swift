@@ -1,3 +1,4 @@
+import Contexts
 import Dialogue
 import Generation
 import Models
@@ -5,6 +6,7 @@ import Tensors
 import TestSupport
 import Testing
 import Tokenization
+import Transformer
 
 @Suite struct ChatSessionTests {
   static let settings = ChatSession.Settings(maximumNewTokens: 50)
@@ -160,5 +162,43 @@ import Tokenization
       reused += answer.reusedTokens
     }
     #expect(reused > 60)
+  }
+
+  /// A conversation that was saved goes on in another session with the same tokens; its context is used as far as prompts agree.
+  @Test func aSavedContextIsUsedAsFarAsPromptsAgree() throws {
+    let opened = try OpenedModel(path: Fixture.tinyZhinao)
+    let tokenizer = try opened.tokenizer()
+    let template = try #require(try ChatTemplate.detected(tokenizer: tokenizer, files: opened.files))
+    let decoder = try opened.decoder()
+    func session() -> ChatSession {
+      ChatSession(
+        model: decoder, tokenizer: tokenizer, template: template, contents: .plain, stopTokens: [],
+        capacity: 600)
+    }
+    let settings = ChatSession.Settings(maximumNewTokens: 12)
+    let first = session()
+    let said = try first.ask("请续写下面的文字：宝玉", settings: settings)
+    let folder = try TemporaryFolder()
+    let path = folder.file("a.zhctx")
+    let held = try #require(first.held)
+    let planes = held.cache.type.planes(decoder.configuration)
+    let count = planes.wholeTokens(held.tokens.count)
+    try SavedContextWriter.write(
+      to: path, tokens: held.tokens[..<count], of: held.cache, planes: planes,
+      identity: ContextIdentity(modelName: "m", fingerprint: "f", arithmetic: "exact", encoding: "f32"),
+      generator: "test")
+    let second = session()
+    second.savedContext = try SavedContext(path: path)
+    var progress: [Int] = []
+    let again = try second.ask("请续写下面的文字：宝玉", settings: settings, onPrompt: { progress.append($1) })
+    #expect(again.result.tokens == said.result.tokens)
+    let known = min(count, (said.promptTokens - 1) / 16 * 16)
+    #expect(known > 0 && again.reusedTokens == known)
+    #expect(progress == [known, said.promptTokens])
+    // What begins differently uses what is the same, here the template's beginning.
+    let fresh = session()
+    let other = try second.ask("再写一段", settings: settings)
+    fresh.restart(with: second.conversation)
+    #expect(try fresh.regenerate(settings: settings).result.tokens == other.result.tokens)
   }
 }

@@ -60,8 +60,8 @@ package struct MemoryPlan: Equatable, Sendable {
   /// Bytes that one sequence of `tokens` tokens takes beside the weights: keys and values, tables of rotation, and the activations
   /// of one pass, which do not grow with the prompt.
   package static func sequenceBytes(_ c: DecoderConfiguration, tokens: Int, type: KVCacheType) -> Int {
-    KVCache.byteCount(configuration: c, capacity: max(1, tokens), type: type)
-      + tokens * RotaryEmbedding.bytesPerPosition(c.rotary) + workBytes(c, parallel: 1, logitRows: 1)
+    tokens * (bytesPerToken(c, type: type) + RotaryEmbedding.bytesPerPosition(c.rotary))
+      + workBytes(c, parallel: 1, logitRows: 1)
   }
 
   /// Bytes that a token takes in the caches of all layers, with its share of what a cache takes for tokens in half precision.

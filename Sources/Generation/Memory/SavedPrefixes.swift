@@ -52,7 +52,7 @@ package final class SavedPrefixes: Sendable {
 
   /// Saves what a sequence holds of a prompt, behind the caller's back, if it is worth it.
   func save(_ sequence: CachedSequence, promptTokens: Int) {
-    let count = SavedContextWriter.savable(min(promptTokens, sequence.tokens.count))
+    let count = planes.wholeTokens(min(promptTokens, sequence.tokens.count))
     let identity = identities[sequence.cache.variant]
     guard sequence.saving?.isFinished ?? true, count >= ContextFolder.leastTokens,
       folder.wants(sequence.tokens[..<count], identity: identity)
@@ -70,7 +70,7 @@ package final class SavedPrefixes: Sendable {
   }
 
   /// Waits for files that are being written.
-  func finish() { queue.sync {} }
+  package func finish() { queue.sync {} }
 }
 
 /// A cache's beginning on its way to a file: until it is copied, its tokens must stay.
