@@ -108,6 +108,9 @@ import Testing
         model, "--data", "\(Fixture.folder)/../../Sources/zhinao-tune/Resources/demo/conversations.jsonl",
         "--max-length", "24", "--epochs", "0.001", "--output", "FOLDER/adapter", "--overwrite",
       ]),
+    Command(
+      "bench attention",
+      ["--heads", "2", "--head-dim", "16", "--tokens", "8", "--context", "64", "--repetitions", "1"]),
     Command("bench kernels", ["--order", "16", "--repetitions", "1"]),
     Command("bench quantize", ["--tokens", "64", "--shape", "64x64"]),
     Command("bench tokenize", [model, Fixture.tinyZhinao + "/calibration.jsonl", "--repetitions", "1"]),

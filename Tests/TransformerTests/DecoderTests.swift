@@ -95,8 +95,9 @@ import Transformer
     continued(cache, [523])
     let copy = cache.copy(configuration: model.configuration, capacity: 690, pool: decoder.steps.pool)
     continued(copy, [5, 1, 40])
-    // Of the block of position 400 only codes are left, that of 470 is still there as it was, and so is the first one.
-    for (length, left) in [(470, 470), (400, 384), (200, 192), (20, 20)] {
+    // Of the blocks of positions 300 and 200 only codes are left; those of 470 and 400 are there as they were, and so is the
+    // first one.
+    for (length, left) in [(470, 470), (400, 400), (300, 256), (200, 192), (20, 20)] {
       cache.truncate(to: length)
       #expect(cache.count == left)
       continued(cache, [3, 1, 100])

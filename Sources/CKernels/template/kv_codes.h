@@ -29,6 +29,15 @@ ZN_INLINE void store_codes(uint8_t *to, v16 even, v16 odd) {
     for (int i = 0; i < 16; i++) to[i] = (uint8_t)(low[i] | high[i] << 4);
 }
 
+// Elements of a panel of values in half precision. Those beyond the head's width are whatever is there; they count as the first
+// of the panel, so that they change no scale.
+ZN_INLINE v16 load_values_f16(const uint16_t *panel, int64_t elements) {
+    if (elements >= 16) return v_load_f16(panel);
+    uint16_t halves[16];
+    for (int i = 0; i < 16; i++) halves[i] = panel[i < elements ? i : 0];
+    return v_load_f16(halves);
+}
+
 static void encode_kv_block(uint8_t *block, const uint16_t *keys, const uint16_t *values, int64_t value_panel_stride,
                             int64_t head_dim, int64_t padded_dim) {
     const int64_t words = (head_dim + 1) / 2;
@@ -59,7 +68,8 @@ static void encode_kv_block(uint8_t *block, const uint16_t *keys, const uint16_t
         for (int odd = 0; odd < 2; odd++) {
             v16 most = v_set(-INFINITY), least = v_set(-INFINITY);
             for (int64_t p = 0; p < padded_dim / 16; p++) {
-                const v16 x = v_load_f16(values + p * value_panel_stride + (position + odd) * 16);
+                const v16 x =
+                    load_values_f16(values + p * value_panel_stride + (position + odd) * 16, head_dim - p * 16);
                 most = v_max(most, x);
                 least = v_max(least, v_sub(v_set(0), x));
             }
@@ -69,8 +79,8 @@ static void encode_kv_block(uint8_t *block, const uint16_t *keys, const uint16_t
         for (int64_t p = 0; p < padded_dim / 16; p++) {
             const uint16_t *pair = values + p * value_panel_stride + position * 16;
             store_codes(out + p * (ZN_KV_BLOCK / 2 * 16) + position / 2 * 16,
-                        to_code(v_load_f16(pair), v_set(from[0]), v_set(inverse[0])),
-                        to_code(v_load_f16(pair + 16), v_set(from[1]), v_set(inverse[1])));
+                        to_code(load_values_f16(pair, head_dim - p * 16), v_set(from[0]), v_set(inverse[0])),
+                        to_code(load_values_f16(pair + 16, head_dim - p * 16), v_set(from[1]), v_set(inverse[1])));
         }
     }
 }

@@ -391,6 +391,11 @@ static void compare_attention(const zn_kernels *s, const zn_kernels *t, int64_t 
     uint16_t *half_keys = malloc((size_t)(positions * dim) * 2), *half_values = malloc((size_t)(positions * padded) * 2);
     s->narrow(half_keys, keys, ZN_F16, positions * dim);
     s->narrow(half_values, values, ZN_F16, positions * padded);
+    // What stands beside the elements of a head is anything.
+    uint16_t *with_others = copy(half_values, positions * padded * 2);
+    for (int64_t i = 0; i < positions * padded; i++) {
+        if (i / 16 / positions * 16 + i % 16 >= dim) with_others[i] = 0x7E00;
+    }
     uint8_t *byte_keys = bytes(positions * dim), *byte_values = bytes(positions * padded);
     uint8_t *codes = calloc((size_t)blocks, (size_t)block_bytes), *others = calloc((size_t)blocks, (size_t)block_bytes);
     float *decoded_keys = malloc((size_t)(positions * dim) * 4), *decoded_values = malloc((size_t)(positions * padded) * 4);
@@ -398,7 +403,7 @@ static void compare_attention(const zn_kernels *s, const zn_kernels *t, int64_t 
     for (int64_t b = 0; b < blocks; b++) {
         const uint16_t *of_keys = half_keys + b * 64 * dim, *of_values = half_values + b * 64 * 16;
         s->encode_kv_block(codes + b * block_bytes, of_keys, of_values, positions * 16, dim, padded);
-        t->encode_kv_block(others + b * block_bytes, of_keys, of_values, positions * 16, dim, padded);
+        t->encode_kv_block(others + b * block_bytes, of_keys, with_others + b * 64 * 16, positions * 16, dim, padded);
         s->decode_kv_block(decoded_keys + b * 64 * dim, decoded_values + b * 1024, positions * 16, codes + b * block_bytes, dim, padded);
         t->decode_kv_block(again_keys + b * 64 * dim, again_values + b * 1024, positions * 16, codes + b * block_bytes, dim, padded);
     }

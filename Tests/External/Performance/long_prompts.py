@@ -96,6 +96,9 @@ def main():
     for engine in filter(None, arguments.engines.split(",")):
         try: engines[engine] = Peer(engine, arguments, max(lengths))
         except Exception as error: print(f"{engine} is left out: {error}", file=sys.stderr)
+    # Engines compile and allocate when they read something for the first time.
+    for engine, read in engines.items():
+        if engine != "here": read(arguments, 512, 0)
     rows = []
     for length in lengths:
         found = {engine: [] for engine in engines}
