@@ -22,10 +22,9 @@ package struct CachePlane: Equatable, Sendable {
 
 extension KVCacheType {
   /// The planes of a layer, in the order of ``KVCache/plane(_:number:layer:)``: keys by head, values by head and panel, and of
-  /// `int8` the scales of keys and of values by head. Empty: of `int4`, whose memory does not
-  /// grow by planes: the first block and the latest ones are kept in another form.
+  /// `int8` the scales of keys and of values by head. Empty for `int4`, whose latest blocks are
+  /// not kept by position.
   package func planes(_ c: DecoderConfiguration) -> [CachePlane] {
-    guard !hasBlocks else { return [] }
     let panels = LayerCache.paddedHeadDim(c) / panelWidth
     func plane(_ name: String, _ count: Int, _ elements: Int, _ size: Int) -> CachePlane {
       CachePlane(name: name, count: count, unitTokens: panelWidth, unitBytes: panelWidth * elements * size)
@@ -35,6 +34,7 @@ extension KVCacheType {
       plane("values", c.kvHeads * panels, panelWidth, byteCount),
     ]
     switch self {
+    case .int4: return []
     case .f32, .f16: return codes
     case .int8:
       return codes + ["key_scales", "value_scales"].map { plane($0, c.kvHeads, 1, MemoryLayout<Float>.size) }

@@ -57,6 +57,7 @@ import Testing
       (["--kv-cache", "int8"], "keys and values in f16, not in int8"),
       (["--arithmetic", "exact", "--kv-cache", "f16"], "--arithmetic fast, not exact"),
       (["--lora", adapter], "with 0 adapters, not with 1 adapter"),
+      (["--kv-cache", "int4"], "keys and values in int4 cannot be saved"),
     ] {
       let tool = try Self.answer("a", options + ["--context", file]).tool
       #expect(tool.code == 65 && tool.errors.contains(part), "\(tool.errors)")
