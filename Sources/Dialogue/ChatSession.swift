@@ -89,7 +89,7 @@ package final class ChatSession {
 
   /// Says `text` and gets an answer. When there is none, because of an error or because it was cancelled before its first token, the
   /// text is taken back.
-  /// - Parameters: see ``TextGenerator/generate(_:in:onPrompt:onText:isCancelled:)``; `onPrompt` also gets the prompt.
+  /// - Parameters: see ``TextGenerator/generate(_:in:onText:isCancelled:onPrompt:)``; `onPrompt` also gets the prompt.
   package func ask(
     _ text: String, settings: Settings, isCancelled: () -> Bool = { false },
     onPrompt: ([Int], Int) -> Void = { _, _ in },
@@ -146,11 +146,11 @@ package final class ChatSession {
     try load(ids, into: sequence)
     let reused = sequence.tokens.count
     let result = try generator.generate(
-      request, in: sequence, onPrompt: { onPrompt(ids, $0) },
+      request, in: sequence,
       onText: { piece in
         onText(piece)
         return true
-      }, isCancelled: isCancelled)
+      }, isCancelled: isCancelled, onPrompt: { onPrompt(ids, $0) })
     conversation.turns.append(ChatMessage(role: "assistant", content: result.text))
     let answer = Answer(
       result: result, promptTokens: ids.count, reusedTokens: reused, droppedTurns: firstTurn - firstBefore,

@@ -51,11 +51,12 @@ struct SingleAnswer {
     ) { Output.remark($0) }
     let isTerminal = StandardStream.output.isTerminal
     let result = try TextGenerator(model: decoder, tokenizer: tokenizer).generate(
-      request, in: cache, onPrompt: { reading.update(ids, done: $0) },
+      request, in: cache,
       onText: { piece in
         if !options.output.json { try Output.stream(isTerminal ? PrintableText.sanitized(piece) : piece) }
         return true
-      }, isCancelled: { interruption?.isRequested ?? false })
+      }, isCancelled: { interruption?.isRequested ?? false },
+      onPrompt: { reading.update(ids, done: $0) })
     ProgressReporter.clearCurrentLine()
     try show(result, prompt: ids, known: known)
     if let text = try options.contexts.save((cache.tokens, cache.cache), identity: identity, model: opened) {

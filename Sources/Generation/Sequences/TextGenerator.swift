@@ -31,16 +31,17 @@ package struct TextGenerator: Sendable {
   /// - Parameters:
   ///   - sequence: what a ``CachePool`` gave for the request, or an empty one. It holds prompt and new tokens afterwards, as far
   ///     as they ran: the last new token has not.
-  ///   - onPrompt: gets the number of the prompt's tokens that have run, before the first run of the model and after each one up to
-  ///     the last of the prompt's.
   ///   - onText: gets each piece of text as it is certain; returning false ends the generation.
   ///   - isCancelled: asked before every run of the model; true ends the generation.
+  ///   - onPrompt: gets the number of the prompt's tokens that have run, before the first run of the model and after each one up to
+  ///     the last of the prompt's.
   /// - Returns: the new tokens, without the stop token.
   /// - Throws: ``GenerationError`` when the prompt is empty or too long or has unknown tokens, or a weight is not finite; what
   ///   `onText` throws.
   package func generate(
-    _ request: GenerationRequest, in sequence: CachedSequence, onPrompt: (Int) -> Void = { _ in },
-    onText: (String) throws -> Bool = { _ in true }, isCancelled: () -> Bool = { false }
+    _ request: GenerationRequest, in sequence: CachedSequence,
+    onText: (String) throws -> Bool = { _ in true }, isCancelled: () -> Bool = { false },
+    onPrompt: (Int) -> Void = { _ in }
   ) throws -> GenerationResult {
     try request.validate(
       contextLimit: sequence.cache.capacity, tokenizer: tokenizer, rows: model.vocabularySize)
