@@ -10,9 +10,10 @@ import Testing
       textFile: Fixture.tinyZhinao + "/eval.\(language).txt", tokenizer: model.tokenizer())
   }
 
-  /// Relative. Logits differ by up to 1.6e-5 in either direction, and means over thousands of tokens by far less: 1.42e-8 was found. Kernels give the
-  /// same bits on every instruction set and with any number of threads, so that the bound needs no margin for the machine.
-  static let perplexityBound = 1.5e-8
+  /// Relative. Logits differ by up to 1.63e-5 in either direction, also because transformers rounds the angles of positions to fp32, and means over
+  /// thousands of tokens by far less: 2.65e-8 was found. Kernels give the same bits on every instruction set and with any number of threads, so that the
+  /// bound needs no margin for the machine.
+  static let perplexityBound = 2.8e-8
 
   /// Every protocol of the goldens, on the smaller model; on the larger one the short windows.
   @Test(arguments: ["tiny-zhinao", "tiny-zhinao-gqa"])

@@ -8,8 +8,9 @@ import Transformer
 
 @Suite struct LogitGoldens {
   /// Transformers in fp32 on the same weights, q, k, v de-interleaved. A logit is at most 12.7, where floats lie 9.5e-7 apart, and
-  /// the two sum the products of 128 and 256 channels in different orders. Kernels give the same bits on every instruction set and
-  /// with any number of threads, so that the bound needs no margin for the machine; 1.574e-5 was found.
+  /// the two sum the products of 128 and 256 channels in different orders; transformers also rounds the angles of positions to
+  /// fp32. Kernels give the same bits on every instruction set and with any number of threads, so that the bound needs no margin
+  /// for the machine; 1.622e-5 was found.
   @Test(arguments: ["tiny-zhinao", "tiny-zhinao-gqa"])
   func agreeWithTransformers(name: String) throws {
     let model = try OpenedModel(path: name == "tiny-zhinao" ? Fixture.tinyZhinao : Fixture.path(name))
@@ -18,7 +19,7 @@ import Transformer
       for threads in 1...3 {
         let pool = WorkerPool(threads: threads, kernels: try #require(Kernels(for: isa)))
         let worst = try Self.largestDifference(model.decoder(pool: pool), golden)
-        #expect(worst <= 1.6e-5, "\(isa), \(threads) threads: \(worst)")
+        #expect(worst <= 1.7e-5, "\(isa), \(threads) threads: \(worst)")
       }
     }
   }
