@@ -58,7 +58,8 @@ package struct QuantizationRecipe: Equatable, Sendable {
     case autogptq
     /// What loses least without gradients, in about the time of `autogptq`.
     case balanced
-    /// What loses least: a backward pass says what each token's and each output's error costs.
+    /// What loses least: a backward pass says what each token's and each output's error costs, and modules make up for the errors of
+    /// those before them.
     case best
   }
 
@@ -75,6 +76,9 @@ package struct QuantizationRecipe: Equatable, Sendable {
       case .best: .fisher
       }
     roundsBothSides = preset == .best
+    propagatesErrors = preset == .best
+    // Rounding the passes over the text loses nothing that can be measured.
+    calibrationArithmetic = preset == .best ? .bf16 : .fp32
     // Where no few tokens decide H, it needs less.
     dampPercent = preset == .balanced ? 0.005 : 0.01
   }

@@ -233,7 +233,7 @@ struct RecipeArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "balanced: act-order with static groups, --scale-search and --token-weights attention, in about the time of plain GPTQ; best, which "
-        + "loses least and takes a few times as long: as balanced, with --token-weights fisher and --two-sided; or autogptq, the "
+        + "loses least and takes a few times as long: as balanced, with --token-weights fisher, --two-sided and --error-propagation; or autogptq, the "
         + "arithmetic of AutoGPTQ 0.7.1 (default: balanced, and autogptq for solve). Other options change single settings of a preset. "
         + "Needs --method gptq.",
       valueName: "name"))
@@ -287,10 +287,11 @@ struct RecipeArguments: ParsableArguments {
   var outputBlock = QuantizationRecipe.defaultOutputBlock
 
   @Flag(
+    inversion: .prefixedNo,
     help:
-      "Let each module make up for the errors of the modules before it: a second pass of the float model shows what it should have seen. One calibration window in eight is kept out and decides how far this goes. Takes about twice the time and memory of the forward pass. Needs --method gptq and --true-sequential; solve does not have it."
+      "Let each module make up for the errors of the modules before it: a second pass of the float model shows what it should have seen. One calibration window in eight is kept out and decides how far this goes. Takes about twice the time and memory of the forward pass (default: as the preset has it, and not without --true-sequential). Needs --method gptq; solve does not have it."
   )
-  var errorPropagation = false
+  var errorPropagation: Bool?
 
   @Option(
     help: ArgumentHelp(
@@ -319,14 +320,14 @@ struct RecipeArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Arithmetic of the calibration forward pass: fp32, or bf16, which is faster on AMD's Zen 4 and 5. The result is the "
-        + "same on every processor.", valueName: "type"))
-  var calibrationArithmetic = FloatArithmetic.fp32
+      "Arithmetic of the passes over the calibration text: fp32, or bf16, which is faster on AMD's Zen 4 and 5. The result is the "
+        + "same on every processor (default: fp32, or bf16 with best).", valueName: "type"))
+  var calibrationArithmetic: FloatArithmetic?
 
   func validate() throws {
     let usesHessian =
-      (preset ?? .autogptq) != .autogptq || tokenWeights != nil || twoSided != nil || errorPropagation
-      || refinementRounds > 0
+      (preset ?? .autogptq) != .autogptq || tokenWeights != nil || twoSided != nil
+      || errorPropagation != nil || refinementRounds > 0
     guard method == .gptq || !usesHessian else {
       throw ValidationError(
         "--method rtn has no Hessian: --preset, --token-weights, --two-sided, --error-propagation and --refinement-rounds need --method gptq."
@@ -340,7 +341,7 @@ struct RecipeArguments: ParsableArguments {
       throw ValidationError(
         "--refinement-rounds would undo what --two-sided does: pass --no-two-sided, or leave it out.")
     }
-    guard trueSequential || !errorPropagation else {
+    guard trueSequential || errorPropagation != true else {
       throw ValidationError("--error-propagation needs --true-sequential.")
     }
   }
@@ -350,8 +351,7 @@ struct RecipeArguments: ParsableArguments {
     var recipe = QuantizationRecipe(
       method: method, bits: bits, groupSize: groupSize, isSymmetric: sym, dampIncrement: dampIncrement,
       trueSequential: trueSequential,
-      mirrorsPositiveGroups: mirrorPositiveGroups, signedScales: !positiveScales, outputBlock: outputBlock,
-      calibrationArithmetic: calibrationArithmetic)
+      mirrorsPositiveGroups: mirrorPositiveGroups, signedScales: !positiveScales, outputBlock: outputBlock)
     recipe.apply(self.preset ?? (method == .gptq ? preset : .autogptq))
     if let damp { recipe.dampPercent = damp }
     if let descAct { recipe.descendingActivation = descAct }
@@ -359,8 +359,10 @@ struct RecipeArguments: ParsableArguments {
     if let scaleSearch { recipe.searchesScales = scaleSearch }
     if let tokenWeights { recipe.tokenWeights = tokenWeights }
     if let twoSided { recipe.roundsBothSides = twoSided }
-    if errorPropagation { recipe.propagatesErrors = true }
+    // A preset's choice gives way to what was asked for.
+    recipe.propagatesErrors = errorPropagation ?? (recipe.propagatesErrors && trueSequential)
     if refinementRounds > 0 { recipe.refinementRounds = refinementRounds }
+    if let calibrationArithmetic { recipe.calibrationArithmetic = calibrationArithmetic }
     return recipe
   }
 }

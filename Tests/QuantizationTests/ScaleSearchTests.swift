@@ -159,6 +159,9 @@ import Testing
     #expect(recipe.tokenWeights == .attention)
     // Engines need not know in which order the columns were.
     #expect(!recipe.quantizeConfiguration(format: .v1).descendingActivation)
+    recipe.apply(.best)
+    #expect(recipe.tokenWeights == .fisher && recipe.roundsBothSides && recipe.propagatesErrors)
+    #expect(recipe.calibrationArithmetic == .bf16)
     recipe.apply(.autogptq)
     #expect(recipe == QuantizationRecipe())
   }
