@@ -6,7 +6,7 @@ import Tensors
 ///
 /// `x = LN(x + o(attention(x)))`, `x = LN(x + out(gelu(in(x))))`, after embeddings of words, positions and kinds of text that have
 /// a norm of their own (Devlin et al., arXiv:1810.04805). Arithmetic is fp32 whatever the weights are stored as, and fast
-/// products with integer weights where their ``Linear``s say so.
+/// products with integer weights where their ``Linear``s say so, and then in attention too.
 package final class Encoder: Sendable {
   package let configuration: EncoderConfiguration
   /// `[vocabularySize, hiddenSize]`, `[positionCount, hiddenSize]`, `[textTypeCount, hiddenSize]`

@@ -6,15 +6,18 @@ extension EncoderSteps {
   /// Rows of queries of one block of scores: with 512 keys they stay in a second-level cache.
   private static let queryBlock = 128
 
+  /// A head of a text, or some of its queries.
+  private struct Task { var rows: Range<Int>, queries: Range<Int>, head: Int }
+
   /// out = softmax(q · Kᵀ / √headDim) · V within each text; there is no mask.
   /// - Parameters:
   ///   - qkv: `[rows, 3 * hiddenSize]`.
   ///   - texts: rows of each. A text's result does not depend on the others.
   ///   - out: `[rows, hiddenSize]`
-  func attend(
-    _ qkv: UnsafePointer<Float>, texts: [Range<Int>], into out: UnsafeMutablePointer<Float>
+  package func attend(
+    _ qkv: UnsafePointer<Float>, texts: [Range<Int>], arithmetic: AttentionArithmetic,
+    into out: UnsafeMutablePointer<Float>
   ) {
-    struct Task { var rows: Range<Int>, queries: Range<Int>, head: Int }
     let heads = configuration.attentionHeads
     // A head's keys and values are brought into the order of products once for all its queries, unless threads would have
     // nothing to do.
@@ -30,18 +33,63 @@ extension EncoderSteps {
     }
     let (qkv, out) = (SharedPointer(qkv), DisjointWrites(out))
     pool.run(tasks.count) { [tasks] index in
-      let task = tasks[index]
-      attend(qkv.pointer, rows: task.rows, queries: task.queries, head: task.head, into: out.pointer)
+      if arithmetic == .fast {
+        attendFast(qkv.pointer, tasks[index], into: out.pointer)
+      } else {
+        attendExactly(qkv.pointer, tasks[index], into: out.pointer)
+      }
+    }
+  }
+
+  private func attendFast(
+    _ qkv: UnsafePointer<Float>, _ task: Task, into out: UnsafeMutablePointer<Float>
+  ) {
+    let kernels = pool.kernels
+    let (hidden, width) = (configuration.hiddenSize, configuration.headDim)
+    let (count, stride) = (task.rows.count, 3 * hidden)
+    let paddedWidth = (width + panelWidth - 1) / panelWidth * panelWidth
+    let keyPanels = (count + panelWidth - 1) / panelWidth
+    let head = qkv + task.head * width
+    Scratch.withFloats(keyPanels * panelWidth * width + count * paddedWidth) { keys in
+      let values = keys + keyPanels * panelWidth * width
+      let first = head + task.rows.lowerBound * stride
+      for panel in 0..<keyPanels {
+        kernels.packPanel(
+          keys + panel * panelWidth * width, from: first + hidden + panel * panelWidth * stride, type: .f32,
+          rowStride: stride, rows: min(panelWidth, count - panel * panelWidth), k: width)
+      }
+      kernels.copyPanels(
+        values, panelStride: count * panelWidth, from: first + 2 * hidden, rowStride: stride, columns: width,
+        k: count)
+      var segments = KeyValueSegments()
+      segments.append(
+        KeyValueSegment(
+          first: 0, count: count,
+          storage: .panels(
+            .f32, keys: keys, values: values, valuePanelStride: count * panelWidth, keyScales: nil,
+            valueScales: nil)))
+      for start in Swift.stride(
+        from: task.queries.lowerBound, to: task.queries.upperBound, by: Self.queryBlock)
+      {
+        // Without a mask all queries are like heads of one token, which see the same keys.
+        let rows = min(Self.queryBlock, task.queries.upperBound - start)
+        kernels.attend(
+          AttentionJob(
+            rows: rows, group: rows, firstVisible: count, headDim: width, paddedHeadDim: paddedWidth,
+            queries: head + start * stride, tokenStride: 0, headStride: stride,
+            out: out + start * hidden + task.head * width, outTokenStride: 0, outHeadStride: hidden),
+          to: segments)
+      }
     }
   }
 
   /// The scores stand in panels of 16 queries, a line for each key: their softmax then needs no sums across lanes, and they are the
   /// right side of the product with the values as they are.
-  private func attend(
-    _ qkv: UnsafePointer<Float>, rows: Range<Int>, queries: Range<Int>, head: Int,
-    into out: UnsafeMutablePointer<Float>
+  private func attendExactly(
+    _ qkv: UnsafePointer<Float>, _ task: Task, into out: UnsafeMutablePointer<Float>
   ) {
     let kernels = pool.kernels
+    let (rows, queries, head) = (task.rows, task.queries, task.head)
     let (hidden, width) = (configuration.hiddenSize, configuration.headDim)
     let (count, stride) = (rows.count, 3 * hidden)
     let scale = 1 / Float(width).squareRoot()

@@ -39,6 +39,11 @@ package struct EncoderLayer: Sendable {
     self.outputNorm = outputNorm
   }
 
+  /// `fast` where the projections before it are: of integer weights.
+  var attentionArithmetic: AttentionArithmetic {
+    if case .intPanels = query.weight, query.arithmetic == .fast { .fast } else { .exact }
+  }
+
   /// The projection of that kind.
   /// - Precondition: the layer has it; ``TensorIndex/stages`` of its architecture says which it has.
   package subscript(kind: ModuleKind) -> Linear {
@@ -173,7 +178,8 @@ package struct EncoderSteps: Sendable {
           (layer.value, rows.qkv + 2 * hidden, width),
         ],
         to: rows.x, rows: count, pool: pool)
-    case .attention: attend(rows.qkv, texts: rows.texts, into: rows.attention)
+    case .attention:
+      attend(rows.qkv, texts: rows.texts, arithmetic: layer.attentionArithmetic, into: rows.attention)
     case .attentionOutput:
       add(layer.attentionOutput, of: rows.attention, to: rows, then: layer.attentionNorm)
     case .intermediate:
