@@ -24,7 +24,7 @@ QUESTION = ("\n\nWhat is the special magic {city} number? Don't give information
             "Keep your response short and direct.")
 NEEDLE = "\nThe special magic {city} number is: {number}\n"
 # Until which part of the time windows have which length, and how many are in a batch.
-STAGES = [(0.2, 64, 48), (0.45, 256, 12), (0.6, 2048, 4), (0.8, 8192, 2), (1, 32768, 1)]
+STAGES = [(0.17, 64, 48), (0.4, 256, 12), (0.6, 2048, 4), (0.8, 8192, 2), (1, 32768, 1)]
 
 
 def make_tokenizer(text, size):
