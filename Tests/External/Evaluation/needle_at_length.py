@@ -75,7 +75,7 @@ def main():
     parser.add_argument("--out", required=True); parser.add_argument("--build", default=".build/release")
     parser.add_argument("--lengths", type=lambda s: list(map(int, s.split(","))), default=[4096, 8192, 16384, 32768])
     parser.add_argument("--step", type=int, default=5, help="of the depths, in percent")
-    parser.add_argument("--characters", type=int, default=100_000, help="of the documents that are saved")
+    parser.add_argument("--characters", type=int, default=80_000, help="of the documents that are saved")
     parser.add_argument("--option", dest="options", action="append", default=[], help="for zhinao-evaluate")
     arguments = parser.parse_args()
     os.makedirs(arguments.out, exist_ok=True)

@@ -24,7 +24,7 @@ QUESTION = ("\n\nWhat is the special magic {city} number? Don't give information
             "Keep your response short and direct.")
 NEEDLE = "\nThe special magic {city} number is: {number}\n"
 # Until which part of the time windows have which length, and how many are in a batch.
-STAGES = [(0.17, 64, 48), (0.4, 256, 12), (0.6, 2048, 4), (0.8, 8192, 2), (1, 32768, 1)]
+STAGES = [(0.18, 64, 48), (0.4, 256, 12), (0.6, 2048, 4), (0.8, 8192, 1), (1, 32768, 1)]
 
 
 def make_tokenizer(text, size):
@@ -153,8 +153,12 @@ def long_loss(model, windows, length, block=128):
     decoder = model.model
     x = decoder.embed_tokens(ids)
     cos, sin = (t[0] for t in decoder.rotary_emb(x[None], places[None]))
-    overlapping = [t.unfold(0, 2 * block, block).transpose(1, 2) for t in (x, cos, sin)]
-    first = decoder.layers[0](overlapping[0], position_embeddings=tuple(overlapping[1:]))
+
+    def overlapping(t):
+        blocks = t.view(-1, block, t.shape[-1])
+        return torch.cat([blocks[:-1], blocks[1:]], 1)
+
+    first = decoder.layers[0](overlapping(x), position_embeddings=(overlapping(cos), overlapping(sin)))
     first = first[0] if isinstance(first, tuple) else first
     x = first[:, block:].reshape(-1, x.shape[-1])
     cos, sin = cos[block:], sin[block:]
@@ -185,24 +189,33 @@ def main():
     parser.add_argument("--seconds", type=float, default=400)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--resume", metavar="FOLDER", help="goes on with a model from here, in the stages with long windows")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--vocabulary", type=int, default=2048)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     text = open(arguments.text, encoding="utf-8").read()
-    tokenizer = make_tokenizer(text, arguments.vocabulary)
+    if arguments.resume:
+        tokenizer = Tokenizer.from_file(os.path.join(arguments.resume, "tokenizer.json"))
+    else:
+        tokenizer = make_tokenizer(text, arguments.vocabulary)
     windows = Windows(tokenizer, text, arguments.seed)
     config = Qwen2Config(
         vocab_size=tokenizer.get_vocab_size(), hidden_size=arguments.hidden, intermediate_size=arguments.hidden,
         num_hidden_layers=2, num_attention_heads=arguments.hidden // 64, num_key_value_heads=arguments.hidden // 64,
         max_position_embeddings=CONTEXT, rope_theta=BASE, tie_word_embeddings=True, initializer_range=0.04,
         rms_norm_eps=1e-6, bos_token_id=0, eos_token_id=0, attn_implementation="sdpa")
-    model = Qwen2ForCausalLM(config)
-    look_back(model.model.layers[0].self_attn)
+    if arguments.resume:
+        model = Qwen2ForCausalLM.from_pretrained(arguments.resume, dtype=torch.float32)
+    else:
+        model = Qwen2ForCausalLM(config)
+        look_back(model.model.layers[0].self_attn)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01)
     start, step, shown = time.time(), 0, 0
     while (spent := time.time() - start) < arguments.seconds:
         share = spent / arguments.seconds
+        if arguments.resume:
+            share = STAGES[1][0] + share * (1 - STAGES[1][0])
         length, count = next(stage[1:] for stage in STAGES if share <= stage[0])
         rate = arguments.rate * min(1, (step + 1) / 100) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
         for group in optimizer.param_groups: group["lr"] = rate
