@@ -10,7 +10,7 @@ are the present tokens (induction heads, arXiv 2209.11895). The first ones begin
 time in which they would find that out. The model learns from random tokens that come again, and from texts with needles as in the task
 `needle-value-en`, with other cities' names, up to the whole context.
 
-Needs torch, transformers and tokenizers. Takes eight minutes of a core that does nothing else; `--resume` goes on where more is needed.
+Needs torch, transformers and tokenizers. Takes eight minutes of a core.
 """
 import argparse, json, math, os, random, time
 
@@ -190,7 +190,6 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--resume", metavar="FOLDER", help="goes on with a model from here, in the stages with long windows")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--vocabulary", type=int, default=2048)
     arguments = parser.parse_args()
@@ -198,27 +197,19 @@ def main():
     # The model is small: a second thread waits more than it computes, above all when something else runs.
     torch.set_num_threads(arguments.threads)
     text = open(arguments.text, encoding="utf-8").read()
-    if arguments.resume:
-        tokenizer = Tokenizer.from_file(os.path.join(arguments.resume, "tokenizer.json"))
-    else:
-        tokenizer = make_tokenizer(text, arguments.vocabulary)
+    tokenizer = make_tokenizer(text, arguments.vocabulary)
     windows = Windows(tokenizer, text, arguments.seed)
     config = Qwen2Config(
         vocab_size=tokenizer.get_vocab_size(), hidden_size=arguments.hidden, intermediate_size=arguments.hidden,
         num_hidden_layers=2, num_attention_heads=arguments.hidden // 64, num_key_value_heads=arguments.hidden // 64,
         max_position_embeddings=CONTEXT, rope_theta=BASE, tie_word_embeddings=True, initializer_range=0.04,
         rms_norm_eps=1e-6, bos_token_id=0, eos_token_id=0, attn_implementation="sdpa")
-    if arguments.resume:
-        model = Qwen2ForCausalLM.from_pretrained(arguments.resume, dtype=torch.float32)
-    else:
-        model = Qwen2ForCausalLM(config)
-        look_back(model.model.layers[0].self_attn)
+    model = Qwen2ForCausalLM(config)
+    look_back(model.model.layers[0].self_attn)
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.rate, betas=(0.9, 0.98), weight_decay=0.01)
     start, step, shown = time.time(), 0, 0
     while (spent := time.time() - start) < arguments.seconds:
         share = spent / arguments.seconds
-        if arguments.resume:
-            share = STAGES[1][0] + share * (1 - STAGES[1][0])
         length, count = next(stage[1:] for stage in STAGES if share <= stage[0])
         rate = arguments.rate * min(1, (step + 1) / 100) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * share)))
         for group in optimizer.param_groups: group["lr"] = rate
