@@ -232,7 +232,8 @@ package final class ContextFolder: Sendable {
   /// The same tokens of the same model have the same name.
   private static func name(_ tokens: [UInt32], _ identity: ContextIdentity) -> String {
     var bytes = Array(
-      "\(identity.fingerprint) \(identity.adapters) \(identity.arithmetic) \(identity.encoding)\n".utf8)
+      "\(identity.fingerprint) \(identity.adapters) \(identity.arithmetic) \(identity.encoding) \(identity.revision)\n"
+        .utf8)
     for token in tokens { withUnsafeBytes(of: token.littleEndian) { bytes += $0 } }
     return String(bytes.withUnsafeBytes { Checksum.sha256($0) }.prefix(32))
   }

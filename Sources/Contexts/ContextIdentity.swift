@@ -1,5 +1,6 @@
 import Adapters
 import Architecture
+import Compute
 import Files
 import Foundation
 import Models
@@ -25,22 +26,22 @@ package struct ContextIdentity: Equatable, Hashable, Sendable {
   package var arithmetic: String
   /// How keys and values are stored, by the name of its ``KVCacheType``.
   package var encoding: String
+  /// ``ArithmeticRevision`` of the program.
+  package var revision: Int
 
   package init(
-    modelName: String, fingerprint: String, adapters: [Adapter] = [], arithmetic: String, encoding: String
+    modelName: String, fingerprint: String, adapters: [Adapter] = [], arithmetic: String, encoding: String,
+    revision: Int = ArithmeticRevision.current
   ) {
     (self.modelName, self.fingerprint, self.adapters) = (modelName, fingerprint, adapters)
-    (self.arithmetic, self.encoding) = (arithmetic, encoding)
+    (self.arithmetic, self.encoding, self.revision) = (arithmetic, encoding, revision)
   }
 
   /// Reads pieces of the model and all of the adapters.
-  /// - Throws: ``SavedContextError/Reason/encodingIsNotSaved(_:)``; errors of files.
+  /// - Throws: errors of files.
   package init(
     _ model: OpenedModel, adapters: [AppliedAdapter] = [], arithmetic: Int4Arithmetic, cacheType: KVCacheType
   ) throws {
-    guard !cacheType.planes(model.decoderConfiguration).isEmpty else {
-      throw SavedContextError(.encodingIsNotSaved(cacheType.rawValue), path: model.path)
-    }
     self.init(
       modelName: PathParts(PathParts.withoutTrailingSlashes(model.path)).name,
       fingerprint: try ModelFingerprint.of(model),
@@ -50,7 +51,7 @@ package struct ContextIdentity: Equatable, Hashable, Sendable {
 
   package static func == (a: ContextIdentity, b: ContextIdentity) -> Bool {
     a.fingerprint == b.fingerprint && a.adapters == b.adapters && a.arithmetic == b.arithmetic
-      && a.encoding == b.encoding
+      && a.encoding == b.encoding && a.revision == b.revision
   }
 
   package func hash(into hasher: inout Hasher) {
@@ -58,6 +59,7 @@ package struct ContextIdentity: Equatable, Hashable, Sendable {
     hasher.combine(adapters)
     hasher.combine(arithmetic)
     hasher.combine(encoding)
+    hasher.combine(revision)
   }
 
   /// What keeps a context of this identity from being used where `other` is needed; nil: nothing.
@@ -70,6 +72,7 @@ package struct ContextIdentity: Equatable, Hashable, Sendable {
     }
     if arithmetic != other.arithmetic { return .otherArithmetic(saved: arithmetic, used: other.arithmetic) }
     if encoding != other.encoding { return .otherEncoding(saved: encoding, used: other.encoding) }
+    if revision != other.revision { return .otherRevision(saved: revision, used: other.revision) }
     return nil
   }
 }

@@ -42,8 +42,8 @@ package struct SavedContextError: DiagnosedError, Equatable {
     case otherEncoding(saved: String, used: String)
     /// C11: planes that the encoding does not have for this model.
     case otherPlanes
-    /// Caches of this encoding have no planes.
-    case encodingIsNotSaved(String)
+    /// C11: by a program whose arithmetic gives other bits.
+    case otherRevision(saved: Int, used: Int)
   }
   package let reason: Reason
   package let path: String
@@ -57,7 +57,7 @@ package struct SavedContextError: DiagnosedError, Equatable {
   /// Whether the file is whole, but belongs to something else.
   package var isMisfit: Bool {
     switch reason {
-    case .otherModel, .otherAdapters, .otherArithmetic, .otherEncoding, .otherPlanes: true
+    case .otherModel, .otherAdapters, .otherArithmetic, .otherEncoding, .otherPlanes, .otherRevision: true
     default: false
     }
   }
@@ -97,8 +97,10 @@ package struct SavedContextError: DiagnosedError, Equatable {
       return "holds keys and values in \(saved), not in \(used); use --kv-cache \(saved), or \(again)"
     case .otherPlanes:
       return "holds keys and values of another layout than this program gives the model; \(again)"
-    case .encodingIsNotSaved(let name):
-      return "keys and values in \(name) cannot be saved; use --kv-cache f16, int8 or f32 with saved contexts"
+    case .otherRevision(let saved, let used):
+      return
+        "was computed by a version of this program whose arithmetic gives other bits (revision \(saved); this one has "
+        + "\(used)); \(again)"
     }
   }
 

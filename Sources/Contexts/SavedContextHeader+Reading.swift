@@ -82,7 +82,8 @@ extension SavedContextHeader {
     let identity = ContextIdentity(
       modelName: try model.requiredString("name"), fingerprint: try model.requiredString("fingerprint"),
       adapters: adapters, arithmetic: try root.requiredString("arithmetic"),
-      encoding: try cache.requiredString("encoding"))
+      encoding: try cache.requiredString("encoding"),
+      revision: try root.requiredInteger("arithmetic_revision", in: 1...1 << 31))
     let tokens = try root.requiredInteger("tokens", in: 1...SavedContextHeader.maximumTokens)
     var planes: [CachePlane] = []
     for plane in try cache.objects("planes") ?? [] {

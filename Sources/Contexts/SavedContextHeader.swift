@@ -94,7 +94,7 @@ package struct SavedContextHeader: Equatable, Sendable {
       "model": ["name": .string(identity.modelName), "fingerprint": .string(identity.fingerprint)],
       "adapters": .array(
         identity.adapters.map { ["digest": .string($0.digest), "factor": .init(Double($0.factor))] }),
-      "arithmetic": .string(identity.arithmetic),
+      "arithmetic": .string(identity.arithmetic), "arithmetic_revision": .init(identity.revision),
       "cache": [
         "encoding": .string(identity.encoding), "layers": .init(layers),
         "planes": .array(

@@ -22,22 +22,32 @@ package struct CachePlane: Equatable, Sendable {
 
 extension KVCacheType {
   /// The planes of a layer, in the order of ``KVCache/plane(_:number:layer:)``: keys by head, values by head and panel, and of
-  /// `int8` the scales of keys and of values by head. Empty for `int4`, whose latest blocks are
-  /// not kept by position.
+  /// `int8` the scales of keys and of values by head. Of `int4` the first block in half precision, and the codes by head: whole
+  /// blocks, since later tokens of a block need it in half precision.
   package func planes(_ c: DecoderConfiguration) -> [CachePlane] {
     let panels = LayerCache.paddedHeadDim(c) / panelWidth
     func plane(_ name: String, _ count: Int, _ elements: Int, _ size: Int) -> CachePlane {
       CachePlane(name: name, count: count, unitTokens: panelWidth, unitBytes: panelWidth * elements * size)
     }
-    let codes = [
+    let elements = [
       plane("keys", c.kvHeads, c.headDim, byteCount),
       plane("values", c.kvHeads * panels, panelWidth, byteCount),
     ]
     switch self {
-    case .int4: return []
-    case .f32, .f16: return codes
+    case .f32, .f16: return elements
     case .int8:
-      return codes + ["key_scales", "value_scales"].map { plane($0, c.kvHeads, 1, MemoryLayout<Float>.size) }
+      return elements
+        + ["key_scales", "value_scales"].map { plane($0, c.kvHeads, 1, MemoryLayout<Float>.size) }
+    case .int4:
+      let first = elements.map {
+        CachePlane(
+          name: "first_\($0.name)", count: $0.count, unitTokens: 0,
+          unitBytes: keyValueBlock / panelWidth * $0.unitBytes)
+      }
+      let bytes = Kernels.keyValueBlockBytes(
+        headDim: c.headDim, paddedHeadDim: LayerCache.paddedHeadDim(c))
+      return first
+        + [CachePlane(name: "codes", count: c.kvHeads, unitTokens: keyValueBlock, unitBytes: bytes)]
     }
   }
 }
@@ -72,15 +82,19 @@ extension KVCache {
       let bytes = tokens * panelWidth * type.byteCount
       return UnsafeMutableRawBufferPointer(
         start: UnsafeMutableRawPointer(mutating: start + number % panels * bytes), count: bytes)
+    case 2 where type.hasBlocks:
+      return UnsafeMutableRawBufferPointer(start: view.codes(head: number, block: 0), count: view.codeBytes)
     default:
       let scales = kind == 2 ? view.keyScales(head: number) : view.valueScales(head: number)
       return UnsafeMutableRawBufferPointer(start: scales, count: tokens * MemoryLayout<Float>.size)
     }
   }
 
-  /// The buffers of keys and of values into which pages of a file may be mapped.
+  /// The buffers of keys, values and codes into which pages of a file may be mapped.
   package var mappableBuffers: [UnsafeRawBufferPointer] {
-    layers.flatMap { [$0.keys, $0.values] }.filter(\.ownsItsPages).map { UnsafeRawBufferPointer($0.buffer) }
+    layers.flatMap { [$0.keys, $0.values, $0.codes] }.filter(\.ownsItsPages).map {
+      UnsafeRawBufferPointer($0.buffer)
+    }
   }
 
   /// Writes zeros to all of the memory, which is then no longer a promise.

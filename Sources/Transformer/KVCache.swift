@@ -78,10 +78,16 @@ package final class KVCache: @unchecked Sendable {
   /// which only codes are left, because further queries of that block would see them as they were. ``count`` says what is left.
   package func truncate(to newCount: Int) {
     precondition(newCount >= 0 && newCount <= count)
-    count = newCount
-    guard type.hasBlocks else { return }
-    let block = count / keyValueBlock
-    if block > 0 && recentBlocks[LayerCache.recentPlace(of: block)] != block { count = block * keyValueBlock }
+    count = kept(newCount)
+  }
+
+  /// How many of the first `newCount` tokens can be continued.
+  private func kept(_ newCount: Int) -> Int {
+    let block = newCount / keyValueBlock
+    guard type.hasBlocks, block > 0, recentBlocks[LayerCache.recentPlace(of: block)] != block else {
+      return newCount
+    }
+    return block * keyValueBlock
   }
 
   /// Takes note that the decoder has stored the keys and values of so many tokens.
@@ -117,9 +123,26 @@ package final class KVCache: @unchecked Sendable {
   }
 
   /// Counts tokens as held: those that were put into the planes (``plane(_:number:layer:)``), or those of stand-ins of a decoder.
+  /// Of ``KVCacheType/int4`` the first block and codes are there then, and no recent block.
   package func advance(by tokens: Int) {
-    precondition(count + tokens <= capacity)
+    precondition(count + tokens <= capacity && (!type.hasBlocks || (count + tokens) % keyValueBlock == 0))
+    recentBlocks = recentBlocks.map { _ in -1 }
     count += tokens
+  }
+
+  /// Takes the first `newCount` tokens of another cache in the place of its own, with ``KVCacheType/int4`` possibly fewer, as
+  /// ``truncate(to:)`` would leave of them. The other one stays as it is.
+  /// - Precondition: both are of one type, model and variant; this one has room.
+  package func take(_ newCount: Int, from other: KVCache, pool: WorkerPool) {
+    precondition(type == other.type && variant == other.variant && layers.count == other.layers.count)
+    precondition(newCount <= other.count && newCount <= capacity)
+    count = other.kept(newCount)
+    if type.hasBlocks {
+      let blocks = (count + keyValueBlock - 1) / keyValueBlock
+      let copied = blocks - LayerCache.recentBlocks..<blocks
+      recentBlocks = other.recentBlocks.map { copied.contains($0) ? $0 : -1 }
+    }
+    pool.run(layers.count) { [count] in layers[$0].view.copyTokens(count, from: other.layers[$0].view) }
   }
 
   /// Bytes a cache takes when full.
@@ -184,13 +207,18 @@ final class LayerCache: Sendable {
   /// Bytes of the codes of a head.
   private static func codeBytes(_ c: DecoderConfiguration, capacity: Int, type: KVCacheType) -> Int {
     guard type.hasBlocks else { return 0 }
-    return blocks(capacity)
-      * Kernels.keyValueBlockBytes(headDim: c.headDim, paddedHeadDim: paddedHeadDim(c))
+    let bytes =
+      blocks(capacity) * Kernels.keyValueBlockBytes(headDim: c.headDim, paddedHeadDim: paddedHeadDim(c))
+    return capacity < leastMappable ? bytes : (bytes + pageBytes - 1) / pageBytes * pageBytes
   }
+
+  /// From so many tokens on, planes consist of whole pages, into which pages of a file can be mapped.
+  private static let leastMappable = 4096
+  private static let pageBytes = 4096
 
   /// Whole panels, and in large caches whole pages of every plane, into which pages of a file can be mapped.
   private static func rounded(_ capacity: Int) -> Int {
-    let unit = capacity < 4096 ? panelWidth : 256
+    let unit = capacity < leastMappable ? panelWidth : 256
     return (capacity + unit - 1) / unit * unit
   }
 
@@ -212,8 +240,8 @@ struct LayerCacheView: Sendable {
   /// Positions there are panels for.
   let roundedCapacity: Int
   let headDim, paddedHeadDim, kvHeads: Int
-  /// Of a head.
-  fileprivate let codeBytes: Int
+  /// Of a head: whole blocks, and in large caches what fills up a page.
+  let codeBytes: Int
   fileprivate let keys, values, codes: DisjointWrites<UInt8>
   fileprivate let scales: DisjointWrites<Float>
 

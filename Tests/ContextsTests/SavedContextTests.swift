@@ -65,8 +65,61 @@ import Transformer
     #expect(context.problems().isEmpty)
   }
 
+  /// A 4-bit cache is saved in whole blocks. What is behind them is read again, and then nothing differs from a cache that was never
+  /// saved, wherever the text ends, and whatever the cache held before.
+  @Test(arguments: [AttentionArithmetic.exact, .fast], [640, 5000])
+  func aFourBitCacheContinuesWithTheSameBits(attention: AttentionArithmetic, capacity: Int) throws {
+    let folder = try TemporaryFolder()
+    let decoder = SyntheticModel(layout: .separate, heads: 4, kvHeads: 2).decoder(attention: attention)
+    let planes = KVCacheType.int4.planes(decoder.configuration)
+    var random = SplitMix64(seed: 8)
+    let text = (0..<600).map { _ in Int.random(in: 0..<70, using: &random) }
+    var identity = Self.identity
+    identity.encoding = "int4"
+    func cache(_ tokens: ArraySlice<Int>) -> KVCache {
+      let cache = decoder.makeCache(capacity: capacity, type: .int4)
+      if !tokens.isEmpty { _ = decoder.hiddenStates(Array(tokens), cache: cache) }
+      return cache
+    }
+    func states(_ tokens: ArraySlice<Int>, after cache: KVCache) -> [Float] {
+      decoder.hiddenStates(Array(tokens), cache: cache).array
+    }
+    for count in [0, 1, 63, 64, 65, 127, 128, 129, 191, 192, 319, 320, 321, 383, 448, 500] {
+      let saved = cache(text[..<count])
+      let whole = planes.wholeTokens(count)
+      #expect(whole == count / 64 * 64)
+      // What a cache that went on has of the text's end.
+      let width = decoder.configuration.hiddenSize
+      let expected = states(text[count..<count + 90], after: saved)
+      guard whole > 0 else { continue }
+      let path = folder.file("\(count).zhctx")
+      // It has more tokens by now, as in a server that writes while an answer is generated.
+      try SavedContextWriter.write(
+        to: path, tokens: text[..<whole], of: saved, planes: planes, identity: identity, generator: "test")
+      let context = try SavedContext(path: path)
+      try context.check(identity, configuration: decoder.configuration)
+      #expect(context.problems().isEmpty)
+      for used in [whole, 64] {
+        let other = cache(text[100..<477])
+        try context.load(used, into: other)
+        #expect(other.count == used)
+        let rest = states(text[used..<count + 90], after: other)
+        #expect(Array(rest.suffix(90 * width)) == expected, "\(count) tokens, \(used) loaded")
+        // Going back to where the file ends, into it, and into its first block.
+        for place in [used, used - 1, used - 64, 40] where place >= 0 {
+          try context.load(used, into: other)
+          other.truncate(to: place)
+          #expect(place - other.count <= 63)
+          let again = states(text[other.count..<count + 90], after: other)
+          #expect(
+            Array(again.suffix(90 * width)) == expected, "\(count) tokens, \(used) loaded, back to \(place)")
+        }
+      }
+    }
+  }
+
   /// Large planes are mapped; what is written behind them, and over them, does not reach the file.
-  @Test(arguments: [KVCacheType.f32, .f16, .int8])
+  @Test(arguments: KVCacheType.allCases)
   func pagesOfTheFileAreNotChanged(type: KVCacheType) throws {
     let folder = try TemporaryFolder()
     let decoder = SyntheticModel(layout: .separate, heads: 4, kvHeads: 4).decoder()
@@ -144,6 +197,8 @@ import Transformer
     #expect(try reason { $0.encoding = "f16" } == .otherEncoding(saved: "f32", used: "f16"))
     #expect(
       try reason { $0.adapters = [.init(digest: "a", factor: 1)] } == .otherAdapters(saved: 0, used: 1))
+    let revision = ArithmeticRevision.current
+    #expect(try reason { $0.revision += 1 } == .otherRevision(saved: revision, used: revision + 1))
     var other = SyntheticModel(layout: .separate, heads: 4, kvHeads: 4).decoder().configuration
     #expect(throws: SavedContextError(.otherPlanes, path: saved.path)) {
       try context.check(Self.identity, configuration: other)
@@ -168,8 +223,9 @@ import Transformer
   }
 
   /// Every byte counts: whichever changes, reading it in full says so.
-  @Test func everyChangedByteIsSeen() throws {
-    let saved = try Saved(.int8, count: 16)
+  @Test(arguments: [(KVCacheType.int8, 16), (.int4, 64)])
+  func everyChangedByteIsSeen(type: KVCacheType, count: Int) throws {
+    let saved = try Saved(type, count: count)
     let good = Array(try Fixture.contents(saved.path))
     #expect(try firstProblem(good, saved) == nil)
     var random = SplitMix64(seed: 7)
@@ -211,7 +267,9 @@ import Transformer
 
   /// Headers with right checksums that say what is not so.
   @Test(arguments: [
-    ("\"layers\":2", "\"layers\":3"), ("\"layers\":2", "\"layers\":0"), ("\"tokens\":64", "\"tokens\":63"),
+    ("\"layers\":2", "\"layers\":3"), ("\"layers\":2", "\"layers\":0"),
+    ("arithmetic_revision\":1", "arithmetic_revision\":0"),
+    ("arithmetic_revision", "arithmetic_division"), ("\"tokens\":64", "\"tokens\":63"),
     ("\"tokens\":64", "\"tokens\":-1"), ("\"tokens\":64", "\"tokens\":1e18"),
     ("\"unit_tokens\":16", "\"unit_tokens\":-1"),
     ("\"count\":2", "\"count\":65537"),

@@ -36,6 +36,42 @@ import Testing
     }
   }
 
+  /// Also when they come at the same time: the second one waits for what the first one reads.
+  @Test func promptsThatComeTogetherAreReadOnce() async throws {
+    try await TestServer().run { client in
+      @Sendable func answer(_ prompts: [String]) async throws -> (text: [String?], prompt: Int, cached: Int) {
+        let list = prompts.map { "\"\($0)\"" }.joined(separator: ",")
+        let json = try await client.post(
+          "/v1/completions", "{\"prompt\": [\(list)], \"max_tokens\": 8, \"temperature\": 0}"
+        ).json()
+        return (
+          (json["choices"]?.arrayValue ?? []).map { $0["text"]?.stringValue },
+          try #require(json["usage"]?["prompt_tokens"]?.intValue),
+          try #require(json["usage"]?["prompt_tokens_details"]?["cached_tokens"]?.intValue)
+        )
+      }
+      let document = String(repeating: "煮酒论英雄，龙能大能小，能升能隐。", count: 20)
+      let both = try await answer([document + "次日", document + "却说"])
+      #expect(both.prompt > 300 && both.cached >= both.prompt / 2 - 16, "\(both.cached) of \(both.prompt)")
+      // The same of two connections, with a text that no cache holds.
+      let other = String(repeating: "玄德曰：备肉眼安识英雄？", count: 30)
+      let two = try await withThrowingTaskGroup(of: (prompt: Int, cached: Int).self) { group in
+        for end in ["次日", "却说"] {
+          group.addTask {
+            let one = try await answer([other + end])
+            return (one.prompt, one.cached)
+          }
+        }
+        return try await group.reduce((prompt: 0, cached: 0)) {
+          ($0.prompt + $1.prompt, $0.cached + $1.cached)
+        }
+      }
+      #expect(two.cached >= two.prompt / 2 - 16, "\(two.cached) of \(two.prompt)")
+      let again = try await answer([document + "次日", document + "却说"])
+      #expect(again.text == both.text)
+    }
+  }
+
   @Test func chatStreamed() async throws {
     try await Self.server().run { client in
       let response = try await client.post(

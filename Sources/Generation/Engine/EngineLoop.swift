@@ -10,6 +10,8 @@ struct EngineLoop {
   private var caches: CachePool
   private var queue = FairQueue<GenerationEngine.Submission>()
   private var running: [RunningRequest] = []
+  /// Requests whose turn has come, and whose prompts begin as one that is being read.
+  private var followers: [Follower] = []
   private var pace = PromptPace()
   private let saved: SavedPrefixes?
   private let cacheType: KVCacheType
@@ -34,14 +36,15 @@ struct EngineLoop {
   /// Returns when the engine is drained.
   mutating func run() {
     while true {
-      let (arrived, drainDeadline) = engine.collect(isIdle: running.isEmpty && queue.isEmpty)
+      let (arrived, drainDeadline) = engine.collect(
+        isIdle: running.isEmpty && queue.isEmpty && followers.isEmpty)
       for submission in arrived { queue.append(submission, client: submission.request.client) }
       let now = engine.now()
       if let drainDeadline, now >= drainDeadline { failAll(.shuttingDown) }
       drop(now)
       admit()
       if running.isEmpty {
-        if queue.isEmpty && drainDeadline != nil {
+        if queue.isEmpty && followers.isEmpty && drainDeadline != nil {
           saved?.finish()
           return
         }
@@ -71,25 +74,87 @@ struct EngineLoop {
       dropped.append(submission)
       return true
     }
+    followers.removeAll { follower in
+      guard follower.submission.ticket.isCancelled || isLate(follower.submission.request) else {
+        return false
+      }
+      dropped.append(follower.submission)
+      return true
+    }
     failWaiting(dropped, .timedOut)
   }
 
-  private mutating func admit() {
-    while running.count < engine.limits.parallel, let next = queue.first {
-      guard let sequence = caches.acquire(next.request), let submission = queue.popFirst() else { break }
-      let stepper = SequenceStepper(submission.request, in: sequence, tokenizer: tokenizer)
-      running.append(RunningRequest(submission: submission, stepper: stepper))
-      engine.report {
-        $0.waiting -= 1
-        $0.running += 1
-        $0.promptTokens += submission.request.prompt.count
-        $0.reusedTokens += stepper.reusedTokens
-        $0.cachedTokens = caches.chargedTokens
-      }
-      logPlan(stepper)
-      running[running.count - 1].reportPrompt()
-      if !stepper.hasWork { end([(running.count - 1, .finished(.length))]) }
+  /// A request that waits until another one has read what their prompts have in common, and then copies it: reading it twice at
+  /// once would take twice as long for both.
+  private struct Follower {
+    let submission: GenerationEngine.Submission
+    var leader: SequenceStepper
+    /// How many tokens they have in common.
+    var tokens: Int
+
+    /// Also when the leader was cancelled: its cache keeps what was read.
+    func mustWait(_ running: [RunningRequest]) -> Bool {
+      !leader.isGenerating && leader.sequence.tokens.count < tokens
+        && running.contains { $0.stepper === leader }
     }
+  }
+
+  private mutating func admit() {
+    // Their turn has come before that of those in line.
+    var index = 0
+    while index < followers.count {
+      if followers[index].mustWait(running) {
+        index += 1
+      } else if let other = follower(followers[index].submission) {
+        followers[index] = other
+        index += 1
+      } else {
+        guard start(followers[index].submission) else { return }
+        followers.remove(at: index)
+      }
+    }
+    // A follower has its place already: one client's followers take no more turns than its other requests would.
+    while running.count + followers.count < engine.limits.parallel, let next = queue.first {
+      if let follower = follower(next) {
+        followers.append(follower)
+      } else if !start(next) {
+        return
+      }
+      _ = queue.popFirst()
+    }
+  }
+
+  /// The request that has most to read of what this one begins with; nil: waiting for none saves much.
+  private func follower(_ submission: GenerationEngine.Submission) -> Follower? {
+    let request = submission.request
+    guard request.promptLogprobs == nil else { return nil }
+    var best: Follower?
+    for one in running where !one.stepper.isGenerating && one.stepper.request.variant == request.variant {
+      let common = zip(one.stepper.request.prompt, request.prompt).prefix { $0 == $1 }.count
+      let tokens = min(common, request.prompt.count - 1)
+      if tokens - one.stepper.sequence.tokens.count >= CachePool.leastGain, tokens > best?.tokens ?? 0 {
+        best = Follower(submission: submission, leader: one.stepper, tokens: tokens)
+      }
+    }
+    return best
+  }
+
+  /// - Returns: false when there is no room for the request yet.
+  private mutating func start(_ submission: GenerationEngine.Submission) -> Bool {
+    guard let sequence = caches.acquire(submission.request) else { return false }
+    let stepper = SequenceStepper(submission.request, in: sequence, tokenizer: tokenizer)
+    running.append(RunningRequest(submission: submission, stepper: stepper))
+    engine.report {
+      $0.waiting -= 1
+      $0.running += 1
+      $0.promptTokens += submission.request.prompt.count
+      $0.reusedTokens += stepper.reusedTokens
+      $0.cachedTokens = caches.chargedTokens
+    }
+    logPlan(stepper)
+    running[running.count - 1].reportPrompt()
+    if !stepper.hasWork { end([(running.count - 1, .finished(.length))]) }
+    return true
   }
 
   /// Says what a long prompt takes before it is read.
@@ -136,6 +201,8 @@ struct EngineLoop {
     end(running.indices.map { ($0, .failed(error)) })
     var waiting: [GenerationEngine.Submission] = []
     while let submission = queue.popFirst() { waiting.append(submission) }
+    waiting += followers.map(\.submission)
+    followers = []
     failWaiting(waiting, error)
   }
 

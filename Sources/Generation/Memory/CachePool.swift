@@ -101,8 +101,24 @@ package struct CachePool {
       victim.stopSaving()
       idle.removeAll { $0 === victim }
     }
-    if !prompt.isEmpty { saved?.extend(chosen, with: prompt, variant: chosen.cache.variant) }
+    if !prompt.isEmpty {
+      // Pages of a file cost nothing, so they come first.
+      saved?.extend(chosen, with: prompt, variant: chosen.cache.variant)
+      copyPrefix(of: prompt, to: chosen)
+    }
     return chosen
+  }
+
+  /// Fewer tokens than these are read again rather than loaded, copied or waited for.
+  static let leastGain = 64
+
+  /// Copies what another cache has of a prompt's beginning and this one has not. Another request may be using it.
+  private func copyPrefix(of prompt: [Int], to sequence: CachedSequence) {
+    let others = (idle + busy).filter { $0 !== sequence && $0.cache.variant == sequence.cache.variant }
+    let lengths = others.map { ($0, $0.commonPrefix(with: prompt)) }
+    guard let (best, length) = lengths.max(by: { $0.1 < $1.1 }) else { return }
+    let count = min(length, prompt.count - 1)
+    if count >= sequence.tokens.count + CachePool.leastGain { sequence.take(count, from: best) }
   }
 
   /// The idle cache that shares most with the prompt, when that is worth losing the rest of what it holds.

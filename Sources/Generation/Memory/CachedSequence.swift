@@ -1,3 +1,4 @@
+import Compute
 import Contexts
 import Transformer
 
@@ -64,6 +65,14 @@ package final class CachedSequence {
     let shared = min(context.commonPrefix(with: prompt), prompt.count - 1, cache.capacity)
     let count = context.loadable(max(0, shared))
     if count > tokens.count { try load(context, count: count) }
+  }
+
+  /// Takes the first `count` tokens of another sequence in the place of its own, or a few less
+  /// (``KVCache/take(_:from:pool:)``).
+  func take(_ count: Int, from other: CachedSequence, pool: WorkerPool = .shared) {
+    truncate(to: 0)
+    cache.take(count, from: other.cache, pool: pool)
+    append(other.tokens[..<cache.count])
   }
 
   func commonPrefix(with prompt: [Int]) -> Int { zip(tokens, prompt).prefix { $0 == $1 }.count }

@@ -28,16 +28,13 @@ package final class SavedPrefixes: Sendable {
     self.generator = generator
   }
 
-  /// Fewer tokens than these are read rather than loaded.
-  private static let leastGain = 64
-
   /// Fills a cache with more of a prompt's first tokens than it holds, if a file has them.
   /// - Parameter sequence: holds tokens of the prompt's beginning, perhaps none.
   func extend(_ sequence: CachedSequence, with prompt: [Int], variant: Int) {
     let identity = identities[variant]
     let wanted = prompt.dropLast().prefix(sequence.cache.capacity)
     guard let best = folder.longestPrefix(of: wanted, identity: identity),
-      best.count >= sequence.tokens.count + SavedPrefixes.leastGain
+      best.count >= sequence.tokens.count + CachePool.leastGain
     else { return }
     do {
       let context = try SavedContext(path: best.path)
@@ -61,7 +58,8 @@ package final class SavedPrefixes: Sendable {
     sequence.saving = job
     let (tokens, cache) = (Array(sequence.tokens[..<count]), sequence.cache)
     queue.async { [self] in
-      guard job.begin() else { return }
+      // What was written meanwhile may hold the same.
+      guard folder.wants(tokens[...], identity: identity), job.begin() else { return job.cancel() }
       folder.save(
         tokens, of: cache, planes: planes, identity: identity, generator: generator,
         isCancelled: { job.isCancelled }, copied: { job.finish() })

@@ -47,16 +47,18 @@ package struct PromptSpeed: Equatable, Sendable {
     let layer = decoder.layers.count / 2
     // The first run waits for the weights' pages.
     _ = seconds(layer: layer, at: 0)
-    let repetitions = tokens.count < 4 * leastTokens ? 1 : 2
-    func fastest(at position: Int) -> Double {
-      (0..<repetitions).map { _ in seconds(layer: layer, at: position) }.min() ?? 0
+    // In turns, so that what else the machine does disturbs both alike.
+    var (near, distant) = (Double.infinity, Double.infinity)
+    for _ in 0..<(tokens.count < 4 * leastTokens ? 1 : 2) {
+      near = min(near, seconds(layer: layer, at: 0))
+      distant = min(distant, seconds(layer: layer, at: far))
     }
-    let (near, distant) = (fastest(at: 0), fastest(at: far))
     let scale = Double(decoder.layers.count) / Double(rows)
     let perPair = max(0, distant - near) * scale / Double(far)
-    // The near run attends within the pass, to half of its tokens on average.
+    // The near run attends within the pass, to half of its tokens on average. That is less than half of its work, unless the
+    // distant run was disturbed.
     return PromptSpeed(
-      secondsPerToken: max(0, near * scale - perPair * Double(rows) / 2), secondsPerPair: perPair)
+      secondsPerToken: near * scale - min(near * scale, perPair * Double(rows)) / 2, secondsPerPair: perPair)
   }
 
   /// The cache of one layer for so many tokens is small, and what they take can be told from what a few take.

@@ -454,12 +454,13 @@ enum FuzzTarget: String, CaseIterable {
       ContextIdentity(
         modelName: "m", fingerprint: context.header.identity.fingerprint,
         adapters: context.header.identity.adapters, arithmetic: context.header.identity.arithmetic,
-        encoding: context.header.identity.encoding), configuration: model.decoderConfiguration)
+        encoding: context.header.identity.encoding, revision: context.header.identity.revision),
+      configuration: model.decoderConfiguration)
     guard let type = KVCacheType(rawValue: context.header.identity.encoding) else { return }
     let decoder = try model.decoder()
-    let count = context.loadable(48)
+    let count = context.loadable(64)
     guard count > 0 else { return }
-    let cache = decoder.makeCache(capacity: 64, type: type)
+    let cache = decoder.makeCache(capacity: 80, type: type)
     try context.load(count, into: cache)
     let hidden = decoder.hiddenStates([0, 299], cache: cache)
     _ = decoder.logits(hidden, rows: 1..<2)

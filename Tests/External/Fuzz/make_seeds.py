@@ -269,16 +269,19 @@ def padded(content, size=4096):
 
 
 def context(encoding, planes, layers=1, tokens=32):
-    """A saved context (Formats/saved-context.md) of the fuzzer's model of one layer; planes: (name, count, unit_bytes)."""
+    """A saved context (Formats/saved-context.md) of the fuzzer's model of one layer; planes: (name, count, unit_bytes, unit_tokens),
+    the last 16 unless given."""
+    planes = [(*plane, 16)[:4] for plane in planes]
     data = b"".join(
-        padded(os.urandom(tokens // 16 * size)) for _ in range(layers) for _, count, size in planes for _ in range(count))
+        padded(os.urandom(tokens // unit * size if unit else size))
+        for _ in range(layers) for _, count, size, unit in planes for _ in range(count))
     ids = struct.pack(f"<{tokens}I", *range(tokens))
     table = b"".join(struct.pack("<I", zlib.crc32(data[i:i + (1 << 20)])) for i in range(0, len(data), 1 << 20))
     header = json.dumps({
         "format": "zhinao-context", "generator": "g", "model": {"name": "m", "fingerprint": "f"},
-        "adapters": [{"digest": "d", "factor": 1}], "arithmetic": "exact",
+        "adapters": [{"digest": "d", "factor": 1}], "arithmetic": "exact", "arithmetic_revision": 1,
         "cache": {"encoding": encoding, "layers": layers, "planes": [
-            {"name": n, "count": c, "unit_tokens": 16, "unit_bytes": b} for n, c, b in planes]},
+            {"name": n, "count": c, "unit_tokens": u, "unit_bytes": b} for n, c, b, u in planes]},
         "tokens": tokens, "tokens_crc32": f"{zlib.crc32(ids):08x}", "block_bytes": 1 << 20,
         "checksums_crc32": f"{zlib.crc32(table):08x}"}, separators=(",", ":")).encode()
     header += b" " * (-(64 + len(header) + 1) % 4096) + b"\n"
@@ -292,4 +295,6 @@ for encoding, size in [("f32", 4), ("f16", 2), ("int8", 1)]:
     if size == 1:
         planes += [("key_scales", 1, 64), ("value_scales", 1, 64)]
     put("context", encoding, context(encoding, planes))
+put("context", "int4", context(
+    "int4", [("first_keys", 1, 2048, 0), ("first_values", 1, 2048, 0), ("codes", 1, 1344, 64)], tokens=128))
 put("context", "layers", context("f16", [("keys", 2, 512), ("values", 3, 512)], layers=2, tokens=16))
