@@ -15,6 +15,8 @@ package struct QuantizationPlan: Equatable, Sendable {
   /// Packed model.
   package var outputBytes: Int
   package var seconds: Double
+  /// What products in fp32 reach on a rank, floating-point operations a second.
+  package var flopsPerSecond: Double
   /// Part of `seconds` that goes into choosing bits of single modules.
   package var sensitivitySeconds = 0.0
   /// Peak memory if the activations went to scratch.
@@ -48,6 +50,7 @@ package struct QuantizationPlan: Equatable, Sendable {
     usesScratch: Bool, flopsPerSecond: Double, forwardFlopsPerSecond: Double? = nil,
     networkBytesPerSecond: Double? = nil, pool: WorkerPool = .shared
   ) {
+    self.flopsPerSecond = flopsPerSecond
     let c = index.configuration.decoder
     let ranks = shards.ranks
     // The rank with most tokens; others wait for it.
@@ -111,11 +114,16 @@ package struct QuantizationPlan: Equatable, Sendable {
           solved += weights * Double(shape.in) * Refinement.products(rounds: recipe.refinementRounds)
         }
         if recipe.searchesScales { solved += weights * QuantizationPlan.searchFlops }
-        // Every rank takes some outputs, unless they depend on each other.
-        products += recipe.roundsBothSides ? solved : solved / Double(ranks)
+        // Every rank takes some outputs, or blocks of those that depend on each other.
+        let part =
+          Double(
+            SpreadSolver.largestPart(
+              shape.out, blockSize: recipe.roundsBothSides ? recipe.outputBlock : nil, ranks: ranks))
+          / Double(shape.out)
+        products += solved * part
         if let statistics {
           let block = statistics.outputBlock(shape.out)
-          products += weights * (QuantizationPlan.rowFlops + Double(block))
+          products += weights * (QuantizationPlan.rowFlops + Double(block)) * part
           widestBlock = max(widestBlock, block * shape.in)
         }
         let groups =
@@ -123,7 +131,7 @@ package struct QuantizationPlan: Equatable, Sendable {
         output +=
           c.layerCount
           * (shape.out * shape.in * bits / 8 + groups * shape.out * 2)
-        if ranks > 1 && !recipe.roundsBothSides {
+        if ranks > 1 {
           sent += SpreadSolver.sentByteCount(out: shape.out, in: shape.in, recipe: recipe, ranks: ranks)
         }
       }
@@ -295,6 +303,7 @@ package struct QuantizationPlan: Equatable, Sendable {
     var json = JSONObject([
       ("peak_memory_bytes", .init(peakMemoryBytes)), ("scratch_bytes", .init(scratchBytes)),
       ("output_bytes", .init(outputBytes)), ("estimated_seconds", .init(seconds)),
+      ("flops_per_second", .init(flopsPerSecond)),
     ])
     if let network {
       json["network"] = [

@@ -111,8 +111,16 @@ package enum RankSession {
       if !ComputeOptions.isThreadCountGiven, neighbours > 1 { WorkerPool.useShared(threads: threads) }
     }
 
+    private static func sayWhoIsSlow(_ found: SlowRanks.Finding) {
+      let names = found.ranks.map { "rank \($0) on \(host(of: $0))" }.joined(separator: ", ")
+      Output.warn(
+        "the other ranks have waited \(found.seconds) seconds for \(names), after \(found.secondsOfOthers) seconds of work of "
+          + "their own; its machine may be overloaded. They go on waiting")
+    }
+
     /// Another rank is gone: rank 0 says so, and every rank ends.
     private static func end(on event: RankWatch.Event) {
+      if case .slow(let found) = event { return sayWhoIsSlow(found) }
       guard !isSilent else {
         if case .ended = event { usleep(200_000) }
         PendingOutputs.discardAll()
@@ -130,6 +138,7 @@ package enum RankSession {
       case .silent(let rank, let seconds):
         let error = DistributionError.rankSilent(rank: rank, host: host(of: rank), seconds: seconds)
         (text, code) = ("error: \(error.description)", error.category.exitCode)
+      case .slow: return
       }
       Interruption.end(exitCode: code) { text + ($0.map { "; \($0), with any number of ranks" } ?? "") }
     }
