@@ -1,3 +1,4 @@
+import CSignals
 import Compute
 import Distribution
 import Files
@@ -37,6 +38,8 @@ package enum RankSession {
       let communicator = try MPICommunicator()
       let watch = try RankWatch(communicator) { end(on: $0) }
       joined.withLock { $0 = Joined(communicator: communicator, watch: watch) }
+      // MPI's library may find out about a lost rank before the watch does.
+      zn_signals_delay_abort(2)
       try checkPrograms(communicator, watch)
       try shareProcessors(communicator)
       Interruption.takeOver { signalled(communicator) }
@@ -113,9 +116,10 @@ package enum RankSession {
 
     private static func sayWhoIsSlow(_ found: SlowRanks.Finding) {
       let names = found.ranks.map { "rank \($0) on \(host(of: $0))" }.joined(separator: ", ")
+      let worked = found.secondsOfOthers == 0 ? "less than a second" : "\(found.secondsOfOthers) seconds"
       Output.warn(
-        "the other ranks have waited \(found.seconds) seconds for \(names), after \(found.secondsOfOthers) seconds of work of "
-          + "their own; its machine may be overloaded. They go on waiting")
+        "the other ranks have waited \(found.seconds) seconds for \(names), after they had worked for \(worked), and go on "
+          + "waiting; its machine may be overloaded")
     }
 
     /// Another rank is gone: rank 0 says so, and every rank ends.
