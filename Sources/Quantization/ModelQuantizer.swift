@@ -68,10 +68,19 @@ package struct ModelQuantizer {
     func slowest(_ flops: Double) throws -> Double {
       try communicator.gather([flops]).flatMap { $0 }.min() ?? flops
     }
-    let flops = recipe.method == .gptq ? try slowest(QuantizationPlan.measuredFlops(c, pool: pool)) : 1
+    // About a hundredth of the run.
+    let weights = index.projections.reduce(0.0) {
+      $0 + Double(index.shape(of: $1).out) * Double(index.shape(of: $1).in)
+    }
+    let seconds = min(0.5, 2 * weights * Double(shards.allRows) / Double(shards.ranks) / 2e13)
+    let flops =
+      recipe.method == .gptq
+      ? try slowest(QuantizationPlan.measuredFlops(c, seconds: seconds, pool: pool)) : 1
     let forward =
       recipe.method != .gptq || recipe.calibrationArithmetic == .fp32
-      ? nil : try slowest(QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool))
+      ? nil
+      : try slowest(
+        QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, seconds: seconds, pool: pool))
     return QuantizationPlan(
       index, recipe: recipe, shards: shards, otherBytes: bytes, usesScratch: scratch != nil,
       flopsPerSecond: flops, forwardFlopsPerSecond: forward,

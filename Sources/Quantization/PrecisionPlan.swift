@@ -9,7 +9,7 @@ extension ModelQuantizer {
     var plan = try plan()
     let index = TensorIndex(model.configuration)
     let c = model.decoderConfiguration
-    let flops = QuantizationPlan.measuredFlops(c, pool: pool)
+    let flops = plan.flopsPerSecond
     let forwardFlops =
       recipe.calibrationArithmetic == .fp32
       ? flops : QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool)

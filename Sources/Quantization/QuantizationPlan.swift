@@ -43,7 +43,7 @@ package struct QuantizationPlan: Equatable, Sendable {
 
   /// - Parameters:
   ///   - shards: of the calibration set, as a rank sees them; no windows for round to nearest.
-  ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:_:pool:)``.
+  ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:_:seconds:pool:)``.
   ///   - forwardFlopsPerSecond: and those of the forward pass, in its arithmetic; nil: the same.
   package init(
     _ index: TensorIndex, recipe: QuantizationRecipe, shards: CalibrationShards, otherBytes: Int,
@@ -278,10 +278,12 @@ package struct QuantizationPlan: Equatable, Sendable {
     }
   }
 
-  /// Floating-point operations a second of a product as wide as the model's layers, measured now: the median of five, a
-  /// second in all for a 7B model.
+  /// Floating-point operations a second of a product as wide as the model's layers, measured now. What else runs on the machine takes its
+  /// part in slices of many milliseconds, which a short measurement may meet or miss.
+  /// - Parameter seconds: how long to measure; at least five products.
   package static func measuredFlops(
-    _ c: DecoderConfiguration, _ arithmetic: FloatArithmetic = .fp32, pool: WorkerPool = .shared
+    _ c: DecoderConfiguration, _ arithmetic: FloatArithmetic = .fp32, seconds: Double = 0,
+    pool: WorkerPool = .shared
   ) -> Double {
     let (m, k, n) = (1024, min(4096, c.hiddenSize), min(4096, c.intermediateSize))
     let x = AlignedBuffer<Float>(zeros: m * k)
@@ -289,14 +291,21 @@ package struct QuantizationPlan: Equatable, Sendable {
     let y = AlignedBuffer<Float>(count: m * n)
     let matrix = WeightMatrix.rows(
       RowMatrix(elements: w.pointer, dtype: .f32, outFeatures: n, inFeatures: k, owner: w))
-    let seconds = (0..<5).map { _ in
+    func multiply() -> Double {
       let start = Date()
       LinearAlgebra.multiply(
         x: x.pointer, rows: m, xRowStride: k, by: matrix, into: y.pointer, yRowStride: n,
         arithmetic: arithmetic, pool: pool)
-      return max(1e-6, Date().timeIntervalSince(start))
+      return -start.timeIntervalSinceNow
     }
-    return 2 * Double(m * k * n) / seconds.sorted()[2]
+    // The first one also gets its memory from the system.
+    _ = multiply()
+    var (total, count) = (0.0, 0)
+    while count < 5 || total < seconds {
+      total += max(1e-6, multiply())
+      count += 1
+    }
+    return 2 * Double(m * k * n * count) / total
   }
 
   package var json: JSONValue {
