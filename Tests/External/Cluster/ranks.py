@@ -363,30 +363,34 @@ def full_disk():
 
 
 def slow():
-    """A rank that gets the processor for a hundredth of the time: it is named, the others wait for it, and the file is the same."""
-    output = f"{scratch}/slow.zhinao"
-    process = subprocess.Popen(launch(3) + quantize(output, "--threads", "1"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    """A rank that hardly gets the processor: it is named, the others wait for it, and the file is the same."""
+    output, whole = f"{scratch}/slow.zhinao", f"{scratch}/slow-one.zhinao"
+    # Enough work between two operations.
+    options = ["--threads", "1", "--samples", "96", "--sequence-length", "512"]
+    run(quantize(whole, *options))
+    process = subprocess.Popen(launch(3) + quantize(output, *options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     lines = queue.Queue()
     threading.Thread(target=lambda: [lines.put(line) for line in process.stderr], daemon=True).start()
-    while not os.path.isdir(output + ".partial") and process.poll() is None:
+    while not has_begun(descendants(process.pid), output) and process.poll() is None:
         time.sleep(0.01)
+    time.sleep(0.5)
     victim = next((rank for rank in descendants(process.pid) if rank_number(rank) == 2), None)
     if victim is None:
         return check(False, "the job ended before a rank could be slowed down")
     began, text = time.time(), ""
     try:
-        while time.time() - began < 90 and "waited" not in text and process.poll() is None:
+        while time.time() - began < 90 and "have waited" not in text and process.poll() is None:
             os.kill(victim, signal.SIGSTOP)
             time.sleep(3)
             os.kill(victim, signal.SIGCONT)
-            time.sleep(0.01)
+            time.sleep(0.005)
             while not lines.empty():
                 text += lines.get()
     except ProcessLookupError:
         pass
     named = [line for line in text.splitlines() if "have waited" in line]
     check(len(named) == 1 and "rank 2 on " in named[0], f"a slow rank is named after {time.time() - began:.1f} s: {' '.join(named)}")
-    check(process.wait(timeout=60) == 0 and digest(output) == digest(f"{scratch}/one-0.zhinao"),
+    check(process.wait(timeout=120) == 0 and digest(output) == digest(whole),
           "the others wait for it, and write the file of one process")
 
 
