@@ -22,8 +22,6 @@
 
     /// Joins the ranks. A process does this once.
     package init() throws(DistributionError) {
-      // UCX, which MPICH may use, aborts when the memory of a rank that has died cannot be read. Its stack trace says nothing of the rank.
-      setenv("UCX_HANDLE_ERRORS", "none", 0)
       var (rank, count): (Int32, Int32) = (0, 1)
       try MPICommunicator.check(zn_mpi_start(&rank, &count), "start")
       (self.rank, self.count) = (Int(rank), Int(count))

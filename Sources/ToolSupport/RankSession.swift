@@ -38,7 +38,7 @@ package enum RankSession {
       let communicator = try MPICommunicator()
       let watch = try RankWatch(communicator) { end(on: $0) }
       joined.withLock { $0 = Joined(communicator: communicator, watch: watch) }
-      // MPI's library may find out about a lost rank before the watch does.
+      // MPI's library may find out about a lost rank before the watch does: UCX, below MPICH, aborts when it cannot read its memory.
       zn_signals_delay_abort(2)
       try checkPrograms(communicator, watch)
       try shareProcessors(communicator)

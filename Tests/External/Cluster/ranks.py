@@ -186,7 +186,7 @@ def killed():
     start = time.time()
     run(launch(2) + quantize(f"{scratch}/timed.zhinao"))
     seconds = time.time() - start
-    done, longest, rounds, told, silent = 0, 0.0, 0, 0, 0
+    done, longest, rounds, told, silent, launchers = 0, 0.0, 0, 0, 0, 0
     while done < arguments.kills:
         rounds += 1
         output = f"{scratch}/killed-{rounds}.zhinao"
@@ -220,13 +220,18 @@ def killed():
             longest = max(longest, time.time() - began)
             done += 1
             lines = [line for line in text.splitlines() if line.startswith("error: ")]
+            # MPICH's launcher is sometimes faster than rank 0 in spite of its option, and kills it.
+            if not lines and "EXIT STRING: Killed" in text:
+                launchers += is_told
+                continue
             told += is_told
             if is_told and len(lines) != 1:
                 silent += 1
                 print(text)
         check(digest(output) == want, f"round {rounds}: after {done} kills the file of one process")
     print(f"{done} kills, at most {longest:.1f} s until all had ended")
-    check(silent == 0, f"{told} kills of other ranks than 0 are explained by one message each")
+    check(silent == 0 and launchers <= told, f"{told} kills of other ranks than 0 are explained by one message each"
+          + (f", {launchers} by the launcher only" if launchers else ""))
 
 
 def stopped():
