@@ -35,9 +35,11 @@ package enum RankSession {
     isSharing.store(true, ordering: .relaxed)
     if isSilent { ProgressReporter.isSilent = true }
     #if MPI && os(Linux)
+      endUnlessJoined()
       let communicator = try MPICommunicator()
       let watch = try RankWatch(communicator) { end(on: $0) }
       joined.withLock { $0 = Joined(communicator: communicator, watch: watch) }
+      hasJoined.store(true, ordering: .relaxed)
       // MPI's library may find out about a lost rank before the watch does: UCX, below MPICH, aborts when it cannot read its memory.
       zn_signals_delay_abort(2)
       try checkPrograms(communicator, watch)
@@ -99,6 +101,26 @@ package enum RankSession {
   }
 
   #if MPI && os(Linux)
+    /// MPICH's launcher does not end the others when a rank dies before it has joined, if it is told to leave that to them; MPI then waits
+    /// without an end.
+    private static func endUnlessJoined() {
+      let environment = ProcessInfo.processInfo.environment
+      guard environment["PMI_RANK"] != nil, environment["OMPI_COMM_WORLD_RANK"] == nil,
+        environment["SLURM_NTASKS"] == nil
+      else { return }
+      Thread.detachNewThread {
+        sleep(secondsToJoin)
+        guard !hasJoined.load(ordering: .relaxed) else { return }
+        Interruption.end(exitCode: FailureCategory.inputOutput.exitCode) { _ in
+          isSilent
+            ? nil : "error: not all ranks have started within \(secondsToJoin) seconds; one may have died"
+        }
+      }
+    }
+
+    private static let secondsToJoin: UInt32 = 25
+    private static let hasJoined = Atomic<Bool>(false)
+
     private static func checkPrograms(_ communicator: MPICommunicator, _ watch: RankWatch) throws {
       try check("the program", ToolVersion.generator, communicator)
       try check("the MPI library", communicator.library, communicator)

@@ -220,8 +220,10 @@ def killed():
             longest = max(longest, time.time() - began)
             done += 1
             lines = [line for line in text.splitlines() if line.startswith("error: ")]
-            # MPICH's launcher is sometimes faster than rank 0 in spite of its option, and kills it.
-            if not lines and "EXIT STRING: Killed" in text:
+            # The job may have ended meanwhile.
+            is_told = is_told and not os.path.exists(output)
+            # MPICH's launcher sometimes fails itself, or is faster than rank 0 in spite of its option and kills it.
+            if not lines and ("EXIT STRING: Killed" in text or "[mpiexec@" in text):
                 launchers += is_told
                 continue
             told += is_told
@@ -230,7 +232,7 @@ def killed():
                 print(text)
         check(digest(output) == want, f"round {rounds}: after {done} kills the file of one process")
     print(f"{done} kills, at most {longest:.1f} s until all had ended")
-    check(silent == 0 and launchers <= told, f"{told} kills of other ranks than 0 are explained by one message each"
+    check(silent == 0, f"{told} kills of other ranks than 0 are explained by one message each"
           + (f", {launchers} by the launcher only" if launchers else ""))
 
 
