@@ -116,3 +116,17 @@ void zn_reopen_closed_standard_streams(void) {
         if (fcntl(descriptor, F_GETFD) < 0 && errno == EBADF) open("/dev/null", O_RDONLY);
     }
 }
+
+static unsigned seconds_before_abort;
+
+static void on_abort(int number) {
+    (void)number;
+    // A signal may end a sleep early. When the handler returns, the process ends as it would have.
+    unsigned left = seconds_before_abort;
+    while (left > 0) left = sleep(left);
+}
+
+void zn_signals_delay_abort(unsigned seconds) {
+    seconds_before_abort = seconds;
+    handle(SIGABRT, on_abort);
+}

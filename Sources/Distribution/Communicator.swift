@@ -11,6 +11,10 @@ package protocol Communicator: AnyObject, Sendable {
   var count: Int { get }
   /// What this rank has sent and received.
   var traffic: Traffic { get }
+  /// How far this rank is: twice the operations that it has finished, and one more while it waits in one.
+  var progress: UInt32 { get }
+  /// Seconds that this rank has spent in operations: for other ranks, and for the network.
+  var secondsWaited: Double { get }
 
   /// Brings the bytes of rank `root` to all ranks, all of which name as many.
   func broadcast(_ bytes: UnsafeMutableRawBufferPointer, from root: Int) throws
@@ -52,6 +56,8 @@ package final class SingleProcess: Communicator {
   package let rank = 0
   package let count = 1
   package var traffic: Traffic { Traffic() }
+  package let progress: UInt32 = 0
+  package let secondsWaited = 0.0
 
   package init() {}
 

@@ -15,6 +15,10 @@
     package let library: String
     private let moved = Mutex(Traffic())
     package var traffic: Traffic { moved.withLock { $0 } }
+    private let steps = Atomic<UInt32>(0)
+    package var progress: UInt32 { steps.load(ordering: .relaxed) }
+    private let waited = Mutex(0.0)
+    package var secondsWaited: Double { waited.withLock { $0 } }
 
     /// Joins the ranks. A process does this once.
     package init() throws(DistributionError) {
@@ -102,6 +106,12 @@
 
     /// Starts an operation and waits for its end.
     private func wait(_ operation: String, _ start: (inout zn_mpi_request) -> Int32) throws {
+      steps.add(1, ordering: .relaxed)
+      let began = Date()
+      defer {
+        steps.add(1, ordering: .relaxed)
+        waited.withLock { $0 -= began.timeIntervalSinceNow }
+      }
       var request = zn_mpi_request()
       try MPICommunicator.check(start(&request), operation)
       var done: Int32 = 0

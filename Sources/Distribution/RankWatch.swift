@@ -6,9 +6,9 @@
   /// A thread of every rank that tells when another rank is gone, beside the work and without MPI, which may wait for a lost machine for
   /// ever.
   ///
-  /// Every rank keeps a TCP connection to rank 0. Each second both ends send a byte. A connection that closes means that a process has
-  /// ended; one on which nothing comes for ``silence`` seconds, that a machine or a network has failed, or that a process was stopped. A
-  /// rank that cannot go on sends rank 0 the reason, so that rank 0 can print it.
+  /// Every rank keeps a TCP connection to rank 0. Each second both ends send how far they are. A connection that closes means that a process
+  /// has ended; one on which nothing comes for ``silence`` seconds, that a machine or a network has failed, or that a process was stopped. A
+  /// rank that cannot go on sends rank 0 the reason, so that rank 0 can print it. Rank 0 finds ranks that others wait for (``SlowRanks``).
   package final class RankWatch: Sendable {
     /// What has happened to another rank.
     package enum Event: Equatable, Sendable {
@@ -16,10 +16,13 @@
       case silent(rank: Int, seconds: Int)
       /// It could not go on, and says why.
       case failed(rank: Int, message: String, exitCode: Int32)
+      /// The others wait for it, and go on doing so.
+      case slow(SlowRanks.Finding)
     }
 
     /// Seconds without a byte after which a rank is taken for lost.
     package static let silence = 15
+    private static let welcome = UInt8(ascii: "w")
     private static let heartbeat = UInt8(ascii: "h")
     private static let farewell = UInt8(ascii: "b")
     private static let failure = UInt8(ascii: "e")
@@ -30,6 +33,7 @@
     /// On rank 0 one for each other rank, on other ranks one to rank 0.
     private let sockets: [Int32]
     private let handler: @Sendable (Event) -> Void
+    private let communicator: any Communicator
     private let isFinished = Atomic<Bool>(false)
     /// Set when the other end has said that it will close.
     private let farewells: Mutex<Set<Int>>
@@ -38,11 +42,13 @@
     package func host(of rank: Int) -> String { hosts[rank] }
 
     /// Connects the ranks. All of them call it.
-    /// - Parameter handler: is called once, on the thread that watches; on rank 0 for any other rank, elsewhere only for rank 0.
+    /// - Parameter handler: is called on the thread that watches, once but for slow ranks; on rank 0 for any other rank, elsewhere only for
+    ///   rank 0.
     /// - Throws: ``DistributionError/cannotWatch(detail:)`` when the ranks do not reach rank 0 over TCP.
     package init(_ communicator: any Communicator, handler: @escaping @Sendable (Event) -> Void) throws {
       rank = communicator.rank
       self.handler = handler
+      self.communicator = communicator
       farewells = Mutex([])
       hosts = try communicator.gather(text: ProcessInfo.processInfo.hostName)
       if communicator.isRoot {
@@ -71,10 +77,9 @@
       guard rank > 0, let socket = sockets.first else { return }
       let text = Array(message.utf8.prefix(Self.longestMessage))
       isFinished.store(true, ordering: .sequentiallyConsistent)
-      let length = UInt32(text.count)
       Self.send(
-        [Self.failure, UInt8(truncatingIfNeeded: exitCode)] + (0..<4).map { UInt8(length >> (8 * $0) & 255) }
-          + text, to: socket)
+        [Self.failure, UInt8(truncatingIfNeeded: exitCode)] + Self.bytes(UInt32(text.count)) + text,
+        to: socket)
       var byte: UInt8 = 0
       let start = Date()
       while -start.timeIntervalSinceNow < 10, let hasBytes = Self.waitForBytes(socket, seconds: 1) {
@@ -92,13 +97,23 @@
 
     private struct Peer {
       var lastHeard = Date()
+      var progress: UInt32 = 0
       var bytes: [UInt8] = []
+    }
+
+    private static func bytes(_ number: UInt32) -> [UInt8] {
+      (0..<4).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) }
+    }
+
+    private static func number(_ bytes: some Sequence<UInt8>) -> UInt32 {
+      bytes.reversed().reduce(0) { $0 << 8 | UInt32($1) }
     }
 
     private func watch() {
       var peers = sockets.map { _ in Peer() }
       var lastSent = Date.distantPast
       var lastRound = Date()
+      var slow = SlowRanks()
       while !isFinished.load(ordering: .relaxed) {
         let now = Date()
         // This process was stopped, not the others.
@@ -108,8 +123,13 @@
         lastRound = now
         if now.timeIntervalSince(lastSent) >= 1 {
           lastSent = now
+          let progress = communicator.progress
           for (place, socket) in sockets.enumerated() where !saidFarewell(place) {
-            Self.send([Self.heartbeat], to: socket)
+            Self.send([Self.heartbeat] + Self.bytes(progress), to: socket)
+          }
+          let seconds = ProcessInfo.processInfo.systemUptime
+          if rank == 0, let found = slow.found([progress] + peers.map(\.progress), now: seconds) {
+            handler(.slow(found))
           }
         }
         var list = sockets.enumerated().map { place, socket in
@@ -146,12 +166,16 @@
       peer.bytes += buffer[..<count]
       while let first = peer.bytes.first {
         switch first {
+        case Self.heartbeat:
+          guard peer.bytes.count >= 5 else { return }
+          peer.progress = Self.number(peer.bytes[1..<5])
+          peer.bytes.removeFirst(5)
         case Self.farewell:
           farewells.withLock { _ = $0.insert(place) }
           return
         case Self.failure:
           guard peer.bytes.count >= 6 else { return }
-          let length = (0..<4).reduce(0) { $0 | Int(peer.bytes[2 + $1]) << (8 * $1) }
+          let length = Int(Self.number(peer.bytes[2..<6]))
           guard peer.bytes.count >= 6 + min(length, Self.longestMessage) else { return }
           let message = String(decoding: peer.bytes[6...].prefix(length), as: UTF8.self)
           return report(
@@ -243,12 +267,12 @@
           guard connection >= 0 else { continue }
           _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
           let greeting = RankWatch.read(20, from: connection)
-          let rank = greeting.count == 20 ? (0..<4).reduce(0) { $0 | Int(greeting[16 + $1]) << (8 * $1) } : 0
+          let rank = greeting.count == 20 ? Int(RankWatch.number(greeting[16...])) : 0
           guard Array(greeting.prefix(16)) == token, rank > 0, rank <= count, sockets[rank - 1] < 0 else {
             _ = Foundation.close(connection)
             continue
           }
-          RankWatch.send([RankWatch.heartbeat], to: connection)
+          RankWatch.send([RankWatch.welcome], to: connection)
           sockets[rank - 1] = connection
         }
         return sockets
@@ -287,8 +311,8 @@
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Foundation.connect(socket, $0, size) == 0 }
           }
           if isConnected {
-            send(token + (0..<4).map { UInt8(rank >> (8 * $0) & 255) }, to: socket)
-            if read(1, from: socket) == [heartbeat] { return socket }
+            send(token + bytes(UInt32(rank)), to: socket)
+            if read(1, from: socket) == [welcome] { return socket }
           }
           close(socket)
         }

@@ -74,7 +74,7 @@ final class ColumnSweep: Sendable {
     for n in 0..<out { sum += losses[n] }
   }
 
-  /// Of each output, for what rounds on one side only.
+  /// Of each output, in the order of the sweep.
   var outputLosses: [Double] { (0..<out).map { losses[$0] } }
 
   func checkFinite(module: String) throws {

@@ -2,6 +2,7 @@ import Architecture
 import AutoGPTQ
 import Calibration
 import Compute
+import Distribution
 import Evaluation
 import Files
 import Foundation
@@ -70,18 +71,25 @@ struct MixedPrecision {
     var report: PrecisionReport
   }
 
-  /// Searches on from what `store` holds.
-  func run(into store: AllocationStore, observer: any QuantizationObserver) throws -> Outcome {
+  private var communicator: any Communicator { quantizer.communicator }
+
+  /// Searches on from what `store` holds. Rank 0 decides what is tried and measures it; all ranks find sensitivities and quantize.
+  /// - Parameter store: nil on other ranks than 0.
+  /// - Returns: nil on other ranks than 0.
+  func run(into store: AllocationStore?, observer: any QuantizationObserver) throws -> Outcome? {
     try SensitivityPass(quantizer: quantizer, candidates: target.candidates).run(
       into: store, observer: observer)
-    let search = PrecisionSearch(goal: target.goal, items: store.layers.flatMap { $0 })
-    while let round = search.next(after: store.rounds) {
-      let number = store.rounds.count
-      observer.precisionRoundStarted(number + 1, round)
-      let (quantizer, layers) = try layers(of: round, number, in: store)
-      observer.storeOpened(at: layers.path, finishedLayers: layers.finishedLayers)
+    let items = try itemsOfRankZero(store)
+    let search = store.map { _ in PrecisionSearch(goal: target.goal, items: items) }
+    while true {
+      let round = store.flatMap { search?.next(after: $0.rounds) }
+      guard let choices = try choicesOfRankZero(round?.choices) else { break }
+      let number = store?.rounds.count ?? 0
+      if let round { observer.precisionRoundStarted(number + 1, round) }
+      let (quantizer, layers) = try layers(of: choices, items, number, in: store)
+      if let layers { observer.storeOpened(at: layers.path, finishedLayers: layers.finishedLayers) }
       try quantizer.run(into: layers, observer: observer)
-      var measured = round
+      guard let store, let layers, let search, var measured = round else { continue }
       measured.measured = try divergence(of: layers)
       try store.add(measured)
       observer.precisionRoundMeasured(number + 1, measured)
@@ -89,32 +97,61 @@ struct MixedPrecision {
       let best = search.best(of: store.rounds)
       for other in store.rounds.indices where other != best { store.removeRound(other) }
     }
-    guard let best = search.best(of: store.rounds) else {
+    let best = store.flatMap { search?.best(of: $0.rounds) }
+    guard let choices = try choicesOfRankZero(best.flatMap { store?.rounds[$0].choices }) else {
       preconditionFailure("a search has at least a round")
     }
-    let (quantizer, layers) = try layers(of: store.rounds[best], best, in: store)
+    let (quantizer, layers) = try layers(of: choices, items, best ?? 0, in: store)
     // Unless somebody removed them, all are there.
     try quantizer.run(into: layers, observer: observer)
+    guard let store, let layers, let search, let best else { return nil }
     return Outcome(
       quantizer: quantizer, store: layers,
       report: PrecisionReport(self, search: search, rounds: store.rounds, chosen: best))
   }
 
-  private func layers(of round: PrecisionRound, _ number: Int, in store: AllocationStore) throws -> (
-    ModelQuantizer, LayerStore
-  ) {
-    let own = try ModelQuantizer(
-      model: quantizer.model, contents: quantizer.contents,
-      recipe: quantizer.recipe.with(settings(of: round, items: store.layers.flatMap { $0 })),
-      calibration: quantizer.calibration, scratch: quantizer.scratch, pool: quantizer.pool)
-    return (own, try LayerStore(path: store.path(ofRound: number), identity: own.identity()))
+  /// The items whose sensitivities are known; on other ranks than 0 without them.
+  private func itemsOfRankZero(_ store: AllocationStore?) throws -> [PrecisionItem] {
+    let own = store.map { $0.layers.flatMap { $0 } }
+    let places = try communicator.broadcast(own.map { $0.flatMap { [$0.layer, $0.stage.rawValue] } })
+    if let own { return own }
+    return stride(from: 0, to: places.count, by: 2).map {
+      guard let stage = TensorRule.Stage(rawValue: places[$0 + 1]) else {
+        preconditionFailure("a stage that only rank 0 has")
+      }
+      return PrecisionItem(layer: places[$0], stage: stage, weightCount: 0, choices: [])
+    }
   }
 
-  private func settings(of round: PrecisionRound, items: [PrecisionItem]) -> [ModuleID: ModuleSettings] {
+  /// Rank 0's choices for all items on all ranks; nil: it has none.
+  private func choicesOfRankZero(_ choices: [Int]?) throws -> [Int]? {
+    let found = try communicator.broadcast(communicator.isRoot ? choices ?? [] : nil)
+    return found.isEmpty ? nil : found
+  }
+
+  private func layers(
+    of choices: [Int], _ items: [PrecisionItem], _ number: Int, in store: AllocationStore?
+  ) throws -> (ModelQuantizer, LayerStore?) {
+    let own = try ModelQuantizer(
+      model: quantizer.model, contents: quantizer.contents,
+      recipe: quantizer.recipe.with(settings(of: choices, items: items)),
+      calibration: quantizer.calibration, scratch: quantizer.scratch, communicator: communicator,
+      pool: quantizer.pool)
+    return (
+      own,
+      try store.map {
+        try LayerStore(
+          path: $0.path(ofRound: number), identity: own.identity(),
+          shareForHidden: QuantizationJob.shareForHidden(communicator))
+      }
+    )
+  }
+
+  private func settings(of choices: [Int], items: [PrecisionItem]) -> [ModuleID: ModuleSettings] {
     let stages = Dictionary(
       uniqueKeysWithValues: TensorIndex(quantizer.model.configuration).stages.map { ($0.stage, $0.modules) })
     var settings: [ModuleID: ModuleSettings] = [:]
-    for (item, choice) in zip(items, round.choices) {
+    for (item, choice) in zip(items, choices) {
       for kind in stages[item.stage] ?? [] {
         settings[ModuleID(kind, layer: item.layer)] = target.candidates[choice]
       }
@@ -246,19 +283,26 @@ package struct PrecisionReport: Equatable, Sendable {
 // MARK: - The job
 
 extension QuantizationJob {
-  /// As `run`, for a target instead of given bits.
+  /// As `runOnRanks`, for a target instead of given bits.
   func run(
     for target: PrecisionTarget, start: Date, observer: any QuantizationObserver
-  ) throws -> Result {
+  ) throws -> Result? {
     let (quantizer, heldOut) = try split(makeQuantizer(observer), target)
     let mixed = try MixedPrecision(target: target, quantizer: quantizer, heldOut: heldOut)
-    try announce(quantizer.plan(for: target, heldOut: heldOut.map(\.count)), to: observer)
+    let plan = try quantizer.plan(for: target, heldOut: heldOut.map(\.count))
+    guard communicator.isRoot else {
+      _ = try mixed.run(into: nil, observer: observer)
+      return nil
+    }
+    try announce(plan, to: observer)
     let store = try AllocationStore(path: outputs.storePath, identity: mixed.identity())
     let resumed = store.finishedLayers
     observer.allocationOpened(
       at: store.path, finishedLayers: store.finishedLayers, finishedRounds: store.rounds.count)
     do {
-      let outcome = try mixed.run(into: store, observer: observer)
+      guard let outcome = try mixed.run(into: store, observer: observer) else {
+        preconditionFailure("rank 0 has an outcome")
+      }
       var result = try write(
         outcome.quantizer, store: outcome.store, start: start, precision: outcome.report, observer: observer)
       store.remove()
@@ -274,12 +318,14 @@ extension QuantizationJob {
   /// A quantizer for the windows that are calibrated on, and the others.
   private func split(_ whole: ModelQuantizer, _ target: PrecisionTarget) throws -> (ModelQuantizer, [[Int]]) {
     if !target.heldOutPaths.isEmpty {
-      let tokenizer = try whole.model.tokenizer()
-      let set = try CalibrationSet.load(
-        files: target.heldOutPaths.map { CalibrationFile($0) }, tokenizer: tokenizer,
-        template: ChatTemplate.detected(tokenizer: tokenizer, files: whole.model.files),
-        vocabularySize: whole.model.configuration.vocabularySize, options: calibrationOptions)
-      return (whole, set.windows)
+      let held = try windowsOfRankZero {
+        let tokenizer = try whole.model.tokenizer()
+        return try CalibrationSet.load(
+          files: target.heldOutPaths.map { CalibrationFile($0) }, tokenizer: tokenizer,
+          template: ChatTemplate.detected(tokenizer: tokenizer, files: whole.model.files),
+          vocabularySize: whole.model.configuration.vocabularySize, options: calibrationOptions)
+      }
+      return (whole, held.windows)
     }
     let windows = whole.calibration.windows
     guard let held = PrecisionTarget.heldOut(of: windows.count) else {
@@ -289,7 +335,7 @@ extension QuantizationJob {
     calibration.windows = windows.indices.filter { !held.contains($0) }.map { windows[$0] }
     let quantizer = try ModelQuantizer(
       model: whole.model, contents: whole.contents, recipe: whole.recipe, calibration: calibration,
-      scratch: whole.scratch, pool: whole.pool)
+      scratch: whole.scratch, communicator: communicator, pool: whole.pool)
     return (quantizer, held.map { windows[$0] })
   }
 }

@@ -68,10 +68,19 @@ package struct ModelQuantizer {
     func slowest(_ flops: Double) throws -> Double {
       try communicator.gather([flops]).flatMap { $0 }.min() ?? flops
     }
-    let flops = recipe.method == .gptq ? try slowest(QuantizationPlan.measuredFlops(c, pool: pool)) : 1
+    // About a hundredth of the run.
+    let weights = index.projections.reduce(0.0) {
+      $0 + Double(index.shape(of: $1).out) * Double(index.shape(of: $1).in)
+    }
+    let seconds = min(0.5, 2 * weights * Double(shards.allRows) / Double(shards.ranks) / 2e13)
+    let flops =
+      recipe.method == .gptq
+      ? try slowest(QuantizationPlan.measuredFlops(c, seconds: seconds, pool: pool)) : 1
     let forward =
       recipe.method != .gptq || recipe.calibrationArithmetic == .fp32
-      ? nil : try slowest(QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool))
+      ? nil
+      : try slowest(
+        QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, seconds: seconds, pool: pool))
     return QuantizationPlan(
       index, recipe: recipe, shards: shards, otherBytes: bytes, usesScratch: scratch != nil,
       flopsPerSecond: flops, forwardFlopsPerSecond: forward,
@@ -83,9 +92,12 @@ package struct ModelQuantizer {
   // MARK: Other ranks
 
   /// Compares what the result depends on with rank 0's, every byte of the model's weights included.
+  /// - Parameter target: that bits of single modules are chosen for.
   /// - Throws: ``DistributionError/ranksDiffer(what:here:there:rank:host:)`` on all ranks.
-  func checkRanks() throws {
-    var facts: [(what: String, value: String)] = [("the recipe", recipe.json.serialized())]
+  func checkRanks(target: PrecisionTarget? = nil) throws {
+    var facts: [(what: String, value: String)] = [
+      ("the recipe", recipe.json.serialized()), ("the choice of bits", target?.json.serialized() ?? "none"),
+    ]
     for path in model.store.weightFiles {
       facts.append((PathParts(path).name, try digest(MappedFile(path: path))))
     }
@@ -210,6 +222,7 @@ package struct ModelQuantizer {
     let saving = SideTask()
     defer { try? saving.wait() }
     var sent = 0
+    let clock = PhaseClock(communicator)
     for index in first..<c.layerCount {
       observer.layerStarted(index, of: c.layerCount)
       let before = communicator.traffic
@@ -219,11 +232,12 @@ package struct ModelQuantizer {
       let worker = LayerQuantizer(
         recipe: recipe, table: self.index, index: index, shards: shards,
         statistics: recipe.needsStatistics
-          ? try shared.statistics(
-            ofLayer: index, self.index, of: shards, blockSize: recipe.statisticsBlock)
-          : nil,
-        pool: pool, observer: observer, communicator: communicator,
-        beforeHiddenChanges: { try saving.wait() })
+          ? try clock.measure(.keep) {
+            try shared.statistics(
+              ofLayer: index, self.index, of: shards, blockSize: recipe.statisticsBlock)
+          } : nil,
+        pool: pool, observer: observer, communicator: communicator, clock: clock,
+        beforeHiddenChanges: { try clock.measure(.keep) { try saving.wait() } })
       let modules = try worker.run(
         &layer, StagedLayer(steps: steps, activations: activations, float: float))
       sent += (communicator.traffic - before).sent
@@ -231,7 +245,9 @@ package struct ModelQuantizer {
       let keepsHidden = try shared.ask { index + 1 < c.layerCount && $0.isHiddenDue(byteCount: byteCount) }
       let collected =
         keepsHidden && !communicator.isAlone
-        ? try shared.collect(hidden: streams, of: shards, width: c.hiddenSize, before: index + 1) : nil
+        ? try clock.measure(.keep) {
+          try shared.collect(hidden: streams, of: shards, width: c.hiddenSize, before: index + 1)
+        } : nil
       if let store {
         // From here on only the side task uses it.
         nonisolated(unsafe) let collected = collected
@@ -247,7 +263,8 @@ package struct ModelQuantizer {
       // The layer's weights are not read again.
       model.store.releasePages()
     }
-    try saving.wait()
+    try clock.measure(.keep) { try saving.wait() }
+    observer.timesMeasured(try clock.times())
     if !communicator.isAlone {
       let all = try communicator.gather([sent]).flatMap { $0 }.reduce(0, +)
       observer.trafficCounted(sentBytesPerLayer: all / communicator.count / (c.layerCount - first))
@@ -315,6 +332,7 @@ private struct LayerQuantizer {
   let pool: WorkerPool
   let observer: any QuantizationObserver
   let communicator: any Communicator
+  let clock: PhaseClock
   /// The layer before may still be writing them to a disk.
   let beforeHiddenChanges: () throws -> Void
 
@@ -354,7 +372,7 @@ private struct LayerQuantizer {
     } endRound: { stage, round in
       // A rank may have no window in the first rounds.
       if sums.isEmpty { sums = self.sums(of: stage) }
-      for place in sums.indices { try sums[place].sums.endRound(round) }
+      try clock.measure(.sum) { for place in sums.indices { try sums[place].sums.endRound(round) } }
     } replace: { stage, layer in
       if stage == .attentionOutput { try beforeHiddenChanges() }
       let used = sums
@@ -375,7 +393,7 @@ private struct LayerQuantizer {
       add(rows, of: stage, to: &sums[stage, default: self.sums(of: stage)], layer, staged)
     } endRound: { stage, round in
       var own = sums.removeValue(forKey: stage) ?? self.sums(of: stage)
-      for place in own.indices { try own[place].sums.endRound(round) }
+      try clock.measure(.sum) { for place in own.indices { try own[place].sums.endRound(round) } }
       sums[stage] = own
     } replace: { stage, _ in
       if stage == .attentionOutput { try beforeHiddenChanges() }
@@ -405,8 +423,10 @@ private struct LayerQuantizer {
             of: rows, before: stage, width: table.inputWidth(of: stage), layer: layer, index: index,
             steps: staged.steps)
         }
-      sums[place].sums.add(
-        rows, of: stage, firstWindow: chunk.firstWindow, weights: weights, float: staged.float)
+      clock.measure(.hessian) {
+        sums[place].sums.add(
+          rows, of: stage, firstWindow: chunk.firstWindow, weights: weights, float: staged.float)
+      }
     }
   }
 
@@ -418,16 +438,20 @@ private struct LayerQuantizer {
     var modules: [QuantizedModule] = []
     for group in shared {
       let sums = group.sums
-      try sums.finish()
-      let prepared = try PreparedHessian(
-        sums.hessian, sequences: sums.sequences, recipe: recipe, name: name(group.kinds[0]), pool: pool)
-      sums.prepareOthers()
-      let refinement = sums.refinement(prepared, recipe: recipe)
+      try clock.measure(.sum) { try sums.finish() }
+      let (prepared, refinement) = try clock.measure(.factor) {
+        let prepared = try PreparedHessian(
+          sums.hessian, sequences: sums.sequences, recipe: recipe, name: name(group.kinds[0]), pool: pool)
+        sums.prepareOthers()
+        return (prepared, sums.refinement(prepared, recipe: recipe))
+      }
       for kind in group.kinds {
         solver.recipe = recipe.of(ModuleID(kind, layer: index))
-        var (tensor, report) = try SpreadSolver(solver: solver, communicator: communicator).solve(
-          layer[kind].weight, hessian: prepared, sums: sums, refinement: refinement,
-          outputs: recipe.roundsBothSides ? statistics?[kind]?.outputs : nil, module: name(kind))
+        var (tensor, report) = try clock.measure(.codes) {
+          try SpreadSolver(solver: solver, communicator: communicator).solve(
+            layer[kind].weight, hessian: prepared, sums: sums, refinement: refinement,
+            outputs: recipe.roundsBothSides ? statistics?[kind]?.outputs : nil, module: name(kind))
+        }
         report.warnings += prepared.warnings
         observer.moduleSolved(report)
         modules.append(QuantizedModule(name: name(kind), tensor: tensor, report: report))

@@ -22,7 +22,8 @@ package struct ModuleReport: Equatable, Sendable {
   package var reasons: [String]
   /// Nil without a refinement.
   package var refinement: RefinementReport?
-  /// What `sumLosses` is a sum of, for each output; empty where outputs depend on each other, and in reports that were kept.
+  /// What `sumLosses` is a sum of, in this order, for each output: where outputs depend on each other, in the order in which they were rounded.
+  /// Empty in reports that were kept.
   package var outputLosses: [Double] = []
 
   package var json: JSONValue {

@@ -86,13 +86,28 @@ package struct OutputHessian: Sendable {
 
   /// - Parameter blockSize: outputs of a block at most; a multiple of ``panelWidth``.
   package init(outputs: Int, blockSize: Int) {
+    blocks = OutputHessian.ranges(outputs: outputs, blockSize: blockSize).map {
+      Block(outputs: $0, values: AlignedBuffer(zeros: $0.count * $0.count))
+    }
+  }
+
+  /// The outputs of each block.
+  static func ranges(outputs: Int, blockSize: Int) -> [Range<Int>] {
     let count = (outputs + blockSize - 1) / blockSize
     // Equal blocks of whole panels.
     let size = (outputs + count * panelWidth - 1) / (count * panelWidth) * panelWidth
-    blocks = stride(from: 0, to: outputs, by: size).map {
-      let outputs = $0..<min(outputs, $0 + size)
-      return Block(outputs: outputs, values: AlignedBuffer(zeros: outputs.count * outputs.count))
+    return stride(from: 0, to: outputs, by: size).map { $0..<min(outputs, $0 + size) }
+  }
+
+  /// Of a matrix that has only these outputs, which are those of whole blocks.
+  func outputs(_ range: Range<Int>) -> OutputHessian {
+    var result = OutputHessian()
+    result.blocks = blocks.filter { range.contains($0.outputs.lowerBound) }.map {
+      Block(
+        outputs: $0.outputs.lowerBound - range.lowerBound..<$0.outputs.upperBound - range.lowerBound,
+        values: $0.values)
     }
+    return result
   }
 
   /// - Parameter gradients: rows `rowStride` floats apart, each with one float for each output.

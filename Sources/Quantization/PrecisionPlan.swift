@@ -9,11 +9,13 @@ extension ModelQuantizer {
     var plan = try plan()
     let index = TensorIndex(model.configuration)
     let c = model.decoderConfiguration
-    let flops = QuantizationPlan.measuredFlops(c, pool: pool)
+    let flops = plan.flopsPerSecond
     let forwardFlops =
       recipe.calibrationArithmetic == .fp32
       ? flops : QuantizationPlan.measuredFlops(c, recipe.calibrationArithmetic, pool: pool)
-    let lengths = calibration.windows.map(\.count)
+    // The rank with most tokens; others wait for it.
+    let busiest = (0..<shards.ranks).map(shards.seen(by:)).max { $0.rows < $1.rows } ?? shards
+    let lengths = busiest.windows.map { shards.lengths[$0] }
     let tokens = lengths.reduce(0, +)
     let squares = lengths.reduce(0.0) { $0 + Double($1) * Double($1 + 1) }
     let longest = lengths.max() ?? 0
@@ -35,13 +37,15 @@ extension ModelQuantizer {
       weights += stageWeights
       products += Double(tokens) * inputs * (inputs + 1) + inputs * inputs * inputs / 2
       let search = recipe.searchesScales ? QuantizationPlan.searchFlops : 0
-      products += Double(target.candidates.count) * stageWeights * (inputs + search)
+      products += Double(target.candidates.count) * stageWeights * (inputs + search) / Double(shards.ranks)
     }
     let layers = Double(c.layerCount)
     plan.sensitivitySeconds =
       1.1 * layers * products / flops
       + 1.1 * (layers * (2 * Double(tokens) * weights + statistics.forward) + statistics.headFlops)
       / forwardFlops
+      // The sums that a quantization sends too.
+      + (plan.network?.seconds ?? 0)
 
     let held = Double(heldOut.reduce(0, +))
     let head = 2 * Double(c.vocabularySize) * Double(c.hiddenSize)

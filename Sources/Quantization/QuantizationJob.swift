@@ -127,7 +127,7 @@ package struct QuantizationJob: Sendable {
       try announce(quantizer.plan(), to: observer)
       let store = try LayerStore(
         path: outputs.storePath, identity: quantizer.identity(),
-        shareForHidden: communicator.isAlone ? .infinity : Self.shareForHiddenOfRanks)
+        shareForHidden: Self.shareForHidden(communicator))
       let resumed = store.finishedLayers
       observer.storeOpened(at: store.path, finishedLayers: resumed)
       do {
@@ -144,11 +144,17 @@ package struct QuantizationJob: Sendable {
     }
   }
 
-  /// Activations of other ranks come over the network, while all ranks wait.
-  private static let shareForHiddenOfRanks = 0.03
+  /// How much of the time may go into keeping activations: those of other ranks come over the network, while all ranks wait.
+  static func shareForHidden(_ communicator: any Communicator) -> Double {
+    communicator.isAlone ? .infinity : 0.03
+  }
 
   /// The part of another rank than 0.
   private func helpRankZero() throws {
+    if let precision {
+      _ = try run(for: precision, start: Date(), observer: NoObserver())
+      return
+    }
     let quantizer = try makeQuantizer(NoObserver())
     _ = try quantizer.plan()
     try quantizer.run(into: nil)
@@ -175,7 +181,7 @@ package struct QuantizationJob: Sendable {
     let quantizer = try ModelQuantizer(
       model: model, contents: contents, recipe: isEncoder ? recipe.forEncoder() : recipe,
       calibration: try calibrationOfRankZero(model, observer), scratch: scratch, communicator: communicator)
-    if !communicator.isAlone { try quantizer.checkRanks() }
+    if !communicator.isAlone { try quantizer.checkRanks(target: precision) }
     return quantizer
   }
 
@@ -183,8 +189,13 @@ package struct QuantizationJob: Sendable {
   private func calibrationOfRankZero(_ model: OpenedModel, _ observer: any QuantizationObserver) throws
     -> CalibrationSet
   {
-    guard !communicator.isAlone else { return try calibration(model, observer) }
-    let own = communicator.isRoot ? try calibration(model, observer) : nil
+    try windowsOfRankZero { try calibration(model, observer) }
+  }
+
+  /// What rank 0 reads, on all ranks; on others without what the report says of the files.
+  func windowsOfRankZero(_ read: () throws -> CalibrationSet) throws -> CalibrationSet {
+    guard !communicator.isAlone else { return try read() }
+    let own = communicator.isRoot ? try read() : nil
     let lengths = try communicator.broadcast(own?.windows.map(\.count))
     let ids = try communicator.broadcast(own?.windows.flatMap { $0 })
     if let own { return own }

@@ -30,6 +30,8 @@ package protocol QuantizationObserver {
   /// All layers are finished by several ranks, each of which sent so many bytes for a layer, the average of ranks and layers. Activations that
   /// were kept are not counted.
   func trafficCounted(sentBytesPerLayer: Int)
+  /// What each rank's time went into while layers of a decoder were quantized.
+  func timesMeasured(_ times: [RankTimes])
   /// An output is being written: bytes so far and in all.
   func writing(_ output: QuantizationOutput, _ done: Int, of total: Int)
   func outputWritten(_ output: QuantizationOutput, path: String)
@@ -61,6 +63,7 @@ extension QuantizationObserver {
   package func stageFinished(_ done: Int, of total: Int) {}
   package func layerFinished(_ layer: Int, of count: Int) {}
   package func trafficCounted(sentBytesPerLayer: Int) {}
+  package func timesMeasured(_ times: [RankTimes]) {}
   package func writing(_ output: QuantizationOutput, _ done: Int, of total: Int) {}
   package func outputWritten(_ output: QuantizationOutput, path: String) {}
 }

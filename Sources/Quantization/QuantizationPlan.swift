@@ -15,6 +15,8 @@ package struct QuantizationPlan: Equatable, Sendable {
   /// Packed model.
   package var outputBytes: Int
   package var seconds: Double
+  /// What products in fp32 reach on a rank, floating-point operations a second.
+  package var flopsPerSecond: Double
   /// Part of `seconds` that goes into choosing bits of single modules.
   package var sensitivitySeconds = 0.0
   /// Peak memory if the activations went to scratch.
@@ -41,13 +43,14 @@ package struct QuantizationPlan: Equatable, Sendable {
 
   /// - Parameters:
   ///   - shards: of the calibration set, as a rank sees them; no windows for round to nearest.
-  ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:_:pool:)``.
+  ///   - flopsPerSecond: what products reach here, see ``measuredFlops(_:_:seconds:pool:)``.
   ///   - forwardFlopsPerSecond: and those of the forward pass, in its arithmetic; nil: the same.
   package init(
     _ index: TensorIndex, recipe: QuantizationRecipe, shards: CalibrationShards, otherBytes: Int,
     usesScratch: Bool, flopsPerSecond: Double, forwardFlopsPerSecond: Double? = nil,
     networkBytesPerSecond: Double? = nil, pool: WorkerPool = .shared
   ) {
+    self.flopsPerSecond = flopsPerSecond
     let c = index.configuration.decoder
     let ranks = shards.ranks
     // The rank with most tokens; others wait for it.
@@ -111,11 +114,16 @@ package struct QuantizationPlan: Equatable, Sendable {
           solved += weights * Double(shape.in) * Refinement.products(rounds: recipe.refinementRounds)
         }
         if recipe.searchesScales { solved += weights * QuantizationPlan.searchFlops }
-        // Every rank takes some outputs, unless they depend on each other.
-        products += recipe.roundsBothSides ? solved : solved / Double(ranks)
+        // Every rank takes some outputs, or blocks of those that depend on each other.
+        let part =
+          Double(
+            SpreadSolver.largestPart(
+              shape.out, blockSize: recipe.roundsBothSides ? recipe.outputBlock : nil, ranks: ranks))
+          / Double(shape.out)
+        products += solved * part
         if let statistics {
           let block = statistics.outputBlock(shape.out)
-          products += weights * (QuantizationPlan.rowFlops + Double(block))
+          products += weights * (QuantizationPlan.rowFlops + Double(block)) * part
           widestBlock = max(widestBlock, block * shape.in)
         }
         let groups =
@@ -123,7 +131,7 @@ package struct QuantizationPlan: Equatable, Sendable {
         output +=
           c.layerCount
           * (shape.out * shape.in * bits / 8 + groups * shape.out * 2)
-        if ranks > 1 && !recipe.roundsBothSides {
+        if ranks > 1 {
           sent += SpreadSolver.sentByteCount(out: shape.out, in: shape.in, recipe: recipe, ranks: ranks)
         }
       }
@@ -270,10 +278,12 @@ package struct QuantizationPlan: Equatable, Sendable {
     }
   }
 
-  /// Floating-point operations a second of a product as wide as the model's layers, measured now: the median of five, a
-  /// second in all for a 7B model.
+  /// Floating-point operations a second of a product as wide as the model's layers, measured now. What else runs on the machine takes its
+  /// part in slices of many milliseconds, which a short measurement may meet or miss.
+  /// - Parameter seconds: how long to measure; at least five products.
   package static func measuredFlops(
-    _ c: DecoderConfiguration, _ arithmetic: FloatArithmetic = .fp32, pool: WorkerPool = .shared
+    _ c: DecoderConfiguration, _ arithmetic: FloatArithmetic = .fp32, seconds: Double = 0,
+    pool: WorkerPool = .shared
   ) -> Double {
     let (m, k, n) = (1024, min(4096, c.hiddenSize), min(4096, c.intermediateSize))
     let x = AlignedBuffer<Float>(zeros: m * k)
@@ -281,20 +291,28 @@ package struct QuantizationPlan: Equatable, Sendable {
     let y = AlignedBuffer<Float>(count: m * n)
     let matrix = WeightMatrix.rows(
       RowMatrix(elements: w.pointer, dtype: .f32, outFeatures: n, inFeatures: k, owner: w))
-    let seconds = (0..<5).map { _ in
+    func multiply() -> Double {
       let start = Date()
       LinearAlgebra.multiply(
         x: x.pointer, rows: m, xRowStride: k, by: matrix, into: y.pointer, yRowStride: n,
         arithmetic: arithmetic, pool: pool)
-      return max(1e-6, Date().timeIntervalSince(start))
+      return -start.timeIntervalSinceNow
     }
-    return 2 * Double(m * k * n) / seconds.sorted()[2]
+    // The first one also gets its memory from the system.
+    _ = multiply()
+    var (total, count) = (0.0, 0)
+    while count < 5 || total < seconds {
+      total += max(1e-6, multiply())
+      count += 1
+    }
+    return 2 * Double(m * k * n * count) / total
   }
 
   package var json: JSONValue {
     var json = JSONObject([
       ("peak_memory_bytes", .init(peakMemoryBytes)), ("scratch_bytes", .init(scratchBytes)),
       ("output_bytes", .init(outputBytes)), ("estimated_seconds", .init(seconds)),
+      ("flops_per_second", .init(flopsPerSecond)),
     ])
     if let network {
       json["network"] = [

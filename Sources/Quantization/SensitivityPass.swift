@@ -19,6 +19,7 @@ struct SensitivityPass {
 
   private var recipe: QuantizationRecipe { quantizer.recipe }
   private var sequences: Int { quantizer.calibration.windows.count }
+  private var communicator: any Communicator { quantizer.communicator }
 
   /// What the modules are solved with. Weights of tokens that differ for the modules of a stage, and rounding on both sides, would take
   /// several times as long to find out what hardly depends on them: which modules need more bits.
@@ -26,6 +27,14 @@ struct SensitivityPass {
     var result = recipe
     if result.tokenWeights == .fisher { result.tokenWeights = .attention }
     result.roundsBothSides = false
+    return result
+  }
+
+  /// What is summed before the modules are solved: all windows.
+  private var summed: QuantizationRecipe {
+    var result = solved
+    result.propagatesErrors = false
+    result.refinementRounds = 0
     return result
   }
 
@@ -38,23 +47,23 @@ struct SensitivityPass {
   }
 
   /// Adds the layers that `store` does not have yet.
-  func run(into store: AllocationStore, observer: any QuantizationObserver) throws {
+  /// - Parameter store: nil on other ranks than 0.
+  func run(into store: AllocationStore?, observer: any QuantizationObserver) throws {
     let c = quantizer.model.decoderConfiguration
-    let first = store.finishedLayers
+    let first = try communicator.broadcast(value: store?.finishedLayers ?? 0)
     guard first < c.layerCount else { return }
     let builder = quantizer.model.builder()
     let windows = quantizer.calibration.windows
     let statisticsRecipe = SensitivityPass.statisticsRecipe(recipe)
-    let shards = CalibrationShards(lengths: windows.map(\.count))
-    let alone = SingleProcess()
-    let folder = SharedStore(store.folder, alone)
+    let shards = quantizer.shards
+    let folder = SharedStore(store?.folder, communicator)
     try StatisticsPass(
       builder: builder, table: index, recipe: statisticsRecipe, windows: windows, shards: shards,
-      scratch: quantizer.scratch, pool: quantizer.pool, observer: observer, communicator: alone
+      scratch: quantizer.scratch, pool: quantizer.pool, observer: observer, communicator: communicator
     ).run(into: folder, from: first)
     let activations = try CalibrationActivations(
       configuration: c, shards: shards, scratch: quantizer.scratch)
-    try builder.embed(windows, into: activations.hidden, pool: quantizer.pool)
+    try builder.embed(shards.windows.map { windows[$0] }, into: activations.hidden, pool: quantizer.pool)
     let staged = StagedLayer(
       steps: LayerSteps(configuration: c, rotary: RotaryEmbedding(c.rotary), pool: quantizer.pool),
       activations: activations)
@@ -66,9 +75,10 @@ struct SensitivityPass {
       } else {
         let statistics = try folder.statistics(
           ofLayer: number, index, of: shards, blockSize: statisticsRecipe.statisticsBlock)
-        let sensitivity = OutputSensitivity(statistics, tokens: activations.rows)
-        try store.add(items(of: &layer, number, staged, sensitivity))
-        store.folder.removeStatistics(ofLayer: number)
+        let sensitivity = OutputSensitivity(statistics, tokens: shards.allRows)
+        let found = try items(of: &layer, number, staged, sensitivity)
+        try store?.add(found)
+        store?.folder.removeStatistics(ofLayer: number)
         observer.sensitivitiesFound(number + 1, of: c.layerCount)
       }
       quantizer.model.store.releasePages()
@@ -79,19 +89,31 @@ struct SensitivityPass {
     of layer: inout DecoderLayer, _ number: Int, _ staged: StagedLayer, _ sensitivity: OutputSensitivity
   ) throws -> [PrecisionItem] {
     var items: [PrecisionItem] = []
-    var hessian: Hessian?
+    var sums: StageSums?
+    func makeSums(_ stage: TensorRule.Stage) -> StageSums {
+      StageSums(
+        order: index.inputWidth(of: stage), shards: quantizer.shards, recipe: summed,
+        communicator: communicator, pool: quantizer.pool)
+    }
     let weighting = TokenWeighting(solved.tokenWeights, pool: quantizer.pool)
     let isLast = number + 1 == index.configuration.hiddenLayers
     try staged.run(&layer, index: number, needsOutput: !isLast) { stage, rows, layer in
-      let sum = hessian ?? Hessian(order: index.inputWidth(of: stage))
-      hessian = sum
+      let sum = sums ?? makeSums(stage)
+      sums = sum
       let weights = weighting.weights(
-        of: rows, before: stage, width: sum.order, layer: layer, index: number, steps: staged.steps)
-      sum.add(rows.input(of: stage), rows: rows.count, weights: weights, pool: quantizer.pool)
+        of: rows, before: stage, width: sum.hessian.order, layer: layer, index: number, steps: staged.steps)
+      sum.add(
+        rows, of: stage, firstWindow: staged.activations.chunk(of: rows).firstWindow, weights: weights,
+        float: nil)
+    } endRound: { stage, round in
+      // A rank may have no window in the first rounds.
+      if sums == nil { sums = makeSums(stage) }
+      try sums?.endRound(round)
     } replace: { stage, layer in
-      guard let used = hessian else { return }
-      hessian = nil
-      items.append(try item(stage, layer, number, used, sensitivity))
+      guard let used = sums else { return }
+      sums = nil
+      try used.finish()
+      items.append(try item(stage, layer, number, used.hessian, sensitivity))
     }
     return items
   }
@@ -112,7 +134,9 @@ struct SensitivityPass {
       solver.recipe.settings = candidate
       var loss = 0.0
       for kind in kinds {
-        let (_, report) = try solver.solve(layer[kind].weight, hessian: prepared, module: name(kind))
+        let (_, report) = try SpreadSolver(solver: solver, communicator: communicator).solve(
+          layer[kind].weight, hessian: prepared, sums: nil, refinement: nil, outputs: nil,
+          module: name(kind))
         loss += sensitivity.divergence(of: kind, errors: report.outputLosses.map { $0 * scale })
       }
       let cost = shapes.reduce(0) {

@@ -204,10 +204,11 @@ package struct Solver {
       for block in outputs.blocks {
         let feedback = OutputFeedback(block, pool: pool)
         let ordered = builder(outFeatures: block.order)
-        try run(
-          ColumnSweep(
-            self, weights: weights.floatRows(feedback.outputs, pool: pool), memory: memory, target: ordered,
-            firstOutput: 0, feedback: feedback))
+        let sweep = ColumnSweep(
+          self, weights: weights.floatRows(feedback.outputs, pool: pool), memory: memory, target: ordered,
+          firstOutput: 0, feedback: feedback)
+        try run(sweep)
+        outputLosses += sweep.outputLosses
         for (place, output) in feedback.outputs.enumerated() {
           target.copy(output: place, of: ordered, to: output)
         }

@@ -3,42 +3,60 @@ import Distribution
 import Foundation
 import Tensors
 
-/// Solves a module on all ranks, each of which takes some outputs: rows of W do not depend on each other. Every rank ends with the whole
-/// tensor and the report of one process.
+/// Solves a module on all ranks, each of which takes some outputs: rows of W do not depend on each other, or in rounding on both sides only
+/// on those of the same block. Every rank ends with the whole tensor and the report of one process.
 struct SpreadSolver {
   var solver: Solver
   let communicator: any Communicator
 
   /// Outputs of a rank: whole panels.
-  private func outputs(of rank: Int, _ outFeatures: Int) -> Range<Int> {
-    let panels = (outFeatures + panelWidth - 1) / panelWidth
-    let share = type(of: communicator).share(of: panels, rank: rank, of: communicator.count)
-    return min(outFeatures, share.lowerBound * panelWidth)..<min(outFeatures, share.upperBound * panelWidth)
+  /// - Parameter starts: outputs where a part may start.
+  private static func outputs(of rank: Int, _ ranks: Int, _ outFeatures: Int, starts: [Int]) -> Range<Int> {
+    let share = SingleProcess.share(of: starts.count, rank: rank, of: ranks)
+    let ends = starts + [outFeatures]
+    return ends[share.lowerBound]..<ends[share.upperBound]
+  }
+
+  private static func starts(_ outFeatures: Int, _ outputs: OutputHessian?) -> [Int] {
+    outputs.map { $0.blocks.map(\.outputs.lowerBound) }
+      ?? Array(stride(from: 0, to: outFeatures, by: panelWidth))
+  }
+
+  /// Of the outputs of a module, those of the rank that has most.
+  static func largestPart(_ outFeatures: Int, blockSize: Int?, ranks: Int) -> Int {
+    let starts =
+      blockSize.map { OutputHessian.ranges(outputs: outFeatures, blockSize: $0).map(\.lowerBound) }
+      ?? starts(outFeatures, nil)
+    return (0..<ranks).map { outputs(of: $0, ranks, outFeatures, starts: starts).count }.max() ?? outFeatures
   }
 
   /// - Parameters:
   ///   - weights: W, before any error is made up for.
   ///   - sums: what the modules before it led to; nil: round to nearest.
   ///   - refinement: what follows the solver.
-  ///   - outputs: for rounding on both sides. Outputs then depend on each other, and every rank computes all of them.
+  ///   - outputs: for rounding on both sides. The outputs of a block then depend on each other.
   func solve(
     _ weights: WeightMatrix, hessian: PreparedHessian?, sums: StageSums?, refinement: Refinement?,
     outputs: OutputHessian?, module: String
   ) throws -> (tensor: IntPanelTensor, report: ModuleReport) {
-    func solve(_ weights: WeightMatrix) throws -> (IntPanelTensor, ModuleReport) {
+    func solve(_ weights: WeightMatrix, _ outputs: OutputHessian?) throws -> (IntPanelTensor, ModuleReport) {
       let target = hessian.flatMap { sums?.target(of: weights, $0) } ?? weights
       var (tensor, report) = try solver.solve(target, hessian: hessian, outputs: outputs, module: module)
       refinement?.apply(to: &tensor, of: target, &report)
       return (tensor, report)
     }
-    if communicator.isAlone || outputs != nil { return try solve(weights) }
+    if communicator.isAlone { return try solve(weights, outputs) }
     let start = Date()
-    let own = self.outputs(of: communicator.rank, weights.outFeatures)
-    let part = own.isEmpty ? nil : try? solve(weights.outputs(own))
+    let starts = SpreadSolver.starts(weights.outFeatures, outputs)
+    let parts = (0..<communicator.count).map {
+      SpreadSolver.outputs(of: $0, communicator.count, weights.outFeatures, starts: starts)
+    }
+    let own = parts[communicator.rank]
+    let part = own.isEmpty ? nil : try? solve(weights.outputs(own), outputs?.outputs(own))
     // A rank that cannot solve its part makes all ranks fail as one process would.
     let isSolved = try communicator.gather([own.isEmpty || part != nil]).allSatisfy { $0 == [true] }
-    guard isSolved else { return try solve(weights) }
-    var result = try merged(part, own, of: weights, hessian: hessian, module: module)
+    guard isSolved else { return try solve(weights, outputs) }
+    var result = try merged(part, parts, of: weights, hessian: hessian, module: module)
     result.report.seconds = Date().timeIntervalSince(start)
     return result
   }
@@ -77,7 +95,7 @@ struct SpreadSolver {
   }
 
   private func merged(
-    _ part: (IntPanelTensor, ModuleReport)?, _ own: Range<Int>, of weights: WeightMatrix,
+    _ part: (IntPanelTensor, ModuleReport)?, _ parts: [Range<Int>], of weights: WeightMatrix,
     hessian: PreparedHessian?, module: String
   ) throws -> (tensor: IntPanelTensor, report: ModuleReport) {
     var summary = Summary()
@@ -96,9 +114,7 @@ struct SpreadSolver {
       isSymmetric: summaries.allSatisfy(\.isSymmetric), isPermuted: summaries.contains(where: \.isPermuted))
     let tensor = AlignedBuffer<UInt8>(zeros: layout.byteCount)
     // Each rank's codes, scales and zero points are those of whole panels, one after the other.
-    let panels = (0..<communicator.count).map {
-      (outputs(of: $0, weights.outFeatures).count + panelWidth - 1) / panelWidth
-    }
+    let panels = parts.map { ($0.count + panelWidth - 1) / panelWidth }
     func gather(_ bytes: [UInt8], at offset: Int, bytesOfPanel: Int) throws {
       try bytes.withUnsafeBytes { bytes in
         try communicator.gather(

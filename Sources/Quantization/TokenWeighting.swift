@@ -49,6 +49,6 @@ struct TokenWeighting {
         weights[row] = square > 0 ? Float(1 / square.squareRoot()) : 0
       }
     }
-    return Array(weights.buffer)
+    return withExtendedLifetime(weights) { weights.array }
   }
 }

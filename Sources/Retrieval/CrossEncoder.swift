@@ -1,4 +1,5 @@
 import Compute
+import Distribution
 import Foundation
 import Models
 import Tensors
@@ -69,6 +70,20 @@ package final class CrossEncoder: Reranker {
       }
     }
     return scores
+  }
+}
+
+extension CrossEncoder {
+  /// Scores of pairs of ids, which the ranks share: the same on all ranks, whatever their number.
+  package func scores(_ pairs: [EncodedText], communicator: any Communicator) throws -> [RerankScore] {
+    guard !communicator.isAlone else { return try scores(pairs) }
+    let own = try scores(Array(pairs[communicator.share(of: pairs.count)]))
+    let logits = try communicator.gather(own.map(\.raw)).flatMap { $0 }
+    return zip(pairs, logits).map { pair, logit in
+      var score = RerankScore(logit: logit, tokenCount: pair.ids.count)
+      score.isTruncated = pair.isTruncated
+      return score
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 import Compute
+import Distribution
 import Files
 import Foundation
 import JSON
@@ -17,9 +18,12 @@ package struct EmbeddingComparison: Equatable, Sendable {
   /// all texts. Nil: there are fewer than 12 texts.
   package var neighbourAgreement: Double?
 
-  /// - Parameter texts: at least one; both models must have the same tokenizer.
+  /// - Parameters:
+  ///   - texts: at least one; both models must have the same tokenizer.
+  ///   - communicator: the ranks that share the texts. The result is the same on all, whatever their number.
   package static func measure(
-    reference: TextEmbedder, candidate: TextEmbedder, texts: [EncodedText], pool: WorkerPool = .shared,
+    reference: TextEmbedder, candidate: TextEmbedder, texts: [EncodedText],
+    communicator: any Communicator = SingleProcess(), pool: WorkerPool = .shared,
     progress: (_ texts: Int) -> Void = { _ in }
   ) throws -> EmbeddingComparison {
     let width = reference.dimensions
@@ -29,13 +33,21 @@ package struct EmbeddingComparison: Equatable, Sendable {
     let (a, b) = (
       AlignedBuffer<Float>(count: texts.count * width), AlignedBuffer<Float>(count: texts.count * width)
     )
-    for start in stride(from: 0, to: texts.count, by: 64) {
-      let some = Array(texts[start..<min(start + 64, texts.count)])
-      for (model, all) in [(reference, a), (candidate, b)] {
+    let step = 64
+    func items(_ number: Int) -> Range<Int> { number * step..<min((number + 1) * step, texts.count) }
+    try communicator.inOrder(items: (texts.count + step - 1) / step) { number in
+      let some = Array(texts[items(number)])
+      return try [reference, candidate].flatMap { model in
         let vectors = try model.vectors(some, normalizes: true)
-        (all.pointer + start * width).update(from: vectors.pointer, count: vectors.count)
+        return withExtendedLifetime(vectors) { vectors.array }
       }
-      progress(start + some.count)
+    } then: { (number: Int, vectors: [Float]) in
+      let (start, count) = (items(number).lowerBound * width, items(number).count * width)
+      for place in 0..<count {
+        a[start + place] = vectors[place]
+        b[start + place] = vectors[count + place]
+      }
+      progress(items(number).upperBound)
     }
     let kernels = pool.kernels
     let cosines = texts.indices.map {

@@ -59,7 +59,9 @@ package struct RankedEmbedder: PassageEmbedder {
     let own = share.isEmpty ? nil : try run.vectors(of: Array(texts[share]))
     let counts = try communicator.gather([own?.tokenCount ?? 0, own?.truncatedCount ?? 0])
     let vectors = try communicator.gather(
-      own.map { Array($0.vectors.buffer.prefix(share.count * dimensions)) } ?? [])
+      own.map { own in
+        withExtendedLifetime(own) { Array(own.vectors.buffer.prefix(share.count * dimensions)) }
+      } ?? [])
     return EmbeddedTexts(
       vectors: AlignedBuffer(vectors.flatMap { $0 }), tokenCount: counts.reduce(0) { $0 + $1[0] },
       truncatedCount: counts.reduce(0) { $0 + $1[1] })

@@ -1,3 +1,4 @@
+import CSignals
 import Compute
 import Distribution
 import Files
@@ -34,9 +35,13 @@ package enum RankSession {
     isSharing.store(true, ordering: .relaxed)
     if isSilent { ProgressReporter.isSilent = true }
     #if MPI && os(Linux)
+      endUnlessJoined()
       let communicator = try MPICommunicator()
       let watch = try RankWatch(communicator) { end(on: $0) }
       joined.withLock { $0 = Joined(communicator: communicator, watch: watch) }
+      hasJoined.store(true, ordering: .relaxed)
+      // MPI's library may find out about a lost rank before the watch does: UCX, below MPICH, aborts when it cannot read its memory.
+      zn_signals_delay_abort(2)
       try checkPrograms(communicator, watch)
       try shareProcessors(communicator)
       Interruption.takeOver { signalled(communicator) }
@@ -96,6 +101,26 @@ package enum RankSession {
   }
 
   #if MPI && os(Linux)
+    /// MPICH's launcher does not end the others when a rank dies before it has joined, if it is told to leave that to them; MPI then waits
+    /// without an end.
+    private static func endUnlessJoined() {
+      let environment = ProcessInfo.processInfo.environment
+      guard environment["PMI_RANK"] != nil, environment["OMPI_COMM_WORLD_RANK"] == nil,
+        environment["SLURM_NTASKS"] == nil
+      else { return }
+      Thread.detachNewThread {
+        sleep(secondsToJoin)
+        guard !hasJoined.load(ordering: .relaxed) else { return }
+        Interruption.end(exitCode: FailureCategory.inputOutput.exitCode) { _ in
+          isSilent
+            ? nil : "error: not all ranks have started within \(secondsToJoin) seconds; one may have died"
+        }
+      }
+    }
+
+    private static let secondsToJoin: UInt32 = 25
+    private static let hasJoined = Atomic<Bool>(false)
+
     private static func checkPrograms(_ communicator: MPICommunicator, _ watch: RankWatch) throws {
       try check("the program", ToolVersion.generator, communicator)
       try check("the MPI library", communicator.library, communicator)
@@ -111,8 +136,17 @@ package enum RankSession {
       if !ComputeOptions.isThreadCountGiven, neighbours > 1 { WorkerPool.useShared(threads: threads) }
     }
 
+    private static func sayWhoIsSlow(_ found: SlowRanks.Finding) {
+      let names = found.ranks.map { "rank \($0) on \(host(of: $0))" }.joined(separator: ", ")
+      let worked = found.secondsOfOthers == 0 ? "less than a second" : "\(found.secondsOfOthers) seconds"
+      Output.warn(
+        "the other ranks have waited \(found.seconds) seconds for \(names), after they had worked for \(worked), and go on "
+          + "waiting; its machine may be overloaded")
+    }
+
     /// Another rank is gone: rank 0 says so, and every rank ends.
     private static func end(on event: RankWatch.Event) {
+      if case .slow(let found) = event { return sayWhoIsSlow(found) }
       guard !isSilent else {
         if case .ended = event { usleep(200_000) }
         PendingOutputs.discardAll()
@@ -130,6 +164,7 @@ package enum RankSession {
       case .silent(let rank, let seconds):
         let error = DistributionError.rankSilent(rank: rank, host: host(of: rank), seconds: seconds)
         (text, code) = ("error: \(error.description)", error.category.exitCode)
+      case .slow: return
       }
       Interruption.end(exitCode: code) { text + ($0.map { "; \($0), with any number of ranks" } ?? "") }
     }

@@ -51,7 +51,10 @@ package enum ToolMain {
     let isReported = RankSession.report(text, exitCode: exitCode)
     // Without the ends of libraries, which may wait for other ranks, and beside a thread that may want to say something too.
     if RankSession.isJoined {
-      Interruption.end(exitCode: exitCode) { kept in isReported ? nil : text + (kept.map { "; \($0)" } ?? "")
+      // A run that was told to stop says itself what is kept.
+      let saysWhatIsKept = exitCode == FailureCategory.interrupted.exitCode
+      Interruption.end(exitCode: exitCode) { kept in
+        isReported ? nil : text + (saysWhatIsKept ? "" : kept.map { "; \($0)" } ?? "")
       }
     }
     ProgressReporter.clearCurrentLine()

@@ -8,17 +8,40 @@ import ToolSupport
 
 /// What a quantization prints at its end.
 enum QuantizationText {
-  static func json(_ result: QuantizationJob.Result, digests: [(path: String, sha256: String)]) -> JSONValue {
+  static func json(
+    _ result: QuantizationJob.Result, times: [RankTimes], digests: [(path: String, sha256: String)]
+  ) -> JSONValue {
     var json = JSONObject(result.written.map { ($0.output.rawValue, .string($0.path)) })
     json["modules"] = .init(result.report.modules.count)
     json["resumed_layers"] = .init(result.resumedLayers)
     json["total_loss"] = .init(result.report.totalLoss)
     json["seconds"] = .init(result.seconds)
+    if !times.isEmpty { json["ranks"] = .array(times.map(Self.json)) }
     if let precision = result.report.precision { json["precision"] = precision.json }
     if !digests.isEmpty { json["sha256"] = DigestOptions.json(digests) }
     json["diagnosis"] = QuantizationReport.json(result.report.diagnosis)
     json["warnings"] = .array(result.report.warnings.map { .string($0) })
     return .object(json)
+  }
+
+  private static func json(_ times: RankTimes) -> JSONValue {
+    .object(
+      JSONObject(
+        QuantizationPhase.allCases.map { phase in
+          (
+            phase.name,
+            ["seconds": .init(times.seconds[phase.rawValue]), "waited": .init(times.waited[phase.rawValue])]
+          )
+        }))
+  }
+
+  /// How much of its time each rank waited.
+  static func line(_ times: [RankTimes]) -> String {
+    "ranks waited for each other and the network "
+      + times.map {
+        String(format: "%.0f %%", 100 * $0.waited.reduce(0, +) / max(1e-9, $0.seconds.reduce(0, +)))
+      }
+      .joined(separator: ", ") + " of the time"
   }
 
   static func lines(_ result: QuantizationJob.Result) -> String {
@@ -73,6 +96,9 @@ enum QuantizationText {
     "plan: \(Format.bytes(plan.peakMemoryBytes)) of memory"
       + (plan.scratchBytes > 0 ? ", \(Format.bytes(plan.scratchBytes)) of scratch" : "")
       + ", about \(Format.duration(plan.seconds))"
+      // Rounding to nearest multiplies nothing.
+      + (plan.flopsPerSecond > 1
+        ? String(format: " with products of %.0f GFLOP/s", plan.flopsPerSecond / 1e9) : "")
       + (plan.sensitivitySeconds > 0
         ? " (\(Format.duration(plan.sensitivitySeconds)) of it for sensitivities)" : "")
       + ", output \(Format.bytes(plan.outputBytes))"
@@ -120,6 +146,8 @@ final class QuantizationProgress: QuantizationObserver {
   private var statistics = ProgressReporter("backward pass", unit: "layers")
   private var sensitivities = ProgressReporter("sensitivities", unit: "layers")
   private(set) var plan: QuantizationPlan?
+  private(set) var times: [RankTimes] = []
+  private var choosesBits = false
 
   func calibrationRead(_ report: CalibrationReport) {
     for source in report.sources {
@@ -160,6 +188,7 @@ final class QuantizationProgress: QuantizationObserver {
   func statisticsMade(_ done: Int, of total: Int) { statistics.update(done, of: total) }
   func allocationOpened(at path: String, finishedLayers: Int, finishedRounds: Int) {
     sensitivities = ProgressReporter("sensitivities", unit: "layers")
+    choosesBits = true
     if finishedLayers > 0 {
       Output.note(
         "continuing after the sensitivities of \(finishedLayers) layers and \(finishedRounds) rounds in \(path)"
@@ -186,7 +215,14 @@ final class QuantizationProgress: QuantizationObserver {
     Output.remark(QuantizationText.line(round, number: number))
   }
 
+  func timesMeasured(_ times: [RankTimes]) {
+    self.times = times
+    if times.count > 1 { Output.remark(QuantizationText.line(times)) }
+  }
+
   func trafficCounted(sentBytesPerLayer: Int) {
+    // Codes of single modules may have other lengths than the plan's.
+    guard !choosesBits else { return }
     let planned = plan?.network?.sentBytesPerLayer ?? 0
     Output.remark(
       "each rank sent \(sentBytesPerLayer) bytes for a layer; the plan said \(planned)")

@@ -114,9 +114,6 @@ struct QuantizeModelCommand: ParsableCommand {
       return try Demo().run(output)
     }
     let communicator = try compute.join()
-    if !communicator.isAlone, precision.isUsed {
-      throw DistributionError.onlyOneRank(what: "a choice of bits", ranks: communicator.count)
-    }
     let reportFile = communicator.isRoot ? try report.claimed(overwrites: outputs.overwrite) : nil
     var chosen = recipe.recipe(default: .balanced)
     chosen.shards = shards
@@ -132,7 +129,7 @@ struct QuantizeModelCommand: ParsableCommand {
     let files = try digests.digests(of: result.written.map(\.path))
     try reportFile?.write(
       QuantizationPage.report(result, model: model, plan: progress.plan, language: report.reportLanguage))
-    try output.show(QuantizationText.json(result, digests: files)) {
+    try output.show(QuantizationText.json(result, times: progress.times, digests: files)) {
       QuantizationText.lines(result) + DigestOptions.lines(files)
     }
   }

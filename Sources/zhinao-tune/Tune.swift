@@ -94,6 +94,7 @@ struct Tune: ParsableCommand {
       checkpointInterval: outputs.checkpointEvery, tensorBoard: outputs.tensorboard,
       generator: ToolVersion.generator)
     guard communicator.isRoot else {
+      Stop.leaveToRankZero()
       let opened = try opening.open(model)
       try RankSession.check("the model", ModelFingerprint.of(opened), communicator)
       return try tuning.help(opened, communicator)
@@ -119,7 +120,7 @@ struct Tune: ParsableCommand {
     let progress = TuneProgress(plan: plan)
     let outcome = try tuning.run(
       prepared, lock: lock, observer: progress, communicator: communicator,
-      shouldStop: communicator.isAlone ? Stop.watch(progress) : { false })
+      shouldStop: Stop.watch(progress))
     if let note = TuneText.warning(outcome.result) { Output.warn(note) }
     try reportFile?.write(
       TunePage(tuning, prepared, outcome, model: path, plan: plan, language: report.reportLanguage).report())
@@ -130,6 +131,9 @@ struct Tune: ParsableCommand {
 /// The first SIGINT or SIGTERM saves the state and ends the run; the next one ends it where it is.
 enum Stop {
   private static let isAsked = Atomic<Bool>(false)
+
+  /// A launcher tells all ranks: the first signal is rank 0's, which ends the others when the state is saved.
+  static func leaveToRankZero() { Interruption.gracefulStop.withLock { $0 = {} } }
 
   static func watch(_ progress: TuneProgress) -> () -> Bool {
     Interruption.gracefulStop.withLock {

@@ -67,19 +67,14 @@ struct CompareCommand: ParsableCommand {
       throw ValidationError("\(reference) is an encoder, \(candidate) is not.")
     }
     if a.configuration.encoder != nil {
-      try RankSession.refuseRanks("a comparison of encoders")
-      return try compareEncoders(a, b, start: start)
+      return try compareEncoders(a, b, communicator, start: start)
     }
     if b.configuration.encoder != nil {
       throw ValidationError("\(candidate) is an encoder, \(reference) is not.")
     }
     let tokenizer = try tokenizer(of: a)
     let ids = try text.load(for: a, tokenizer: tokenizer)
-    if !communicator.isAlone {
-      let models = try [a, b].map(ModelFingerprint.of).joined(separator: ", ")
-      let digest = ids.withUnsafeBytes { Checksum.sha256($0) }
-      try RankSession.check("the models or the text", "\(models), text \(digest)", communicator)
-    }
+    try check(a, b, ids, communicator)
     let bar = ProgressReporter("compare", unit: "windows")
     let result = try Comparison.measure(
       reference: a.decoder(),
@@ -119,7 +114,23 @@ struct CompareCommand: ParsableCommand {
     }
   }
 
-  private func compareEncoders(_ a: OpenedModel, _ b: OpenedModel, start: Date) throws {
+  /// Refuses ranks that have other models or another text.
+  private func check(
+    _ a: OpenedModel, _ b: OpenedModel, _ ids: [Int], _ communicator: any Communicator
+  ) throws {
+    guard !communicator.isAlone else { return }
+    let models = try [a, b].map(ModelFingerprint.of).joined(separator: ", ")
+    let digest = ids.withUnsafeBytes { Checksum.sha256($0) }
+    try RankSession.check("the models or the text", "\(models), text \(digest)", communicator)
+  }
+
+  private func check(
+    _ a: OpenedModel, _ b: OpenedModel, _ texts: [EncodedText], _ communicator: any Communicator
+  ) throws { try check(a, b, texts.flatMap { [$0.ids.count] + $0.ids }, communicator) }
+
+  private func compareEncoders(
+    _ a: OpenedModel, _ b: OpenedModel, _ communicator: any Communicator, start: Date
+  ) throws {
     guard !details, worst == nil else {
       throw ValidationError(
         "--details and --worst compare the predictions of decoders; \(reference) is an encoder.")
@@ -144,7 +155,10 @@ struct CompareCommand: ParsableCommand {
         }
         return try first.encode(query: text.text, passage: pair)
       }
-      let scores = ScoreComparison.measure(try first.scores(pairs), try second.scores(pairs))
+      try check(a, b, pairs, communicator)
+      let scores = ScoreComparison.measure(
+        try first.scores(pairs, communicator: communicator),
+        try second.scores(pairs, communicator: communicator))
       result = scores.json
       rows = [
         ["error of raw scores, mean", Format.number(scores.meanError, digits: 6)],
@@ -160,7 +174,10 @@ struct CompareCommand: ParsableCommand {
       let (first, second) = (try TextEmbedder(a), try TextEmbedder(b, arithmetic: arithmetic))
       for remark in first.remarks { Output.remark(remark) }
       let encoded = try texts.map { try first.encode($0.text, pair: $0.pair) }
-      let vectors = try EmbeddingComparison.measure(reference: first, candidate: second, texts: encoded) {
+      try check(a, b, encoded, communicator)
+      let vectors = try EmbeddingComparison.measure(
+        reference: first, candidate: second, texts: encoded, communicator: communicator
+      ) {
         bar.update($0, of: encoded.count)
       }
       result = vectors.json

@@ -35,6 +35,13 @@ import Testing
     ("autogptq", recipe { $0.apply(.autogptq) }), ("balanced", recipe { $0.apply(.balanced) }),
     ("best", recipe { $0.apply(.best) }),
     (
+      "best in blocks",
+      recipe {
+        $0.apply(.best)
+        $0.outputBlock = 48
+      }
+    ),
+    (
       "fisher",
       recipe {
         $0.apply(.balanced)
@@ -111,6 +118,33 @@ import Testing
       try run(ranks.then)
       #expect(try PipelineTests.weights(path) == PipelineTests.weights(folder.file("alone")))
     }
+  }
+
+  /// Sensitivities, rounds and the file, for a number of bits and for a divergence.
+  @Test(arguments: [PrecisionTarget.Goal.bits(4.5), .divergence(0.02)], [2, 3])
+  func bitsAreChosenAsByOneProcess(goal: PrecisionTarget.Goal, ranks: Int) throws {
+    let folder = try TemporaryFolder()
+    @Sendable func run(_ communicator: any Communicator, _ path: String) throws -> QuantizationJob.Result? {
+      var recipe = QuantizationRecipe(groupSize: 32, shards: 3)
+      recipe.apply(.balanced)
+      return try QuantizationJob(
+        modelPath: Fixture.path("tiny-zhinao-gqa"), recipe: recipe,
+        precision: PrecisionTarget(
+          goal: goal, candidates: [2, 4, 8].map { ModuleSettings(bits: $0, groupSize: 32) }),
+        calibrationFiles: [CalibrationFile(Fixture.tinyZhinao + "/calibration.jsonl")],
+        calibrationOptions: CalibrationOptions(sequenceLength: 64, samples: 12),
+        outputs: QuantizationJob.Outputs(packed: path),
+        tool: QuantizationJob.ToolIdentity(generator: "t", version: "1"), communicator: communicator
+      ).runOnRanks()
+    }
+    let alone = try run(SingleProcess(), folder.file("alone"))
+    let path = folder.file("ranks")
+    let found = try LocalRank.run(ranks) { try run($0, path)?.report.precision?.rounds }
+    #expect(found[0] == alone?.report.precision?.rounds)
+    #expect(
+      try Data(contentsOf: URL(fileURLWithPath: path))
+        == Data(contentsOf: URL(fileURLWithPath: folder.file("alone"))))
+    #expect(!FileManager.default.fileExists(atPath: path + ".partial"))
   }
 
   @Test func encodersToo() throws {

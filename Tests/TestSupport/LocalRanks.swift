@@ -9,6 +9,9 @@ package final class LocalRank: Communicator {
   private let board: Board
   private let moved = Mutex(Traffic())
   package var traffic: Traffic { moved.withLock { $0 } }
+  private let steps = Atomic<UInt32>(0)
+  package var progress: UInt32 { steps.load(ordering: .relaxed) }
+  package let secondsWaited = 0.0
 
   /// Another rank threw an error.
   package struct GroupFailed: Error {}
@@ -44,7 +47,7 @@ package final class LocalRank: Communicator {
   }
 
   package func broadcast(_ bytes: UnsafeMutableRawBufferPointer, from root: Int) throws {
-    try board.post(UnsafeRawBufferPointer(bytes), of: rank) { parts in
+    try post(UnsafeRawBufferPointer(bytes)) { parts in
       if rank != root { bytes.copyMemory(from: parts[root]) }
     }
     moved.withLock {
@@ -60,7 +63,7 @@ package final class LocalRank: Communicator {
     var message = counts.withUnsafeBytes { Array($0) }
     message += parts.prefix(counts.reduce(0, +))
     try message.withUnsafeBytes { message in
-      try board.post(message, of: rank) { messages in
+      try post(message) { messages in
         var place = 0
         for (other, message) in messages.enumerated() {
           let lengths = (0..<count).map { message.load(fromByteOffset: $0 * 8, as: Int.self) }
@@ -82,7 +85,7 @@ package final class LocalRank: Communicator {
     _ part: UnsafeRawBufferPointer, into parts: UnsafeMutableRawBufferPointer, counts: [Int]
   ) throws {
     precondition(part.count == counts[rank], "a part of another length")
-    try board.post(part, of: rank) { all in
+    try post(part) { all in
       var place = 0
       for (other, part) in all.enumerated() {
         precondition(part.count == counts[other], "ranks that expect different lengths")
@@ -96,8 +99,14 @@ package final class LocalRank: Communicator {
     }
   }
 
+  private func post(_ part: UnsafeRawBufferPointer, _ read: ([UnsafeRawBufferPointer]) -> Void) throws {
+    steps.add(1, ordering: .relaxed)
+    defer { steps.add(1, ordering: .relaxed) }
+    try board.post(part, of: rank, read)
+  }
+
   package func barrier() throws {
-    try board.post(UnsafeRawBufferPointer(start: nil, count: 0), of: rank) { _ in }
+    try post(UnsafeRawBufferPointer(start: nil, count: 0)) { _ in }
   }
 }
 

@@ -53,4 +53,34 @@ import Tuning
     // Other sums of the same numbers differ in their last bits.
     #expect(try Self.run(ToyEngine(), shards: 7).gradients != found.gradients)
   }
+
+  private struct Stopped: Error {}
+
+  /// Rank 0 is told to stop in a step or a validation: the other ranks go on serving.
+  @Test(arguments: [0, 1, 2])
+  func ranksStopTogether(round: Int) throws {
+    let expected = try Self.run(ToyEngine(), shards: 7)
+    let found = try LocalRank.run(3) { communicator -> Found? in
+      let engine = RankedEngine(ToyEngine(), communicator)
+      guard communicator.isRoot else {
+        try engine.serve()
+        return nil
+      }
+      var asked = 0
+      func stop(_: Int) throws {
+        asked += 1
+        if asked > round { throw Stopped() }
+      }
+      #expect(throws: Stopped.self) {
+        _ = try engine.accumulate(
+          batches: Self.batches, shards: 7, divisor: 42, step: 3, willRun: stop, didRun: { _ in })
+      }
+      asked = 0
+      #expect(throws: Stopped.self) { _ = try engine.losses(batches: Self.batches, willRun: stop) }
+      let found = try Self.run(engine, shards: 7)
+      try engine.finish()
+      return found
+    }
+    #expect(found[0] == expected)
+  }
 }

@@ -33,4 +33,7 @@ const char *_Nullable zn_mapped_file_find(const void *_Nullable address, size_t 
 // numbers. Reading from 0 then finds the end; writing to 1 and 2 fails with EBADF, as before.
 void zn_reopen_closed_standard_streams(void);
 
+// Has an abort of this process wait for so many seconds, so that another thread can say why and end it.
+void zn_signals_delay_abort(unsigned seconds);
+
 #pragma clang assume_nonnull end

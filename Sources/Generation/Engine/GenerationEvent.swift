@@ -24,4 +24,11 @@ package struct GenerationSummary: Equatable, Sendable {
   /// Prompt tokens that an earlier request had left in the cache.
   package var reusedTokens: Int
   package var newTokens: Int
+
+  package init(reason: FinishReason, promptTokens: Int, reusedTokens: Int, newTokens: Int) {
+    self.reason = reason
+    self.promptTokens = promptTokens
+    self.reusedTokens = reusedTokens
+    self.newTokens = newTokens
+  }
 }

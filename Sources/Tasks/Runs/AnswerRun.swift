@@ -1,33 +1,35 @@
 import Evaluation
 import Foundation
 import Generation
-import JSON
-import Synchronization
-import Tokenization
-import Transformer
 
 /// Lets a model answer prompts, several at a time, and scores each answer.
 package struct AnswerRun {
-  /// One prompt, and what becomes of the answer.
-  package struct Question {
+  /// What a model is asked, and where it stops.
+  package struct Prompt {
     package var id: String
     package var prompt: [Int]
     package var maximumNewTokens: Int
     package var stopTokens: Set<Int>
     package var stops: [String]
+  }
+
+  /// One prompt, and what becomes of the answer.
+  package struct Question {
+    package var asked: Prompt
     package var finish: (Answer) throws -> ItemRecord
 
     package init(
       id: String, prompt: [Int], maximumNewTokens: Int, stopTokens: Set<Int>, stops: [String],
       finish: @escaping (Answer) throws -> ItemRecord
     ) {
-      self.id = id
-      self.prompt = prompt
-      self.maximumNewTokens = maximumNewTokens
-      self.stopTokens = stopTokens
-      self.stops = stops
+      asked = Prompt(
+        id: id, prompt: prompt, maximumNewTokens: maximumNewTokens, stopTokens: stopTokens, stops: stops)
       self.finish = finish
     }
+
+    package var id: String { asked.id }
+    package var prompt: [Int] { asked.prompt }
+    package var maximumNewTokens: Int { asked.maximumNewTokens }
   }
 
   package struct Answer {
@@ -60,37 +62,14 @@ package struct AnswerRun {
     if !waiting.isEmpty {
       let work = PreparedRun.work(waiting.map { [$0.prompt] }, newTokens: waiting.map(\.maximumNewTokens))
       var finished = 0.0
-      let engine = try engine(waiting)
-      defer { engine.drain(until: .now) }
-      let requests = waiting.map { question in
-        GenerationRequest(
-          prompt: question.prompt, sampling: SamplingParameters(temperature: 0),
-          stopTokens: question.stopTokens,
-          stopStrings: question.stops, maximumNewTokens: question.maximumNewTokens)
-      }
-      let ticket = try engine.submit(requests)
-      var texts = [String](repeating: "", count: waiting.count)
-      while let entries = AnswerRun.wait(for: { await ticket.next() }) {
-        for entry in entries {
-          switch entry.event {
-          case .prompt: break
-          case .piece(let piece): texts[entry.index] += piece.text
-          case .failed(let error):
-            ticket.cancel()
-            throw TaskError(
-              .answerFailed(item: waiting[entry.index].id, detail: error.description), path: model.opened.path
-            )
-          case .finished(let summary, let piece):
-            let answer = Answer(text: texts[entry.index] + piece.text, summary: summary)
-            texts[entry.index] = ""
-            try journal.append(try waiting[entry.index].finish(answer))
-            outcome.tokensAsked += summary.promptTokens + summary.newTokens
-            outcome.tokensRun += summary.promptTokens - summary.reusedTokens + summary.newTokens
-            done += 1
-            finished += work[entry.index + 1] - work[entry.index]
-            context.progress(done, questions.count, finished)
-          }
-        }
+      try answer(waiting) { place, answer in
+        try journal.append(try waiting[place].finish(answer))
+        let summary = answer.summary
+        outcome.tokensAsked += summary.promptTokens + summary.newTokens
+        outcome.tokensRun += summary.promptTokens - summary.reusedTokens + summary.newTokens
+        done += 1
+        finished += work[place + 1] - work[place]
+        context.progress(done, questions.count, finished)
       }
     }
     outcome.records = questions.compactMap { journal.record($0.id) }
@@ -99,45 +78,28 @@ package struct AnswerRun {
     return outcome
   }
 
-  private func engine(_ questions: [Question]) throws -> GenerationEngine {
-    let decoder = try model.decoder(for: task)
-    let needed = questions.map { $0.prompt.count + $0.maximumNewTokens }.max() ?? 1
-    let context = min(model.contextLimit, needed + 1)
-    for question in questions where question.prompt.count >= context {
+  /// All ranks answer, or this process.
+  private func answer(_ waiting: [Question], _ finish: (Int, Answer) throws -> Void) throws {
+    _ = try model.decoder(for: task)
+    var limits = Answerer.Limits(
+      parallel: parallel, tokens: waiting.map { $0.prompt.count + $0.maximumNewTokens }.max() ?? 1,
+      queue: waiting.count)
+    let room = Answerer.context(model, limits) - 1
+    for question in waiting where question.prompt.count > room {
       throw TaskError(
-        .promptTooLong(item: question.id, tokens: question.prompt.count, limit: context - 1), path: task)
+        .promptTooLong(item: question.id, tokens: question.prompt.count, limit: room), path: task)
     }
-    let configuration = decoder.configuration
-    let plan = try MemoryPlan(
-      configuration, limit: model.settings.memoryLimit,
-      weightBytes: model.opened.store.residentBytes + decoder.weights.updateByteCount,
-      otherBytes: model.otherBytes,
-      context: context,
-      parallel: parallel,
-      bytesPerToken: MemoryPlan.bytesPerToken(configuration, type: model.settings.cacheType))
-    guard plan.contextLimit >= context else {
-      throw TaskError(
-        .memory(tokens: context, affordable: plan.contextLimit, limit: plan.limitBytes), path: task)
+    guard let scoring = model.scoring else {
+      let answerer = try Answerer(model, task: task, limits)
+      return try withExtendedLifetime(answerer) { try answerer.answer(waiting.map(\.asked), finish) }
     }
-    return GenerationEngine(
-      model: decoder, tokenizer: model.tokenizer,
-      limits: SchedulerLimits(
-        parallel: parallel, queue: questions.count, contextLimit: context,
-        budgetTokens: max(context, plan.budgetTokens), caches: parallel == 1 ? 1 : 2 * parallel),
-      cacheType: model.settings.cacheType)
-  }
-
-  /// Runs what an engine's events are awaited with on this thread's behalf.
-  private static func wait<Value: Sendable>(for body: @escaping @Sendable () async -> Value) -> Value {
-    let result = Mutex<Value?>(nil)
-    let semaphore = DispatchSemaphore(value: 0)
-    Task.detached {
-      let value = await body()
-      result.withLock { $0 = value }
-      semaphore.signal()
+    // So many that a rank hardly waits for the last of a round, and that little is lost when one fails.
+    limits.queue = min(8 * parallel, (waiting.count + scoring.ranks - 1) / scoring.ranks)
+    let run = scoring.startRun()
+    for first in stride(from: 0, to: waiting.count, by: limits.queue * scoring.ranks) {
+      let round = waiting[first...].prefix(limits.queue * scoring.ranks).map(\.asked)
+      let answers = try scoring.answer(round, model: model, run: run, limits, task: task)
+      for (place, answer) in answers.enumerated() { try finish(first + place, answer) }
     }
-    semaphore.wait()
-    guard let value = result.withLock({ $0 }) else { preconditionFailure("a task ended without a value") }
-    return value
   }
 }

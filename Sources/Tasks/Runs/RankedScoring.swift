@@ -1,13 +1,16 @@
 import Distribution
 import Evaluation
+import Generation
+import JSON
 
-/// Scores choices on all ranks, a batch of questions on each at a time. Rank 0 has the data and the journals and asks; the others serve
-/// until it has finished. A token's score does not depend on what else is scored, so neither do results.
+/// Scores choices and writes answers on all ranks, a batch of questions on each at a time. Rank 0 has the data and the journals and asks;
+/// the others serve until it has finished. A token does not depend on what else is computed, so neither do results.
 package final class RankedScoring {
   private let communicator: any Communicator
   private let models: [EvaluatedModel]
   /// Of this rank, and for which run.
   private var scorer: (run: Int, scorer: ChoiceScorer)?
+  private var answerer: (run: Int, answerer: Answerer)?
   private var runs = 0
 
   /// - Parameter models: on all ranks the same, in the same order.
@@ -66,6 +69,10 @@ package final class RankedScoring {
     while true {
       let numbers = try communicator.broadcast(nil as [Int]?)
       if numbers.isEmpty { return }
+      if numbers == RankedScoring.answers {
+        _ = try answered(communicator.broadcast(nil as [UInt8]?))
+        continue
+      }
       _ = try scored(numbers, task: communicator.broadcast(nil as [UInt8]?))
     }
   }
@@ -100,5 +107,102 @@ package final class RankedScoring {
       cacheType: model.settings.cacheType, pool: model.pool)
     scorer = (run, made)
     return made
+  }
+
+  // MARK: Answers
+
+  /// What is broadcast before questions that want answers; models have no such numbers.
+  private static let answers = [-1]
+
+  /// Answers questions, consecutive ones on each rank. On rank 0.
+  /// - Parameters:
+  ///   - run: what ``startRun()`` gave; the engines of a run keep what its prompts begin with.
+  ///   - limits: of the run.
+  ///   - task: what messages call it.
+  /// - Returns: in the order of the questions.
+  func answer(
+    _ questions: [AnswerRun.Prompt], model: EvaluatedModel, run: Int, _ limits: Answerer.Limits, task: String
+  ) throws -> [AnswerRun.Answer] {
+    guard let number = models.firstIndex(where: { $0 === model }) else {
+      preconditionFailure("a model that other ranks do not have")
+    }
+    let asked: JSONValue = [
+      "model": .init(number), "run": .init(run), "task": .string(task), "parallel": .init(limits.parallel),
+      "tokens": .init(limits.tokens), "queue": .init(limits.queue),
+      "questions": .array(questions.map(\.json)),
+    ]
+    _ = try communicator.broadcast(RankedScoring.answers)
+    return try answered(communicator.broadcast(Array(asked.serialized().utf8)))
+  }
+
+  /// The answers to all questions, on all ranks.
+  private func answered(_ bytes: [UInt8]) throws -> [AnswerRun.Answer] {
+    let asked = try JSONValue.parse(bytes)
+    func number(_ name: String) -> Int { asked[name]?.intValue ?? 0 }
+    let questions = (asked["questions"]?.arrayValue ?? []).compactMap { AnswerRun.Prompt($0) }
+    let own = Array(questions[communicator.share(of: questions.count)])
+    var answers = [AnswerRun.Answer?](repeating: nil, count: own.count)
+    if !own.isEmpty {
+      let limits = Answerer.Limits(
+        parallel: number("parallel"), tokens: number("tokens"), queue: number("queue"))
+      let answerer = try answerer(
+        run: number("run"), models[number("model")], task: asked["task"]?.stringValue ?? "", limits)
+      try withExtendedLifetime(answerer) { try answerer.answer(own) { answers[$0] = $1 } }
+    }
+    let text = JSONValue.array(answers.compactMap { $0?.json }).serialized()
+    return try communicator.gather(text: text).flatMap {
+      try JSONValue.parse(Array($0.utf8)).arrayValue ?? []
+    }.compactMap { AnswerRun.Answer($0) }
+  }
+
+  private func answerer(
+    run: Int, _ model: EvaluatedModel, task: String, _ limits: Answerer.Limits
+  ) throws -> Answerer {
+    if let answerer, answerer.run == run { return answerer.answerer }
+    // Its memory first.
+    answerer = nil
+    let made = try Answerer(model, task: task, limits)
+    answerer = (run, made)
+    return made
+  }
+}
+
+extension AnswerRun.Prompt {
+  fileprivate var json: JSONValue {
+    [
+      "id": .string(id), "prompt": .array(prompt.map { .init($0) }), "new_tokens": .init(maximumNewTokens),
+      "stop_tokens": .array(stopTokens.sorted().map { .init($0) }),
+      "stops": .array(stops.map { .string($0) }),
+    ]
+  }
+
+  fileprivate init?(_ json: JSONValue) {
+    guard let id = json["id"]?.stringValue, let prompt = json["prompt"]?.arrayValue?.compactMap(\.intValue),
+      let count = json["new_tokens"]?.intValue,
+      let tokens = json["stop_tokens"]?.arrayValue?.compactMap(\.intValue),
+      let stops = json["stops"]?.arrayValue?.compactMap(\.stringValue)
+    else { return nil }
+    self.init(id: id, prompt: prompt, maximumNewTokens: count, stopTokens: Set(tokens), stops: stops)
+  }
+}
+
+extension AnswerRun.Answer {
+  fileprivate var json: JSONValue {
+    [
+      "text": .string(text), "reason": .string(summary.reason.rawValue),
+      "prompt_tokens": .init(summary.promptTokens), "reused_tokens": .init(summary.reusedTokens),
+      "new_tokens": .init(summary.newTokens),
+    ]
+  }
+
+  fileprivate init?(_ json: JSONValue) {
+    guard let text = json["text"]?.stringValue,
+      let reason = json["reason"]?.stringValue.flatMap(FinishReason.init(rawValue:)),
+      let prompt = json["prompt_tokens"]?.intValue, let reused = json["reused_tokens"]?.intValue,
+      let new = json["new_tokens"]?.intValue
+    else { return nil }
+    self.init(
+      text: text,
+      summary: GenerationSummary(reason: reason, promptTokens: prompt, reusedTokens: reused, newTokens: new))
   }
 }

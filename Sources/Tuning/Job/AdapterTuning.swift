@@ -196,7 +196,8 @@ package struct AdapterTuning {
     shouldStop: @escaping () -> Bool = { false }
   ) throws -> Outcome {
     defer { withExtendedLifetime(lock) {} }
-    let pass = PassEngine(prepared.pass, shouldStop: shouldStop)
+    // Several ranks stop together, between rounds.
+    let pass = PassEngine(prepared.pass, shouldStop: communicator.isAlone ? shouldStop : { false })
     let ranked = communicator.isAlone ? nil : RankedEngine(pass, communicator)
     let engine: any TrainingEngine = ranked ?? pass
     if !communicator.isAlone {

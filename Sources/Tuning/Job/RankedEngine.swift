@@ -104,11 +104,11 @@ package final class RankedEngine: TrainingEngine {
     let totals = communicator.isRoot ? parameters.map { AlignedBuffer<Float>(zeros: $0.count) } : []
     var found: [BatchLoss] = []
     for first in stride(from: 0, to: shards, by: communicator.count) {
+      guard try agree({ try willRun(batches.count * first / shards) }) else { return [] }
       let shard = first + communicator.rank
       clearGradients()
       if shard < shards {
         for number in batches.count * shard / shards..<batches.count * (shard + 1) / shards {
-          try willRun(number)
           let loss = try base.accumulate(
             batches[number], divisor: divisor, step: step, item: items[number])
           found.append(BatchLoss(number: number, sum: loss.sum, count: loss.count))
@@ -159,12 +159,27 @@ package final class RankedEngine: TrainingEngine {
       try communicator.broadcast(UnsafeMutableRawBufferPointer(parameter.values.buffer), from: 0)
     }
     var found: [BatchLoss] = []
-    for number in stride(from: communicator.rank, to: batches.count, by: communicator.count) {
-      try willRun(number)
+    for first in stride(from: 0, to: batches.count, by: communicator.count) {
+      guard try agree({ try willRun(first) }) else { return [] }
+      let number = first + communicator.rank
+      guard number < batches.count else { continue }
       let loss = try base.loss(batches[number])
       found.append(BatchLoss(number: number, sum: loss.sum, count: loss.count))
     }
     return try inOrder(found)
+  }
+
+  /// Asks on rank 0 whether to go on.
+  /// - Parameter ask: throws when not; unused on other ranks.
+  /// - Returns: on other ranks, whether to go on.
+  /// - Throws: on rank 0 what `ask` threw, when all ranks know.
+  private func agree(_ ask: () throws -> Void) throws -> Bool {
+    guard communicator.isRoot else { return try communicator.broadcast(nil as [Bool]?)[0] }
+    do { try ask() } catch {
+      _ = try communicator.broadcast([false])
+      throw error
+    }
+    return try communicator.broadcast([true])[0]
   }
 
   private struct BatchLoss {
