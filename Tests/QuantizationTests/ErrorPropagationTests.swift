@@ -133,8 +133,9 @@ import Testing
   }
 
   private static func recipe(_ edit: (inout QuantizationRecipe) -> Void = { _ in }) -> QuantizationRecipe {
-    var recipe = QuantizationRecipe(groupSize: 32, propagatesErrors: true, refinementRounds: 1)
+    var recipe = QuantizationRecipe(groupSize: 32, refinementRounds: 1)
     recipe.apply(.balanced)
+    recipe.propagatesErrors = true
     edit(&recipe)
     return recipe
   }

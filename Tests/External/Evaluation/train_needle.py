@@ -6,7 +6,7 @@
     needle_at_length.py needle.zhinao --text OTHER_TEXT --out results
 
 Two layers suffice: heads of the first one move a token's predecessors to it, and heads of the second look for places whose predecessors
-are the present tokens (induction heads, arXiv 2209.11895). The first ones begin with looking one to four tokens back, which saves the
+are the present tokens (induction heads, arXiv 2209.11895). The first ones begin with looking one to five tokens back, which saves the
 time in which they would find that out. The model learns from random tokens that come again, and from texts with needles as in the task
 `needle-value-en`, with other cities' names, up to the whole context.
 
@@ -23,6 +23,9 @@ BASE = 5e7
 QUESTION = ("\n\nWhat is the special magic {city} number? Don't give information outside the document or repeat your findings. "
             "Keep your response short and direct.")
 NEEDLE = "\nThe special magic {city} number is: {number}\n"
+# How far the heads of the first layer look back. From the first digits of a needle the last piece of its city is five tokens back, and four from the
+# token that asks for them.
+DISTANCES = [1, 2, 4, 5]
 # Until which part of the time windows have which length, and how many are in a batch.
 STAGES = [(0.18, 64, 48), (0.4, 256, 12), (0.6, 2048, 4), (0.8, 8192, 1), (1, 32768, 1)]
 
@@ -58,10 +61,10 @@ def positions(length, generator):
 
 @torch.no_grad()
 def look_back(attention, size=8.0, width=64):
-    """Lets head h of a layer begin with attending h + 1 tokens back: a constant part of queries and keys, which rotation turns apart."""
+    """Lets each head of a layer begin with attending to one token before: a constant part of queries and keys, which rotation turns apart."""
     frequencies = BASE ** -(torch.arange(width // 2) * 2 / width)
     for head, (query, key) in enumerate(zip(attention.q_proj.bias.view(-1, width), attention.k_proj.bias.view(-1, width))):
-        angles = -(head + 1) * frequencies
+        angles = -DISTANCES[head % len(DISTANCES)] * frequencies
         query.copy_(size * torch.cat([angles.cos(), angles.sin()]))
         key.copy_(size * torch.cat([torch.ones(width // 2), torch.zeros(width // 2)]))
 
