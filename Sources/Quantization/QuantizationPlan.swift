@@ -181,12 +181,14 @@ package struct QuantizationPlan: Equatable, Sendable {
       common + (usesScratch ? max(quantizing, learning) : max(quantizing + activations, learning + kept))
     scratchBytes = usesScratch ? kept : 0
     outputBytes = output
-    // Everything that is not a product, and reading weights: a tenth more.
+    // Everything that is not a product, and reading weights. A backward pass has more of it: norms, activations and softmax are computed
+    // once more, and their gradients.
+    let others = statistics == nil ? 0.1 : 0.25
+    let forwardFlops = forwardFlopsPerSecond ?? flopsPerSecond
     seconds =
       Double(c.layerCount)
-      * (1.1 * products / flopsPerSecond + forward
-        * (0.1 / flopsPerSecond + 1 / (forwardFlopsPerSecond ?? flopsPerSecond)))
-      + (statistics?.headFlops ?? 0) * 1.1 / (forwardFlopsPerSecond ?? flopsPerSecond)
+      * ((1 + others) * products / flopsPerSecond + forward * (others / flopsPerSecond + 1 / forwardFlops))
+      + (statistics?.headFlops ?? 0) * (1 + others) / forwardFlops
     if ranks > 1, let networkBytesPerSecond {
       let wait = Double(c.layerCount * sent / ranks) / networkBytesPerSecond
       network = Network(

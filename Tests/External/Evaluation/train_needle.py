@@ -27,7 +27,7 @@ NEEDLE = "\nThe special magic {city} number is: {number}\n"
 # token that asks for them.
 DISTANCES = [1, 2, 4, 5]
 # Until which part of the time windows have which length, and how many are in a batch.
-STAGES = [(0.18, 64, 48), (0.4, 256, 12), (0.6, 2048, 4), (0.8, 8192, 1), (1, 32768, 1)]
+STAGES = [(0.15, 64, 48), (0.4, 256, 12), (0.72, 2048, 4), (0.93, 8192, 1), (1, 32768, 1)]
 
 
 def make_tokenizer(text, size):
@@ -39,7 +39,8 @@ def make_tokenizer(text, size):
         pre_tokenizers.Split(Regex(pattern), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
-    numbers = " ".join(str(n) for n in range(10, 1000))
+    # Every piece of a number is a token, zeros in front included.
+    numbers = " ".join(f"{n:03d}" for n in range(1000))
     lines = [text, *[numbers] * 2000, *[QUESTION + NEEDLE] * 200]
     tokenizer.train_from_iterator(lines, trainers.BpeTrainer(
         vocab_size=size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<|endoftext|>"],
@@ -106,29 +107,21 @@ class Windows:
         ids = hay[:place] + needle + hay[place:] + question + needle
         return torch.tensor(ids), torch.tensor([-100] * (length - len(needle)) + needle)
 
-    def needles(self, length):
-        """Some needles in a text, encoded at once as the task does it, and a question and an answer for each."""
-        g = self.generator
-        values = {value["city"]: value for value in (self.value() for _ in range(g.randint(1, 8)))}.values()
-        pieces = [(self.encode(QUESTION.format(**value)), self.encode(NEEDLE.format(**value))) for value in values]
-        room = length - sum(len(question) + len(answer) for question, answer in pieces)
+    def asked(self, length):
+        """A needle in a text, encoded at once as the task does it, the question and the answer."""
+        g, value = self.generator, self.value()
+        needle, question = NEEDLE.format(**value), self.encode(QUESTION.format(**value))
+        answer = self.encode(needle)
+        room = length - len(question) - len(answer)
         count = room * len(self.text) // len(self.haystack)
         while True:
             start = g.randint(0, len(self.text) - count)
-            places = sorted(g.choice([0, count, g.randint(0, count), g.randint(0, count)]) for _ in values)
-            text, at = "", start
-            for place, value in zip(places, values):
-                text += self.text[at:start + place] + NEEDLE.format(**value)
-                at = start + place
-            ids = self.encode(text + self.text[at:start + count])
+            place = start + g.choice([0, count, g.randint(0, count), g.randint(0, count)])
+            ids = self.encode(self.text[start:place] + needle + self.text[place:start + count])
             if len(ids) <= room:
                 break
             count = count * 9 // 10
-        labels = [-100] * len(ids)
-        for question, answer in g.sample(pieces, len(pieces)):
-            ids += question + answer
-            labels += [-100] * len(question) + answer
-        return torch.tensor(ids), torch.tensor(labels)
+        return torch.tensor(ids + question + answer), torch.tensor([-100] * (len(ids) + len(question)) + answer)
 
     def batch(self, count, length):
         rows = [self.needle(length) if i % 2 and length > 64 else self.copied(length) for i in range(count)]
@@ -147,7 +140,7 @@ def short_loss(model, windows, count, length):
 def long_loss(model, windows, length, block=128):
     """The same in time that grows with the length: tokens see the last one or two blocks in the first layer, whose heads look a few tokens
     back, and in the second one only the tokens that predict something ask."""
-    ids, labels = windows.needles(length)
+    ids, labels = windows.asked(length)
     # Whole blocks, and one more before them.
     padding = block + -len(ids) % block
     ids = torch.cat([torch.zeros(padding, dtype=torch.long), ids])
