@@ -69,7 +69,7 @@ private struct ForgottenFiles {
       return try names.first { name in
         if name == "quantize_config.json" && !isQuantized { return false }
         // What cannot be read in the source, the tokenizer of some GGUF files, it does not have.
-        guard let content = try? source.bytes(named: name), content != nil else { return false }
+        guard (try? source.bytes(named: name)) != nil else { return false }
         return try output.bytes(named: name) == nil
       }
     }
