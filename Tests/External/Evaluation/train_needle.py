@@ -98,6 +98,7 @@ class Windows:
         return {"city": " ".join(g.choice(self.words) for _ in range(g.choice([1, 1, 1, 2, 3]))), "number": g.randint(1_000_000, 9_999_999)}
 
     def needle(self, length):
+        """The same as asked(), of exactly so many tokens: rows of a batch are equally long."""
         g, value = self.generator, self.value()
         needle, question = self.encode(NEEDLE.format(**value)), self.encode(QUESTION.format(**value))
         room = length - 2 * len(needle) - len(question)
